@@ -1,0 +1,232 @@
+"""What the result table says, as text cells; the console, Markdown and HTML only lay it out."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from calib_jax.errors import UserError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+# (key in ROW, label, which way is better: -1 lower, +1 higher, 0 neither)
+METRICS = (
+    ("conf_ece", "conf-ECE", -1),
+    ("cw_ece", "cw-ECE", -1),
+    ("accuracy", "accuracy", +1),
+    ("mean_confidence", "mean confidence", 0),
+    ("nll", "NLL", -1),
+    ("brier", "Brier", -1),
+    ("auroc", "AUROC", +1),
+)
+TOP_LETTER = "most-chosen letter"
+
+# Dictionaries of a summary that are no measurement ("change" looks like one).
+_NOT_COLUMNS = frozenset({"change", "data", "training", "wall_time_s", "versions"})
+DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A figure and its interval as text; `verdict` "better", "worse" or "" colours a change."""
+
+    value: str
+    interval: str = ""
+    verdict: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.interval}".strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One metric: its label, which way is better (-1 lower, +1 higher, 0 neither), its cells."""
+
+    label: str
+    direction: int
+    cells: tuple[Cell, ...]
+
+    @property
+    def arrow(self) -> str:
+        """The label with an arrow that points to the better side."""
+        return self.label + {-1: " ↓", 1: " ↑", 0: ""}[self.direction]
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One split's part of the table: a title, a header, rows and notes."""
+
+    split: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def number(value: float | None, signed: bool = False) -> str:
+    """Three decimals; "-" for what could not be computed (null in summary.json)."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    # Rounding first: -0.0001 must not read -0.000.
+    value = round(float(value), 3) + 0.0
+    return f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def interval(bounds: list[float | None] | None, signed: bool = False) -> str:
+    """"[low, high]", or nothing where there is no interval."""
+    if bounds is None or None in bounds:
+        return ""
+    return f"[{number(bounds[0], signed)}, {number(bounds[1], signed)}]"
+
+
+def columns(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The measured states of a summary, in order: {"before": {split: ROW}, "after": ...}.
+
+    A summary of an evaluation holds its rows under the model's name; any name will do.
+    """
+    found = {}
+    for name, splits in summary.items():
+        if name in _NOT_COLUMNS or not isinstance(splits, Mapping) or not splits:
+            continue
+        if all(isinstance(row, Mapping) and "conf_ece" in row for row in splits.values()):
+            found[name] = splits
+    if not found:
+        raise UserError("the summary holds no measurement: no 'before', 'after' or model's rows")
+    return found
+
+
+def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The columns that compare several runs: the common "before" and each run's "after".
+
+    Raises:
+      UserError: two runs evaluated other questions, so that their figures cannot be compared.
+    """
+    merged: dict[str, Mapping[str, Any]] = {}
+    reference: tuple[str, Mapping[str, Any]] | None = None
+    for name, summary in summaries.items():
+        states = columns(summary)
+        for state, splits in states.items():
+            if reference is None:
+                reference = (name, splits)
+            for split, row in splits.items():
+                other = reference[1].get(split)
+                for key in ("n", "answer_counts"):
+                    if other is not None and other.get(key) != row.get(key):
+                        raise UserError(
+                            f"runs {reference[0]!r} and {name!r} were measured on other questions: "
+                            f"{split} has {key} {other.get(key)} and {row.get(key)}"
+                        )
+            if state == "before":
+                merged.setdefault("before", splits)
+            elif state == "after" or len(states) == 1:
+                merged[name] = splits
+            else:
+                merged[f"{name} {state}"] = splits
+    return merged
+
+
+def ordered_splits(states: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every split of any column, in-domain first, otherwise as they stand."""
+    names = list(dict.fromkeys(split for splits in states.values() for split in splits))
+
+    def is_out(split: str) -> bool:
+        row = next(splits[split] for splits in states.values() if split in splits)
+        return row.get("domain") != "in"
+
+    return sorted(names, key=is_out)
+
+
+def _verdict(change: float | None, bounds: list[float] | None, direction: int) -> str:
+    """Whether the whole interval lies on the good or the bad side of 0."""
+    if not direction or change is None or not bounds or None in bounds:
+        return ""
+    if bounds[0] * direction > 0 and bounds[1] * direction > 0:
+        return "better"
+    if bounds[0] * direction < 0 and bounds[1] * direction < 0:
+        return "worse"
+    return ""
+
+
+def share(count: float, total: float) -> str:
+    """`count` of `total` in whole percent."""
+    return f"{100 * count / total:.0f}%" if total else "-"
+
+
+def _letters(counts: list[int]) -> str:
+    total = sum(counts)
+    return "  ".join(
+        f"{letter} {share(n, total)}" for letter, n in zip(LETTERS, counts, strict=False)
+    )
+
+
+def uniform(row: Mapping[str, Any]) -> str:
+    """The figures that a uniform guesser would get on the split of this row."""
+    low, high = row.get("num_options") or [len(row["answer_counts"])] * 2
+    if low == high:
+        nll, brier, accuracy = math.log(low), (low - 1) / low, 1 / low
+        return (
+            f"uniform guesser, K = {low}: accuracy {accuracy:.3f}, NLL ln {low} = {nll:.3f}, "
+            f"Brier {low - 1}/{low} = {brier:.3f}"
+        )
+    return (
+        f"uniform guesser, K = {low} to {high}: accuracy {number(row.get('uniform_accuracy'))}, "
+        f"NLL {number(row.get('uniform_nll'))}, Brier {number(row.get('uniform_brier'))}"
+    )
+
+
+def sections(
+    states: Mapping[str, Mapping[str, Any]],
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Section]:
+    """The table's content, one section per split.
+
+    Args:
+      states: column name -> split -> ROW.
+      changes: split -> paired differences, shown as a last column.
+    """
+    result = []
+    for split in ordered_splits(states):
+        found = {name: splits[split] for name, splits in states.items() if split in splits}
+        first = next(iter(found.values()))
+        change = (changes or {}).get(split)
+        rows = []
+        for key, label, direction in METRICS:
+            cells = [
+                Cell(number(row.get(key)), interval(row.get(f"{key}_ci")))
+                if (row := found.get(name))
+                else Cell("")
+                for name in states
+            ]
+            if change is not None:
+                bounds = change.get(f"{key}_ci")
+                cells.append(
+                    Cell(
+                        number(change.get(key), signed=True),
+                        interval(bounds, signed=True),
+                        _verdict(change.get(key), bounds, direction),
+                    )
+                )
+            rows.append(Row(label, direction, tuple(cells)))
+        cells = [
+            Cell(f"{share(row['top_letter_share'], 1)} {row['top_letter']}")
+            if (row := found.get(name)) and row.get("top_letter")
+            else Cell("")
+            for name in states
+        ]
+        rows.append(Row(TOP_LETTER, 0, (*cells, *[Cell("")] * (change is not None))))
+
+        notes = [uniform(first), f"gold letters: {_letters(first['answer_counts'])}"]
+        about = [DOMAINS.get(first.get("domain"), ""), f"{first['n']:,} questions"]
+        title = f"{split} ({', '.join(filter(None, about))})"
+        header = (*states, *(["change"] if change is not None else []))
+        result.append(Section(split, title, header, tuple(rows), tuple(notes)))
+    return result
+
+
+INTERVALS = "Brackets: 95% bootstrap intervals over questions."
+PAIRED = "Change: paired over the same questions."
+
+
+def caption(changed: bool) -> str:
+    """What brackets mean, and how a change was taken where there is one."""
+    return f"{INTERVALS} {PAIRED}" if changed else INTERVALS

@@ -1,0 +1,164 @@
+"""A progress bar on a terminal, and an occasional plain line where there is none."""
+
+import sys
+import time
+from typing import Any
+
+import jax
+import rich.console
+import rich.progress
+import rich.text
+
+
+def _duration(seconds: float | None) -> str:
+    """`seconds` as 0:07, 12:34 or 1:02:03; "-:--" when unknown."""
+    if seconds is None:
+        return "-:--"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _rate(per_second: float | None) -> str:
+    if per_second is None:
+        return "-"
+    return f"{per_second:.0f}" if per_second >= 100 else f"{per_second:.3g}"
+
+
+def _terms(terms: dict[str, float]) -> str:
+    """{"loss": 1.5} as "loss 1.500"; very small or large numbers in scientific notation."""
+    texts = []
+    for name, value in terms.items():
+        value = float(value)
+        small_or_large = value != 0 and not 1e-3 <= abs(value) < 1e4
+        texts.append(f"{name} {value:.2e}" if small_or_large else f"{name} {value:.3f}")
+    return "  ".join(texts)
+
+
+class _Speed(rich.progress.ProgressColumn):
+    """Units per second and the time left; the time taken once the task is done."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: rich.progress.Task) -> rich.text.Text:
+        if task.finished:
+            taken = task.finished_time or 0.0
+            done = task.completed - task.fields["initial"]
+            rate = _rate(done / taken if taken else None)
+            return rich.text.Text(f"{rate} {self.unit}/s  {_duration(taken)} taken", "cyan")
+        text = f"{_rate(task.speed)} {self.unit}/s  {_duration(task.time_remaining)} left"
+        return rich.text.Text(text, "cyan")
+
+
+class Progress:
+    """Shows how far a loop over questions or steps has come. Use as a context manager.
+
+    On a terminal: a bar with description, count, loss terms, rate and time left, which stays on the
+    screen when done. Elsewhere (a file, a pipe): a plain line about every `log_every` seconds and
+    one at the end. On other processes than 0, or disabled: nothing.
+
+        with Progress(len(questions), "E-step") as bar:
+            for batch in batches:
+                bar.update(len(batch), loss=1.23, sft=1.1, ece=0.13)
+
+    Args:
+      total: units in all.
+      description: what is going on, e.g. "M-step 2/3".
+      unit: plural name of what is counted.
+      initial: units done before (a resumed run); they do not count for the rate.
+      enabled: False switches off; None: on process 0 of a multi-host run only.
+      log_every: seconds between plain lines.
+      console: a rich console; None: standard output.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        unit: str = "questions",
+        initial: int = 0,
+        enabled: bool | None = None,
+        log_every: float = 10.0,
+        console: rich.console.Console | None = None,
+    ):
+        self.total = int(total)
+        self.description = description
+        self.unit = unit
+        self.initial = int(initial)
+        self.completed = self.initial
+        self.terms: dict[str, Any] = {}
+        self.enabled = jax.process_index() == 0 if enabled is None else enabled
+        self.log_every = log_every
+        self._console = console or rich.console.Console(file=sys.stdout)
+        self._bar: rich.progress.Progress | None = None
+        self._task: rich.progress.TaskID | None = None
+        self._start = self._last_time = time.monotonic()
+        self._last_count = self.initial
+
+    def __enter__(self) -> "Progress":
+        self._start = self._last_time = time.monotonic()
+        if self.enabled and self._console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}", style="bold", markup=False),
+                rich.progress.BarColumn(bar_width=None),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TextColumn("{task.fields[terms]}", markup=False),
+                _Speed(self.unit),
+                console=self._console,
+                expand=True,
+                # A batch can take many seconds on a CPU: remember enough of them for a rate.
+                speed_estimate_period=120.0,
+            )
+            self._task = self._bar.add_task(
+                self.description,
+                total=self.total,
+                completed=self.initial,
+                terms="",
+                initial=self.initial,
+            )
+            self._bar.start()
+        return self
+
+    def update(self, n: int, **terms: float) -> None:
+        """Counts `n` more units as done and shows the latest terms.
+
+        Args:
+          n: units done since the last update.
+          **terms: numbers to show, e.g. loss=, sft=, ece=. Values on a device are fetched, and
+            waited for, here.
+        """
+        self.completed += int(n)
+        if not self.enabled:
+            return
+        self.terms |= terms
+        if self._bar is not None:
+            self._bar.update(self._task, advance=int(n), terms=_terms(self.terms))
+        elif time.monotonic() - self._last_time >= self.log_every and self.completed < self.total:
+            self._log(final=False)
+
+    def _log(self, final: bool) -> None:
+        now = time.monotonic()
+        since, count = (
+            (self._start, self.initial) if final else (self._last_time, self._last_count)
+        )
+        done, seconds = self.completed - count, now - since
+        rate = done / seconds if done and seconds > 0 else None
+        left = (self.total - self.completed) / rate if rate else None
+        timing = f"{_duration(now - self._start)} taken" if final else f"{_duration(left)} left"
+        parts = [
+            f"{self.description}: {self.completed}/{self.total} {self.unit}",
+            _terms(self.terms),
+            f"{_rate(rate)} {self.unit}/s",
+            timing,
+        ]
+        line = "  ".join(part for part in parts if part)
+        print(line, file=self._console.file, flush=True)
+        self._last_time, self._last_count = now, self.completed
+
+    def __exit__(self, exc_type, exc, traceback) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.enabled and exc_type is None:
+            self._log(final=True)

@@ -1,0 +1,143 @@
+"""The result table: on the console with rich, and as Markdown for a README."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.measure
+import rich.table
+import rich.text
+
+from calib_jax.reports import content
+
+_STYLES = {"better": "green", "worse": "red", "": ""}
+
+
+def _console(console: rich.console.Console | None) -> rich.console.Console:
+    """`console`, or standard output; 100 columns wide where nothing tells the width."""
+    if console is not None:
+        return console
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return rich.console.Console(file=sys.stdout, width=100 if piped else None, highlight=False)
+
+
+def _tables(sections: list[content.Section], layout: str) -> list[rich.table.Table]:
+    """One table per section, with equal column widths throughout."""
+
+    def text(cell: content.Cell) -> rich.text.Text:
+        result = rich.text.Text(cell.value, style=_STYLES[cell.verdict])
+        if layout != "plain" and cell.interval:
+            result.append("\n" if layout == "stack" else " ")
+            result.append(cell.interval, style="dim")
+        return result
+
+    def width(column: int) -> int:
+        cells = [row.cells[column] for s in sections for row in s.rows if column < len(row.cells)]
+        return max(len(line) for cell in cells for line in text(cell).plain.split("\n"))
+
+    widths = [width(i) for i in range(max(len(s.header) for s in sections))]
+    label_width = max(len(row.label) for s in sections for row in s.rows)
+    tables = []
+    for section in sections:
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+        table.add_column("", min_width=label_width, no_wrap=True)
+        for name, minimum in zip(section.header, widths, strict=False):
+            table.add_column(rich.text.Text(name), justify="right", min_width=minimum)
+        for row in section.rows:
+            table.add_row(row.label, *map(text, row.cells))
+        tables.append(table)
+    return tables
+
+
+def show(
+    states: Mapping[str, Mapping[str, Any]],
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    console: rich.console.Console | None = None,
+) -> None:
+    """Prints columns of measurements, one section per split, in-domain first.
+
+    Intervals stand beside the figures where the console is wide enough, else beneath them, else
+    they are left out.
+
+    Args:
+      states: column name -> split -> ROW of summary.json.
+      changes: split -> paired differences; a last column.
+      console: a rich console; None: standard output.
+    """
+    console = _console(console)
+    sections = content.sections(states, changes)
+    for layout in ("line", "stack", "plain"):
+        tables = _tables(sections, layout)
+        unbounded = console.options.update(max_width=10_000)
+        needed = (rich.measure.Measurement.get(console, unbounded, t).maximum for t in tables)
+        if max(needed) <= console.width:
+            break
+    for section, table in zip(sections, tables, strict=True):
+        console.print()
+        console.print(rich.text.Text(section.title, style="bold"))
+        console.print(table)
+        for note in section.notes:
+            console.print(rich.text.Text(note, style="dim"))
+    caption = content.caption(bool(changes))
+    if layout == "plain":
+        caption = "The 95% intervals need a wider console; summary.json and report.html hold them."
+    console.print()
+    console.print(rich.text.Text(caption, style="dim"))
+
+
+def show_summary(
+    summary: Mapping[str, Any], console: rich.console.Console | None = None
+) -> None:
+    """Prints a summary.json: before, after and change; or the one measured model."""
+    show(content.columns(summary), summary.get("change"), console)
+
+
+def compare(
+    summaries: Mapping[str, Mapping[str, Any]], console: rich.console.Console | None = None
+) -> None:
+    """Prints several runs side by side: what all started from, then each run's result.
+
+    Args:
+      summaries: name of the run (sft, cft, ...) -> its summary.
+      console: a rich console; None: standard output.
+
+    Raises:
+      UserError: two runs were measured on other questions.
+    """
+    show(content.side_by_side(summaries), None, console)
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """A summary as one Markdown table with intervals, and its notes beneath."""
+    return _markdown(content.columns(summary), summary.get("change"))
+
+
+def markdown_compare(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Several runs side by side as one Markdown table; see `compare`."""
+    return _markdown(content.side_by_side(summaries), None)
+
+
+def _markdown(states: Mapping[str, Any], changes: Mapping[str, Any] | None) -> str:
+    sections = content.sections(states, changes)
+    # A Markdown table has one header: the longest, should a split lack its change.
+    header = max((s.header for s in sections), key=len)
+    lines = ["| " + " | ".join(["", *map(_escape, header)]) + " |"]
+    lines.append("|---|" + "---:|" * len(header))
+    for section in sections:
+        lines.append(f"| **{_escape(section.title)}** |" + " |" * len(header))
+        for row in section.rows:
+            texts = [_escape(str(cell)) for cell in row.cells]
+            texts += [""] * (len(header) - len(texts))
+            lines.append(f"| {row.arrow} | " + " | ".join(texts) + " |")
+    lines.append("")
+    for section in sections:
+        lines.append(f"*{_escape(section.split)}*: {'; '.join(section.notes)}.  ")
+    lines.append(content.caption(bool(changes)))
+    return "\n".join(lines) + "\n"
