@@ -1,0 +1,91 @@
+"""Questions from a Hugging Face data set, by its id or from a local folder in the same layout."""
+
+import logging
+
+from calib_jax.errors import UserError
+from calib_jax.questions.record import LETTERS, Question
+from calib_jax.questions.rows import ANSWER_FIELDS, question_from_row, unused_fields
+
+log = logging.getLogger(__name__)
+
+SPELLING = "hf:owner/name:split or hf:owner/name:config:split"
+
+
+def parse(spec: str) -> tuple[str, str | None, str]:
+    """Splits ``repo:split`` or ``repo:config:split`` into repo, config (or None) and split.
+
+    >>> parse("allenai/openbookqa:main:test")
+    ('allenai/openbookqa', 'main', 'test')
+    """
+    parts = spec.split(":")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise UserError(f"{spec!r} does not name a Hugging Face split; write {SPELLING}")
+    return parts[0], parts[1] if len(parts) == 3 else None, parts[-1]
+
+
+def load(spec: str) -> list[Question]:
+    """All questions of a split, in its order, through ``datasets.load_dataset``.
+
+    The layouts understood are those of ``rows.question_from_row``. A row without ``id`` gets
+    ``"row-<number>"`` (from 1), one without ``task`` the repository's name. Equal options are not
+    refused here: ``has_duplicate_choices`` marks them.
+
+    Args:
+      spec: ``repo:split`` or ``repo:config:split``; ``repo`` may be a local folder.
+
+    Raises:
+      UserError: the data set cannot be loaded, or a row is invalid or repeats an id.
+    """
+    repo, config, split = parse(spec)
+    import datasets
+
+    try:
+        dataset = datasets.load_dataset(repo, config, split=split)
+    except Exception as error:  # the hub, its network stack and its readers raise many kinds
+        raise UserError(
+            f"cannot load the Hugging Face data set {repo!r} (config {config!r}, split {split!r}): "
+            f"{type(error).__name__}: {error}. Check the spelling ({SPELLING}) and the network; "
+            "without one, use a local .jsonl, .csv or .parquet file, or offline:<task>/<split>"
+        ) from error
+
+    task = repo.rstrip("/").rsplit("/", 1)[-1]
+    names = {
+        name: _label_names(feature, f"{spec}: field {name!r}")
+        for name, feature in dataset.features.items()
+        if name in ANSWER_FIELDS and isinstance(feature, datasets.ClassLabel)
+    }
+    questions, row_of_id = [], {}
+    for number, row in enumerate(dataset, 1):
+        where = f"{spec} row {number}"
+        for name, labels in names.items():
+            row[name] = _class_value(name, row[name], labels, f"{where}: field {name!r}")
+        question = question_from_row(row, where, f"row-{number}", task)
+        first = row_of_id.setdefault(question.id, number)
+        if first != number:
+            raise UserError(f"{where}: id {question.id!r} stands in row {first} already")
+        questions.append(question)
+    if not questions:
+        raise UserError(f"{spec}: the split has no rows")
+    if unused := unused_fields([dataset.features]):
+        log.warning("%s: columns not used: %s", spec, ", ".join(unused))
+    return questions
+
+
+def _label_names(feature, where: str) -> list[str]:
+    """A ClassLabel's names, if they count the options in order: A, B, ...; 0, 1, ...; 1, 2, ..."""
+    names = list(feature.names)
+    count = range(len(names))
+    orders = (list(LETTERS), [*map(str, count)], [str(i + 1) for i in count])
+    if not any([name.upper() for name in names] == order[: len(names)] for order in orders):
+        raise UserError(
+            f"{where} has the classes {', '.join(names)}; expected A, B, ... or 0, 1, ... or "
+            "1, 2, ... in this order"
+        )
+    return names
+
+
+def _class_value(name: str, value, labels: list[str], where: str) -> int | str:
+    """The class as the row layouts want it: an ``answerKey`` as text, others as 0-based index."""
+    if not isinstance(value, int) or not 0 <= value < len(labels):  # -1: no answer is known
+        raise UserError(f"{where} is {value!r}: the row has no answer")
+    return labels[value] if name == "answerKey" else value

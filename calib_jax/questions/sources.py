@@ -1,0 +1,68 @@
+"""One spelling for every source of questions: ``load(spec)``."""
+
+import re
+
+from calib_jax.errors import UserError
+from calib_jax.questions import hub, local, offline
+from calib_jax.questions.record import Question
+
+OFFLINE, HUB = "offline:", "hf:"
+SPELLINGS = (
+    "offline:<task>/<split>, hf:<owner>/<name>[:<config>]:<split>, or the path of a "
+    ".jsonl, .csv or .parquet file; each may be preceded by <name>="
+)
+# A name holds no slash, so that a path with an equals sign can be written ./a=b.jsonl.
+_NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)=(?P<source>.+)", re.DOTALL)
+
+
+def load(spec: str) -> list[Question]:
+    """All questions of one source, in its order, each with a ``task``, ids unique.
+
+    Args:
+      spec: ``offline:openbookqa/train``, ``hf:allenai/openbookqa:main:test`` or a file's path; a
+        display name before an equals sign is ignored here (see ``split_name``).
+
+    Raises:
+      UserError: the spec is not understood, or the source is missing or invalid.
+    """
+    source = _split(spec)[1]
+    if source.startswith(OFFLINE):
+        return offline.load(*_offline_parts(source))
+    if source.startswith(HUB):
+        return hub.load(source.removeprefix(HUB))
+    if not source.lower().endswith(tuple(local.READERS)):
+        raise UserError(f"{spec!r} names no source of questions; write {SPELLINGS}")
+    return local.load(source)
+
+
+def split_name(spec: str) -> str:
+    """The name under which a split is reported, fit for a file's name.
+
+    It is what stands before the equals sign, or else the task, the repository's name or the file's
+    stem, with characters other than letters, digits, ``_``, ``.`` and ``-`` turned to ``_``.
+
+    >>> split_name("offline:openbookqa/test"), split_name("held_out=data/mine.jsonl")
+    ('openbookqa', 'held_out')
+    """
+    name, source = _split(spec)
+    if name is None and source.startswith(OFFLINE):
+        name = _offline_parts(source)[0]
+    elif name is None and source.startswith(HUB):
+        name = hub.parse(source.removeprefix(HUB))[0].rstrip("/").rsplit("/", 1)[-1]
+    elif name is None:
+        name = source.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+
+
+def _split(spec: str) -> tuple[str | None, str]:
+    if not isinstance(spec, str) or not spec.strip():
+        raise UserError(f"a source of questions must be text, not {spec!r}; write {SPELLINGS}")
+    match = _NAMED.fullmatch(spec.strip())
+    return (match["name"], match["source"]) if match else (None, spec.strip())
+
+
+def _offline_parts(source: str) -> tuple[str, str]:
+    parts = source.removeprefix(OFFLINE).split("/")
+    if len(parts) != 2 or not all(parts):
+        raise UserError(f"{source!r} names no offline split; write offline:<task>/<split>")
+    return parts[0], parts[1]
