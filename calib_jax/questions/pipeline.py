@@ -1,0 +1,273 @@
+"""What a job does to its questions before a model sees them: pure steps, and ``prepare``.
+
+Every random choice is a hash of (seed, task, id), so it neither depends on the order of the
+questions nor on which others are there, nor on the version of a random number generator.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from calib_jax.errors import UserError
+from calib_jax.questions import sources
+from calib_jax.questions.record import Question, normalised
+from calib_jax.questions.references import names_options, summaries
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Questions ready for a job; ``report`` is the ``data`` part of ``summary.json``."""
+
+    train: list[Question]
+    evals: dict[str, list[Question]]
+    report: dict
+
+
+def prepare(
+    train_specs: Sequence[str],
+    eval_specs: Sequence[str],
+    train_size: int = 0,
+    eval_size: int = 0,
+    seed: int = 0,
+    shuffle: bool = True,
+) -> Prepared:
+    """Loads the splits, keeps them apart, draws the samples and shuffles the options.
+
+    In this order: load; drop from training what occurs in a *full* evaluation split (stricter than
+    the sampled one, and the same for every seed and size); drop training questions with equal
+    options; sample; shuffle. The training sample is drawn last, so it has the size asked for.
+
+    Args:
+      train_specs, eval_specs: see ``sources.load``. ``train_specs`` may be empty.
+      train_size: questions to train on, 0 for all; more than there are is an error.
+      eval_size: most questions per evaluation split, 0 for all.
+      seed: for sampling and shuffling.
+      shuffle: whether to shuffle the options of every question, in training and evaluation.
+
+    Returns:
+      ``Prepared``; its report has, per split where it applies (``train`` or an evaluation's name):
+      ``n``; ``removed_overlap`` (training questions found in that evaluation split) and
+      ``removed_overlap_total`` (each counted once); ``skipped_duplicate_options`` (training),
+      ``duplicate_options`` (kept in evaluation); ``repeated_questions`` (rows equal to an earlier
+      one of the split but for the order of options; kept); ``pinned_options``, ``kept_order``;
+      ``answer_counts`` and ``answer_counts_as_given`` (gold letters per number of options, with and
+      without the shuffle); ``seed``, ``shuffled``.
+
+    Raises:
+      UserError: a source is bad, two splits have one name, or too few questions are left.
+    """
+    for name, specs in (("train_specs", train_specs), ("eval_specs", eval_specs)):
+        if isinstance(specs, str):
+            raise UserError(f"{name} is the text {specs!r}; give a list of sources")
+    for name, size in (("train_size", train_size), ("eval_size", eval_size)):
+        if size < 0:
+            raise UserError(f"{name} is {size}; it must be 0 (all) or a number of questions")
+    names = _split_names(eval_specs)
+    train = _load_merged(train_specs)
+    full = {name: sources.load(spec) for name, spec in zip(names, eval_specs, strict=True)}
+
+    removed, skipped, total = {}, 0, 0
+    if train_specs:
+        loaded = len(train)
+        train, removed = remove_overlap(train, full)
+        total = loaded - len(train)
+        train, skipped = drop_duplicate_options(train)
+        if not train:
+            raise UserError(
+                f"no training question is left: of {loaded}, {total} stand in an evaluation split "
+                f"and {skipped} have equal options"
+            )
+        if train_size > len(train):
+            raise UserError(
+                f"train_size is {train_size}, but there are {len(train)} training questions after "
+                f"{total} were removed for standing in an evaluation split and {skipped} for equal "
+                "options; set 0 for all, or add a source"
+            )
+        train = sample(train, train_size, seed)
+    evals = {name: sample(split, min(eval_size, len(split)), seed) for name, split in full.items()}
+
+    splits = {"train": train, **evals} if train_specs else evals
+    report = {
+        "seed": seed,
+        "shuffled": shuffle,
+        "n": {name: len(split) for name, split in splits.items()},
+        "removed_overlap": removed,
+        "removed_overlap_total": total,
+        "skipped_duplicate_options": skipped,
+        "duplicate_options": {
+            name: sum(q.has_duplicate_choices for q in split) for name, split in evals.items()
+        },
+        "repeated_questions": {name: _repeats(split) for name, split in splits.items()},
+        "pinned_options": {},
+        "kept_order": {},
+        "answer_counts_as_given": _all_base_rates(splits),
+    }
+    if shuffle:
+        for name, split in splits.items():
+            splits[name], counts = shuffle_options(split, seed)
+            report["pinned_options"][name] = counts["pinned_options"]
+            report["kept_order"][name] = counts["kept_order"]
+    report["answer_counts"] = _all_base_rates(splits)
+    # Ids are made unique last: they are part of the hashes above.
+    train = _with_unique_ids(splits.pop("train", []))
+    return Prepared(train, splits, report)
+
+
+def sample(questions: Sequence[Question], size: int, seed: int) -> list[Question]:
+    """A seeded subset of ``size`` questions (0 for all) in their own order.
+
+    A smaller sample is part of a larger one with the same seed.
+
+    Raises:
+      UserError: there are fewer than ``size`` questions, or ``size`` is negative.
+    """
+    if not 0 <= size <= len(questions):
+        raise UserError(f"cannot sample {size} of {len(questions)} questions; 0 takes all")
+    if size == 0:
+        return list(questions)
+    order = sorted(range(len(questions)), key=lambda i: (_hash(seed, questions[i], "sample"), i))
+    return [questions[i] for i in sorted(order[:size])]
+
+
+def remove_overlap(
+    train: Iterable[Question], evals: Mapping[str, Iterable[Question]]
+) -> tuple[list[Question], dict[str, int]]:
+    """Training questions whose normalised text stands in no evaluation split.
+
+    Only the question's text counts, not its options, so that a reworded set of options does not
+    hide a known question.
+
+    Returns:
+      The questions kept, and per split how many training questions it holds; one that stands in
+      two splits is counted in both.
+    """
+    texts = {name: {normalised(q.question) for q in split} for name, split in evals.items()}
+    kept, counts = [], dict.fromkeys(texts, 0)
+    for question in train:
+        text = normalised(question.question)
+        found = [name for name, known in texts.items() if text in known]
+        for name in found:
+            counts[name] += 1
+        if not found:
+            kept.append(question)
+    return kept, counts
+
+
+def drop_duplicate_options(questions: Iterable[Question]) -> tuple[list[Question], int]:
+    """Questions without equal options, and how many had some: their targets would be undefined."""
+    questions = list(questions)
+    kept = [question for question in questions if not question.has_duplicate_choices]
+    return kept, len(questions) - len(kept)
+
+
+def shuffle_options(
+    questions: Iterable[Question], seed: int
+) -> tuple[list[Question], dict[str, int]]:
+    """Permutes every question's options at random and moves ``answer`` along.
+
+    A question with an option that names others by letter, number or position keeps its order. An
+    option that sums up others ("all of the above", "both of these") keeps its place, and the
+    options before it are permuted among themselves, as are those after it.
+
+    Returns:
+      The questions, and the counts ``pinned_options`` (options that kept their place) and
+      ``kept_order`` (questions whose order was kept because of a named option).
+    """
+    shuffled, pinned, kept = [], 0, 0
+    for question in questions:
+        if names_options(question.question, question.choices):
+            kept += 1
+            shuffled.append(question)
+            continue
+        fixed = summaries(question.choices)
+        pinned += len(fixed)
+        shuffled.append(_permuted(question, _permutation(question, fixed, seed)))
+    return shuffled, {"pinned_options": pinned, "kept_order": kept}
+
+
+def base_rates(questions: Iterable[Question]) -> dict[int, list[int]]:
+    """How often each letter is the right one, for each number of options K: ``{K: [K counts]}``.
+
+    >>> base_rates([Question("q", "Which?", ["this", "that"], 1)])
+    {2: [0, 1]}
+    """
+    rates: dict[int, list[int]] = {}
+    for question in questions:
+        K = len(question.choices)
+        rates.setdefault(K, [0] * K)[question.answer] += 1
+    return dict(sorted(rates.items()))
+
+
+def _hash(seed: int, question: Question, *parts) -> bytes:
+    key = json.dumps([int(seed), question.task, question.id, *parts])
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _permutation(question: Question, fixed: Sequence[int], seed: int) -> list[int]:
+    """``order[i]`` is the old index of the option at place i."""
+    K = len(question.choices)
+    order: list[int] = []
+    for end in (*fixed, K):
+        free = range(len(order), end)
+        order += sorted(free, key=lambda i: _hash(seed, question, "option", i))
+        if end < K:
+            order.append(end)
+    return order
+
+
+def _permuted(question: Question, order: Sequence[int]) -> Question:
+    choices = tuple(question.choices[i] for i in order)
+    return replace(question, choices=choices, answer=order.index(question.answer))
+
+
+def _split_names(specs: Sequence[str]) -> list[str]:
+    names = [sources.split_name(spec) for spec in specs]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"two evaluation splits are called {name!r}: write <name>=<source>")
+        if name == "train":
+            raise UserError("an evaluation split cannot be called 'train': write <name>=<source>")
+    return names
+
+
+def _load_merged(specs: Sequence[str]) -> list[Question]:
+    """The questions of several sources; a (task, id) that stands in two of them is an error."""
+    merged, origin = [], {}
+    for spec in specs:
+        for question in sources.load(spec):
+            key = (question.task, question.id)
+            if key in origin:
+                raise UserError(
+                    f"id {question.id!r} of task {question.task!r} stands in {origin[key]} and in "
+                    f"{spec}: give the rows other ids or a field 'task'"
+                )
+            origin[key] = spec
+            merged.append(question)
+    return merged
+
+
+def _with_unique_ids(questions: list[Question]) -> list[Question]:
+    """Ids that two tasks share become ``task/id``; all of the ids if even that is not enough."""
+    times = Counter(question.id for question in questions)
+    renamed = [replace(q, id=f"{q.task}/{q.id}") if times[q.id] > 1 else q for q in questions]
+    if len({question.id for question in renamed}) < len(renamed):
+        renamed = [replace(q, id=json.dumps([q.task, q.id])) for q in questions]
+    return renamed
+
+
+def _repeats(questions: Iterable[Question]) -> int:
+    """How many rows have the question and the options of an earlier row, in whatever order."""
+    keys = Counter(
+        (normalised(q.question), tuple(sorted(map(normalised, q.choices)))) for q in questions
+    )
+    return sum(keys.values()) - len(keys)
+
+
+def _all_base_rates(splits: Mapping[str, Iterable[Question]]) -> dict[str, dict[str, list[int]]]:
+    """Base rates of each split, with text keys as JSON has them."""
+    return {
+        name: {str(K): counts for K, counts in base_rates(split).items()}
+        for name, split in splits.items()
+    }
