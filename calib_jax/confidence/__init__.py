@@ -1,0 +1,1 @@
+"""Reading confidence out of a model: logits in, option probabilities out."""

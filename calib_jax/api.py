@@ -1,0 +1,51 @@
+"""Loading a model onto a mesh: what notebooks call and what the jobs call."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from calib_jax.errors import UserError
+from calib_jax.models import model as models
+from calib_jax.parallel import mesh as meshes
+from calib_jax.parallel.mesh import make_mesh
+from calib_jax.parallel.sharding import check_mesh, row_sharding
+
+__all__ = ["load_model", "make_mesh"]
+
+DTYPES = ("float32", "bfloat16")
+
+
+def load_model(
+    name: str,
+    dtype: str | None = "float32",
+    mesh: jax.sharding.Mesh | None = None,
+    *,
+    revision: str | None = None,
+    attention: str = "xla",
+) -> models.Model:
+    """Loads a model, its parameters streamed onto the mesh.
+
+    Args:
+      name: a Hugging Face folder, a ``.gguf`` file, a hub id (``owner/name``), or
+        ``offline:smollm2-135m-instruct``.
+      dtype: "float32" or "bfloat16", of the parameters and the computation; None for float32 on a
+        CPU and bfloat16 elsewhere.
+      mesh: from ``make_mesh``; None for one device.
+      revision: of a hub id.
+      attention: "xla", or "cudnn" on an NVIDIA GPU in bfloat16.
+
+    Raises:
+      UserError: nothing is there, it cannot be read, its architecture or an attribute of its
+        config is not handled, or it does not divide over the mesh.
+    """
+    if dtype is None:
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if str(jnp.dtype(dtype)) not in DTYPES:
+        raise UserError(f"dtype {dtype!r} is not supported; there is {' and '.join(DTYPES)}.")
+    mesh = mesh or meshes.default_mesh()
+    checkpoint = models.open_checkpoint(name, revision)
+    check_mesh(checkpoint.config, mesh)
+    return models.load(
+        checkpoint, dtype, shardings=row_sharding(mesh), mesh=mesh, attention=attention
+    )

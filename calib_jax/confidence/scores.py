@@ -1,0 +1,42 @@
+"""What scoring returns: every option's log-score and probability, and the answers."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Predictions on N questions of at most K options: the narrow waist, with names.
+
+    Attributes:
+      log_scores: [N, K] float32, natural log, not renormalised over the options; -inf where
+        masked. For "choice" it is the letter's log-probability among the whole vocabulary.
+      probs: [N, K] float32, renormalised over the options; 0 where masked.
+      mask: [N, K] bool, the options that each question has.
+      answers: [N] int32.
+      ids, tasks, subjects: N names each, as the questions state them.
+      method: how the confidence was read ("choice").
+    """
+
+    log_scores: np.ndarray
+    probs: np.ndarray
+    mask: np.ndarray
+    answers: np.ndarray
+    ids: tuple[str, ...]
+    tasks: tuple[str | None, ...]
+    subjects: tuple[str | None, ...]
+    method: str = "choice"
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """[N] int32, the most probable option; the first of equals."""
+        return self.probs.argmax(axis=1).astype(np.int32)
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """[N] float32, the probability of the predicted option."""
+        return self.probs.max(axis=1, initial=0)

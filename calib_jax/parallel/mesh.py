@@ -1,0 +1,106 @@
+"""The device mesh, joining a pod, and moving host arrays onto devices and back."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from calib_jax.errors import UserError
+from calib_jax.parallel.sharding import RULES, sharding
+
+AXES = ("data", "fsdp", "tensor")
+
+# Variables that cluster launchers set; each means that there is a pod to join.
+_POD_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "COORDINATOR_ADDRESS", "MEGASCALE_COORDINATOR_ADDRESS")
+
+
+def join_pod() -> None:
+    """Joins the other processes of this run, where there are any; call before anything else.
+
+    One process of several is recognised by JAX's own variables (``JAX_COORDINATOR_ADDRESS`` with
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``), by a TPU pod's worker list, or by SLURM with
+    more than one task. On a single machine this does nothing.
+    """
+    if jax.distributed.is_initialized():
+        return
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    tasks = int(os.environ.get("SLURM_NTASKS", "1"))
+    if "JAX_NUM_PROCESSES" in os.environ:
+        jax.distributed.initialize(
+            os.environ["JAX_COORDINATOR_ADDRESS"],
+            int(os.environ["JAX_NUM_PROCESSES"]),
+            int(os.environ["JAX_PROCESS_ID"]),
+        )
+    elif len(workers) > 1 or tasks > 1 or any(name in os.environ for name in _POD_VARIABLES):
+        jax.distributed.initialize()
+
+
+def make_mesh(
+    shape: Sequence[int] = (1, -1, 1), devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh:
+    """A ``data × fsdp × tensor`` mesh.
+
+    Args:
+      shape: the sizes of the three axes; one of them may be -1 for "the rest".
+      devices: all of them by default.
+
+    Raises:
+      UserError: the shape does not use exactly the devices that there are.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    shape = tuple(int(size) for size in shape)
+    if len(shape) != 3 or any(size == 0 or size < -1 for size in shape) or shape.count(-1) > 1:
+        raise UserError(
+            f"config.mesh.shape is {shape}; expected three positive sizes for {AXES}, one of "
+            "which may be -1."
+        )
+    known = math.prod(size for size in shape if size > 0)
+    if len(devices) % known or (-1 not in shape and known != len(devices)):
+        raise UserError(
+            f"config.mesh.shape {shape} does not fit {len(devices)} devices; the product of the "
+            "sizes must equal the number of devices (-1 stands for the rest)."
+        )
+    shape = tuple(len(devices) // known if size == -1 else size for size in shape)
+    auto = (jax.sharding.AxisType.Auto,) * 3
+    return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices)
+
+
+def default_mesh() -> jax.sharding.Mesh:
+    """One device, the first of this process: a mesh on which every program runs."""
+    return make_mesh((1, 1, 1), devices=jax.local_devices()[:1])
+
+
+@contextlib.contextmanager
+def use(mesh: jax.sharding.Mesh) -> Iterator[None]:
+    """Puts the mesh and the logical axis rules in force, for tracing and running programs."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        yield
+
+
+def batch_shards(mesh: jax.sharding.Mesh) -> int:
+    """How many ways a batch is split: its rows must be a multiple of this."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Host arrays with rows on axis 0, split over the mesh.
+
+    Every process holds the whole batch (questions are small) and gives its devices their rows.
+    """
+    layout = sharding(mesh, ("batch",))
+
+    def put(x: np.ndarray) -> jax.Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, layout, lambda index: x[index])
+
+    return jax.tree.map(put, batch)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+    """The layout of what every device, and so every process, holds whole."""
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
