@@ -48,17 +48,18 @@ _POSITIONS = re.compile(
 )
 
 _LABEL = r"[(\[]?(?:[a-z]|[ivx]{1,4}|\d{1,2})(?:[)\]]|\.(?!\d))?"
-_AND = r"(?:\s*[,;&]\s*(?:(?:and|or|nor)\s+)?|\s+(?:and|or|nor|and/or)\s+)"
+_AND = r"(?:\s*[,;&]\s*(?:(?:and|or|nor)\s+)?|\s+(?:and|or|nor|and/or)\.?\s+)"
 _LIST = rf"{_LABEL}(?:(?:{_AND}|\s+){_LABEL})*{_AND}{_LABEL}"  # "a, b and c", "a b and c"
 _NAMING = re.compile(
     r"(?P<lead>(?:(?:both|either|neither|only|all|any|none|not|just)\s+(?:of\s+)?)*)"
     r"(?P<except>(?:of\s+)?(?:the\s+)?(?:above\s+)?(?:,\s*)?(?:but|except)(?:\s+for)?\s+)?"
     rf"(?P<noun>(?:the\s+)?(?:same\s+as\s+)?{_OPTIONS}\s+)?"
     rf"(?P<labels>{_LIST}|{_LABEL})"
-    r"(?:\s+(?:only|alone|together|above|combined))*"
+    r"(?P<tail>(?:\s+(?:only|alone|together|above|combined))*)"
     rf"(?:,?\s+(?:but|and)\s+not\s+(?P<without>{_LIST}|{_LABEL}))?"
     rf"(?P<verdict>\s+(?:both|{_VERDICT}|can|could|will|would|do|does|have|has)\b.*)?"
 )
+_LABEL_ALONE, _BARE_LIST, _WITH_WORDS = range(3)
 _ROMAN = {"i": 0, "ii": 1, "iii": 2, "iv": 3, "v": 4, "vi": 5, "vii": 6, "viii": 7}
 
 
@@ -87,8 +88,9 @@ def names_options(question: str, choices: Sequence[str]) -> bool:
     if any(_POSITIONS.search(text) for text in plain):
         return True
     lists = [_list(text, len(choices), question) for text in plain]
-    for i, (labels, certain) in enumerate(lists):
-        if i in labels and not certain and i < len(choices) - 1:
+    for i, (labels, strength) in enumerate(lists):
+        itself = i in labels and i < len(choices) - 1
+        if strength == _LABEL_ALONE or (strength == _BARE_LIST and itself):
             continue
         if any(not lists[j][0] for j in labels if j != i):
             return True
@@ -105,28 +107,30 @@ def _is_summary(text: str) -> bool:
     return any(pattern.search(text) for pattern in _SUMMARIES)
 
 
-def _list(text: str, K: int, question: str) -> tuple[frozenset[int], bool]:
-    """Options that ``text`` lists by letter or number (none if it is no list), and whether words
-    around the labels ("both", "options", "all but") say that options are meant."""
-    nothing = frozenset(), False
+def _list(text: str, K: int, question: str) -> tuple[frozenset[int], int]:
+    """The options that ``text`` lists by letter or number, none if it is no list, and how far its
+    form says that options are meant: ``_LABEL_ALONE``, ``_BARE_LIST`` or ``_WITH_WORDS``."""
+    nothing = frozenset(), _LABEL_ALONE
     match = _NAMING.fullmatch(text)
     if match is None:
         return nothing
     listed = [*_labels(match["labels"]), *_labels(match["without"] or "")]
-    if len(listed) < 2 and not (match["noun"] or match["except"]):
-        return nothing
-    certain = bool(match["noun"] or match["lead"] or match["except"])
-    if match["verdict"] and not certain and not re.search(r"[(\[]", match["labels"]):
+    strength = _BARE_LIST
+    if match["noun"] or match["except"] or (match["lead"] and len(listed) > 1):
+        strength = _WITH_WORDS  # "options A and B", "all but A", "both A and B"
+    elif len(listed) == 1:
+        strength = _BARE_LIST if match["tail"] or match["lead"] else _LABEL_ALONE
+    if match["verdict"] and strength < _WITH_WORDS and not re.search(r"[(\[]", match["labels"]):
         return nothing
     letters = LETTERS[:K].casefold()
     if all(label in letters for label in listed):
-        return frozenset(letters.index(label) for label in listed), certain
+        return frozenset(letters.index(label) for label in listed), strength
     numbers = [_ROMAN.get(label, int(label) - 1 if label.isdigit() else K) for label in listed]
-    if not certain or not all(0 <= number < K for number in numbers):
+    if strength < _WITH_WORDS or not all(0 <= number < K for number in numbers):
         return nothing
     if re.search(r"(?<![\w.])(?:1|i|I)(?!\w)", question):
         return nothing
-    return frozenset(numbers), certain
+    return frozenset(numbers), strength
 
 
 def _labels(text: str) -> list[str]:
