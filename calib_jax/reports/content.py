@@ -73,7 +73,7 @@ def number(value: float | None, signed: bool = False) -> str:
 
 
 def interval(bounds: list[float | None] | None, signed: bool = False) -> str:
-    """"[low, high]", or nothing where there is no interval."""
+    """ "[low, high]", or nothing where there is no interval."""
     if bounds is None or None in bounds:
         return ""
     return f"[{number(bounds[0], signed)}, {number(bounds[1], signed)}]"
@@ -154,7 +154,7 @@ def share(count: float, total: float) -> str:
 
 def _letters(counts: list[int]) -> str:
     total = sum(counts)
-    return "  ".join(
+    return ", ".join(
         f"{letter} {share(n, total)}" for letter, n in zip(LETTERS, counts, strict=False)
     )
 

@@ -140,9 +140,7 @@ class Progress:
 
     def _log(self, final: bool) -> None:
         now = time.monotonic()
-        since, count = (
-            (self._start, self.initial) if final else (self._last_time, self._last_count)
-        )
+        since, count = (self._start, self.initial) if final else (self._last_time, self._last_count)
         done, seconds = self.completed - count, now - since
         rate = done / seconds if done and seconds > 0 else None
         left = (self.total - self.completed) / rate if rate else None

@@ -88,9 +88,7 @@ def show(
     console.print(rich.text.Text(caption, style="dim"))
 
 
-def show_summary(
-    summary: Mapping[str, Any], console: rich.console.Console | None = None
-) -> None:
+def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints a summary.json: before, after and change; or the one measured model."""
     show(content.columns(summary), summary.get("change"), console)
 

@@ -1,0 +1,142 @@
+"""predictions/*.parquet: one row per question, from which every metric can be recomputed."""
+
+import os
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from calib_jax.confidence.scores import Scores
+from calib_jax.errors import UserError
+from calib_jax.reports.atomic import atomic_path
+
+_LOG_SCORES, _PROBS = "log_scores_", "probs_"
+_WIDTH = b"calib_jax.num_options"
+
+
+def _num_options(scores: Scores) -> np.ndarray:
+    """Options per question [N]; valid options must come first in every row."""
+    mask = np.asarray(scores.mask, bool)
+    counts = mask.sum(axis=1)
+    holes = mask != (np.arange(mask.shape[1]) < counts[:, None])
+    if holes.any():
+        row = int(np.argmax(holes.any(axis=1)))
+        raise ValueError(f"row {row} ({scores.ids[row]!r}): a masked option before a valid one")
+    return counts
+
+
+def _ragged(values: np.ndarray, counts: np.ndarray) -> pa.Array:
+    """[N, K] float32 as lists of each row's first `counts` values."""
+    valid = np.arange(values.shape[1]) < counts[:, None]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    flat = np.asarray(values, np.float32)[valid]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.float32()))
+
+
+def write(path: str | os.PathLike, *scores: Scores) -> None:
+    """Writes the scores of one split, atomically.
+
+    Columns: id, task, subject, answer (0-based), prediction (0-based), confidence, then for each
+    extraction method `log_scores_<method>` and `probs_<method>`, float32 lists over the question's
+    own options in the order given.
+
+    Args:
+      path: the parquet file; its folder is created.
+      *scores: one per extraction method, all of the same questions. Prediction and confidence are
+        the first one's.
+
+    Raises:
+      ValueError: no scores, different questions, a method twice, or a masked option before a valid
+        one.
+    """
+    if not scores:
+        raise ValueError("no scores to write")
+    first = scores[0]
+    counts = _num_options(first)
+    for other in scores[1:]:
+        same = (
+            other.ids == first.ids
+            and np.array_equal(other.answers, first.answers)
+            and np.array_equal(other.mask, first.mask)
+        )
+        if not same:
+            raise ValueError(f"methods {first.method} and {other.method} scored other questions")
+    methods = [s.method for s in scores]
+    if len(set(methods)) < len(methods):
+        raise ValueError(f"a method stands twice: {', '.join(methods)}")
+
+    columns = {
+        "id": pa.array(first.ids, pa.string()),
+        "task": pa.array(first.tasks, pa.string()),
+        "subject": pa.array(first.subjects, pa.string()),
+        "answer": pa.array(np.asarray(first.answers), pa.int32()),
+        "prediction": pa.array(np.asarray(first.predictions).astype(np.int32), pa.int32()),
+        "confidence": pa.array(np.asarray(first.confidences, np.float32), pa.float32()),
+    }
+    for s in scores:
+        columns[_LOG_SCORES + s.method] = _ragged(s.log_scores, counts)
+        columns[_PROBS + s.method] = _ragged(s.probs, counts)
+    metadata = {_WIDTH: str(first.mask.shape[1]).encode()}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _padded(column: pa.ChunkedArray, width: int, fill: float) -> tuple[np.ndarray, np.ndarray]:
+    """A list column as [N, width] float32 filled up with `fill`, and its mask."""
+    array = column.combine_chunks()
+    counts = array.value_lengths().to_numpy(zero_copy_only=False)
+    mask = np.arange(width) < counts[:, None]
+    values = np.full(mask.shape, fill, np.float32)
+    values[mask] = array.flatten().to_numpy(zero_copy_only=False)
+    return values, mask
+
+
+def read(path: str | os.PathLike, method: str | None = None) -> Scores:
+    """Reads back what `write` wrote, bit for bit; masked places hold log-score -inf, probability 0.
+
+    Args:
+      path: the parquet file.
+      method: which extraction method; None: the first.
+
+    Raises:
+      UserError: no such file, not a parquet file, a missing column, or an unknown method.
+    """
+    path = pathlib.Path(path)
+    try:
+        # Not read_table: it reads folder names such as "run=3" as columns.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error})") from None
+
+    prefix = len(_PROBS)
+    methods = [name[prefix:] for name in table.column_names if name.startswith(_PROBS)]
+    if not methods:
+        raise UserError(f"{path}: no column probs_<method>; is this a predictions file?")
+    method = methods[0] if method is None else method
+    needed = ["id", "task", "subject", "answer", _LOG_SCORES + method, _PROBS + method]
+    missing = [name for name in needed if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"{path}: no column {', '.join(missing)}; it holds the method(s) {', '.join(methods)}"
+        )
+
+    lengths = table[_PROBS + method].combine_chunks().value_lengths()
+    longest = max(lengths.to_pylist(), default=0)
+    width = max(longest, int((table.schema.metadata or {}).get(_WIDTH, longest)))
+    probs, mask = _padded(table[_PROBS + method], width, 0.0)
+    log_scores, _ = _padded(table[_LOG_SCORES + method], width, -np.inf)
+    return Scores(
+        log_scores=log_scores,
+        probs=probs,
+        mask=mask,
+        answers=table["answer"].to_numpy().astype(np.int32),
+        ids=tuple(table["id"].to_pylist()),
+        tasks=tuple(table["task"].to_pylist()),
+        subjects=tuple(table["subject"].to_pylist()),
+        method=method,
+    )

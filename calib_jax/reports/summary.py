@@ -1,0 +1,202 @@
+"""summary.json: a run's result in one place, as plain numbers with intervals beside them."""
+
+import functools
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from calib_jax import metrics
+from calib_jax.confidence.scores import Scores
+from calib_jax.errors import UserError
+from calib_jax.reports.atomic import write_text
+from calib_jax.reports.content import LETTERS
+from calib_jax.reports.writers import plain
+
+_PACKAGES = ("calib_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+@functools.cache
+def _metrics(num_bins: int, edges: str) -> Mapping[str, Callable[..., jax.Array]]:
+    """The metrics of a ROW that have intervals. Cached: they are compiled per function object."""
+    bins = {"num_bins": num_bins, "edges": edges}
+    return {
+        "accuracy": metrics.accuracy,
+        "conf_ece": functools.partial(metrics.conf_ece, **bins),
+        "cw_ece": functools.partial(metrics.cw_ece, **bins),
+        "nll": metrics.nll,
+        "brier": metrics.brier,
+        "auroc": metrics.auroc,
+        "mean_confidence": metrics.mean_confidence,
+    }
+
+
+def measure(
+    scores: Scores,
+    domain: str,
+    num_bins: int = 10,
+    edges: str = "right",
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> dict[str, Any]:
+    """Every figure of one split, as plain Python numbers.
+
+    Args:
+      scores: the split's scores, N >= 1 questions.
+      domain: "in" or "out".
+      num_bins: M bins of equal width.
+      edges: "right" for bins (a, b], "left" for [a, b).
+      seed: of the bootstrap.
+      num_resamples: of the bootstrap.
+
+    Returns:
+      n, accuracy, conf_ece, cw_ece, nll, brier, auroc, mean_confidence, each with a 95 % interval
+      `<metric>_ci`; overconfidence (mean confidence - accuracy); letter_counts [K] (predicted) with
+      top_letter and top_letter_share, answer_counts [K] (gold); num_options [fewest, most] and
+      what a uniform guesser would get: uniform_accuracy mean(1/K_i), uniform_nll mean(ln K_i),
+      uniform_brier mean((K_i - 1)/K_i). NaN where a figure is undefined, e.g. AUROC when every
+      answer is right.
+
+    Raises:
+      ValueError: an unknown domain, or no questions.
+    """
+    if domain not in ("in", "out"):
+        raise ValueError(f'domain must be "in" or "out", got {domain!r}')
+    if not len(scores.answers):
+        raise ValueError("no questions to measure")
+    arrays = scores.probs, scores.answers, scores.mask
+    functions = _metrics(num_bins, edges)
+    row: dict[str, Any] = {"domain": domain, "n": len(scores.answers)}
+    row |= {name: float(function(*arrays)) for name, function in functions.items()}
+    row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
+
+    chosen = np.asarray(metrics.letter_counts(scores.probs, scores.mask))
+    gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
+    top = int(chosen.argmax())
+    row["letter_counts"] = chosen.tolist()
+    row["top_letter"] = LETTERS[top]
+    row["top_letter_share"] = float(chosen[top] / row["n"])
+    row["answer_counts"] = gold.tolist()
+
+    options = np.asarray(scores.mask, bool).sum(axis=1)
+    row["num_options"] = [int(options.min()), int(options.max())]
+    row["uniform_accuracy"] = float(np.mean(1 / options))
+    row["uniform_nll"] = float(np.mean(np.log(options)))
+    row["uniform_brier"] = float(np.mean((options - 1) / options))
+
+    intervals = metrics.bootstrap_all(functions, *arrays, num_resamples=num_resamples, seed=seed)
+    row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    return row
+
+
+def change(
+    before: Scores,
+    after: Scores,
+    num_bins: int = 10,
+    edges: str = "right",
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> dict[str, Any]:
+    """Differences after - before of every metric, with paired bootstrap intervals.
+
+    Args:
+      before, after: scores of the same questions with the same options in the same order.
+      num_bins, edges, seed, num_resamples: as in `measure`.
+
+    Returns:
+      accuracy, conf_ece, cw_ece, nll, brier, auroc, mean_confidence, and `<metric>_ci`, 95 %.
+
+    Raises:
+      ValueError: the two are not of the same questions.
+    """
+    same = (
+        before.ids == after.ids
+        and np.array_equal(before.answers, after.answers)
+        and np.array_equal(before.mask, after.mask)
+    )
+    if not same:
+        raise ValueError("before and after are scores of other questions or orders of options")
+    functions = _metrics(num_bins, edges)
+    rest = before.answers, before.mask
+    result: dict[str, Any] = {
+        name: float(function(after.probs, *rest)) - float(function(before.probs, *rest))
+        for name, function in functions.items()
+    }
+    intervals = metrics.paired_bootstrap_all(
+        functions, before.probs, after.probs, *rest, num_resamples=num_resamples, seed=seed
+    )
+    return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+
+
+def write(path: str | os.PathLike, summary: Mapping[str, Any]) -> None:
+    """Writes a summary as JSON, atomically; NaN and infinities become null.
+
+    Raises:
+      TypeError: a value that JSON cannot hold; nothing is written.
+    """
+    text = json.dumps(plain(summary), indent=2, allow_nan=False)
+    # Lists of numbers on one line. A line break inside brackets is never part of a JSON string.
+    text = re.sub(
+        r"\[\n\s*((?:(?:null|[-+.\deE]+),?\s*)+)\]",
+        lambda match: f"[{' '.join(match[1].split())}]",
+        text,
+    )
+    write_text(path, text + "\n")
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a summary.json.
+
+    Raises:
+      UserError: no such file, or not a JSON object.
+    """
+    path = pathlib.Path(path)
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; has the run finished?") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(summary, dict):
+        raise UserError(f"{path}: not a JSON object but a {type(summary).__name__}")
+    return summary
+
+
+def versions() -> dict[str, Any]:
+    """What the run ran on: Python, packages, platform and kind and number of devices."""
+    result: dict[str, Any] = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            result[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            result[name] = None  # calib_jax itself, run from its source folder
+    device = jax.devices()[0]
+    result["platform"] = device.platform
+    result["device_kind"] = device.device_kind
+    result["device_count"] = jax.device_count()
+    result["process_count"] = jax.process_count()
+    result["system"] = f"{platform.system()} {platform.machine()}"
+    return result
+
+
+def peak_memory_gib() -> float:
+    """The most main memory that this process has held so far, in GiB (2^30 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kibibytes, macOS bytes.
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def peak_device_memory_gib() -> float | None:
+    """The most memory that any local device has held so far, in GiB; None where unknown (CPU)."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
+    return max(peaks) / 2**30 if peaks else None

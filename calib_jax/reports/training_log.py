@@ -1,0 +1,110 @@
+"""The course of a training run, from metrics.jsonl: curves and one table row per measurement."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from calib_jax.reports import content
+
+_INK, _GREY, _FAINT = "#222222", "#767676", "#d9d9d9"
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+_TERM_COLOURS = ("#222222", "#d55e00", "#56b4e9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+TRAINING_SET = "training set (E-step)"
+TERMS = (("loss", "loss"), ("sft", "SFT term"), ("ece", "ECE term"))
+COLUMNS = tuple((key, label) for key, label, _ in content.METRICS)
+
+
+def _measurements(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(what was measured, line) of every E-step and evaluation, in the order of the file."""
+    return [
+        (TRAINING_SET if line["kind"] == "estep" else str(line.get("split", "held-out")), line)
+        for line in log
+        if line.get("kind") in ("estep", "eval")
+    ]
+
+
+def table(log: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: step, epoch, what was measured, and the metrics that any line holds."""
+    lines = _measurements(log)
+    found = [(key, label) for key, label in COLUMNS if any(key in line for _, line in lines)]
+    header = ["step", "epoch", "questions of", *(label for _, label in found)]
+    rows = [
+        [str(line["step"]), str(line["epoch"]), name]
+        + [content.number(line.get(key)) for key, _ in found]
+        for name, line in lines
+    ]
+    return header, rows
+
+
+def _style(ax: Axes, title: str) -> None:
+    ax.set_title(title, fontsize=11.5, color=_INK, loc="left")
+    ax.set_xlabel("optimiser step", fontsize=10, color=_INK)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    ax.tick_params(labelsize=9, color=_GREY, labelcolor=_INK)
+    ax.grid(color=_FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set(color=_GREY, linewidth=0.8)
+
+
+def _legend(ax: Axes) -> None:
+    ax.legend(
+        fontsize=8.8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4,
+        handlelength=1.8, columnspacing=1.2, borderaxespad=0,
+    )  # fmt: skip
+
+
+def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Curves over the optimiser's steps: conf-ECE, accuracy, and the loss terms.
+
+    Args:
+      log: the lines of metrics.jsonl. "estep" and "eval" lines give conf_ece and accuracy, "train"
+        lines loss, sft and ece; keys that no line holds leave their curve out.
+
+    Returns:
+      The figure, or None when there is nothing to draw.
+    """
+    lines = _measurements(log)
+    train = [line for line in log if line.get("kind") == "train"]
+    names = list(dict.fromkeys(name for name, _ in lines))
+    wanted = [("conf_ece", "conf-ECE"), ("accuracy", "accuracy")]
+    wanted = [(key, label) for key, label in wanted if any(key in line for _, line in lines)]
+    terms = [(key, label) for key, label in TERMS if any(key in line for line in train)]
+    count = len(wanted) + bool(terms)
+    if not count:
+        return None
+
+    figure = Figure(figsize=(4.0 * count, 3.7), facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for ax, (key, label) in zip(axes, wanted, strict=False):
+        for i, name in enumerate(names):
+            points = [(line["step"], line[key]) for n, line in lines if n == name and key in line]
+            # A metric that could not be computed is null in the file: a gap in the curve.
+            xs, ys = zip(*((x, float("nan") if y is None else y) for x, y in points), strict=True)
+            ax.plot(
+                xs, ys, color=_COLOURS[i % 6], marker=_MARKERS[i % 6], markersize=5,
+                linestyle="--" if name == TRAINING_SET else "-", linewidth=1.6, label=name,
+            )  # fmt: skip
+        _style(ax, label)
+        top = max((y for line in ax.lines for y in line.get_ydata() if y == y), default=1.0)
+        ax.set_ylim(0, 1.08 * top or 1.0)
+    if wanted:
+        _legend(axes[0])  # one for all of these: it runs on beneath the next
+    if terms:
+        ax = axes[-1]
+        for i, (key, label) in enumerate(terms):
+            points = [(t["step"], t[key]) for t in train if t.get(key) is not None]
+            ax.plot(*zip(*points, strict=True), color=_TERM_COLOURS[i], linewidth=1.3, label=label)
+        _style(ax, "training loss")
+        ax.set_ylim(bottom=0)
+        _legend(ax)
+    figure.subplots_adjust(
+        left=0.5 / (4 * count), right=1 - 0.1 / (4 * count), bottom=0.27, top=0.91, wspace=0.2
+    )
+    return figure

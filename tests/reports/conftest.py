@@ -1,0 +1,60 @@
+"""Invented scores for the reports' tests."""
+
+import numpy as np
+import pytest
+
+from calib_jax.confidence.scores import Scores
+from calib_jax.reports import summary
+
+
+def build_scores(n=60, num_options=4, bias=0.0, seed=0, ragged=False):
+    """Random scores; `bias` is added to option A's logit; `ragged` questions have 2..K options."""
+    answers_rng, rng = np.random.default_rng(n), np.random.default_rng(seed)
+    counts = np.full(n, num_options)
+    if ragged:
+        counts = answers_rng.integers(2, num_options + 1, n)
+    mask = np.arange(num_options) < counts[:, None]
+    logits = rng.normal(size=(n, num_options))
+    logits[:, 0] += bias
+    logits = np.where(mask, logits, -np.inf)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Scores(
+        log_scores=np.where(mask, logits - 3.0, -np.inf).astype(np.float32),
+        probs=probs.astype(np.float32),
+        mask=mask,
+        answers=answers_rng.integers(0, counts).astype(np.int32),
+        ids=tuple(f"q-{i}" for i in range(n)),
+        tasks=tuple("invented" if i % 2 else None for i in range(n)),
+        subjects=tuple(None if i % 3 else "physics" for i in range(n)),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_scores():
+    return build_scores
+
+
+@pytest.fixture(scope="session")
+def run():
+    """(summary, scores) of a run: out-of-domain split listed first, so that order can be seen."""
+    domains = {"far": "out", "near": "in"}
+    scores = {
+        state: {
+            split: build_scores(n, bias=bias, seed=seed + i, ragged=split == "far")
+            for i, (split, n) in enumerate({"far": 60, "near": 60}.items())
+        }
+        for state, bias, seed in (("before", 3.0, 0), ("after", 0.2, 9))
+    }
+    rows = {
+        state: {
+            split: summary.measure(s, domains[split], num_resamples=20)
+            for split, s in by_split.items()
+        }
+        for state, by_split in scores.items()
+    }
+    changes = {
+        split: summary.change(scores["before"][split], scores["after"][split], num_resamples=20)
+        for split in domains
+    }
+    result = {"config": "configs/cft.py", "method": "cft", "model": "Tiny", **rows}
+    return result | {"change": changes}, scores

@@ -1,0 +1,115 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from calib_jax.errors import UserError
+from calib_jax.reports import summary
+
+INTERVALS = ("accuracy", "conf_ece", "cw_ece", "nll", "brier", "auroc", "mean_confidence")
+
+
+def test_measure_states_every_figure_of_the_row(run):
+    row = run[0]["before"]["near"]
+    scores = run[1]["before"]["near"]
+    right = scores.predictions == scores.answers
+    gold = scores.probs[np.arange(60), scores.answers]
+    assert row["domain"] == "in" and row["n"] == 60
+    assert row["accuracy"] == pytest.approx(right.mean())
+    assert row["nll"] == pytest.approx(-np.log(gold).mean(), rel=1e-5)
+    assert row["mean_confidence"] == pytest.approx(scores.confidences.mean(), rel=1e-5)
+    assert row["overconfidence"] == row["mean_confidence"] - row["accuracy"]
+    assert row["letter_counts"] == np.bincount(scores.predictions, minlength=4).tolist()
+    assert row["answer_counts"] == np.bincount(scores.answers, minlength=4).tolist()
+    assert row["top_letter"] == "A"
+    assert row["top_letter_share"] == max(row["letter_counts"]) / 60
+    assert row["num_options"] == [4, 4]
+    assert row["uniform_nll"] == pytest.approx(np.log(4))
+    assert row["uniform_brier"] == 0.75 and row["uniform_accuracy"] == 0.25
+    for name in INTERVALS:
+        low, high = row[f"{name}_ci"]
+        assert low <= high
+    for value in row.values():
+        for item in value if isinstance(value, list) else [value]:
+            assert type(item) in (int, float, str)
+
+
+def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
+    row, scores = run[0]["before"]["far"], run[1]["before"]["far"]
+    k = scores.mask.sum(axis=1)
+    uniform = dataclasses.replace(
+        scores, probs=np.where(scores.mask, 1 / k[:, None], 0).astype(np.float32)
+    )
+    guessed = summary.measure(uniform, "out", num_resamples=2)
+    assert row["num_options"] == [2, 4]
+    assert row["uniform_nll"] == pytest.approx(guessed["nll"], rel=1e-5)
+    assert row["uniform_brier"] == pytest.approx(guessed["brier"], rel=1e-5)
+
+
+def test_change_is_the_difference_and_zero_for_equal_scores(run):
+    result, scores = run
+    for name in INTERVALS:
+        difference = result["after"]["near"][name] - result["before"]["near"][name]
+        assert result["change"]["near"][name] == pytest.approx(difference)
+    same = summary.change(scores["after"]["near"], scores["after"]["near"], num_resamples=20)
+    assert all(same[name] == 0 and same[f"{name}_ci"] == [0, 0] for name in INTERVALS)
+
+
+def test_change_refuses_other_questions(run):
+    scores = run[1]["after"]["near"]
+    renamed = dataclasses.replace(scores, ids=("x", *scores.ids[1:]))
+    reordered = dataclasses.replace(scores, answers=scores.answers[::-1])
+    for other in (renamed, reordered):
+        with pytest.raises(ValueError, match="other questions"):
+            summary.change(scores, other)
+
+
+def test_measure_refuses_nonsense(make_scores):
+    with pytest.raises(ValueError, match="domain"):
+        summary.measure(make_scores(5), "inside")
+    with pytest.raises(ValueError, match="no questions"):
+        summary.measure(make_scores(0), "in")
+
+
+def test_auroc_without_a_wrong_answer_is_null_in_the_file(tmp_path, make_scores):
+    scores = make_scores(5)
+    scores = dataclasses.replace(scores, answers=scores.predictions)
+    row = summary.measure(scores, "in", num_resamples=5)
+    summary.write(tmp_path / "s.json", {"before": {"s": row}})
+    back = summary.read(tmp_path / "s.json")["before"]["s"]
+    assert back["auroc"] is None and back["auroc_ci"] == [None, None]
+    assert back["accuracy"] == 1.0
+
+
+def test_file_round_trip_and_layout(tmp_path, run):
+    tricky = {"text": "[\n1,\n 2]", "mixed": [1, "a\n", None], "empty": [], "nested": [[1], [2.5]]}
+    content = run[0] | {"data": tricky}
+    summary.write(tmp_path / "s.json", content)
+    assert summary.read(tmp_path / "s.json") == content
+    text = (tmp_path / "s.json").read_text()
+    counts = ", ".join(map(str, content["before"]["near"]["letter_counts"]))
+    assert f'"letter_counts": [{counts}]' in text
+
+
+def test_nothing_is_written_when_a_value_is_no_json(tmp_path):
+    with pytest.raises(TypeError):
+        summary.write(tmp_path / "s.json", {"x": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_names_the_file(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        summary.read(tmp_path / "none.json")
+    for text in ('{"a": ', "[1]"):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(UserError, match="bad.json"):
+            summary.read(tmp_path / "bad.json")
+
+
+def test_versions_and_memory():
+    versions = summary.versions()
+    assert versions["jax"] and versions["platform"] and json.dumps(versions)
+    assert 0.01 < summary.peak_memory_gib() < 1000
+    device = summary.peak_device_memory_gib()
+    assert device is None or device >= 0
