@@ -136,7 +136,7 @@ def test_a_summary_keeps_its_place_and_nothing_crosses_it():
     assert {question.choices.index("oak") for question in shuffled} == {0, 1}
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=8), st.integers(0, 2**40))
 def test_every_place_of_summaries_is_safe(is_summary, seed):
     choices = [f"all of these {i}" if s else f"kind {i}" for i, s in enumerate(is_summary)]

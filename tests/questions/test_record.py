@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib_jax.errors import UserError
@@ -74,6 +74,7 @@ def test_normalising_keeps_symbols_and_texts_of_nothing_but_punctuation_apart():
     assert normalised("?!") != normalised("...") != ""
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_normalising_twice_changes_nothing(text):
     assert normalised(normalised(text)) == normalised(text)
