@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import rich.console
 import rich.progress
+import rich.table
 import rich.text
 
 
@@ -38,8 +39,8 @@ def _terms(terms: dict[str, float]) -> str:
 class _Speed(rich.progress.ProgressColumn):
     """Units per second and the time left; the time taken once the task is done."""
 
-    def __init__(self, unit: str):
-        super().__init__()
+    def __init__(self, unit: str, table_column: rich.table.Column):
+        super().__init__(table_column)
         self.unit = unit
 
     def render(self, task: rich.progress.Task) -> rich.text.Text:
@@ -100,12 +101,21 @@ class Progress:
     def __enter__(self) -> "Progress":
         self._start = self._last_time = time.monotonic()
         if self.enabled and self._console.is_terminal:
+
+            def one_line(**options) -> rich.table.Column:
+                return rich.table.Column(no_wrap=True, **options)
+
+            def text(field: str, style: str = "none") -> rich.progress.TextColumn:
+                return rich.progress.TextColumn(
+                    f"{{task.{field}}}", style=style, markup=False, table_column=one_line()
+                )
+
             self._bar = rich.progress.Progress(
-                rich.progress.TextColumn("{task.description}", style="bold", markup=False),
-                rich.progress.BarColumn(bar_width=None),
-                rich.progress.MofNCompleteColumn(),
-                rich.progress.TextColumn("{task.fields[terms]}", markup=False),
-                _Speed(self.unit),
+                text("description", "bold"),
+                rich.progress.BarColumn(None, table_column=one_line(ratio=1, min_width=8)),
+                rich.progress.MofNCompleteColumn(table_column=one_line()),
+                text("fields[terms]"),
+                _Speed(self.unit, table_column=one_line()),
                 console=self._console,
                 expand=True,
                 # A batch can take many seconds on a CPU: remember enough of them for a rate.
@@ -134,9 +144,18 @@ class Progress:
             return
         self.terms |= terms
         if self._bar is not None:
-            self._bar.update(self._task, advance=int(n), terms=_terms(self.terms))
+            self._bar.update(self._task, advance=int(n), terms=self._fitting_terms())
         elif time.monotonic() - self._last_time >= self.log_every and self.completed < self.total:
             self._log(final=False)
+
+    def _fitting_terms(self) -> str:
+        """As many of the terms as the console's width leaves room for."""
+        others = len(self.description) + 2 * len(str(self.total)) + len(f"99.9 {self.unit}/s")
+        room = self._console.width - others - len("  1:23:45 taken") - 16  # bar and gaps
+        terms = dict(self.terms)
+        while terms and len(_terms(terms)) > room:
+            terms.popitem()
+        return _terms(terms)
 
     def _log(self, final: bool) -> None:
         now = time.monotonic()

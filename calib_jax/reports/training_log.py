@@ -74,7 +74,7 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
     names = list(dict.fromkeys(name for name, _ in lines))
     wanted = [("conf_ece", "conf-ECE"), ("accuracy", "accuracy")]
     wanted = [(key, label) for key, label in wanted if any(key in line for _, line in lines)]
-    terms = [(key, label) for key, label in TERMS if any(key in line for line in train)]
+    terms = [(key, label) for key, label in TERMS if any(t.get(key) is not None for t in train)]
     count = len(wanted) + bool(terms)
     if not count:
         return None
@@ -85,6 +85,8 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
     for ax, (key, label) in zip(axes, wanted, strict=False):
         for i, name in enumerate(names):
             points = [(line["step"], line[key]) for n, line in lines if n == name and key in line]
+            if not points:
+                continue
             # A metric that could not be computed is null in the file: a gap in the curve.
             xs, ys = zip(*((x, float("nan") if y is None else y) for x, y in points), strict=True)
             ax.plot(

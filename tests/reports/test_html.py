@@ -1,0 +1,134 @@
+import dataclasses
+import html.parser
+import re
+
+import pytest
+
+from calib_jax.reports import html as report
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Checker(html.parser.HTMLParser):
+    """Collects tags, attributes and text, and fails on wrong nesting."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.alts, self.text = [], [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "action", "data"):
+                self.addresses.append(value)
+            if name == "alt":
+                self.alts.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+
+LOG = [
+    {"step": 0, "epoch": 0, "kind": "estep", "conf_ece": 0.4, "accuracy": 0.25},
+    {"step": 1, "epoch": 0, "kind": "train", "loss": 2.0, "sft": 1.9, "ece": 0.1},
+    {"step": 2, "epoch": 0, "kind": "train", "loss": None, "sft": 1.8, "ece": 0.1},
+    {"step": 2, "epoch": 0, "kind": "eval", "split": "near", "conf_ece": 0.0625, "auroc": None},
+]
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    result, scores = run
+    extra = {
+        "data": {"train": {"questions": 1234, "removed": 7, "base_rates": [0.25, 0.5]}},
+        "training": {"lora": False, "note": None},
+        "wall_time_s": {"total": 12.5},
+        "peak_memory_gib": 3.25,
+        "versions": {"jax": "9.9.9"},
+    }
+    config = {"learning_rate": 2e-5, "path": "<script>alert(3)</script>"}
+    command = "python -m calib_jax.main --config=configs/cft.py && echo 'done'"
+    return report.render(result | extra, scores, LOG, config, command)
+
+
+def test_parses_and_needs_nothing_from_outside(page):
+    checked = Checker(page)
+    assert checked.addresses and all(a.startswith("data:image/") for a in checked.addresses)
+    assert not {"script", "link", "iframe", "object", "base"} & set(checked.tags)
+    outside_images = re.sub(r'src="data:[^"]*"', "", page)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", outside_images)
+    assert all(len(alt) > 20 for alt in checked.alts)
+    assert len(checked.alts) == checked.tags.count("img") == 2
+
+
+def test_states_the_result(page, run):
+    result, _ = run
+    text = Checker(page).text
+    near = [result[s]["near"]["conf_ece"] for s in ("before", "after")]
+    assert f"conf-ECE on near: {near[0]:.3f} → {near[1]:.3f}; on far:" in text
+    low, high = result["change"]["near"]["brier_ci"]
+    assert f"[{low:+.3f}, {high:+.3f}]" in text
+    for expected in (
+        "ln 4 = 1.386", "1,234", "0.25, 0.5", "9.9.9", "12.5", "3.25", "training set (E-step)",
+        "0.062", "2e-05", "echo 'done'",
+    ):  # fmt: skip
+        assert expected in text, expected
+
+
+def test_bin_table_adds_up_to_all_questions(page):
+    section = page[page.index("<h2>Bins") : page.index("<h2>How")]
+    near = section[section.index("<h3>near") : section.index("<h3>far")]
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", near)
+    assert len(rows) == 10 and rows[0].startswith("[0, 0.1]") and rows[9].startswith("(0.9, 1]")
+    counts = [[int(c) for c in re.findall(r"<td>(\d+)</td>", row)] for row in rows]
+    assert [sum(column) for column in zip(*counts, strict=True)] == [60, 60]
+
+
+def test_escapes_everything(run):
+    evil = "<script>alert('x')</script>"
+    row = run[0]["before"]["near"]
+    scores = run[1]["before"]["near"]
+    scores = dataclasses.replace(scores, ids=(evil, *scores.ids[1:]))
+    page = report.render(
+        {
+            "model": evil,
+            "method": evil,
+            "config": evil,
+            evil: {evil: row},
+            "data": {evil: evil},
+            "versions": {evil: [evil]},
+        },
+        {evil: {evil: scores}},
+        [{"step": 1, "epoch": 0, "kind": "eval", "split": evil, "conf_ece": 0.1}],
+        {evil: evil},
+        evil,
+    )
+    assert "<script" not in page
+    assert "script" not in Checker(page).tags
+    assert evil in Checker(page).text
+
+
+def test_one_measured_model_without_training(run):
+    page = report.render({"Tiny": run[0]["before"]}, {"Tiny": run[1]["before"]})
+    checked = Checker(page)
+    assert "Course of the training" not in checked.text and "change" not in checked.text.lower()
+
+
+def test_write_is_whole_or_not_at_all(tmp_path, run, monkeypatch):
+    result, scores = run
+    path = report.write(tmp_path / "report.html", result, scores)
+    before = path.read_text(encoding="utf-8")
+    assert before.endswith("</html>\n")
+    with pytest.raises(KeyError):
+        report.write(path, result, {})
+    assert path.read_text(encoding="utf-8") == before
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
