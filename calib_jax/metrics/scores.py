@@ -1,0 +1,211 @@
+"""Accuracy, confidence and the proper scores (NLL, Brier), as means and per row.
+
+Every scalar metric of this package has one signature, ``(probs, answers, mask=None, ...,
+weights=None)``, so that any of them can be resampled by ``intervals``. NLL and Brier are
+differentiable in ``probs``; accuracy is piecewise constant.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
+from calib_jax.metrics.sums import weighted_mean
+
+
+@jax.jit
+def predictions(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+    """Index of each row's most probable valid option, int32 [N].
+
+    Ties go to the first index; -1 where a row has no valid option.
+
+    Args:
+        probs: [N, K] option probabilities.
+        mask: [N, K] bool, True where the option exists; None means everywhere.
+
+    Example:
+        >>> predictions([[0.2, 0.8], [0.5, 0.5]]).tolist()
+        [1, 0]
+    """
+    probs, mask = as_probs(probs, mask)
+    if mask is None:
+        return jnp.argmax(probs, axis=1).astype(jnp.int32)
+    best = jnp.argmax(jnp.where(mask, probs, -jnp.inf), axis=1).astype(jnp.int32)
+    return jnp.where(mask.any(axis=1), best, -1)
+
+
+@jax.jit
+def confidences(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+    """Probability of each row's predicted option, c = max_k p_k, float32 [N].
+
+    NaN where a row has no valid option.
+
+    Example:
+        >>> confidences([[0.25, 0.75], [0.5, 0.5]]).tolist()
+        [0.75, 0.5]
+    """
+    probs, mask = as_probs(probs, mask)
+    if mask is None:
+        return probs.max(axis=1)
+    best = jnp.where(mask, probs, -jnp.inf).max(axis=1)
+    return jnp.where(mask.any(axis=1), best, jnp.nan)
+
+
+@jax.jit
+def correctness(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+    """1.0 where the prediction is the answer, else 0.0, float32 [N]; NaN where ``probs`` is NaN.
+
+    Example:
+        >>> correctness([[0.25, 0.75], [0.5, 0.5]], [1, 1]).tolist()
+        [1.0, 0.0]
+    """
+    predicted = predictions(probs, mask)
+    answers = as_answers(answers, predicted.shape[0])
+    correct = (predicted == answers).astype(jnp.float32)
+    return jnp.where(jnp.isnan(confidences(probs, mask)), jnp.nan, correct)
+
+
+@jax.jit
+def accuracy(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    """Share of rows whose most probable valid option is the answer (first index on ties).
+
+    Args:
+        probs: [N, K] option probabilities; cast to float32.
+        answers: [N] int, 0-based index of the right option.
+        mask: [N, K] bool, True where the option exists; None means everywhere.
+        weights: [N], how often each row counts; None means once. Weight 0: not at all.
+
+    Returns:
+        float32 scalar; NaN for no rows.
+
+    Example:
+        >>> float(accuracy([[0.75, 0.25], [0.5, 0.5], [0.1, 0.9], [0.2, 0.8]], [0, 1, 1, 1]))
+        0.75
+    """
+    correct = correctness(probs, answers, mask)
+    return weighted_mean(correct, as_weights(weights, correct.shape[0]))
+
+
+@jax.jit
+def mean_confidence(
+    probs: ArrayLike,
+    answers: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    """Mean of the probability given to the predicted option, (1/N) sum_i max_k p_ik.
+
+    ``answers`` is not read; it is there for the signature that all scalar metrics share.
+    Mean confidence minus ``accuracy`` is the overconfidence; its size bounds conf-ECE from below.
+
+    Returns:
+        float32 scalar; NaN for no rows.
+
+    Example:
+        >>> float(mean_confidence([[0.75, 0.25], [0.5, 0.5]]))
+        0.625
+    """
+    confidence = confidences(probs, mask)
+    if answers is not None:
+        as_answers(answers, confidence.shape[0])
+    return weighted_mean(confidence, as_weights(weights, confidence.shape[0]))
+
+
+@jax.jit
+def row_nll(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+    """Negative log-likelihood of each row's answer, -ln p_y in nats, float32 [N].
+
+    A probability of 0 gives inf: nothing is clipped (scikit-learn's log_loss clips at the dtype's
+    epsilon). An answer that is masked or out of range has probability 0.
+
+    Example:
+        >>> row_nll([[1.0, 0.0], [1.0, 0.0]], [0, 1]).tolist()
+        [0.0, inf]
+    """
+    probs, mask = as_probs(probs, mask)
+    chosen = answer_matrix(as_answers(answers, probs.shape[0]), probs.shape[1])
+    if mask is not None:
+        chosen = chosen & mask
+    # abs: -ln 1 is 0, not -0.
+    return jnp.abs(jnp.log(jnp.where(chosen, probs, 0).sum(axis=1)))
+
+
+@jax.jit
+def nll(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    """Mean negative log-likelihood of the answers, -(1/N) sum_i ln p_i,y_i, in nats.
+
+    inf as soon as one counted answer has probability 0 (see ``row_nll``). A uniform guesser over
+    K options scores ln K. Strictly proper. Source: Gneiting and Raftery 2007 (logarithmic score).
+
+    Args:
+        probs: [N, K] option probabilities; cast to float32.
+        answers: [N] int, 0-based index of the right option.
+        mask: [N, K] bool, True where the option exists; None means everywhere.
+        weights: [N], how often each row counts; None means once.
+
+    Returns:
+        float32 scalar; NaN for no rows.
+
+    Example:
+        >>> round(float(nll([[0.25, 0.25, 0.25, 0.25]], [2])), 4)
+        1.3863
+    """
+    values = row_nll(probs, answers, mask)
+    return weighted_mean(values, as_weights(weights, values.shape[0]))
+
+
+@jax.jit
+def row_brier(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+    """Brier score of each row, sum_k (p_k - 1[y = k])^2, float32 [N], between 0 and 2.
+
+    A masked option counts as probability 0.
+
+    Example:
+        >>> row_brier([[0.5, 0.5], [1.0, 0.0]], [0, 1]).tolist()
+        [0.5, 2.0]
+    """
+    probs, mask = as_probs(probs, mask)
+    if mask is not None:
+        probs = jnp.where(mask, probs, 0)
+    target = answer_matrix(as_answers(answers, probs.shape[0]), probs.shape[1])
+    return jnp.square(probs - target).sum(axis=1)
+
+
+@jax.jit
+def brier(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    """Mean Brier score, (1/N) sum_i sum_k (p_ik - 1[y_i = k])^2, between 0 and 2.
+
+    The sum over classes (Brier 1950; also lm-eval, scikit-learn's multi-class default), not their
+    mean and not the top-label square (c - correct)^2. A uniform guesser over K options scores
+    1 - 1/K.
+
+    Args:
+        probs: [N, K] option probabilities; cast to float32.
+        answers: [N] int, 0-based index of the right option.
+        mask: [N, K] bool, True where the option exists; None means everywhere.
+        weights: [N], how often each row counts; None means once.
+
+    Returns:
+        float32 scalar; NaN for no rows.
+
+    Example:
+        >>> float(brier([[0.25, 0.25, 0.25, 0.25]], [2]))
+        0.75
+    """
+    values = row_brier(probs, answers, mask)
+    return weighted_mean(values, as_weights(weights, values.shape[0]))

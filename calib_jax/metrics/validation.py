@@ -1,0 +1,90 @@
+"""Host-side check of the narrow waist: a clear error instead of a NaN or a wrong number."""
+
+import numpy as np
+from jax.typing import ArrayLike
+
+# How far a row may be from summing to 1: a softmax rounded to the dtype, with some room.
+_SUM_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-3, "float32": 1e-4, "float64": 1e-4}
+
+
+def validate(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    tolerance: float | None = None,
+) -> None:
+    """Raise ValueError unless the arrays are probabilities, answers and a mask that fit together.
+
+    Checks, in this order: shapes and dtypes; every row has a valid option; no NaN; nothing
+    negative or above 1; masked options hold 0; rows sum to 1; answers lie in 0..K-1 and on a
+    valid option. The message names the first bad row (0-based), its value, and how many rows are
+    bad. The metrics themselves do not check values and propagate NaN.
+
+    Args:
+        probs: [N, K] float option probabilities. N = 0 passes.
+        answers: [N] int.
+        mask: [N, K] bool or None.
+        tolerance: how far a row's sum may be from 1 and a value above 1; default by dtype
+            (float32 and float64 1e-4, float16 2e-3, bfloat16 2e-2).
+
+    Example:
+        >>> validate([[0.5, 0.5], [0.25, 0.75]], [0, 1])
+        >>> validate([[0.5, 0.5], [0.5, 0.75]], [0, 1])
+        Traceback (most recent call last):
+        ...
+        ValueError: row 1 sums to 1.25, not to 1 within 0.0001 (1 bad row of 2): normalise \
+each row over its valid options
+    """
+    probs, answers = np.asarray(probs), np.asarray(answers)
+    if probs.ndim != 2 or probs.shape[1] == 0:
+        raise ValueError(f"probs must have shape [N, K] with K >= 1, got {probs.shape}")
+    num_rows, num_options = probs.shape
+    # numpy does not count ml_dtypes' bfloat16 as floating.
+    if not (np.issubdtype(probs.dtype, np.floating) or probs.dtype.name in _SUM_TOLERANCE):
+        raise ValueError(f"probs must be floating point, got {probs.dtype}")
+    if answers.shape != (num_rows,):
+        raise ValueError(f"answers must have shape ({num_rows},), got {answers.shape}")
+    if num_rows and not np.issubdtype(answers.dtype, np.integer):
+        raise ValueError(f"answers must be integers (option indices), got {answers.dtype}")
+    mask = np.ones(probs.shape, bool) if mask is None else np.asarray(mask)
+    if mask.shape != probs.shape or mask.dtype != bool:
+        raise ValueError(f"mask must be bool of shape {probs.shape}, got {mask.dtype} {mask.shape}")
+    if tolerance is None:
+        tolerance = _SUM_TOLERANCE.get(probs.dtype.name, 1e-4)
+    probs = probs.astype(np.float64)
+
+    def cell(bad):
+        row, option = np.argwhere(bad)[0]
+        return f"option {option} is {probs[row, option]:.6g}"
+
+    _refuse(~mask.any(axis=1), "has no valid option", "give every row at least one option")
+    for bad, remedy in (
+        (np.isnan(probs), "remove or recompute these rows"),
+        (probs < 0, "probabilities, not logits or log-probabilities, are expected"),
+        (probs > 1 + tolerance, "probabilities, not logits, are expected"),
+        (~mask & (probs != 0), "masked options must hold 0"),
+    ):
+        if bad.any():
+            _refuse(bad.any(axis=1), f"does not hold probabilities: {cell(bad)}", remedy)
+    sums = probs.sum(axis=1)
+    bad = np.abs(sums - 1) > tolerance
+    if bad.any():
+        text = f"sums to {sums[bad][0]:.6g}, not to 1 within {tolerance:g}"
+        _refuse(bad, text, "normalise each row over its valid options")
+    outside = (answers < 0) | (answers >= num_options)
+    if outside.any():
+        text = f"has answer {answers[outside][0]}, outside 0..{num_options - 1}"
+        _refuse(outside, text, "answers are 0-based option indices")
+    if num_rows:
+        masked = ~np.take_along_axis(mask, answers[:, None].astype(np.int64), axis=1)[:, 0]
+        if masked.any():
+            text = f"has answer {answers[masked][0]}, which is a masked option"
+            _refuse(masked, text, "the answer must be one of the row's options")
+
+
+def _refuse(bad: np.ndarray, text: str, remedy: str) -> None:
+    """Raise for the first True of ``bad`` [N], saying how many there are."""
+    if bad.any():
+        total = int(bad.sum())
+        count = f"{total} bad row{'s' if total > 1 else ''} of {len(bad)}"
+        raise ValueError(f"row {int(np.argmax(bad))} {text} ({count}): {remedy}")
