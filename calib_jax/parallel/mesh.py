@@ -87,12 +87,12 @@ def batch_shards(mesh: jax.sharding.Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
-    """Host arrays with rows on axis 0, split over the mesh.
+def put_batch(batch: Any, mesh: jax.sharding.Mesh, *, microbatched: bool = False) -> Any:
+    """Host arrays with rows on axis 0 (on axis 1, if microbatched), split over the mesh.
 
     Every process holds the whole batch (questions are small) and gives its devices their rows.
     """
-    layout = sharding(mesh, ("batch",))
+    layout = sharding(mesh, (None, "batch") if microbatched else ("batch",))
 
     def put(x: np.ndarray) -> jax.Array:
         x = np.asarray(x)

@@ -1,0 +1,111 @@
+"""The losses of CFT and RCFT, as sums over rows, so that microbatches add up to the batch."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def sft1(logits_BxV: jax.Array, answer_ids_B: jax.Array) -> jax.Array:
+    """L_SFT1 per row: −log π(y | x) of the answer's token, among the whole vocabulary.
+
+    Args:
+      logits_BxV: [B, V] float32, at the answer position.
+      answer_ids_B: [B] int32, the token of the right letter.
+
+    Returns:
+      [B] float32, nats. Source: Xiao et al. 2025, L_SFT1.
+    """
+    answer_B = jnp.take_along_axis(logits_BxV, answer_ids_B[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(logits_BxV, axis=-1) - answer_B
+
+
+def calibration(probs_BxK: jax.Array, targets_BxK: jax.Array) -> jax.Array:
+    """L_ECE per row: Σ_k (p_k − π_k)², the targets constant.
+
+    Args:
+      probs_BxK: [B, K] float32, the model's option probabilities; 0 where masked.
+      targets_BxK: [B, K] float32, from the E-step; 0 where masked.
+
+    Returns:
+      [B] float32. Source: Xiao et al. 2025, L_ECE with squared error, summed over options.
+    """
+    return jnp.sum((jax.lax.stop_gradient(targets_BxK) - probs_BxK) ** 2, axis=-1)
+
+
+def vocabulary_chunks(vocab_size: int, shards: int = 1, most: int = 8192) -> int:
+    """The fewest equal chunks of each shard's vocabulary that have at most ``most`` entries.
+
+    Where the vocabulary has no such divisor (it is prime, say), the smallest number of chunks
+    that divides it and comes nearest.
+    """
+    size = vocab_size // shards
+    fits = [n for n in range(1, size + 1) if size % n == 0 and size // n <= most]
+    # A divisor that leaves crumbs of a few entries would turn the loop into thousands of steps.
+    return next((n for n in fits if n <= 64 * math.ceil(size / most)), 1)
+
+
+def next_token_loss(
+    hidden_BxLxD: jax.Array, head_VxD: jax.Array, targets_BxL: jax.Array, *, shards: int = 1
+) -> jax.Array:
+    """−log p(target) at every position, chunked over the vocabulary.
+
+    The log-normaliser is accumulated over chunks of the vocabulary as a running maximum and sum,
+    and the backward pass recomputes each chunk: [B, L, V] never exists.
+
+    Args:
+      hidden_BxLxD: [B, L, D], final hidden states.
+      head_VxD: [V, D], the LM head.
+      targets_BxL: [B, L] int32, the token after each position.
+      shards: ways in which the mesh splits the vocabulary; a chunk takes an equal part of each
+        shard, so that no shard moves.
+
+    Returns:
+      [B, L] float32, nats.
+    """
+    V, D = head_VxD.shape
+    head_VxD = head_VxD.astype(hidden_BxLxD.dtype)
+    chunks = vocabulary_chunks(V, shards)
+    pieces = head_VxD.reshape(shards, chunks, V // (shards * chunks), D)
+
+    @jax.checkpoint
+    def accumulate(carry: tuple, piece_SxCxD: jax.Array) -> tuple:
+        highest_BxL, total_BxL = carry
+        logits = jnp.einsum(
+            "bld,scd->blsc", hidden_BxLxD, piece_SxCxD, preferred_element_type=jnp.float32
+        )
+        top_BxL = jnp.maximum(highest_BxL, jax.lax.stop_gradient(logits.max(axis=(-2, -1))))
+        scaled = jnp.exp(logits - top_BxL[..., None, None]).sum(axis=(-2, -1))
+        return (top_BxL, total_BxL * jnp.exp(highest_BxL - top_BxL) + scaled), None
+
+    B, L, _ = hidden_BxLxD.shape
+    start = (jnp.full((B, L), -jnp.inf, jnp.float32), jnp.zeros((B, L), jnp.float32))
+    (highest_BxL, total_BxL), _ = jax.lax.scan(accumulate, start, jnp.moveaxis(pieces, 1, 0))
+    target_BxL = jnp.einsum(
+        "bld,bld->bl",
+        hidden_BxLxD,
+        head_VxD[targets_BxL],
+        preferred_element_type=jnp.float32,
+    )
+    return highest_BxL + jnp.log(total_BxL) - target_BxL
+
+
+def shifted_targets(
+    tokens_BxL: jax.Array, last_B: jax.Array, answer_ids_B: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What L_SFT2 predicts at each position: the question's next token, then the answer.
+
+    Args:
+      tokens_BxL: [B, L] int32, prompts, right-padded.
+      last_B: [B] int32, the answer positions.
+      answer_ids_B: [B] int32.
+
+    Returns:
+      targets [B, L] int32, and which positions count [B, L] bool: those up to the answer position.
+      The first token is given, never predicted (T − 1 question tokens and the answer).
+    """
+    position_L = jnp.arange(tokens_BxL.shape[1])
+    following_BxL = jnp.roll(tokens_BxL, -1, axis=1)
+    at_answer_BxL = position_L[None, :] == last_B[:, None]
+    targets_BxL = jnp.where(at_answer_BxL, answer_ids_B[:, None], following_BxL)
+    return targets_BxL, position_L[None, :] <= last_B[:, None]
