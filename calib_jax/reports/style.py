@@ -67,6 +67,9 @@ summary { cursor: pointer; color: var(--blue); }
   main { max-width: none; padding: 0; }
   h2, h3 { break-after: avoid; }
   figure, table, .cards li { break-inside: avoid; }
+  /* Low enough to share the first page with the title. */
+  figure img { width: auto; max-width: 100%; max-height: 172mm; margin: 0 auto; }
+  h2 { margin-top: 1.4rem; }
   .scroll { overflow: visible; }
   .cards li, pre { border: 1px solid var(--line); }
 }
