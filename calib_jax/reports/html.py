@@ -157,8 +157,8 @@ def _course_of_training(log: Sequence[Mapping[str, Any]]) -> str:
     if figure is not None:
         alt = "Curves over the optimiser's steps: conf-ECE, accuracy and the training loss."
         caption = (
-            "Every E-step measures the training set, every evaluation held-out questions. A training "
-            "set that keeps improving while held-out questions get worse is being overfitted."
+            "Every E-step measures the training set, every evaluation held-out questions. A "
+            "training set that keeps improving while held-out questions get worse overfits."
         )
         parts.append(_figure(reliability.svg(figure), alt, caption))
     header, rows = training_log.table(log)
