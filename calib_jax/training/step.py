@@ -81,16 +81,12 @@ def objective_terms(
             batch["tokens"], batch["last"], answer_ids_B
         )
         head_VxD = head_weights(variables["params"])
-        loss_BxL = losses.next_token_loss(
-            hidden_BxLxD, head_VxD, targets_BxL, shards=vocab_shards
-        )
+        loss_BxL = losses.next_token_loss(hidden_BxLxD, head_VxD, targets_BxL, shards=vocab_shards)
         total = jnp.sum(jnp.where(counted_BxL, loss_BxL, 0.0) * weights_B[:, None])
         mean = objective.sft2_reduction == "mean"
         sft = total / (batch["num_tokens"] if mean else num_rows)
 
-    probs_BxK = renormalise(
-        choice_log_scores(logits_BxV, letter_ids, batch["mask"]), batch["mask"]
-    )
+    probs_BxK = renormalise(choice_log_scores(logits_BxV, letter_ids, batch["mask"]), batch["mask"])
     rows_B = losses.calibration(probs_BxK, batch["targets"])
     ece = jnp.sum(weights_B * rows_B) / num_rows
     return {"sft": sft, "ece": ece, "loss": sft + objective.ece_weight * ece}

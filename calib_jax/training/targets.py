@@ -85,7 +85,7 @@ def e_step(
     num_bins: int = 10,
     edges: str = "right",
 ) -> EStep:
-    """Bins, bin accuracies and targets of the whole training set (Algorithm 1, E-step and M-step a).
+    """Bins, bin accuracies and targets of the whole training set (Algorithm 1).
 
     Args:
       probs: [N, K] float32, the current model's option probabilities in eval mode.
@@ -95,9 +95,7 @@ def e_step(
       edges: "right", (a, b] as Algorithm 1 prints it, or "left".
     """
     stats = metrics.bin_stats(probs, answers, mask, num_bins=num_bins, edges=edges)
-    bins = metrics.bin_index(
-        metrics.confidences(probs, mask), num_bins=num_bins, edges=edges
-    )
+    bins = metrics.bin_index(metrics.confidences(probs, mask), num_bins=num_bins, edges=edges)
     accuracy = stats.accuracy()
     # Every question's own bin holds at least that question, so its accuracy is a number.
     targets = target_distribution(probs, accuracy[bins], mask)

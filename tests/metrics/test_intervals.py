@@ -50,9 +50,7 @@ def test_accuracy_interval_is_the_binomial_one(draw):
 def test_conf_ece_interval_against_a_numpy_bootstrap(ref, draw):
     probs, answers = draw(150, 4, seed=3, sharpness=2.0)
     rng = np.random.default_rng(0)
-    draws = [
-        ref.conf_ece(probs[rows], answers[rows]) for rows in rng.integers(0, 150, (500, 150))
-    ]
+    draws = [ref.conf_ece(probs[rows], answers[rows]) for rows in rng.integers(0, 150, (500, 150))]
     low, high = metrics.bootstrap(metrics.conf_ece, probs, answers, num_resamples=2000)
     np.testing.assert_allclose([low, high], np.quantile(draws, [0.025, 0.975]), atol=0.02)
 

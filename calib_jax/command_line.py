@@ -1,0 +1,82 @@
+"""The command line: which config file and preset, which fields are overridden, which folder."""
+
+import importlib.resources
+from pathlib import Path
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from calib_jax.errors import UserError
+
+USAGE = """\
+python -m calib_jax.main --config=CONFIG[:PRESET] [--workdir=FOLDER] [--config.FIELD=VALUE ...]
+
+  --config         a config file and one of its presets, for example configs/cft.py:debug
+  --workdir        where the run lives; runs/<config>[-<preset>] by default. The same command on an
+                   interrupted run continues it, and on a finished one prints its table.
+  --config.FIELD   any field of the config, for example --config.train.learning_rate=1e-5
+"""
+
+
+def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
+    """The config with its overrides, and the run's folder; None as the config after ``--help``.
+
+    Raises:
+      UserError: a flag, field, value, file or preset that there is not.
+    """
+    if any(arg in ("--help", "-h", "--helpshort") for arg in argv[1:]):
+        print(USAGE, end="")
+        return None, Path()
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "config file", flag_values=values)
+    flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
+    argv, path, preset = _resolve(argv)
+    try:
+        rest = values(argv)
+        config = values.config
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(_message(error)) from None
+    if len(rest) > 1:
+        raise UserError(
+            f"unexpected argument {rest[1]!r}; fields are set with --config.FIELD=VALUE."
+        )
+    name = path.stem + (f"-{preset}" if preset else "")
+    return config, Path(values.workdir or Path("runs") / name)
+
+
+def _resolve(argv: list[str]) -> tuple[list[str], Path, str]:
+    """Finds the config file: as given, or among those that are installed with the package."""
+    argv = list(argv)
+    for i, arg in enumerate(argv):
+        if arg == "--config" and i + 1 < len(argv):
+            argv[i : i + 2] = [f"--config={argv[i + 1]}"]
+            break
+    where = [i for i, arg in enumerate(argv) if arg.startswith("--config=")]
+    if len(where) != 1:
+        raise UserError(f"give --config once.\n{USAGE}")
+    text = argv[where[0]].removeprefix("--config=")
+    name, _, preset = text.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        packaged = _packaged() / path.name
+        if path.parent != Path("configs") or not packaged.is_file():
+            known = ", ".join(f"configs/{p.name}" for p in sorted(_packaged().glob("[a-z]*.py")))
+            raise UserError(f"{name}: no such config file. Installed are {known}.")
+        argv[where[0]] = f"--config={packaged}" + (f":{preset}" if preset else "")
+    return argv, path, preset
+
+
+def _packaged() -> Path:
+    """The configs of the installation: inside the package, or beside it in a checkout."""
+    package = Path(str(importlib.resources.files("calib_jax")))
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _message(error: Exception) -> str:
+    """What went wrong, without the traceback that ml_collections puts into its messages."""
+    lines = [line for line in str(error).strip("'").replace("\\n", "\n").splitlines() if line]
+    if "Traceback" in str(error):
+        return lines[-1].removeprefix("calib_jax.errors.UserError: ")
+    return "config: " + " ".join(line.strip() for line in lines)

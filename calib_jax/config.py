@@ -1,0 +1,117 @@
+"""The configuration of a run: every field, its meaning and its default.
+
+A config file (``configs/*.py``) starts from ``base()``, picks a preset and sets what makes the
+method. Any field can be set on the command line: ``--config.train.learning_rate=1e-5``.
+"""
+
+import ml_collections
+
+
+def base() -> ml_collections.ConfigDict:
+    """All fields with defaults that suit a small model on a CPU."""
+    config = ml_collections.ConfigDict()
+
+    # What to do ("finetune": measure, train, measure again; "evaluate": measure), and what to call
+    # the method in tables.
+    config.job = "finetune"
+    config.method = "cft"
+    # Seeds sampling, option order, batch order, adapters, dropout and the bootstrap.
+    config.seed = 0
+
+    config.model = model = ml_collections.ConfigDict()
+    # A Hugging Face folder, a .gguf file, a hub id, or offline:smollm2-135m-instruct.
+    model.name = "offline:smollm2-135m-instruct"
+    # Branch, tag or commit of a hub id; "" for its default.
+    model.revision = ""
+    # "float32" or "bfloat16" for frozen weights and computation; "auto": float32 on a CPU,
+    # bfloat16 elsewhere. Probabilities, losses and trained parameters are float32 always.
+    model.dtype = "auto"
+    # "xla", "cudnn" (NVIDIA GPUs, 16-bit), or "auto": cudnn where it can be had.
+    model.attention = "auto"
+
+    config.mesh = mesh = ml_collections.ConfigDict()
+    # Devices along data × fsdp × tensor; -1 for the rest.
+    mesh.shape = (1, -1, 1)
+
+    config.data = data = ml_collections.ConfigDict()
+    # Sources, separated by commas: offline:<task>/<split>, hf:<owner>/<name>[:<config>]:<split>, or
+    # a .jsonl, .csv or .parquet file; "name=source" gives a split another name.
+    data.train = "offline:openbookqa/train,offline:arc_easy/train"
+    # Measured before and after; in-domain where its task is among the training sources'.
+    data.eval = "offline:openbookqa/test,offline:arc_easy/test"
+    # Measured after every epoch, into the log; "" for none.
+    data.validation = ""
+    # Questions to train on, drawn in equal parts from the sources; 0 for all.
+    data.train_size = 0
+    # At most so many questions of each evaluation split and of the validation split; 0 for all.
+    data.eval_size = 0
+    data.validation_size = 0
+    # Shuffle the options of every question, so that a letter's frequency earns nothing.
+    data.shuffle_options = True
+
+    config.prompt = prompt = ml_collections.ConfigDict()
+    # With the fields {question} and {options}; "" for the default, which ends in "Answer:".
+    prompt.template = ""
+    # What stands between the prompt and the letter.
+    prompt.letter_prefix = " "
+    # Longest prompt in tokens; a longer one is an error, never cut.
+    prompt.max_length = 1024
+
+    config.batch = batch = ml_collections.ConfigDict()
+    # Tokens of a scoring batch, padding included.
+    batch.token_budget = 2048
+    # Padded lengths are multiples of this; 0 for 8 on a CPU and 128 elsewhere.
+    batch.length_multiple = 0
+
+    config.em = em = ml_collections.ConfigDict()
+    # Confidence bins M, and which edge belongs to a bin: "right", (a, b], or "left", [a, b).
+    em.num_bins = 10
+    em.edges = "right"
+
+    config.train = train = ml_collections.ConfigDict()
+    # "full" (all parameters, float32) or "lora" (adapters on a frozen base).
+    train.method = "full"
+    # SFT term: "sft1" (the answer's token), "sft2" (question and answer tokens) or "none".
+    train.sft = "sft1"
+    # λ, the weight of the calibration term.
+    train.ece_weight = 1.0
+    # SFT2 over a batch's tokens: "mean", or "sum" over a question's tokens, mean over questions.
+    train.sft2_reduction = "mean"
+    # EM iterations L: each is an E-step over the training set and one epoch of steps.
+    train.epochs = 1
+    # Questions per optimiser step, over the whole mesh.
+    train.batch_size = 16
+    # Gradient accumulation: the batch is computed in so many equal parts.
+    train.microbatches = 1
+    # Recompute layers in the backward pass: memory of one layer instead of all, a third more time.
+    train.remat = True
+    # Peak of AdamW's learning rate; linear warm-up over the ratio of all steps, cosine to 0.
+    train.learning_rate = 2e-5
+    train.warmup_ratio = 0.1
+    train.weight_decay = 0.0
+    # Largest global gradient norm; 0 for no clipping.
+    train.clip_norm = 1.0
+
+    train.lora = lora = ml_collections.ConfigDict()
+    lora.rank = 16
+    # The adapter's output is scaled by alpha / rank.
+    lora.alpha = 32.0
+    lora.dropout = 0.0
+    # Projections, separated by commas (q_proj,v_proj); "" for all linear layers but the LM head.
+    lora.targets = ""
+
+    config.checkpoint = checkpoint = ml_collections.ConfigDict()
+    # Steps between checkpoints within an epoch; 0 for one at each epoch's end only.
+    checkpoint.every_steps = 50
+    # How many of the newest are kept.
+    checkpoint.keep = 1
+
+    config.report = report = ml_collections.ConfigDict()
+    # Bootstrap resamples behind every interval.
+    report.num_resamples = 1000
+    return config
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The entries of a comma-separated field, blanks dropped."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,42 @@
+"""The job ``evaluate``: measure a model's calibration, change nothing."""
+
+import time
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from calib_jax.confidence.scoring import score_encoded
+from calib_jax.jobs import measuring
+from calib_jax.jobs.run import claim
+from calib_jax.models.decoder import Decoder
+from calib_jax.reports import table
+from calib_jax.training.interrupt import StopRequest
+
+
+def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+    """Scores every evaluation split and writes predictions, figures, report and summary."""
+    started = time.monotonic()
+    setting = measuring.prepare_setting(config)
+    claim(workdir, config)
+    model = setting.model
+    decoder = Decoder(model.config, model.dtype, attention=model.attention)
+
+    def score(split, on_batch):
+        return score_encoded(
+            decoder,
+            {"params": model.params},
+            split,
+            mesh=model.mesh,
+            buckets=setting.buckets,
+            token_budget=config.batch.token_budget,
+            on_batch=on_batch,
+        )
+
+    scores = measuring.measure_splits(
+        setting.evals, workdir / "predictions", "measured", score, stop.check
+    )
+    if jax.process_index() == 0:
+        states = {"measured": scores}
+        result = measuring.write_results(workdir, config, setting, states, started, {})
+        table.show_summary(result)

@@ -1,0 +1,152 @@
+"""The job ``finetune``: measure a model, restore its calibration, measure it again."""
+
+import time
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from calib_jax.jobs import measuring
+from calib_jax.jobs.measuring import say
+from calib_jax.jobs.run import claim
+from calib_jax.reports import MetricsWriter, Progress, table
+from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.em import EmTraining, Listener
+from calib_jax.training.interrupt import StopRequest
+
+
+def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+    """One run from aligned model to report; started again, it goes on where it stopped.
+
+    Raises:
+      UserError: bad input.
+      Stopped: SIGTERM; the same command continues.
+      FloatingPointError: a loss that is not finite.
+    """
+    started = time.monotonic()
+
+    # --- Questions, model, plan ------------------------------------------------------------------
+    setting = measuring.prepare_setting(config)
+    training = EmTraining(config, setting.model, setting.train, setting.buckets)
+    claim(workdir, config)
+    setting.model = setting.model.without_params()  # full fine-tuning consumes them
+    checkpoints = Checkpoints(
+        workdir / "checkpoints",
+        keep=config.checkpoint.keep,
+        fingerprint=setting.model.fingerprint,
+    )
+    resumed = checkpoints.latest_step()
+    say(
+        f"{config.method}: {len(setting.train)} questions, {config.train.epochs} epoch(s), "
+        f"{training.num_steps} steps, padded lengths {setting.buckets}"
+        + (f"; continuing from step {resumed}" if resumed is not None else "")
+    )
+
+    # --- Before ----------------------------------------------------------------------------------
+    folder = workdir / "predictions"
+    states = {}
+    if resumed is None:  # otherwise these lie in the folder: they precede every checkpoint
+        measuring.measure_splits(setting.evals, folder, "before", training.score, stop.check)
+
+    # --- EM --------------------------------------------------------------------------------------
+    with MetricsWriter(workdir / "metrics.jsonl") as log:
+        log.truncate_after(-1 if resumed is None else resumed)
+        with Reporter(config, setting, training, log, stop) as reporter:
+            training.run(checkpoints, stop, reporter.listener)
+    checkpoints.close()
+
+    # --- After -----------------------------------------------------------------------------------
+    for state in ("before", "after"):
+        states[state] = measuring.measure_splits(
+            setting.evals, folder, state, training.score, stop.check
+        )
+    if jax.process_index() == 0:
+        extra = {
+            "training": {
+                "questions": len(setting.train),
+                "steps": training.num_steps,
+                "epochs": config.train.epochs,
+                "padded_lengths": list(setting.buckets),
+                "resumed_from_step": resumed,
+            }
+        }
+        result = measuring.write_results(workdir, config, setting, states, started, extra)
+        table.show_summary(result)
+        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+
+
+class Reporter:
+    """Turns what the EM loop tells into progress bars and lines of ``metrics.jsonl``."""
+
+    def __init__(self, config, setting, training, log, stop):
+        self.config, self.setting, self.training = config, setting, training
+        self.log, self.stop = log, stop
+        self.bar = None
+        self.listener = Listener(
+            on_scored=self.on_scored,
+            on_e_step=self.on_e_step,
+            on_step=self.on_step,
+            on_epoch_end=self.on_epoch_end,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._close()
+
+    def _open(self, what: str, epoch: int, initial: int = 0) -> Progress:
+        if self.bar is None:
+            total, epochs = len(self.setting.train), self.config.train.epochs
+            title = f"{what} {epoch + 1}/{epochs}"
+            self.bar = Progress(total, title, initial=initial).__enter__()
+        return self.bar
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+            self.bar = None
+
+    def on_scored(self, epoch: int, count: int) -> None:
+        self._open("E-step", epoch).update(count)
+
+    def on_e_step(self, epoch, step, scores, estep) -> None:
+        self._close()
+        figures = measuring.figures(scores, self.config)
+        self.log.write(
+            "estep",
+            step,
+            epoch,
+            **figures,
+            bin_accuracy=estep.bin_accuracy,
+            bin_counts=estep.bin_counts,
+            letter_counts=[
+                int((scores.predictions == k).sum()) for k in range(scores.mask.shape[1])
+            ],
+        )
+        say(f"E-step {epoch + 1}: {_line(figures)}")
+
+    def on_step(self, epoch, step, count, done, terms) -> None:
+        bar = self._open("M-step", epoch, initial=done - count)
+        bar.update(count, **{key: terms[key] for key in ("loss", "sft", "ece")})
+        self.log.write("train", step, epoch, **terms)
+
+    def on_epoch_end(self, epoch, step) -> None:
+        self._close()
+        if self.setting.validation is None:
+            return
+        with Progress(len(self.setting.validation), "validation") as bar:
+
+            def on_batch(batch):
+                bar.update(batch.size)
+                self.stop.check()
+
+            scores = self.training.score(self.setting.validation, on_batch)
+        figures = measuring.figures(scores, self.config)
+        self.log.write("eval", step, epoch, split="validation", **figures)
+        say(f"Held out after epoch {epoch + 1}: {_line(figures)}")
+
+
+def _line(figures: dict[str, float]) -> str:
+    names = ("conf_ece", "accuracy", "mean_confidence", "nll")
+    return ", ".join(f"{name} {figures[name]:.4f}" for name in names)

@@ -1,0 +1,240 @@
+"""What the jobs share: questions and model made ready, splits scored, results written."""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from calib_jax.api import load_model, make_mesh
+from calib_jax.confidence.scores import Scores
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+from calib_jax.jobs.run import agreed
+from calib_jax.models.model import Model
+from calib_jax.questions import Prepared, prepare, sample
+from calib_jax.questions.batching import choose_buckets
+from calib_jax.questions.encoding import Encoded, Encoder
+from calib_jax.reports import Progress, html, predictions, read_metrics, reliability, summary
+
+States = dict[str, dict[str, Scores]]
+
+
+@dataclasses.dataclass
+class Setting:
+    """Everything that is fixed before a model is run.
+
+    Attributes:
+      model: on its mesh.
+      train: the training set; None for a job that only measures.
+      validation: the split measured after every epoch, or None.
+      evals: name -> split.
+      domains: name -> "in" or "out".
+      buckets: the padded lengths of the run.
+      data: what was done to the questions, for ``summary.json``.
+    """
+
+    model: Model
+    train: Encoded | None
+    validation: Encoded | None
+    evals: dict[str, Encoded]
+    domains: dict[str, str]
+    buckets: tuple[int, ...]
+    data: dict[str, Any]
+
+
+def say(text: str) -> None:
+    """A line for the person who watches, from one process."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
+    """Loads questions and model, and encodes the ones for the other.
+
+    Questions come first: a bad file is found before minutes are spent on weights.
+    """
+    if config.em.edges not in ("right", "left"):
+        raise UserError(f"config.em.edges is {config.em.edges!r}; expected 'right' or 'left'.")
+    if config.em.num_bins < 1:
+        raise UserError(f"config.em.num_bins is {config.em.num_bins}; expected at least 1.")
+    training = config.job == "finetune"
+    prepared, validation = _questions(config, training)
+    mesh = make_mesh(config.mesh.shape)
+    dtype = None if config.model.dtype == "auto" else config.model.dtype
+    say(f"Loading {config.model.name} onto {mesh.size} {mesh.devices.flat[0].device_kind}")
+    model = load_model(
+        config.model.name,
+        dtype,
+        mesh,
+        # Parameters that train are kept in float32, whatever the computation.
+        param_dtype="float32" if training and config.train.method == "full" else None,
+        revision=config.model.revision or None,
+        attention=_attention(config, dtype),
+    )
+    splits = [prepared.train, validation, *prepared.evals.values()]
+    if config.prompt.max_length > model.config.max_length:
+        raise UserError(
+            f"config.prompt.max_length is {config.prompt.max_length}, and the model was made for "
+            f"{model.config.max_length} tokens."
+        )
+    encoder = Encoder(
+        model.tokenizer,
+        config.prompt.template or None,
+        config.prompt.letter_prefix,
+        config.prompt.max_length,
+        num_options=max(len(q.choices) for split in splits for q in split),
+    )
+    train = encoder.encode(prepared.train, "config.data.train") if training else None
+    evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
+    extra = encoder.encode(validation, "config.data.validation") if validation else None
+    every = [*([train] if train else []), *([extra] if extra else []), *evals.values()]
+    multiple = config.batch.length_multiple or (8 if jax.default_backend() == "cpu" else 128)
+    buckets = choose_buckets(np.concatenate([e.lengths for e in every]), multiple=multiple)
+    tasks = {q.task for q in prepared.train}
+    domains = {
+        name: "in" if not training or {q.task for q in split} <= tasks else "out"
+        for name, split in prepared.evals.items()
+    }
+    return Setting(model, train, extra, evals, domains, buckets, prepared.report)
+
+
+def _questions(config: ml_collections.ConfigDict, training: bool) -> tuple[Prepared, list]:
+    data = config.data
+    evals = split_list(data.eval)
+    if not evals:
+        raise UserError("config.data.eval names no source; there would be nothing to measure.")
+    if training and not split_list(data.train):
+        raise UserError("config.data.train names no source; there would be nothing to train on.")
+    validation = split_list(data.validation) if training else ()
+    if len(validation) > 1:
+        raise UserError("config.data.validation takes one source.")
+    spec = [f"validation={text.split('=', 1)[-1]}" for text in validation]
+    prepared = prepare(
+        split_list(data.train) if training else (),
+        [*evals, *spec],
+        train_size=data.train_size,
+        eval_size=data.eval_size,
+        seed=config.seed,
+        shuffle=data.shuffle_options,
+    )
+    held_out = prepared.evals.pop("validation", []) if validation else []
+    if data.validation_size:
+        held_out = sample(held_out, min(data.validation_size, len(held_out)), config.seed)
+    return prepared, held_out
+
+
+def _attention(config: ml_collections.ConfigDict, dtype: str | None) -> str:
+    chosen = config.model.attention
+    if chosen not in ("auto", "xla", "cudnn"):
+        raise UserError(f"config.model.attention is {chosen!r}; expected 'auto', 'xla' or 'cudnn'.")
+    if chosen == "auto":
+        return "cudnn" if jax.default_backend() == "gpu" and dtype != "float32" else "xla"
+    return chosen
+
+
+def measure_splits(
+    evals: Mapping[str, Encoded],
+    folder: Path,
+    state: str,
+    score: Callable[[Encoded, Callable], Scores],
+    check: Callable[[], None],
+) -> dict[str, Scores]:
+    """Scores every split, or reads what an interrupted run of this folder has scored.
+
+    Args:
+      evals: name -> split.
+      folder: ``predictions`` of the run.
+      state: "before", "after" or the model's name: the first part of the files' names.
+      score: (split, on_batch) -> scores.
+      check: called after every batch; raises to stop.
+
+    Returns:
+      Scores by split on process 0; other processes of a pod, which write nothing, may get fewer.
+    """
+    scores = {}
+    for name, split in evals.items():
+        path = folder / f"{state}-{name}.parquet"
+        if agreed(path.exists()):
+            if jax.process_index() == 0:
+                scores[name] = predictions.read(path, "choice")
+            continue
+        with Progress(len(split), f"{state}: {name}") as bar:
+
+            def on_batch(batch: Any, bar: Progress = bar) -> None:
+                bar.update(batch.size)
+                check()
+
+            scores[name] = score(split, on_batch)
+        if jax.process_index() == 0:
+            predictions.write(path, scores[name])
+    return scores
+
+
+def figures(scores: Scores, config: ml_collections.ConfigDict) -> dict[str, float]:
+    """The metrics that the log holds of an E-step or a held-out split."""
+    functions = summary.metric_functions(config.em.num_bins, config.em.edges)
+    return {
+        name: float(function(scores.probs, scores.answers, scores.mask))
+        for name, function in functions.items()
+    }
+
+
+def write_results(
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    setting: Setting,
+    states: States,
+    started: float,
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes the figures, the report and, last of all, ``summary.json``; returns the summary."""
+    options = {"num_bins": config.em.num_bins, "edges": config.em.edges}
+    resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
+    rows = {
+        state: {
+            name: summary.measure(scores, setting.domains[name], **options, **resampling)
+            for name, scores in splits.items()
+        }
+        for state, splits in states.items()
+    }
+    result: dict[str, Any] = {
+        "method": config.method,
+        "model": config.model.name,
+        "fingerprint": setting.model.fingerprint,
+        **rows,
+    }
+    if "before" in states and "after" in states:
+        result["change"] = {
+            name: summary.change(states["before"][name], after, **options, **resampling)
+            for name, after in states["after"].items()
+        }
+    result |= {
+        "data": setting.data,
+        **extra,
+        "wall_time_s": round(time.monotonic() - started, 1),
+        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
+        "peak_device_memory_gib": summary.peak_device_memory_gib(),
+        "versions": summary.versions(),
+    }
+    reliability.write(
+        workdir, rows, states, **options, title=f"{config.model.name}: {config.method}"
+    )
+    metrics_file = workdir / "metrics.jsonl"
+    html.write(
+        workdir / "report.html",
+        result,
+        states,
+        log=read_metrics(metrics_file) if metrics_file.exists() else (),
+        config=config.to_dict(),
+        command=shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]]),
+        **options,
+    )
+    summary.write(workdir / "summary.json", result)
+    return result

@@ -1,0 +1,62 @@
+"""A run's folder: it belongs to one config, and it knows whether the run is finished."""
+
+import difflib
+import json
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from calib_jax.errors import UserError
+from calib_jax.reports import summary, table
+from calib_jax.reports.atomic import write_text
+
+
+def agreed(value: bool) -> bool:
+    """Process 0's value, on every process: all of them must take the same branch."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+
+
+def as_json(config: ml_collections.ConfigDict) -> str:
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Raises UserError when the folder is another run's (the difference is shown) or no run's."""
+    path = workdir / "config.json"
+    if path.exists():
+        there, asked = path.read_text(encoding="utf-8"), as_json(config)
+        if there != asked:
+            lines = difflib.unified_diff(there.splitlines(), asked.splitlines(), n=0, lineterm="")
+            changed = [line for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---")]
+            raise UserError(
+                f"{workdir} holds a run with another config (-: there, +: asked for):\n"
+                + "\n".join(f"  {line}" for line in changed)
+                + "\nChoose another --workdir, delete this one, or ask for the same config."
+            )
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(
+            f"{workdir} is not empty and holds no config.json, so it is not a run's folder. Choose "
+            "another --workdir."
+        )
+
+
+def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the folder this run's own; called once its input has proven good."""
+    if jax.process_index() == 0 and not (workdir / "config.json").exists():
+        write_text(workdir / "config.json", as_json(config))
+
+
+def show_if_finished(workdir: Path) -> bool:
+    """Prints the table of a run that has its result already."""
+    path = workdir / "summary.json"
+    if not agreed(path.exists()):
+        return False
+    if jax.process_index() == 0:
+        print(f"{workdir} is finished; this is its result.")
+        table.show_summary(summary.read(path))
+    return True

@@ -1,0 +1,50 @@
+"""Entry point: ``python -m calib_jax.main --config=configs/cft.py``."""
+
+import os
+import sys
+
+# transformers is used for tokenizers; it need not mention that torch is absent.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from calib_jax import command_line
+from calib_jax.errors import UserError
+from calib_jax.jobs import JOBS
+from calib_jax.jobs.run import check_workdir, show_if_finished
+from calib_jax.parallel.mesh import join_pod
+from calib_jax.training.interrupt import Stopped, StopRequest
+
+
+def main(argv: list[str]) -> int:
+    """Reads the flags, runs the config's job, and returns the exit status.
+
+    0: done, or stopped by SIGTERM with everything saved. 1: bad input or a loss that is not
+    finite, with one message on standard error.
+    """
+    workdir = None
+    try:
+        config, workdir = command_line.parse(argv)
+        if config is None:
+            return 0
+        if config.job not in JOBS:
+            raise UserError(f"config.job is {config.job!r}; there is {', '.join(sorted(JOBS))}.")
+        join_pod()
+        check_workdir(workdir, config)
+        if not show_if_finished(workdir):
+            stop = StopRequest()
+            stop.install()
+            JOBS[config.job](config, workdir, stop)
+    except Stopped:
+        print(f"Stopped as asked; the same command continues from {workdir}.", file=sys.stderr)
+    except (UserError, FloatingPointError) as error:
+        print(f"calib_jax: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run() -> None:
+    """The console script ``calib-jax``."""
+    sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+    run()
