@@ -27,9 +27,11 @@ def get(name: str) -> ml_collections.ConfigDict:
 
 def _demo(config: ml_collections.ConfigDict) -> None:
     """SmolLM2-135M-Instruct on a laptop: 10 minutes on 2 cores, offline."""
+    config.data.train = "offline:openbookqa/train"
     config.data.train_size = 1024
     config.data.eval_size = 500
     config.train.remat = False
+    config.train.microbatches = 2
     config.checkpoint.every_steps = 25
 
 
@@ -39,7 +41,7 @@ def _debug(config: ml_collections.ConfigDict) -> None:
     config.data.train_size = 16
     config.data.eval_size = 16
     config.train.batch_size = 8
-    config.train.epochs = 1
+    config.batch.token_budget = 512
     config.checkpoint.every_steps = 1
     config.report.num_resamples = 100
 

@@ -99,7 +99,7 @@ def score(
     method: str = "choice",
     prompt: str | None = None,
     *,
-    token_budget: int = 2048,
+    token_budget: int = 1024,
 ) -> Scores:
     """Reads a model's confidence in every option of every question.
 

@@ -117,15 +117,18 @@ def scoring_batches(
     """Every question once, longest first, about ``token_budget`` tokens a batch.
 
     Longest first, because a batch that does not fit the memory then fails at the start. Each
-    bucket has one shape: budget // length rows, at least one and a multiple of ``multiple_of``.
+    bucket has one shape: budget // length rows, at least one and a multiple of ``multiple_of``. A
+    batch that its bucket's questions do not fill takes the next shorter ones, so only the last
+    batch is ragged.
     """
     lengths = encoded.lengths
-    placed = np.array([bucket_of(n, buckets) for n in lengths])
-    for bucket in sorted(set(placed.tolist()), reverse=True):
-        rows = np.flatnonzero(placed == bucket)
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        bucket = bucket_of(int(lengths[order[start]]), buckets)
         size = rows_per_batch(bucket, token_budget, multiple_of)
-        for start in range(0, len(rows), size):
-            yield make_batch(encoded, rows[start : start + size], bucket, size)
+        yield make_batch(encoded, order[start : start + size], bucket, size)
+        start += size
 
 
 def rows_per_batch(length: int, token_budget: int, multiple_of: int) -> int:

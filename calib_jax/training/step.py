@@ -45,7 +45,7 @@ def variables_of(decoder: Decoder, trainable: Tree, base: Tree | None) -> Tree:
     """The decoder's variables: adapters beside a frozen base, or all parameters training."""
     if decoder.lora is None:
         return {"params": trainable}
-    return {"params": base, "lora": trainable}
+    return {"params": base, "lora": {"layers": trainable}}
 
 
 def objective_terms(
