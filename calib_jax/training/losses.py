@@ -1,7 +1,5 @@
 """The losses of CFT and RCFT, as sums over rows, so that microbatches add up to the batch."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -33,16 +31,8 @@ def calibration(probs_BxK: jax.Array, targets_BxK: jax.Array) -> jax.Array:
     return jnp.sum((jax.lax.stop_gradient(targets_BxK) - probs_BxK) ** 2, axis=-1)
 
 
-def vocabulary_chunks(vocab_size: int, shards: int = 1, most: int = 8192) -> int:
-    """The fewest equal chunks of each shard's vocabulary that have at most ``most`` entries.
-
-    Where the vocabulary has no such divisor (it is prime, say), the smallest number of chunks
-    that divides it and comes nearest.
-    """
-    size = vocab_size // shards
-    fits = [n for n in range(1, size + 1) if size % n == 0 and size // n <= most]
-    # A divisor that leaves crumbs of a few entries would turn the loop into thousands of steps.
-    return next((n for n in fits if n <= 64 * math.ceil(size / most)), 1)
+# Entries of the vocabulary in one chunk of the chunked loss: 32 MiB of logits per 1,024 positions.
+CHUNK = 8192
 
 
 def next_token_loss(
@@ -65,22 +55,30 @@ def next_token_loss(
     """
     V, D = head_VxD.shape
     head_VxD = head_VxD.astype(hidden_BxLxD.dtype)
-    chunks = vocabulary_chunks(V, shards)
-    pieces = head_VxD.reshape(shards, chunks, V // (shards * chunks), D)
+    per_shard = V // shards
+    chunks = -(-per_shard // CHUNK)
+    width = -(-per_shard // chunks)
+    pieces = head_VxD.reshape(shards, per_shard, D)
+    if fill := chunks * width - per_shard:
+        pieces = jnp.pad(pieces, ((0, 0), (0, fill), (0, 0)))
+    pieces = jnp.moveaxis(pieces.reshape(shards, chunks, width, D), 1, 0)
+    exists = jnp.arange(chunks * width).reshape(chunks, width) < per_shard
 
     @jax.checkpoint
-    def accumulate(carry: tuple, piece_SxCxD: jax.Array) -> tuple:
+    def accumulate(carry: tuple, chunk: tuple) -> tuple:
         highest_BxL, total_BxL = carry
+        piece_SxCxD, exists_C = chunk
         logits = jnp.einsum(
             "bld,scd->blsc", hidden_BxLxD, piece_SxCxD, preferred_element_type=jnp.float32
         )
+        logits = jnp.where(exists_C, logits, -jnp.inf)
         top_BxL = jnp.maximum(highest_BxL, jax.lax.stop_gradient(logits.max(axis=(-2, -1))))
         scaled = jnp.exp(logits - top_BxL[..., None, None]).sum(axis=(-2, -1))
         return (top_BxL, total_BxL * jnp.exp(highest_BxL - top_BxL) + scaled), None
 
     B, L, _ = hidden_BxLxD.shape
     start = (jnp.full((B, L), -jnp.inf, jnp.float32), jnp.zeros((B, L), jnp.float32))
-    (highest_BxL, total_BxL), _ = jax.lax.scan(accumulate, start, jnp.moveaxis(pieces, 1, 0))
+    (highest_BxL, total_BxL), _ = jax.lax.scan(accumulate, start, (pieces, exists))
     target_BxL = jnp.einsum(
         "bld,bld->bl",
         hidden_BxLxD,

@@ -142,16 +142,19 @@ def train_step(
         return terms["loss"], terms
 
     gradient = jax.grad(loss, has_aux=True)
-
-    def accumulate(carry: tuple, inputs: tuple) -> tuple:
-        total = jax.tree.map(jnp.add, carry, gradient(state.trainable, *inputs))
-        return total, None
-
     keys = jax.random.split(key, count)
-    first = gradient(state.trainable, jax.tree.map(lambda x: x[0], rows), keys[0])
-    (grads, terms), _ = jax.lax.scan(
-        accumulate, first, (jax.tree.map(lambda x: x[1:], rows), keys[1:])
-    )
+    microbatches = (rows, keys)
+    first = jax.tree.map(lambda x: x[0], microbatches)
+    if count == 1:
+        grads, terms = gradient(state.trainable, *first)
+    else:
+
+        def accumulate(carry: tuple, microbatch: tuple) -> tuple:
+            return jax.tree.map(jnp.add, carry, gradient(state.trainable, *microbatch)), None
+
+        shapes = jax.eval_shape(gradient, state.trainable, *first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (grads, terms), _ = jax.lax.scan(accumulate, zeros, microbatches)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
     terms["grad_norm"] = optax.tree.norm(grads)

@@ -1,0 +1,66 @@
+"""The losses against the plainest computation of the same thing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calib_jax.training import losses
+
+
+def test_sft1_is_the_negative_log_probability_of_the_answer():
+    logits = np.random.default_rng(0).normal(size=(3, 11)).astype(np.float32)
+    ids = np.array([4, 0, 10])
+    log_p = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
+    np.testing.assert_allclose(losses.sft1(logits, ids), -log_p[np.arange(3), ids], rtol=1e-5)
+
+
+def test_calibration_is_a_squared_distance_to_constant_targets():
+    probs, targets = np.array([[0.7, 0.2, 0.1]]), np.array([[0.3, 0.4, 0.3]])
+    assert losses.calibration(probs, targets)[0] == pytest.approx(0.16 + 0.04 + 0.04)
+    gradient = jax.grad(lambda t: losses.calibration(jnp.array(probs), t).sum())(jnp.array(targets))
+    assert (gradient == 0).all(), "no gradient flows through a target"
+
+
+@pytest.mark.parametrize("vocab", [96, 97, 20000])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_chunked_loss_and_gradients_equal_the_unchunked_ones(vocab, shards):
+    if vocab % shards:
+        pytest.skip("a vocabulary that does not divide is refused before it comes here")
+    rng = np.random.default_rng(0)
+    hidden = jnp.array(rng.normal(size=(2, 3, 8)), jnp.float32)
+    head = jnp.array(rng.normal(size=(vocab, 8)), jnp.float32)
+    targets = jnp.array(rng.integers(0, vocab, (2, 3)))
+
+    def plain(hidden, head):
+        logits = jnp.einsum("bld,vd->blv", hidden, head)
+        picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+        return jax.nn.logsumexp(logits, axis=-1) - picked
+
+    def chunked(hidden, head):
+        return losses.next_token_loss(hidden, head, targets, shards=shards)
+
+    np.testing.assert_allclose(chunked(hidden, head), plain(hidden, head), rtol=2e-5, atol=2e-5)
+    for ours, expected in zip(
+        jax.grad(lambda *a: chunked(*a).sum(), (0, 1))(hidden, head),
+        jax.grad(lambda *a: plain(*a).sum(), (0, 1))(hidden, head),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, expected, atol=3e-5)
+
+
+def test_the_vocabulary_is_really_chunked():
+    """No array of the compiled program is as large as [B, L, V]."""
+    B, L, D, V = 2, 16, 8, 40960
+    shapes = (jnp.zeros((B, L, D)), jnp.zeros((V, D)), jnp.zeros((B, L), jnp.int32))
+    gradient = jax.jit(jax.grad(lambda h, w, t: losses.next_token_loss(h, w, t).sum()))
+    memory = gradient.lower(*shapes).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < B * L * V * 4
+
+
+def test_shifted_targets_end_in_the_answer():
+    tokens = np.array([[5, 6, 7, 0], [8, 9, 3, 4]])
+    targets, counted = losses.shifted_targets(tokens, np.array([2, 3]), np.array([40, 41]))
+    assert np.asarray(targets)[0, :3].tolist() == [6, 7, 40]
+    assert np.asarray(targets)[1].tolist() == [9, 3, 4, 41]
+    assert np.asarray(counted).tolist() == [[True, True, True, False], [True] * 4]

@@ -1,0 +1,128 @@
+"""Eq. 6 against the published values, its invariants, and the E-step's bookkeeping."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calib_jax.training.targets import e_step, target_distribution
+
+FOUR = (0.7, 0.2, 0.07, 0.03)
+FIVE = (0.5, 0.2, 0.15, 0.1, 0.05)
+
+FIXTURES = [
+    (FOUR, 0.0, (0, 0.41571, 0.31562, 0.26867)),
+    (FOUR, 0.3, (0.3, 0.28869, 0.22590, 0.18541)),
+    (FOUR, 0.6, (0.6, 0.15540, 0.13614, 0.10846)),
+    (FOUR, 0.9, (0.9, 0.03374, 0.03372, 0.03254)),
+    (FOUR, 1.0, (1, 0, 0, 0)),
+    ((0.97, 0.02, 0.007, 0.003), 0.6, (0.6, 0.15540, 0.13614, 0.10846)),
+    ((0.25, 0.25, 0.25, 0.25), 0.25, (0.25, 0.25, 0.25, 0.25)),
+    ((0.4, 0.3, 0.2, 0.1), 0.25, (0.25, 0.279, 0.257, 0.214)),
+    ((0.7, 0.3), 0.3, (0.3, 0.7)),
+    ((0.6, 0.3, 0.1), 0.0, (0, 0.565966, 0.434034)),
+    ((0.6, 0.3, 0.1), 0.3, (0.3, 0.399936, 0.300064)),
+    ((0.6, 0.3, 0.1), 0.9, (0.9, 0.050245, 0.049755)),
+    (FIVE, 0.3, (0.3, 0.194023, 0.188075, 0.173740, 0.144162)),
+    (FIVE, 0.6, (0.6, 0.104802, 0.104328, 0.101725, 0.089145)),
+]
+
+
+def one(probs, q, mask=None):
+    mask = None if mask is None else np.array([mask])
+    return np.asarray(
+        target_distribution(np.array([probs], np.float32), np.array([q], np.float32), mask)
+    )[0]
+
+
+@pytest.mark.parametrize(("probs", "q", "expected"), FIXTURES)
+def test_fixtures(probs, q, expected):
+    digits = len(str(expected[1]).split(".")[-1]) if "." in str(expected[1]) else 6
+    np.testing.assert_allclose(one(probs, q), expected, atol=0.51 * 10.0 ** -max(digits, 3))
+
+
+def test_matches_the_printed_form_in_float64():
+    """α·tanh(γ c_j) + β with α = β = (1 − q) / (T + K − 1), as the equation is printed."""
+    rng = np.random.default_rng(0)
+    for K in (3, 4, 5, 8):
+        c = rng.dirichlet(np.ones(K))
+        q = rng.uniform(0, 0.95)
+        first = int(np.argmax(c))
+        second = np.sort(c)[-2]
+        gamma = math.log(K - 1) / (second * (1 - q))
+        total = sum(math.tanh(gamma * c[j]) for j in range(K) if j != first)
+        alpha = (1 - q) / (total + K - 1)
+        expected = [q if j == first else alpha * math.tanh(gamma * c[j]) + alpha for j in range(K)]
+        np.testing.assert_allclose(one(c, q), expected, atol=2e-6)
+
+
+def test_certain_model_and_second_probability_of_zero_are_finite():
+    np.testing.assert_allclose(one((1, 0, 0, 0), 0.4), (0.4, 0.2, 0.2, 0.2), atol=1e-6)
+    np.testing.assert_allclose(one((1, 0, 0, 0), 1.0), (1, 0, 0, 0))
+    np.testing.assert_allclose(one((1.0, 0.0), 0.25), (0.25, 0.75))
+
+
+def test_first_of_equal_largest_takes_q():
+    assert one((0.4, 0.4, 0.2), 0.9)[0] == pytest.approx(0.9)
+
+
+def test_mask_gives_the_same_as_fewer_options():
+    narrow = one((0.6, 0.3, 0.1), 0.3)
+    wide = one((0.6, 0.3, 0.1, 0.0, 0.0), 0.3, (True, True, True, False, False))
+    np.testing.assert_allclose(wide[:3], narrow, atol=1e-7)
+    assert (wide[3:] == 0).all()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 26), st.floats(0, 1, width=32), st.integers(0, 2**31))
+def test_invariants(K, q, seed):
+    c = np.sort(np.random.default_rng(seed).dirichlet(np.full(K, 0.5)))[::-1].astype(np.float32)
+    p = one(c, q)
+    assert np.isfinite(p).all()
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert p[0] == np.float32(q)
+    rest = p[1:]
+    assert (np.diff(rest) <= 1e-6).all(), "the order of the other options is kept"
+    if q < 1:
+        assert rest[0] <= 2.001 * rest[-1], "no other option goes to zero"
+
+
+def test_e_step_bins_and_accuracies_by_hand():
+    probs = np.array([[0.9, 0.1], [0.85, 0.15], [0.4, 0.6], [0.3, 0.7], [0.05, 0.95]], np.float32)
+    answers = np.array([0, 1, 1, 0, 1])
+    result = e_step(probs, answers, np.ones_like(probs, bool))
+    # (0.8, 0.9] holds the first two, one of them right; 0.6 and 0.7 close their own bins.
+    assert np.asarray(result.bins).tolist() == [8, 8, 5, 6, 9]
+    assert np.asarray(result.bin_counts).tolist() == [0, 0, 0, 0, 0, 1, 1, 0, 2, 1]
+    q = np.asarray(result.bin_accuracy)
+    np.testing.assert_allclose(q[[5, 6, 8, 9]], [1, 0, 0.5, 1])
+    assert np.isnan(q[:5]).all()
+    np.testing.assert_allclose(result.targets[0], [0.5, 0.5])
+    np.testing.assert_allclose(result.targets[3], [1, 0])
+
+
+def test_e_step_changes_with_the_model():
+    answers, mask = np.zeros(2, int), np.ones((2, 4), bool)
+    sharp = np.array([[0.97, 0.01, 0.01, 0.01]] * 2, np.float32)
+    flat = np.array([[0.28, 0.24, 0.24, 0.24]] * 2, np.float32)
+    assert not np.array_equal(e_step(sharp, answers, mask).bins, e_step(flat, answers, mask).bins)
+
+
+def test_confidence_replaced_by_bin_accuracy_is_calibrated():
+    """What the target aims at: with p_(1) = q, conf-ECE on the same set is zero."""
+    from calib_jax import metrics
+
+    rng = np.random.default_rng(1)
+    probs = rng.dirichlet(np.full(4, 0.3), 400).astype(np.float32)
+    answers = rng.integers(0, 4, 400)
+    result = e_step(probs, answers, np.ones_like(probs, bool))
+    q = np.asarray(result.bin_accuracy)[np.asarray(result.bins)]
+    right = (probs.argmax(1) == answers).astype(np.float32)
+    reported = np.stack([q, 1 - q], 1)
+    # As a two-way question: "right" has probability q.
+    stats = metrics.bin_stats(
+        np.maximum(reported, 1 - reported), np.where((q >= 0.5) == (right == 1), 0, 1)
+    )
+    assert float(metrics.ece_from_bins(stats)) < 1e-6
