@@ -6,6 +6,7 @@ Wrong-but-fluent logits are the failure that ruins a calibration figure, so ever
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -194,10 +195,11 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
         computation in a way that this decoder does not compute.
     """
     model_type = raw.get("model_type")
-    if model_type not in FAMILIES:
-        named = raw.get("architectures") or [model_type]
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        named = raw.get("architectures") or model_type
+        named = named[0] if isinstance(named, list) else named
         raise UserError(
-            f"{where}: architecture {named[0]!r} (model_type {model_type!r}) is not supported. "
+            f"{where}: architecture {named!r} (model_type {model_type!r}) is not supported. "
             f"Supported model types: {', '.join(sorted(FAMILIES))}."
         )
     family = FAMILIES[model_type]
@@ -240,11 +242,15 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
         num_layers=_positive_int(get("num_hidden_layers"), "num_hidden_layers", where),
         num_heads=num_heads,
         num_kv_heads=_positive_int(kv_heads, "num_key_value_heads", where),
-        head_dim=_positive_int(raw.get("head_dim") or hidden // num_heads, "head_dim", where),
-        norm_eps=float(get("rms_norm_eps")),
+        head_dim=_positive_int(
+            hidden // num_heads if raw.get("head_dim") is None else raw["head_dim"],
+            "head_dim",
+            where,
+        ),
+        norm_eps=_positive_float(get("rms_norm_eps"), "rms_norm_eps", where),
         rope_theta=theta,
         rope_scaling=scaling,
-        tie_embeddings=bool(raw.get("tie_word_embeddings", False)),
+        tie_embeddings=_boolean(raw.get("tie_word_embeddings"), "tie_word_embeddings", where),
         max_length=_positive_int(get("max_position_embeddings"), "max_position_embeddings", where),
         sliding_window=raw.get("sliding_window", family.defaults.get("sliding_window")),
         **family.traits,
@@ -254,8 +260,17 @@ def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
             f"{where}: num_attention_heads {config.num_heads} is not a multiple of "
             f"num_key_value_heads {config.num_kv_heads}."
         )
-    if config.sliding_window is not None and model_type != "mistral":
-        raise UserError(f"{where}: attribute 'sliding_window' is not handled for {model_type!r}.")
+    if config.head_dim % 2:
+        raise UserError(
+            f"{where}: attribute 'head_dim' is {config.head_dim}; rotary channels come in pairs, "
+            "so it must be even."
+        )
+    if config.sliding_window is not None:
+        if model_type != "mistral":
+            raise UserError(
+                f"{where}: attribute 'sliding_window' is not handled for {model_type!r}."
+            )
+        _positive_int(config.sliding_window, "sliding_window", where)
     return config
 
 
@@ -265,9 +280,30 @@ def _positive_int(value: Any, key: str, where: str) -> int:
     return value
 
 
+def _positive_float(value: Any, key: str, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected a positive number.")
+    return float(value)
+
+
+def _boolean(value: Any, key: str, where: str) -> bool:
+    if value not in (None, False, True):
+        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected true or false.")
+    return bool(value)
+
+
 def _parse_rope(raw: Mapping[str, Any], where: str) -> tuple[float, Llama3Rope | None]:
     """Reads the rotary settings from either spelling; refuses every type but default and llama3."""
-    rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    spellings = {key: raw[key] for key in ("rope_parameters", "rope_scaling") if raw.get(key)}
+    for key, value in spellings.items():
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: attribute {key!r} is {value!r}; expected an object.")
+    if len(spellings) == 2 and spellings["rope_parameters"] != spellings["rope_scaling"]:
+        raise UserError(
+            f"{where}: 'rope_parameters' and 'rope_scaling' are both given and differ; remove the "
+            "wrong one."
+        )
+    rope = dict(next(iter(spellings.values()), {}))
     theta = rope.pop("rope_theta", raw.get("rope_theta", 10000.0))
     if raw.get("rope_theta", theta) != theta:
         raise UserError(
@@ -296,11 +332,19 @@ def _parse_rope(raw: Mapping[str, Any], where: str) -> tuple[float, Llama3Rope |
         raise UserError(f"{where}: rotary attribute {sorted(unknown)[0]!r} is not handled.")
     if missing := known - set(rope):
         raise UserError(f"{where}: rotary attribute {sorted(missing)[0]!r} is missing.")
+    theta = _positive_float(theta, "rope_theta", where)
     if rope_type == "default":
-        return float(theta), None
-    return float(theta), Llama3Rope(
-        factor=float(rope["factor"]),
-        low_freq_factor=float(rope["low_freq_factor"]),
-        high_freq_factor=float(rope["high_freq_factor"]),
-        original_max_length=int(rope["original_max_position_embeddings"]),
+        return theta, None
+    length = "original_max_position_embeddings"
+    scaling = Llama3Rope(
+        factor=_positive_float(rope["factor"], "factor", where),
+        low_freq_factor=_positive_float(rope["low_freq_factor"], "low_freq_factor", where),
+        high_freq_factor=_positive_float(rope["high_freq_factor"], "high_freq_factor", where),
+        original_max_length=_positive_int(rope[length], length, where),
     )
+    if scaling.high_freq_factor <= scaling.low_freq_factor:
+        raise UserError(
+            f"{where}: rotary attribute 'high_freq_factor' is {scaling.high_freq_factor}; expected "
+            f"more than 'low_freq_factor', {scaling.low_freq_factor}."
+        )
+    return theta, scaling
