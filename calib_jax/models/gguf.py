@@ -123,10 +123,12 @@ class GgufSource:
                 f"{self.path}: scaled rotary frequencies (tensor 'rope_freqs.weight') are not "
                 "read from GGUF; use the Hugging Face folder of this model."
             )
-        tokens = len(self.fields["tokenizer.ggml.tokens"].data)
+        embedding = "model.embed_tokens.weight"
+        if embedding not in self._tensors:
+            raise UserError(f"{self.path}: tensor 'token_embd.weight' is missing.")
         return {
             "model_type": "llama",
-            "vocab_size": self.field("llama.vocab_size", tokens),
+            "vocab_size": self.field("llama.vocab_size", self.shape(embedding)[0]),
             "hidden_size": get("embedding_length"),
             "intermediate_size": get("feed_forward_length"),
             "num_hidden_layers": get("block_count"),

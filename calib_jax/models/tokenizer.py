@@ -37,29 +37,38 @@ def from_folder(folder: Path) -> transformers.PreTrainedTokenizerBase | None:
         ) from None
 
 
-def from_gguf(source: GgufSource) -> transformers.PreTrainedTokenizerFast:
+def from_gguf(source: GgufSource) -> transformers.PreTrainedTokenizerFast | None:
     """A byte-level BPE tokenizer from the file's vocabulary, merges and pre-tokenizer name.
+
+    None when the file holds no tokenizer.
 
     Raises:
       UserError: another kind of tokenizer, or a pre-tokenizer that is not known here.
     """
     kind = source.field("tokenizer.ggml.model")
+    if kind in (None, "no_vocab"):
+        return None
     if kind != "gpt2":
         raise UserError(
             f"{source.path}: tokenizer model {kind!r} is not read from GGUF (only 'gpt2', "
             "byte-level BPE, is); use the Hugging Face folder of this model."
         )
-    pre = source.field("tokenizer.ggml.pre", "gpt-2")
+    # A file without the name predates it, and then nothing says how its model splits text.
+    pre = source.field("tokenizer.ggml.pre")
     if pre not in _PRE_TOKENIZERS:
         raise UserError(
             f"{source.path}: pre-tokenizer {pre!r} is not known "
             f"({', '.join(_PRE_TOKENIZERS)} are); text would be split wrongly."
         )
-    if source.field("tokenizer.ggml.add_bos_token", False):
-        raise UserError(
-            f"{source.path}: asks for a BOS token before every text, which is not rebuilt from "
-            "GGUF; use the Hugging Face folder of this model."
-        )
+    for mark, place in (("bos", "before"), ("eos", "after")):
+        if source.field(f"tokenizer.ggml.add_{mark}_token", False):
+            raise UserError(
+                f"{source.path}: asks for a {mark.upper()} token {place} every text, which is not "
+                "rebuilt from GGUF; use the Hugging Face folder of this model."
+            )
+    for key in ("tokens", "merges"):
+        if f"tokenizer.ggml.{key}" not in source.fields:
+            raise UserError(f"{source.path}: metadata key 'tokenizer.ggml.{key}' is missing.")
     tokens = source.field("tokenizer.ggml.tokens")
     types = source.field("tokenizer.ggml.token_type", [1] * len(tokens))
     merges = [tuple(merge.split(" ", 1)) for merge in source.field("tokenizer.ggml.merges")]
