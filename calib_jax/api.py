@@ -1,5 +1,8 @@
 """Loading a model onto a mesh: what notebooks call and what the jobs call."""
 
+import os
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -12,10 +15,11 @@ from calib_jax.parallel.sharding import check_mesh, row_sharding
 __all__ = ["load_model", "make_mesh"]
 
 DTYPES = ("float32", "bfloat16")
+ATTENTIONS = ("xla", "cudnn")
 
 
 def load_model(
-    name: str,
+    name: str | os.PathLike,
     dtype: str | None = "float32",
     mesh: jax.sharding.Mesh | None = None,
     *,
@@ -37,14 +41,19 @@ def load_model(
 
     Raises:
       UserError: nothing is there, it cannot be read, its architecture or an attribute of its
-        config is not handled, or it does not divide over the mesh.
+        config is not handled, it does not divide over the mesh, or an argument is not one of the
+        values above.
     """
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    if str(jnp.dtype(dtype)) not in DTYPES:
-        raise UserError(f"dtype {dtype!r} is not supported; there is {' and '.join(DTYPES)}.")
+    _check_dtype("dtype", dtype)
+    _check_dtype("param_dtype", param_dtype or dtype)
+    if attention not in ATTENTIONS:
+        raise UserError(
+            f"attention {attention!r} is not supported; there is {' and '.join(ATTENTIONS)}."
+        )
     mesh = mesh or meshes.default_mesh()
-    checkpoint = models.open_checkpoint(name, revision)
+    checkpoint = models.open_checkpoint(os.fspath(name), revision)
     check_mesh(checkpoint.config, mesh)
     return models.load(
         checkpoint,
@@ -54,3 +63,12 @@ def load_model(
         mesh=mesh,
         attention=attention,
     )
+
+
+def _check_dtype(what: str, dtype: Any) -> None:
+    try:
+        known = str(jnp.dtype(dtype)) in DTYPES
+    except TypeError:  # no dtype at all
+        known = False
+    if not known:
+        raise UserError(f"{what} {dtype!r} is not supported; there is {' and '.join(DTYPES)}.")

@@ -30,6 +30,8 @@ OFFLINE_MODELS = {
 }
 
 _HUB_PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja", "merges.txt")
+# The same weights once more in another layout (fnmatch's * also matches slashes).
+_HUB_DUPLICATES = ("consolidated*", "*/*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +185,10 @@ def _download(name: str, revision: str | None) -> Path:
 
     try:
         folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=list(_HUB_PATTERNS)
+            name,
+            revision=revision,
+            allow_patterns=list(_HUB_PATTERNS),
+            ignore_patterns=list(_HUB_DUPLICATES),
         )
     except Exception as error:  # network, authentication, missing repository: one remedy each
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
