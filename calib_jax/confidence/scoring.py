@@ -61,13 +61,24 @@ def score_encoded(
 
     Returns:
       Scores in the order of ``encoded``; float32 whatever the weights.
+
+    Raises:
+      UserError: a token outside the model's vocabulary, or a probability that is not a number.
     """
+    _check_vocabulary(encoded, decoder.config.vocab_size)
     N, K = encoded.mask.shape
     out = {name: np.zeros((N, K), np.float32) for name in ("log_scores", "probs")}
 
     def collect(batch: Batch, result: Tree) -> None:
         for name, value in result.items():
             out[name][batch.rows[: batch.size]] = np.asarray(value)[: batch.size]
+        bad = ~np.isfinite(out["probs"][batch.rows[: batch.size]]).all(axis=1)
+        if bad.any():
+            question = encoded.questions[batch.rows[bad.argmax()]]
+            raise UserError(
+                f"question {question.id!r}: the model's probabilities are not numbers (NaN). Its "
+                "weights hold NaN or infinity, or overflow in this dtype."
+            )
         on_batch(batch)
 
     pending = None
@@ -91,6 +102,17 @@ def score_encoded(
         subjects=tuple(q.subject for q in encoded.questions),
         method="choice",
     )
+
+
+def _check_vocabulary(encoded: Encoded, vocab_size: int) -> None:
+    """Raises UserError for a token that the model has no embedding of: JAX would clamp it."""
+    highest = max((int(tokens.max()) for tokens in encoded.tokens), default=0)
+    highest = max(highest, int(encoded.letter_ids.max()))
+    if highest >= vocab_size:
+        raise UserError(
+            f"the tokenizer gives token {highest}, and the model's vocabulary is {vocab_size} "
+            "tokens: the tokenizer files belong to another model."
+        )
 
 
 def score(
@@ -118,8 +140,9 @@ def score(
       Scores, K being the largest number of options among the questions.
 
     Raises:
-      UserError: an unknown method, no tokenizer, a prompt beyond the model's length, or a
-        tokenizer for which the letters are not single tokens.
+      UserError: an unknown method, no tokenizer, a prompt beyond the model's length, a tokenizer
+        for which the letters are not single tokens or of another vocabulary, or weights that give
+        no numbers.
     """
     if method not in METHODS:
         raise UserError(f"method {method!r} is not known; there is {', '.join(METHODS)}.")
