@@ -31,11 +31,11 @@ def join_pod() -> None:
     workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
     tasks = int(os.environ.get("SLURM_NTASKS", "1"))
     if "JAX_NUM_PROCESSES" in os.environ:
-        jax.distributed.initialize(
-            os.environ["JAX_COORDINATOR_ADDRESS"],
-            int(os.environ["JAX_NUM_PROCESSES"]),
-            int(os.environ["JAX_PROCESS_ID"]),
-        )
+        names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+        if missing := [name for name in names if name not in os.environ]:
+            raise UserError(f"{names[1]} is set, but {missing[0]} is not; set all of {names}.")
+        address, count, index = (os.environ[name] for name in names)
+        jax.distributed.initialize(address, int(count), int(index))
     elif len(workers) > 1 or tasks > 1 or any(name in os.environ for name in _POD_VARIABLES):
         jax.distributed.initialize()
 

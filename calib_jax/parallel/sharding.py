@@ -56,7 +56,7 @@ def check_mesh(config: ModelConfig, mesh: jax.sharding.Mesh) -> None:
     ):
         if count % tensor:
             both = math.gcd(config.num_heads, config.num_kv_heads)
-            fits = [n for n in range(1, tensor) if both % n == 0]
+            fits = [n for n in range(1, tensor) if both % n == 0 and mesh.size % n == 0]
             raise UserError(
                 f"config.mesh.shape: {count} {what} cannot be split over a tensor axis of "
                 f"{tensor}. Use a tensor axis of {' or '.join(map(str, fits))} and give the other "
