@@ -77,9 +77,10 @@ def _weight_files(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: no *.safetensors file. Is this a Hugging Face model folder?")
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        paths = [folder / name for name in names]
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{index}: not a safetensors index. Download it again.") from None
-    for name in names:
-        if not (folder / name).exists():
-            raise UserError(f"{folder / name}: named by {index.name} but missing. Download it.")
-    return [folder / name for name in names]
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: named by {index.name} but missing. Download it.")
+    return paths
