@@ -69,10 +69,16 @@ def from_gguf(source: GgufSource) -> transformers.PreTrainedTokenizerFast | None
     for key in ("tokens", "merges"):
         if f"tokenizer.ggml.{key}" not in source.fields:
             raise UserError(f"{source.path}: metadata key 'tokenizer.ggml.{key}' is missing.")
-    tokens = source.field("tokenizer.ggml.tokens")
-    types = source.field("tokenizer.ggml.token_type", [1] * len(tokens))
-    merges = [tuple(merge.split(" ", 1)) for merge in source.field("tokenizer.ggml.merges")]
-    tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges))
+    try:
+        tokens = source.field("tokenizer.ggml.tokens")
+        types = source.field("tokenizer.ggml.token_type", [1] * len(tokens))
+        merges = [tuple(merge.split(" ", 1)) for merge in source.field("tokenizer.ggml.merges")]
+        tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges))
+    except Exception as error:  # the library raises whatever its parsers raise
+        raise UserError(
+            f"{source.path}: the tokenizer's metadata are damaged ({str(error).splitlines()[0]}). "
+            "Download the file again."
+        ) from None
     tokenizer.pre_tokenizer = _PRE_TOKENIZERS[pre]()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(_added(tokens, types, _CONTROL, special=True))

@@ -24,7 +24,7 @@ from calib_jax.questions.batching import bucket_of, make_batch, training_order
 from calib_jax.questions.encoding import Encoded
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
-from calib_jax.training.optimizer import adamw, learning_rate
+from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import Objective, TrainState, train_step, variables_of
 from calib_jax.training.targets import EStep, e_step
 
@@ -85,10 +85,14 @@ class EmTraining:
 
         self.steps_per_epoch = len(self._order(0))
         self.num_steps = train.epochs * self.steps_per_epoch
-        self.schedule = learning_rate(train.learning_rate, self.num_steps, train.warmup_ratio)
-        self.optimizer = adamw(
-            self.schedule, weight_decay=train.weight_decay, clip_norm=train.clip_norm
+        self.optimizer = OptimizerConfig(
+            learning_rate=train.learning_rate,
+            num_steps=self.num_steps,
+            warmup_ratio=train.warmup_ratio,
+            weight_decay=train.weight_decay,
+            clip_norm=train.clip_norm,
         )
+        self.schedule = self.optimizer.schedule()
         with meshes.use(self.mesh):
             if lora is None:
                 self.base, trainable = None, model.params
@@ -133,9 +137,8 @@ class EmTraining:
         def place(x: jax.Array) -> jax.Array:
             return x if x.ndim else jax.device_put(x, layout)
 
-        # optax's moments are zeros_like the parameters, and take their layout.
         opt_state = jax.jit(
-            self.optimizer.init,
+            self.optimizer.transformation().init,
             out_shardings=self._moment_shardings(trainable),
         )(trainable)
         return TrainState(
@@ -158,7 +161,7 @@ class EmTraining:
                     return found
             return layout
 
-        abstract = jax.eval_shape(self.optimizer.init, trainable)
+        abstract = jax.eval_shape(self.optimizer.transformation().init, trainable)
         return jax.tree_util.tree_map_with_path(find, abstract)
 
     def _order(self, epoch: int) -> list[np.ndarray]:

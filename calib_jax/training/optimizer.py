@@ -1,5 +1,7 @@
 """AdamW with warm-up, cosine decay and gradient clipping."""
 
+import dataclasses
+import functools
 import math
 
 import jax
@@ -8,34 +10,52 @@ import optax
 from calib_jax.errors import UserError
 
 
-def learning_rate(peak: float, num_steps: int, warmup_ratio: float) -> optax.Schedule:
-    """Linear from 0 to ``peak`` over the first share of the steps, then a cosine to 0."""
-    if not 0 <= warmup_ratio <= 1:
-        raise UserError(f"config.train.warmup_ratio is {warmup_ratio}; expected 0 to 1.")
-    warmup = math.ceil(num_steps * warmup_ratio)
-    if warmup >= num_steps:
-        return optax.linear_schedule(0.0, peak, max(num_steps, 1))
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup else peak,
-        peak_value=peak,
-        warmup_steps=warmup,
-        decay_steps=num_steps,
-    )
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW's settings; hashable, so that equal runs share one compiled step.
 
-
-def adamw(
-    schedule: optax.Schedule, *, weight_decay: float, clip_norm: float
-) -> optax.GradientTransformation:
-    """AdamW (b1 0.9, b2 0.999, eps 1e-8) after clipping by the global norm.
-
-    Args:
-      schedule: learning rate by step.
+    Attributes:
+      learning_rate: the peak.
+      num_steps: of the whole run.
+      warmup_ratio: share of the steps over which the rate rises linearly from 0; after it a cosine
+        falls to 0.
       weight_decay: on projections, adapters and embeddings, not on norms.
       clip_norm: the largest global gradient norm; 0 for no clipping.
     """
-    chain = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    chain.append(optax.adamw(schedule, weight_decay=weight_decay, mask=_decayed))
-    return optax.chain(*chain)
+
+    learning_rate: float
+    num_steps: int
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.warmup_ratio <= 1:
+            raise UserError(f"config.train.warmup_ratio is {self.warmup_ratio}; expected 0 to 1.")
+        for name in ("learning_rate", "weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(
+                    f"config.train.{name} is {getattr(self, name)}; expected 0 or more."
+                )
+
+    def schedule(self) -> optax.Schedule:
+        """Learning rate by step."""
+        warmup = math.ceil(self.num_steps * self.warmup_ratio)
+        if warmup >= self.num_steps:
+            return optax.linear_schedule(0.0, self.learning_rate, max(self.num_steps, 1))
+        return optax.warmup_cosine_decay_schedule(
+            init_value=0.0 if warmup else self.learning_rate,
+            peak_value=self.learning_rate,
+            warmup_steps=warmup,
+            decay_steps=self.num_steps,
+        )
+
+    @functools.cache  # noqa: B019  (a handful of settings a process)
+    def transformation(self) -> optax.GradientTransformation:
+        """Clipping, then AdamW with b1 0.9, b2 0.999, eps 1e-8."""
+        chain = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
+        decay = {"weight_decay": self.weight_decay, "mask": _decayed}
+        return optax.chain(*chain, optax.adamw(self.schedule(), **decay))
 
 
 def _decayed(params: dict) -> dict:

@@ -13,6 +13,7 @@ from calib_jax.confidence.choice import choice_log_scores, renormalise
 from calib_jax.models.decoder import Decoder, head_logits, head_weights
 from calib_jax.models.table import Tree
 from calib_jax.training import losses
+from calib_jax.training.optimizer import OptimizerConfig
 
 SFT_LOSSES = ("sft1", "sft2", "none")
 
@@ -105,7 +106,7 @@ def train_step(
     *,
     decoder: Decoder,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    optimizer: OptimizerConfig,
     vocab_shards: int = 1,
     seed: int = 0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -155,7 +156,7 @@ def train_step(
         shapes = jax.eval_shape(gradient, state.trainable, *first)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         (grads, terms), _ = jax.lax.scan(accumulate, zeros, microbatches)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+    updates, opt_state = optimizer.transformation().update(grads, state.opt_state, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
     terms["grad_norm"] = optax.tree.norm(grads)
     return TrainState(state.step + 1, trainable, opt_state), terms

@@ -1,0 +1,70 @@
+"""A tiny training run that takes seconds."""
+
+import numpy as np
+import pytest
+
+from calib_jax.api import load_model, make_mesh
+from calib_jax.config import base
+from calib_jax.questions.batching import choose_buckets
+from calib_jax.questions.encoding import Encoder
+from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.em import EmTraining, Listener
+from calib_jax.training.interrupt import StopRequest
+from tests.conftest import make_questions
+
+
+def tiny_config(**train):
+    config = base()
+    config.train.update({"learning_rate": 1e-3, "batch_size": 8, "epochs": 2, "remat": False})
+    config.train.warmup_ratio = 0.0
+    config.checkpoint.every_steps = 0
+    config.batch.token_budget = 1024
+    for key, value in train.items():
+        node, _, name = key.rpartition("__")
+        (config.train[node] if node else config.train)[name] = value
+    return config
+
+
+class Run:
+    """One training run on the tiny model, with everything it told."""
+
+    def __init__(self, folder, tmp_path, config=None, mesh=(1, 1, 1), count=20):
+        self.config = config or tiny_config()
+        devices = None if np.prod(mesh) == 8 else [__import__("jax").devices()[0]]
+        model = load_model(str(folder), mesh=make_mesh(mesh, devices))
+        encoder = Encoder(model.tokenizer, num_options=5)
+        encoded = encoder.encode(make_questions(count))
+        buckets = choose_buckets(encoded.lengths, max_buckets=1)
+        self.fingerprint = model.fingerprint
+        self.folder = tmp_path / "checkpoints"
+        self.training = EmTraining(self.config, model, encoded, buckets)
+        self.scores, self.e_steps, self.terms = [], [], []
+        self.stop = StopRequest()
+
+    def listener(self, stop_at=None):
+        def on_step(epoch, step, count, done, terms):
+            self.terms.append((step, terms))
+            if step == stop_at:
+                self.stop.requested = True
+
+        def on_e_step(epoch, step, scores, estep):
+            self.scores.append(scores)
+            self.e_steps.append(estep)
+
+        return Listener(on_e_step=on_e_step, on_step=on_step)
+
+    def run(self, stop_at=None):
+        checkpoints = Checkpoints(self.folder, keep=1, fingerprint=self.fingerprint)
+        try:
+            self.training.run(checkpoints, self.stop, self.listener(stop_at))
+        finally:
+            checkpoints.close()
+        return self
+
+
+@pytest.fixture
+def start(tiny_model, tmp_path):
+    def make(config=None, name="run", **options):
+        return Run(tiny_model, tmp_path / name, config, **options)
+
+    return make

@@ -1,0 +1,159 @@
+"""The EM loop: its steps, its mesh, its interruptions."""
+
+import jax
+import numpy as np
+import pytest
+
+from calib_jax.errors import UserError
+from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.interrupt import Stopped
+from tests.training.conftest import tiny_config
+
+
+def leaves(training):
+    return [np.asarray(x) for x in jax.tree.leaves(training.state.trainable)]
+
+
+def assert_same(ours, expected, tolerance=0.0):
+    for x, y in zip(leaves(ours), leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_sharded_equals_single_device(start, mesh, method):
+    """Three steps: E-step probabilities within 1e-6, parameters within 2e-5 (they move by 3e-3)."""
+    config = tiny_config(method=method, epochs=1, sft="sft2")
+    single = start(config, "single").run()
+    sharded = start(config, "sharded", mesh=mesh).run()
+    assert int(single.training.state.step) == 3
+    np.testing.assert_allclose(sharded.scores[0].probs, single.scores[0].probs, atol=1e-6)
+    assert_same(sharded.training, single.training, tolerance=2e-5)
+    if mesh != (8, 1, 1):
+        embed = sharded.training.variables["params"]["embed"]
+        assert embed.addressable_shards[0].data.size == embed.size // (mesh[1] * mesh[2])
+
+
+def test_every_loss_goes_down(start):
+    for sft, weight in (("sft1", 1.0), ("sft2", 1.0), ("sft1", 0.0), ("none", 1.0)):
+        config = tiny_config(sft=sft, ece_weight=weight, epochs=6)
+        run = start(config, f"{sft}{weight}").run()
+        first, last = run.terms[0][1]["loss"], run.terms[-1][1]["loss"]
+        assert last < first, (sft, weight, first, last)
+        if sft == "none":
+            assert all(terms["sft"] == 0 for _, terms in run.terms)
+        for _, terms in run.terms:
+            assert terms["loss"] == pytest.approx(terms["sft"] + weight * terms["ece"], rel=1e-5)
+
+
+def test_e_step_is_done_again_every_epoch(start):
+    run = start(tiny_config(epochs=3, learning_rate=5e-3)).run()
+    assert len(run.e_steps) == 3
+    assert not np.array_equal(run.scores[0].probs, run.scores[1].probs)
+    assert not np.array_equal(run.e_steps[0].targets, run.e_steps[1].targets)
+    # What the loop hands on is the E-step of the probabilities that it hands on.
+    best = run.scores[1].probs.argmax(1)
+    right = best == run.scores[1].answers
+    for m in range(10):
+        members = run.e_steps[1].bins == m
+        if members.any():
+            assert run.e_steps[1].bin_accuracy[m] == pytest.approx(right[members].mean())
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("sft", ["sft1", "sft2"])
+def test_microbatches_equal_the_whole_batch(start, method, sft):
+    whole = start(tiny_config(method=method, sft=sft, epochs=1), "whole").run()
+    parts = start(tiny_config(method=method, sft=sft, epochs=1, microbatches=4), "parts").run()
+    for (_, a), (_, b) in zip(whole.terms, parts.terms, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+    assert_same(parts.training, whole.training, tolerance=2e-5)
+
+
+def test_remat_changes_nothing(start):
+    plain = start(tiny_config(epochs=1), "plain").run()
+    remat = start(tiny_config(epochs=1, remat=True), "remat").run()
+    assert_same(remat.training, plain.training, tolerance=1e-5)
+
+
+def test_fresh_adapters_score_like_the_base(start):
+    base = start(tiny_config(), "full").training
+    lora = start(tiny_config(method="lora"), "lora").training
+    np.testing.assert_array_equal(lora.score(lora.encoded).probs, base.score(base.encoded).probs)
+
+
+def test_lora_leaves_the_base_alone_and_dropout_has_its_own_stream(start):
+    config = tiny_config(method="lora", epochs=1, lora__dropout=0.5)
+    first, second = start(config, "a"), start(config, "b")
+    before = [np.asarray(x) for x in jax.tree.leaves(first.training.base)]
+    first.run(), second.run()
+    for x, y in zip(before, jax.tree.leaves(first.training.base), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert_same(first.training, second.training)
+    undropped = start(tiny_config(method="lora", epochs=1), "c").run()
+    assert first.terms[0][1]["loss"] == pytest.approx(undropped.terms[0][1]["loss"], rel=1e-6)
+    assert first.terms[1][1]["loss"] != undropped.terms[1][1]["loss"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_resumed_equals_uninterrupted(start, method, stop_at):
+    """Stopped within an epoch, at its end, and in the next one; every loss and array is the same."""
+    config = tiny_config(method=method, lora__dropout=0.3)
+    whole = start(config, "whole").run()
+    stopped = start(config, "stopped")
+    with pytest.raises(Stopped):
+        stopped.run(stop_at=stop_at)
+    resumed = start(config, "stopped").run()
+    told = dict(stopped.terms) | dict(resumed.terms)
+    assert told == dict(whole.terms)
+    assert_same(resumed.training, whole.training)
+
+
+def test_a_finished_run_has_nothing_to_do(start):
+    done = start(name="same").run()
+    again = start(name="same").run()
+    assert again.terms == []
+    assert_same(again.training, done.training)
+
+
+def test_checkpoint_of_another_base_is_refused(start):
+    run = start().run()
+    other = Checkpoints(run.folder, keep=1, fingerprint="another")
+    with pytest.raises(UserError, match="another base model"):
+        run.training.run(other, run.stop, run.listener())
+    other.close()
+
+
+def test_loss_that_is_not_finite_stops_with_step_and_questions(start):
+    run = start(tiny_config(learning_rate=1e6, clip_norm=0.0, epochs=4))
+    with pytest.raises(FloatingPointError, match=r"step \d+ \(epoch \d+, questions q\d+"):
+        run.run()
+    # Whatever was saved is from before the broken step.
+    checkpoints = Checkpoints(run.folder, keep=1, fingerprint=run.fingerprint)
+    assert (checkpoints.latest_step() or 0) < len(run.terms) + 2
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "qlora"}, "config.train.method"),
+        ({"sft": "sft3"}, "config.train.sft"),
+        ({"sft": "none", "ece_weight": 0.0}, "no loss"),
+        ({"batch_size": 6, "microbatches": 4}, "not a multiple"),
+        ({"epochs": 0}, "config.train.epochs"),
+        ({"sft2_reduction": "max"}, "sft2_reduction"),
+        ({"warmup_ratio": 2.0}, "warmup_ratio"),
+        ({"method": "lora", "lora__targets": "qq_proj"}, "qq_proj"),
+        ({"method": "lora", "lora__rank": 0}, "rank"),
+    ],
+)
+def test_bad_settings_are_named(start, change, message):
+    with pytest.raises(UserError, match=message):
+        start(tiny_config(**change))
+
+
+def test_batch_that_does_not_divide_over_the_mesh_is_refused(start):
+    with pytest.raises(UserError, match="data × fsdp"):
+        start(tiny_config(batch_size=4), mesh=(2, 4, 1))
