@@ -109,7 +109,7 @@ class Decoder(nn.Module):
     Attributes:
       config: the dimensions.
       dtype: of the computation between the float32 islands (norms, softmax, logits).
-      lora: the adapters' settings, when there is a "lora" collection.
+      lora: the adapters' settings, when there is a "lora" collection: {"layers": ``init_lora``}.
       train: whether the adapters' dropout is on (needs a "dropout" rng).
       attention: implementation of ``attend``.
       remat: whether the backward pass recomputes each layer from its input, which takes the memory

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gguf.quants import quantize
 from safetensors.numpy import load_file, save_file
-from tests.conftest import tiny_tokenizer, write_tiny_model
 
 import calib_jax
 from calib_jax.errors import UserError
 from calib_jax.models.gguf import GgufSource
 from calib_jax.models.tokenizer import from_gguf
+from tests.conftest import tiny_tokenizer, write_tiny_model
 
 EPS = 2.0**-17  # exact in GGUF's float32 metadata
 NAMES = {
@@ -273,6 +273,14 @@ def test_incomplete_tokenizer(key, plain):
     source.fields = {k: v for k, v in source.fields.items() if k != f"tokenizer.ggml.{key}"}
     with pytest.raises(UserError, match="pre-tokenizer None" if key == "pre" else "ggml.merges"):
         from_gguf(source)
+
+
+def test_damaged_merges(plain, tmp_path):
+    path = tmp_path / "m.gguf"
+    whole = plain.read_bytes()
+    assert whole.count("Ġ Q".encode()) == 1
+    path.write_bytes(whole.replace("Ġ Q".encode(), "Ġ_Q".encode()))
+    assert "damaged" in refusal(path)
 
 
 def smollm2_installed():

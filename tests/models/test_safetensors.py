@@ -134,7 +134,9 @@ def test_file_named_by_the_index_is_missing(golden, tmp_path):
     assert "model.safetensors.index.json" in message
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a":1}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"a":1}}']
+)
 def test_broken_index(golden, tmp_path, text):
     folder = shutil.copytree(golden / "llama2", tmp_path / "llama2")
     (folder / "model.safetensors.index.json").write_text(text)
