@@ -29,9 +29,11 @@ def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
         print(USAGE, end="")
         return None, Path()
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "config file", flag_values=values)
-    flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
     argv, path, preset = _resolve(argv)
+    config_flags.DEFINE_config_file(
+        "config", None, "config file", flag_values=values, sys_argv=argv
+    )
+    flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
     try:
         rest = values(argv)
         config = values.config

@@ -28,8 +28,10 @@ def get(name: str) -> ml_collections.ConfigDict:
 def _demo(config: ml_collections.ConfigDict) -> None:
     """SmolLM2-135M-Instruct on a laptop: minutes on 2 cores, offline."""
     config.data.train = "offline:openbookqa/train"
+    config.data.validation = "offline:openbookqa/validation"
     config.data.train_size = 1024
     config.data.eval_size = 500
+    config.data.validation_size = 200
     config.train.method = "lora"
     config.train.learning_rate = 5e-4
     # Two halves of 8 questions fit the memory without recomputing layers, which is faster.
@@ -43,6 +45,7 @@ def _debug(config: ml_collections.ConfigDict) -> None:
     _demo(config)
     config.data.train_size = 16
     config.data.eval_size = 16
+    config.data.validation_size = 8
     config.train.batch_size = 8
     config.batch.token_budget = 512
     config.checkpoint.every_steps = 1

