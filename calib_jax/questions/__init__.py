@@ -7,6 +7,7 @@ from calib_jax.questions.pipeline import (
     prepare,
     remove_overlap,
     sample,
+    sample_evenly,
     shuffle_options,
 )
 from calib_jax.questions.record import LETTERS, Question, normalised
@@ -23,6 +24,7 @@ __all__ = [
     "prepare",
     "remove_overlap",
     "sample",
+    "sample_evenly",
     "shuffle_options",
     "split_name",
 ]

@@ -41,7 +41,8 @@ def prepare(
 
     Args:
       train_specs, eval_specs: see ``sources.load``. ``train_specs`` may be empty.
-      train_size: questions to train on, 0 for all; more than there are is an error.
+      train_size: questions to train on, in equal parts from each task; 0 for all; more than there
+        are is an error.
       eval_size: most questions per evaluation split, 0 for all.
       seed: for sampling and shuffling.
       shuffle: whether to shuffle the options of every question, in training and evaluation.
@@ -85,7 +86,7 @@ def prepare(
                 f"{total} were removed for standing in an evaluation split and {skipped} for equal "
                 "options; set 0 for all, or add a source"
             )
-        train = sample(train, train_size, seed)
+        train = sample_evenly(train, train_size, seed)
     evals = {name: sample(split, min(eval_size, len(split)), seed) for name, split in full.items()}
 
     splits = {"train": train, **evals} if train_specs else evals
@@ -129,6 +130,32 @@ def sample(questions: Sequence[Question], size: int, seed: int) -> list[Question
         return list(questions)
     order = sorted(range(len(questions)), key=lambda i: (_hash(seed, questions[i], "sample"), i))
     return [questions[i] for i in sorted(order[:size])]
+
+
+def sample_evenly(questions: Sequence[Question], size: int, seed: int) -> list[Question]:
+    """A seeded subset of ``size`` questions (0 for all), each task giving an equal part of them.
+
+    What does not divide comes from the first tasks.
+
+    Raises:
+      UserError: a task has fewer than its part.
+    """
+    if size == 0:
+        return list(questions)
+    tasks: dict[str | None, list[Question]] = {}
+    for question in questions:
+        tasks.setdefault(question.task, []).append(question)
+    chosen = set()
+    for i, (task, members) in enumerate(tasks.items()):
+        part = size // len(tasks) + (i < size % len(tasks))
+        if part > len(members):
+            raise UserError(
+                f"train_size {size} asks for {part} questions of each of {len(tasks)} tasks, and "
+                f"{task!r} has {len(members)}; ask for fewer, or set 0 for all"
+            )
+        if part:
+            chosen |= {id(question) for question in sample(members, part, seed)}
+    return [question for question in questions if id(question) in chosen]
 
 
 def remove_overlap(

@@ -16,6 +16,7 @@ from calib_jax.questions import (
     prepare,
     remove_overlap,
     sample,
+    sample_evenly,
     shuffle_options,
 )
 
@@ -285,3 +286,19 @@ def test_names_of_evaluation_splits(files, tmp_path, evals, message):
 def test_negative_sizes_are_refused(files, sizes):
     with pytest.raises(UserError, match="must be 0"):
         prepare([], [files("a", rows(1, 2))], **sizes)
+
+
+def test_sample_evenly_takes_equal_parts():
+    questions = [
+        Question(f"{task}{i}", f"What is {task}{i}?", ("x", "y"), 0, task=task)
+        for task, count in (("a", 9), ("b", 30), ("c", 5))
+        for i in range(count)
+    ]
+    chosen = sample_evenly(questions, 11, seed=0)
+    tasks = [q.task for q in chosen]
+    assert [tasks.count(task) for task in "abc"] == [4, 4, 3]
+    assert chosen == [q for q in questions if q in chosen], "the order is kept"
+    assert set(chosen) <= set(sample_evenly(questions, 14, seed=0))
+    assert sample_evenly(questions, 0, seed=0) == questions
+    with pytest.raises(UserError, match="'c' has 5"):
+        sample_evenly(questions, 18, seed=0)
