@@ -1,0 +1,90 @@
+"""Choice extraction against float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calib_jax.confidence.choice import choice_log_scores, renormalise
+
+V = 61
+log_scores_of = jax.jit(choice_log_scores)
+probs_of = jax.jit(renormalise)
+
+
+def reference(logits, letters, mask):
+    """Full-vocabulary log-probabilities and renormalised probabilities, one row at a time."""
+    logits = np.asarray(logits, np.float64)
+    log_scores, probs = np.full(mask.shape, -np.inf), np.zeros(mask.shape)
+    for b, row in enumerate(logits):
+        log_z = row.max() + np.log(np.exp(row - row.max()).sum())
+        valid = mask[b]
+        log_scores[b, valid] = row[letters[valid]] - log_z
+        weights = np.exp(row[letters[valid]] - row[letters[valid]].max())
+        probs[b, valid] = weights / weights.sum()
+    return log_scores, probs
+
+
+def case(K, scale=5.0, B=7):
+    rng = np.random.default_rng(K)
+    letters = rng.permutation(V)[:K].astype(np.int32)
+    mask = np.arange(K) < rng.integers(1, K + 1, (B, 1))
+    mask[0] = True
+    return rng.normal(0, scale, (B, V)).astype(np.float32), letters, mask
+
+
+@pytest.mark.parametrize("K", [2, 3, 4, 5, 26])
+def test_against_float64(K):
+    logits, letters, mask = case(K)
+    log_scores = log_scores_of(logits, letters, mask)
+    probs = probs_of(log_scores, mask)
+    expected_logs, expected_probs = reference(logits, letters, mask)
+    assert log_scores.dtype == probs.dtype == jnp.float32
+    np.testing.assert_allclose(log_scores, expected_logs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(probs, expected_probs, rtol=1e-4, atol=1e-7)
+    assert (np.asarray(probs)[~mask] == 0).all()
+    assert np.isneginf(np.asarray(log_scores)[~mask]).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e4])
+def test_extreme_logits_stay_finite(offset):
+    """Rows far from 0, and a letter that is 200 nats below the others."""
+    logits = np.zeros((1, V), np.float32) + np.float32(offset)
+    logits[0, 3] -= 200
+    letters, mask = np.array([1, 3], np.int32), np.ones((1, 2), bool)
+    log_scores = log_scores_of(logits, letters, mask)
+    np.testing.assert_allclose(log_scores[0, 1] - log_scores[0, 0], -200, rtol=1e-5)
+    np.testing.assert_allclose(probs_of(log_scores, mask), [[1, 0]], atol=1e-30)
+
+
+def test_letters_without_mass_are_still_renormalised():
+    """The probability of all letters together may vanish; the options' shares must not."""
+    logits = np.zeros((1, V), np.float32)
+    logits[0, 0] = 500
+    logits[0, 1:3] = [0.0, np.log(3)]
+    letters, mask = np.array([1, 2], np.int32), np.ones((1, 2), bool)
+    probs = probs_of(log_scores_of(logits, letters, mask), mask)
+    np.testing.assert_allclose(probs, [[0.25, 0.75]], rtol=1e-3)
+
+
+def test_bfloat16_logits_are_read_in_float32():
+    logits, letters, mask = case(4)
+    half = jnp.asarray(logits, jnp.bfloat16)
+    log_scores = log_scores_of(half, letters, mask)
+    expected, expected_probs = reference(half, letters, mask)
+    assert log_scores.dtype == jnp.float32
+    np.testing.assert_allclose(log_scores, expected, rtol=1e-5, atol=1e-5)
+    probs = probs_of(log_scores, mask)
+    np.testing.assert_allclose(probs, expected_probs, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(np.asarray(probs).sum(axis=1), 1, atol=1e-6)
+
+
+def test_masked_options_do_not_matter():
+    logits, letters, mask = case(5)
+    mask[:, 3:] = False
+    narrow = log_scores_of(logits, letters[:3], mask[:, :3])
+    wide = log_scores_of(logits, letters, mask)
+    np.testing.assert_array_equal(wide[:, :3], narrow)
+    np.testing.assert_allclose(
+        probs_of(wide, mask)[:, :3], probs_of(narrow, mask[:, :3]), rtol=1e-6
+    )

@@ -1,0 +1,156 @@
+"""The encoder: one token a letter, checked for the tokenizer at hand; nothing cut, nothing lost."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from calib_jax.errors import UserError
+from calib_jax.questions.encoding import DEFAULT_PROMPT, Encoder, render
+from calib_jax.questions.record import LETTERS, Question
+from tests.conftest import make_questions, tiny_tokenizer
+
+QUESTION = Question("q", "Which is a fruit?", ["stone", "pear", "rope"], 1)
+
+
+def wrap(tokenizer, **special):
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def marked(place):
+    """The tiny tokenizer with a mark before or after every text."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens(["<s>"])
+    single = "<s> $A" if place == "before" else "$A <s>"
+    special = [("<s>", tokenizer.token_to_id("<s>"))]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    return wrap(tokenizer, bos_token="<s>")
+
+
+def without_letters():
+    """Byte-level without merges: a space and a letter are two tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return wrap(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return wrap(tiny_tokenizer())
+
+
+def test_default_prompt():
+    assert render(QUESTION) == (
+        "Question: Which is a fruit?\n\nOptions:\nA. stone\nB. pear\nC. rope\n\nAnswer:"
+    )
+
+
+def test_a_field_may_stand_twice_and_other_braces_are_text():
+    text = render(QUESTION, "{question} {x} {question}\n{options}{}")
+    assert text == "Which is a fruit? {x} Which is a fruit?\nA. stone\nB. pear\nC. rope{}"
+
+
+def test_encoded(tokenizer):
+    questions = make_questions(9)
+    encoded = Encoder(tokenizer, num_options=6).encode(questions)
+    assert len(encoded) == 9 and encoded.questions == tuple(questions)
+    for i, question in enumerate(questions):
+        assert encoded.tokens[i].dtype == np.int32
+        assert tokenizer.decode(encoded.tokens[i]) == render(question)  # whole, nothing added
+        assert encoded.mask[i].tolist() == [k < len(question.choices) for k in range(6)]
+        assert encoded.answers[i] == question.answer
+    assert encoded.lengths.tolist() == [len(t) for t in encoded.tokens]
+    letters = [tokenizer.decode([i]) for i in encoded.letter_ids]
+    assert letters == [f" {letter}" for letter in LETTERS[:6]]
+
+
+def test_the_letter_follows_the_answer_position(tokenizer):
+    """tok(prompt + " B") is tok(prompt) and the letter's token, for every question."""
+    encoder = Encoder(tokenizer)
+    encoded = encoder.encode(make_questions(5))
+    for question, tokens in zip(encoded.questions, encoded.tokens, strict=True):
+        for k, letter in enumerate(LETTERS):
+            ids = tokenizer(f"{render(question)} {letter}").input_ids
+            assert ids == [*tokens, encoded.letter_ids[k]]
+
+
+def test_bos_once_at_the_front_and_never_among_the_letters(tokenizer):
+    encoder, plain = Encoder(marked("before")), Encoder(tokenizer)
+    bos = encoder.tokenizer.bos_token_id
+    questions = make_questions(4)
+    both = zip(encoder.encode(questions).tokens, plain.encode(questions).tokens, strict=True)
+    for tokens, bare in both:
+        assert tokens.tolist() == [bos, *bare]
+    np.testing.assert_array_equal(encoder.letter_ids, plain.letter_ids)
+
+
+def test_a_mark_after_every_text_is_refused():
+    """The model would be read after its end-of-text token."""
+    with pytest.raises(UserError, match="not one more token"):
+        Encoder(marked("after"))
+
+
+def test_letters_of_several_tokens_are_refused_with_the_remedy():
+    with pytest.raises(UserError, match=r"letter 'A' .*config.prompt.template.*letter_prefix"):
+        Encoder(without_letters())
+    Encoder(without_letters(), letter_prefix="")  # a bare letter is one token
+
+
+def test_only_the_letters_in_use_are_asked_for():
+    tokenizer = tiny_tokenizer()
+    merges = [("Ġ", letter) for letter in "ABCD"]
+    vocab = {t: i for t, i in tokenizer.get_vocab().items() if len(t) == 1}
+    vocab |= {f"Ġ{letter}": len(vocab) + i for i, letter in enumerate("ABCD")}
+    tokenizer.model = models.BPE(vocab, merges)
+    assert len(Encoder(wrap(tokenizer), num_options=4).letter_ids) == 4
+    with pytest.raises(UserError, match="letter 'E'"):
+        Encoder(wrap(tokenizer), num_options=5)
+
+
+def test_a_template_that_ends_in_a_space_needs_no_prefix(tokenizer):
+    template = "{question}\n{options}\nAnswer: "
+    with pytest.raises(UserError, match="not one more token"):
+        Encoder(tokenizer, template, letter_prefix="")  # " A" is one token and takes the space
+
+
+def test_equal_letter_tokens_are_refused():
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "A": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(UserError, match="same token"):
+        Encoder(wrap(tokenizer, unk_token="[UNK]"), num_options=3)
+
+
+def test_no_tokenizer():
+    with pytest.raises(UserError, match="no tokenizer files"):
+        Encoder(None)
+
+
+@pytest.mark.parametrize("field", ["{question}", "{options}"])
+def test_template_without_a_field(tokenizer, field):
+    with pytest.raises(UserError, match=f"lacks the field {field}"):
+        Encoder(tokenizer, DEFAULT_PROMPT.replace(field, ""))
+
+
+def test_too_long_a_prompt_is_named_and_not_cut(tokenizer):
+    length = len(Encoder(tokenizer).encode([QUESTION]).tokens[0])
+    assert len(Encoder(tokenizer, max_length=length).encode([QUESTION]).tokens[0]) == length
+    long = dataclasses.replace(QUESTION, id="long-7", question=QUESTION.question + "?")
+    with pytest.raises(UserError) as error:
+        Encoder(tokenizer, max_length=length).encode([QUESTION, long], "my-split")
+    message = str(error.value)
+    assert "my-split" in message and "'long-7'" in message
+    assert f"{length + 1} tokens" in message and f"limit is {length}" in message
+
+
+def test_more_options_than_letters_read(tokenizer):
+    with pytest.raises(UserError, match=r"'q' has 3 options, and this run reads 2"):
+        Encoder(tokenizer, num_options=2).encode([QUESTION])
+
+
+def test_no_questions(tokenizer):
+    encoded = Encoder(tokenizer, num_options=3).encode([])
+    assert len(encoded) == 0 and encoded.mask.shape == (0, 3) and encoded.lengths.shape == (0,)
