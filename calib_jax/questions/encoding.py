@@ -126,11 +126,14 @@ class Encoder:
           what: how messages call them, for example the split's name.
 
         Raises:
-          UserError: a prompt longer than ``max_length`` or more options than ``num_options``.
+          UserError: a prompt longer than ``max_length``, more options than ``num_options``, or a
+            prompt that ends in a question's own text which the letter would merge with.
         """
         K = len(self.letter_ids)
         texts = [render(question, self.template) for question in questions]
         encoded = self.tokenizer(texts).input_ids if texts else []
+        if _FIELD.fullmatch(self.template[self.template.rfind("{") :]):
+            self._check_ends(questions, texts, encoded, what)
         tokens = tuple(np.array(ids, np.int32) for ids in encoded)
         for question, ids in zip(questions, tokens, strict=True):
             if len(ids) > self.max_length:
@@ -152,3 +155,17 @@ class Encoder:
             mask=np.arange(K)[None, :] < counts[:, None],
             answers=np.array([question.answer for question in questions], np.int32),
         )
+
+    def _check_ends(
+        self, questions: Sequence[Question], texts: list[str], encoded: list[list[int]], what: str
+    ) -> None:
+        """Where a question's own text ends the prompt, its end may merge with the letter."""
+        letter = self.letter_prefix + LETTERS[0]
+        after = self.tokenizer([text + letter for text in texts]).input_ids if texts else []
+        for question, ids, longer in zip(questions, encoded, after, strict=True):
+            if longer != [*ids, int(self.letter_ids[0])]:
+                raise UserError(
+                    f"{what}: the prompt of question {question.id!r} ends so that the letter after "
+                    "it is not one more token. Set config.prompt.template so that it ends in fixed "
+                    "text, for example in 'Answer:'."
+                )

@@ -117,6 +117,16 @@ def test_a_template_that_ends_in_a_space_needs_no_prefix(tokenizer):
         Encoder(tokenizer, template, letter_prefix="")  # " A" is one token and takes the space
 
 
+def test_a_question_that_ends_its_prompt_and_merges_with_the_letter(tokenizer):
+    """ "? " and a bare letter: " A" is one token, which no prompt without letters contains."""
+    encoder = Encoder(tokenizer, "{options}\n{question}", letter_prefix="")
+    encoder.encode([QUESTION])
+    spaced = dataclasses.replace(QUESTION, id="spaced", question="Which? ")
+    with pytest.raises(UserError, match="my-split.*'spaced'.*config.prompt.template"):
+        encoder.encode([QUESTION, spaced], "my-split")
+    Encoder(tokenizer, "{question}\n{options}:", letter_prefix="").encode([spaced])
+
+
 def test_equal_letter_tokens_are_refused():
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "A": 1}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
