@@ -1,10 +1,6 @@
 """Entry point: ``python -m calib_jax.main --config=configs/cft.py``."""
 
-import os
 import sys
-
-# transformers is used for tokenizers; it need not mention that torch is absent.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from calib_jax import command_line
 from calib_jax.errors import UserError

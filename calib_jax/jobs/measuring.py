@@ -223,9 +223,10 @@ def write_results(
         "peak_device_memory_gib": summary.peak_device_memory_gib(),
         "versions": summary.versions(),
     }
-    reliability.write(
-        workdir, rows, states, **options, title=f"{config.model.name}: {config.method}"
-    )
+    name = config.model.name.removeprefix("offline:")
+    after = f", before and after {config.method.upper().replace('_', ' ')}"
+    title = name + (after if "after" in states else "")
+    reliability.write(workdir, rows, states, **options, title=title)
     metrics_file = workdir / "metrics.jsonl"
     html.write(
         workdir / "report.html",
