@@ -60,6 +60,8 @@ def base() -> ml_collections.ConfigDict:
     config.batch = batch = ml_collections.ConfigDict()
     # Tokens of a scoring batch, padding included.
     batch.token_budget = 1024
+    # Padded lengths, hence compilations: more of them pad less.
+    batch.max_buckets = 5
     # Padded lengths are multiples of this; 0 for 8 on a CPU and 128 elsewhere.
     batch.length_multiple = 0
 

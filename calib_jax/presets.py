@@ -48,6 +48,7 @@ def _debug(config: ml_collections.ConfigDict) -> None:
     config.data.validation_size = 8
     config.train.batch_size = 8
     config.batch.token_budget = 512
+    config.batch.max_buckets = 2
     config.checkpoint.every_steps = 1
     config.report.num_resamples = 100
 

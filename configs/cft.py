@@ -3,9 +3,10 @@
 python -m calib_jax.main --config=configs/cft.py
 
   preset       hardware                 what it does, and what to expect
-  (default)    2 CPU cores, @MEM@ GiB      SmolLM2-135M-Instruct, OpenBookQA, @MIN@ minutes, offline: conf-ECE
-                                        @E1@ (OpenBookQA test), @E2@
-                                        (ARC-Easy test, out-of-domain). Measured, seed 0.
+  (default)    2 CPU cores, @MEM@ GiB     SmolLM2-135M-Instruct on OpenBookQA, @MIN@ minutes, offline:
+                                        conf-ECE @E1@ (OpenBookQA test),
+                                        @E2@ (ARC-Easy test, out-of-domain).
+                                        Measured, seed 0.
   debug        2 CPU cores, 2 GiB       the same on 16 questions, a minute: does everything run?
   tulu3_8b     4 or 8 accelerators      Llama-3.1-Tulu-3-8B-DPO. The paper's figures: conf-ECE
                                         0.1953 -> 0.0239 (ID), 0.1212 -> 0.0688 (OOD); accuracy
@@ -14,8 +15,8 @@ python -m calib_jax.main --config=configs/cft.py
                                         0.1325 -> 0.0225 (OOD).
   vicuna_7b    4 or 8 accelerators      vicuna-7b-v1.5. The paper's: 0.1422 -> 0.0379 (ID),
                                         0.0852 -> 0.0331 (OOD).
-  mistral_7b   4 or 8 accelerators      a DPO-aligned Mistral-7B. The paper's: 0.2010 -> 0.0651 (ID),
-                                        0.1318 -> 0.0424 (OOD).
+  mistral_7b   4 or 8 accelerators      a DPO-aligned Mistral-7B (the paper does not name its own).
+                                        The paper's: 0.2010 -> 0.0651 (ID), 0.1318 -> 0.0424 (OOD).
 
 The four large presets carry the paper's settings (LoRA r 128, 3,000 questions, 5 epochs) and have
 not been run by us. Their batch of 4 is split over an fsdp axis of 4, and further chips go to the

@@ -3,15 +3,16 @@
 python -m calib_jax.main --config=configs/rcft.py
 
   preset       hardware                 what it does, and what to expect
-  (default)    2 CPU cores, @MEM@ GiB      SmolLM2-135M-Instruct, OpenBookQA, @MIN@ minutes, offline: conf-ECE
-                                        @E1@ (OpenBookQA test), @E2@
-                                        (ARC-Easy test, out-of-domain). Measured, seed 0.
+  (default)    2 CPU cores, @MEM@ GiB     SmolLM2-135M-Instruct on OpenBookQA, @MIN@ minutes, offline:
+                                        conf-ECE @E1@ (OpenBookQA test),
+                                        @E2@ (ARC-Easy test, out-of-domain).
+                                        Measured, seed 0.
   debug        2 CPU cores, 2 GiB       the same on 16 questions, a minute: does everything run?
-  tulu3_8b     4 or 8 accelerators      the paper's figures: conf-ECE 0.0897 (ID), 0.0810 (OOD);
-                                        accuracy 0.8341, 0.7991.
-  olmo2_7b     4 or 8 accelerators      the paper's: conf-ECE 0.0989, 0.0781; accuracy 0.8510, 0.7099.
-  vicuna_7b    4 or 8 accelerators      the paper's: conf-ECE 0.0474, 0.0672; accuracy 0.6015, 0.6035.
-  mistral_7b   4 or 8 accelerators      the paper's: conf-ECE 0.0979, 0.0731; accuracy 0.8297, 0.7768.
+  tulu3_8b     4 or 8 accelerators      the paper's conf-ECE: 0.0897 (ID), 0.0810 (OOD); its
+                                        accuracy: 0.8341, 0.7991.
+  olmo2_7b     4 or 8 accelerators      the paper's: 0.0989, 0.0781; 0.8510, 0.7099.
+  vicuna_7b    4 or 8 accelerators      the paper's: 0.0474, 0.0672; 0.6015, 0.6035.
+  mistral_7b   4 or 8 accelerators      the paper's: 0.0979, 0.0731; 0.8297, 0.7768.
 
 The four large presets carry the paper's settings (LoRA r 128, 3,000 questions, 5 epochs) and have
 not been run by us. Their batch of 4 is split over an fsdp axis of 4, and further chips go to the

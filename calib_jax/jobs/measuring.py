@@ -62,8 +62,17 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     """
     if config.em.edges not in ("right", "left"):
         raise UserError(f"config.em.edges is {config.em.edges!r}; expected 'right' or 'left'.")
-    if config.em.num_bins < 1:
-        raise UserError(f"config.em.num_bins is {config.em.num_bins}; expected at least 1.")
+    for section, key in (
+        ("em", "num_bins"),
+        ("batch", "token_budget"),
+        ("batch", "max_buckets"),
+        ("report", "num_resamples"),
+        ("checkpoint", "keep"),
+    ):
+        if config[section][key] < 1:
+            raise UserError(
+                f"config.{section}.{key} is {config[section][key]}; expected 1 or more."
+            )
     training = config.job == "finetune"
     prepared, validation = _questions(config, training)
     mesh = make_mesh(config.mesh.shape)
@@ -96,7 +105,9 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     extra = encoder.encode(validation, "config.data.validation") if validation else None
     every = [*([train] if train else []), *([extra] if extra else []), *evals.values()]
     multiple = config.batch.length_multiple or (8 if jax.default_backend() == "cpu" else 128)
-    buckets = choose_buckets(np.concatenate([e.lengths for e in every]), multiple=multiple)
+    buckets = choose_buckets(
+        np.concatenate([e.lengths for e in every]), config.batch.max_buckets, multiple
+    )
     tasks = {q.task for q in prepared.train}
     domains = {
         name: "in" if not training or {q.task for q in split} <= tasks else "out"

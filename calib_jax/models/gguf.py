@@ -91,7 +91,12 @@ class GgufSource:
 
     def field(self, key: str, default: Any = None) -> Any:
         """A metadata value as Python's own type, or ``default`` where the file lacks the key."""
-        return self.fields[key].contents() if key in self.fields else default
+        try:
+            return self.fields[key].contents() if key in self.fields else default
+        except (UnicodeDecodeError, IndexError) as error:
+            raise UserError(
+                f"{self.path}: metadata key {key!r} is damaged ({error}). Download the file again."
+            ) from None
 
     def _config(self) -> dict[str, Any]:
         """The metadata as the ``config.json`` of the same model would state it."""

@@ -1,9 +1,11 @@
 """The device mesh, joining a pod, and moving host arrays onto devices and back."""
 
 import contextlib
+import importlib.util
 import math
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -23,8 +25,9 @@ def join_pod() -> None:
     """Joins the other processes of this run, where there are any; call before anything else.
 
     One process of several is recognised by JAX's own variables (``JAX_COORDINATOR_ADDRESS`` with
-    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``), by a TPU pod's worker list, or by SLURM with
-    more than one task. On a single machine this does nothing.
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``), by a TPU pod's worker list, by SLURM with more
+    than one task, or, on a machine with a TPU, by what JAX learns from its metadata server. On a
+    single machine this does nothing.
     """
     if jax.distributed.is_initialized():
         return
@@ -38,6 +41,14 @@ def join_pod() -> None:
         jax.distributed.initialize(address, int(count), int(index))
     elif len(workers) > 1 or tasks > 1 or any(name in os.environ for name in _POD_VARIABLES):
         jax.distributed.initialize()
+    elif os.environ.get("JAX_PLATFORMS", "tpu") == "tpu" and _has_tpu():
+        with contextlib.suppress(ValueError):  # "no coordinator": JAX found no pod around it
+            jax.distributed.initialize()
+
+
+def _has_tpu() -> bool:
+    devices = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
+    return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
 def make_mesh(

@@ -143,11 +143,13 @@ def training_order(
     """The rows of each batch of one epoch: a function of the seed and the epoch alone.
 
     Questions are permuted, then sorted by length within windows of ``window`` batches, so that a
-    batch holds questions of like length and hardly pads, and the batches are permuted again. Only
-    the epoch's smallest batch can be ragged.
+    batch holds questions of like length and hardly pads, and the batches are permuted again. A
+    window is at most a quarter of the epoch, so that an epoch's batches are not the last one's.
+    Only the epoch's smallest batch can be ragged.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
+    window = max(1, min(window, len(order) // (4 * batch_size)))
     batches = []
     for start in range(0, len(order), window * batch_size):
         rows = order[start : start + window * batch_size]

