@@ -78,7 +78,11 @@ def _packaged() -> Path:
 
 def _message(error: Exception) -> str:
     """What went wrong, without the traceback that ml_collections puts into its messages."""
-    lines = [line for line in str(error).strip("'").replace("\\n", "\n").splitlines() if line]
+    text = str(error)
+    if isinstance(error, (KeyError, AttributeError)) and text[:1] in ("'", '"'):
+        text = text.strip(text[0])
+    lines = [line for line in text.replace("\\n", "\n").splitlines() if line]
     if "Traceback" in str(error):
         return lines[-1].removeprefix("calib_jax.errors.UserError: ")
-    return "config: " + " ".join(line.strip() for line in lines)
+    text = " ".join(line.strip() for line in lines).replace("\\'", "'")
+    return "config: " + text

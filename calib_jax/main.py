@@ -34,6 +34,12 @@ def main(argv: list[str]) -> int:
     except (UserError, FloatingPointError) as error:
         print(f"calib_jax: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A folder that cannot be written, a full disk: the place and the reason say it all.
+        print(f"calib_jax: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

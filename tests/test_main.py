@@ -58,6 +58,30 @@ def test_bad_value_of_a_key(call):
     assert "train.learning_rate=fast" in refused(call, "--config.train.learning_rate=fast")
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("seed", -1),
+        ("seed", 2**32),
+        ("train.ece_weight", -1),
+        ("train.lora.alpha", 0),
+        ("batch.length_multiple", -8),
+        ("checkpoint.every_steps", -1),
+        ("model.attention", "cudnn"),
+        ("mesh.shape", "abc"),
+    ],
+)
+def test_value_out_of_range_is_named(call, field, value):
+    said = refused(call, f"--config.{field}={value}", "--config.train.method=lora")
+    assert f"config.{field} is" in said
+
+
+def test_workdir_that_cannot_be_made(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, said = call(f"--workdir={tmp_path / 'file' / 'run'}", "--config.train.batch_size=16")
+    assert status == 1 and str(tmp_path / "file") in said
+
+
 def test_missing_config_file(call):
     assert "configs/nope.py: no such config file" in refused(call, config="configs/nope.py")
 

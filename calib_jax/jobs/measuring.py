@@ -73,6 +73,13 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
             raise UserError(
                 f"config.{section}.{key} is {config[section][key]}; expected 1 or more."
             )
+    for section, key in (("batch", "length_multiple"), ("checkpoint", "every_steps")):
+        if config[section][key] < 0:
+            raise UserError(
+                f"config.{section}.{key} is {config[section][key]}; expected 0 or more."
+            )
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"config.seed is {config.seed}; expected 0 to {2**32 - 1}.")
     training = config.job == "finetune"
     prepared, validation = _questions(config, training)
     mesh = make_mesh(config.mesh.shape)
@@ -91,7 +98,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     if config.prompt.max_length > model.config.max_length:
         raise UserError(
             f"config.prompt.max_length is {config.prompt.max_length}, and the model was made for "
-            f"{model.config.max_length} tokens."
+            f"{model.config.max_length} tokens. Set --config.prompt.max_length to at most that."
         )
     encoder = Encoder(
         model.tokenizer,
@@ -147,6 +154,11 @@ def _attention(config: ml_collections.ConfigDict, dtype: str | None) -> str:
         raise UserError(f"config.model.attention is {chosen!r}; expected 'auto', 'xla' or 'cudnn'.")
     if chosen == "auto":
         return "cudnn" if jax.default_backend() == "gpu" and dtype != "float32" else "xla"
+    if chosen == "cudnn" and jax.default_backend() != "gpu":
+        raise UserError(
+            f"config.model.attention is 'cudnn', which needs an NVIDIA GPU; this is a "
+            f"{jax.default_backend()}. Choose 'auto' or 'xla'."
+        )
     return chosen
 
 

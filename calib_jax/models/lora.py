@@ -48,6 +48,8 @@ def check_lora(config: ModelConfig, lora: LoraConfig) -> None:
         )
     if lora.rank < 1:
         raise UserError(f"config.train.lora.rank is {lora.rank}; expected a positive integer.")
+    if not 0 < lora.alpha < float("inf"):
+        raise UserError(f"config.train.lora.alpha is {lora.alpha}; expected a number > 0.")
     if not 0 <= lora.dropout < 1:
         raise UserError(f"config.train.lora.dropout is {lora.dropout}; expected 0 <= rate < 1.")
 

@@ -64,6 +64,10 @@ def make_mesh(
       UserError: the shape does not use exactly the devices that there are.
     """
     devices = list(jax.devices() if devices is None else devices)
+    if not all(isinstance(size, (int, np.integer)) for size in shape):
+        raise UserError(
+            f"config.mesh.shape is {shape!r}; expected three whole numbers such as '(1,-1,1)'."
+        )
     shape = tuple(int(size) for size in shape)
     if len(shape) != 3 or any(size == 0 or size < -1 for size in shape) or shape.count(-1) > 1:
         raise UserError(

@@ -55,24 +55,32 @@ class Checkpoints:
         """The newest checkpoint, laid out like the arrays (or abstract arrays) given.
 
         Raises:
-          UserError: it belongs to another base model.
+          UserError: it belongs to another base model, or it cannot be read.
         """
         step = self._manager.latest_step()
-        position = self._manager.restore(
-            step, args=ocp.args.Composite(position=ocp.args.JsonRestore())
-        ).position
-        if position["fingerprint"] != self._fingerprint:
-            raise UserError(
-                f"{self._folder}: the checkpoint was made from another base model (fingerprint "
-                f"{position['fingerprint']}, this one has {self._fingerprint}). Choose another "
-                "--workdir, or restore the model that was there."
+        try:
+            position = self._manager.restore(
+                step, args=ocp.args.Composite(position=ocp.args.JsonRestore())
+            ).position
+            if position["fingerprint"] != self._fingerprint:
+                raise UserError(
+                    f"{self._folder}: the checkpoint was made from another base model (fingerprint "
+                    f"{position['fingerprint']}, this one has {self._fingerprint}). Choose another "
+                    "--workdir, or restore the model that was there."
+                )
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(state), e_step=ocp.args.StandardRestore(e_step)
+                ),
             )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(state), e_step=ocp.args.StandardRestore(e_step)
-            ),
-        )
+        except UserError:
+            raise
+        except (KeyError, OSError, ValueError) as error:  # damaged JSON or arrays, lost files
+            raise UserError(
+                f"{self._folder / str(step)}: the checkpoint cannot be read ({error}). Delete this "
+                "folder to go on from an earlier checkpoint or from the start."
+            ) from None
         return restored.state, restored.e_step, position
 
     def reached_preemption(self, step: int) -> bool:

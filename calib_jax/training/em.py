@@ -111,6 +111,10 @@ class EmTraining:
             raise UserError(
                 f"config.train.sft is {train.sft!r}; expected 'sft1', 'sft2' or 'none'."
             )
+        if not 0 <= train.ece_weight < float("inf"):
+            raise UserError(
+                f"config.train.ece_weight is {train.ece_weight}; expected a number >= 0."
+            )
         if self.objective.sft == "none" and not train.ece_weight:
             raise UserError("config.train.sft is 'none' and config.train.ece_weight is 0: no loss.")
         if self.objective.sft2_reduction not in ("mean", "sum"):
