@@ -40,19 +40,17 @@ def attend(
         raise ValueError(f"implementation is {implementation!r}; expected 'xla' or 'cudnn'")
     B, L, H, C = q.shape
     G, R = k.shape[2], H // k.shape[2]
-    # Plain [batch, rows, columns] products: the R query heads that share a key head are its rows.
-    q_NxRLxC = (
-        (q * C**-0.5).reshape(B, L, G, R, C).transpose(0, 2, 3, 1, 4).reshape(B * G, R * L, C)
-    )
-    k_NxCxL = k.transpose(0, 2, 3, 1).reshape(B * G, C, L)
-    v_NxLxC = v.transpose(0, 2, 1, 3).reshape(B * G, L, C)
-    scores = jnp.matmul(q_NxRLxC, k_NxCxL, preferred_element_type=jnp.float32)
+    # Plain matrix products over leading batch axes: the R query heads that share a key head are
+    # rows of one matrix. B and G stay apart, because the mesh splits each of them.
+    q = (q * C**-0.5).reshape(B, L, G, R, C).transpose(0, 2, 3, 1, 4).reshape(B, G, R * L, C)
+    k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+    scores = jnp.matmul(q, k, preferred_element_type=jnp.float32).reshape(B, G, R, L, L)
     query, key = jnp.arange(L)[:, None], jnp.arange(L)[None, :]
     visible = key <= query
     if window is not None:
         visible &= key > query - window
     # A finite floor: every query sees at least itself, so the row's maximum is a real score.
-    scores = jnp.where(visible, scores.reshape(B * G, R, L, L), jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype).reshape(B * G, R * L, L)
-    out = jnp.matmul(weights, v_NxLxC).reshape(B, G, R, L, C)
+    scores = jnp.where(visible, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype).reshape(B, G, R * L, L)
+    out = jnp.matmul(weights, v).reshape(B, G, R, L, C)
     return out.transpose(0, 3, 1, 2, 4).reshape(B, L, H, C)
