@@ -19,11 +19,12 @@ log = logging.getLogger(__name__)
 Rows = Iterator[tuple[int, dict]]  # row number, field name to value
 
 
-def load(path: str | Path) -> list[Question]:
+def load(path: str | Path, task: str | None = None) -> list[Question]:
     """All questions of a file, in its order.
 
     The layouts understood are those of ``rows.question_from_row``. A row without ``id`` gets
-    ``"row-<number>"``, one without ``task`` the file's stem. Columns that are not used are logged.
+    ``"row-<number>"``, one without ``task`` the one given here, or else the file's stem. Columns
+    that are not used are logged.
 
     Raises:
       UserError: the file is missing, empty or of an unknown kind; or a row is invalid, repeats an
@@ -44,7 +45,7 @@ def load(path: str | Path) -> list[Question]:
     questions, row_of_id = [], {}
     for number, row in rows:
         where = f"{path} row {number}"
-        question = question_from_row(row, where, f"row-{number}", task=path.stem)
+        question = question_from_row(row, where, f"row-{number}", task=task or path.stem)
         if question.has_duplicate_choices:
             raise UserError(f"{where}: question {question.id!r} has two equal options")
         first = row_of_id.setdefault(question.id, number)

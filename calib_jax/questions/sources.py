@@ -19,20 +19,21 @@ def load(spec: str) -> list[Question]:
     """All questions of one source, in its order, each with a ``task``, ids unique.
 
     Args:
-      spec: ``offline:openbookqa/train``, ``hf:allenai/openbookqa:main:test`` or a file's path; a
-        display name before an equals sign is ignored here (see ``split_name``).
+      spec: ``offline:openbookqa/train``, ``hf:allenai/openbookqa:main:test`` or a file's path. A
+        name before an equals sign is for display (see ``split_name``), and it is the task of a
+        file's rows that state none: two files of one name are of one domain.
 
     Raises:
       UserError: the spec is not understood, or the source is missing or invalid.
     """
-    source = _split(spec)[1]
+    name, source = _split(spec)
     if source.startswith(OFFLINE):
         return offline.load(*_offline_parts(source))
     if source.startswith(HUB):
         return hub.load(source.removeprefix(HUB))
     if not source.lower().endswith(tuple(local.READERS)):
         raise UserError(f"{spec!r} names no source of questions; write {SPELLINGS}")
-    return local.load(source)
+    return local.load(source, task=name)
 
 
 def split_name(spec: str) -> str:

@@ -48,3 +48,10 @@ def test_a_name_before_the_path_changes_nothing_but_the_name(tmp_path):
 def test_what_is_not_understood_is_named(spec, message):
     with pytest.raises(UserError, match=message):
         load(spec)
+
+
+def test_the_name_of_a_file_is_the_task_of_its_rows(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"question": "Which?", "choices": ["x", "y"], "answer": 0}\n')
+    assert load(str(path))[0].task == "train"
+    assert load(f"mine={path}")[0].task == "mine"
