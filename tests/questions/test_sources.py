@@ -25,11 +25,14 @@ def test_names(spec, name):
     assert split_name(spec) == name
 
 
-def test_a_name_before_the_path_changes_nothing_but_the_name(tmp_path):
+def test_a_name_before_the_path_is_the_task_of_rows_that_state_none(tmp_path):
     path = tmp_path / "a=b.jsonl"
     path.write_text(json.dumps({"question": "Wet?", "choices": ["yes", "no"], "answer": "B"}))
-    assert load(str(path)) == load(f"c={path}")
     assert load(str(path))[0].task == "a=b"
+    assert load(f"c={path}")[0].task == "c"
+    row = {"question": "Wet?", "choices": ["yes", "no"], "answer": "B", "task": "own"}
+    path.write_text(json.dumps(row))
+    assert load(f"c={path}")[0].task == "own"
 
 
 @pytest.mark.parametrize(
@@ -48,10 +51,3 @@ def test_a_name_before_the_path_changes_nothing_but_the_name(tmp_path):
 def test_what_is_not_understood_is_named(spec, message):
     with pytest.raises(UserError, match=message):
         load(spec)
-
-
-def test_the_name_of_a_file_is_the_task_of_its_rows(tmp_path):
-    path = tmp_path / "train.jsonl"
-    path.write_text('{"question": "Which?", "choices": ["x", "y"], "answer": 0}\n')
-    assert load(str(path))[0].task == "train"
-    assert load(f"mine={path}")[0].task == "mine"
