@@ -33,7 +33,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
     config.data.eval_size = 500
     config.data.validation_size = 200
     config.train.method = "lora"
-    config.train.learning_rate = 2e-4
+    config.train.learning_rate = 5e-4
     # Two halves of 8 questions fit the memory without recomputing layers, which is faster.
     config.train.remat = False
     config.train.microbatches = 2

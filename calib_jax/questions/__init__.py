@@ -2,6 +2,7 @@
 
 from calib_jax.questions.pipeline import (
     Prepared,
+    balance_answers,
     base_rates,
     drop_duplicate_options,
     prepare,
@@ -17,6 +18,7 @@ __all__ = [
     "LETTERS",
     "Prepared",
     "Question",
+    "balance_answers",
     "base_rates",
     "drop_duplicate_options",
     "load",

@@ -138,21 +138,38 @@ def rows_per_batch(length: int, token_budget: int, multiple_of: int) -> int:
 
 
 def training_order(
-    lengths: np.ndarray, batch_size: int, seed: int, epoch: int, window: int = 16
+    lengths: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    *,
+    strata: np.ndarray | None = None,
+    window: int = 16,
 ) -> list[np.ndarray]:
     """The rows of each batch of one epoch: a function of the seed and the epoch alone.
 
     Questions are permuted, then sorted by length within windows of ``window`` batches, so that a
     batch holds questions of like length and hardly pads, and the batches are permuted again. A
     window is at most a quarter of the epoch, so that an epoch's batches are not the last one's.
-    Only the epoch's smallest batch can be ragged.
+    Only the epoch's smallest batch can be ragged. Every batch holds the strata (the right letters)
+    in the proportions of the whole, so that no step teaches a letter which chance put into it.
     """
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths))
+    strata = np.zeros(len(lengths), int) if strata is None else strata
+    order = _interleaved(rng.permutation(len(lengths)), strata)
     window = max(1, min(window, len(order) // (4 * batch_size)))
     batches = []
     for start in range(0, len(order), window * batch_size):
         rows = order[start : start + window * batch_size]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        rows = _interleaved(rows[np.argsort(lengths[rows], kind="stable")], strata)
         batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _interleaved(rows: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """The rows with every stratum spread evenly, the order within each one kept."""
+    place = np.empty(len(rows))
+    for stratum in np.unique(strata[rows]):
+        members = np.flatnonzero(strata[rows] == stratum)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return rows[np.argsort(place, kind="stable")]

@@ -53,6 +53,7 @@ def prepare(
       ``removed_overlap_total`` (each counted once); ``skipped_duplicate_options`` (training),
       ``duplicate_options`` (kept in evaluation); ``repeated_questions`` (rows equal to an earlier
       one of the split but for the order of options; kept); ``pinned_options``, ``kept_order``;
+      ``balanced_answers`` (training);
       ``answer_counts`` and ``answer_counts_as_given`` (gold letters per number of options, with and
       without the shuffle); ``seed``, ``shuffled``.
 
@@ -110,6 +111,8 @@ def prepare(
             splits[name], counts = shuffle_options(split, seed)
             report["pinned_options"][name] = counts["pinned_options"]
             report["kept_order"][name] = counts["kept_order"]
+        if "train" in splits:
+            splits["train"], report["balanced_answers"] = balance_answers(splits["train"], seed)
     report["answer_counts"] = _all_base_rates(splits)
     # Ids are made unique last: they are part of the hashes above.
     train = _with_unique_ids(splits.pop("train", []))
@@ -212,6 +215,38 @@ def shuffle_options(
         pinned += len(fixed)
         shuffled.append(_permuted(question, _permutation(question, fixed, seed)))
     return shuffled, {"pinned_options": pinned, "kept_order": kept}
+
+
+def balance_answers(questions: Sequence[Question], seed: int) -> tuple[list[Question], int]:
+    """Evens out the right answers' letters: an uneven rest would be learnt as a preference.
+
+    Among the questions of K options, where a letter is right more often than its share, the right
+    option of some questions (the first in a seeded order) changes places with that of a letter
+    which is right too seldom. Questions with an option that must keep its place are left alone.
+
+    Returns:
+      The questions, and how many were changed.
+    """
+    balanced, changed = list(questions), 0
+    groups: dict[int, list[int]] = {}
+    for i in sorted(range(len(balanced)), key=lambda i: _hash(seed, balanced[i], "balance")):
+        groups.setdefault(len(balanced[i].choices), []).append(i)
+    for K, members in groups.items():
+        counts = Counter(balanced[i].answer for i in members)
+        for i in members:
+            question = balanced[i]
+            letter, target = question.answer, min(range(K), key=lambda k: (counts[k], k))
+            if counts[letter] - counts[target] < 2 or counts[letter] <= len(members) // K:
+                continue
+            if summaries(question.choices) or names_options(question.question, question.choices):
+                continue
+            order = list(range(K))
+            order[letter], order[target] = target, letter
+            balanced[i] = _permuted(question, order)
+            counts[letter] -= 1
+            counts[target] += 1
+            changed += 1
+    return balanced, changed
 
 
 def base_rates(questions: Iterable[Question]) -> dict[int, list[int]]:

@@ -170,7 +170,13 @@ class EmTraining:
 
     def _order(self, epoch: int) -> list[np.ndarray]:
         train = self.config.train
-        return training_order(self.encoded.lengths, train.batch_size, self.config.seed, epoch)
+        return training_order(
+            self.encoded.lengths,
+            train.batch_size,
+            self.config.seed,
+            epoch,
+            strata=self.encoded.answers,
+        )
 
     @property
     def variables(self) -> Tree:

@@ -159,3 +159,11 @@ def test_training_batches_hold_questions_of_like_length():
     assert sorted_waste < 0.25 * random_waste
     longest = [lengths[rows].max() for rows in batches]
     assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
+
+
+def test_every_batch_holds_the_strata_in_proportion():
+    rng = np.random.default_rng(0)
+    lengths, strata = rng.integers(30, 150, 512), rng.permutation(np.repeat(np.arange(4), 128))
+    for rows in training_order(lengths, 16, 0, 0, strata=strata):
+        counts = np.bincount(strata[rows], minlength=4)
+        assert counts.min() >= 3 and counts.max() <= 5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from calib_jax.errors import UserError
 from calib_jax.questions import (
     Question,
+    balance_answers,
     base_rates,
     drop_duplicate_options,
     prepare,
@@ -245,11 +246,14 @@ def test_repeated_rows_are_counted(files):
 
 def test_ids_are_unique_after_merging_and_the_shuffle_does_not_notice(files):
     one, two = files("one", rows(*range(8))), files("two", rows(*range(4, 12)))
-    merged = prepare([one, two], []).train
+    both = prepare([one, two], [])
+    merged = both.train
     assert [q.id for q in merged][3:6] == ["3", "one/4", "one/5"]
     assert len({q.id for q in merged}) == 16
-    alone = prepare([one], []).train
-    assert [q.choices for q in merged[:8]] == [q.choices for q in alone]
+    alone = prepare([one], [])
+    # Only what evens out the letters depends on the other questions.
+    moved = both.report["balanced_answers"] + alone.report["balanced_answers"]
+    assert sum(a.choices != b.choices for a, b in zip(merged, alone.train, strict=False)) <= moved
 
 
 def test_odd_tasks_and_ids_cannot_clash_after_the_prefix(files):
@@ -302,3 +306,16 @@ def test_sample_evenly_takes_equal_parts():
     assert sample_evenly(questions, 0, seed=0) == questions
     with pytest.raises(UserError, match="'c' has 5"):
         sample_evenly(questions, 18, seed=0)
+
+
+def test_balanced_answers_are_even_and_still_right():
+    questions = [make(i, answer=0 if i % 3 else i % 4) for i in range(103)]
+    pinned = Question("p", "Which?", ("x", "y", "z", "all of the above"), 0, task="t")
+    balanced, changed = balance_answers([*questions, pinned], seed=0)
+    assert max(base_rates(balanced)[4]) - min(base_rates(balanced)[4]) <= 1
+    assert balanced[-1] == pinned
+    assert changed == sum(a != b for a, b in zip([*questions, pinned], balanced, strict=True)) > 20
+    for before, after in zip(questions, balanced, strict=False):
+        assert before.choices[before.answer] == after.choices[after.answer]
+        assert sorted(before.choices) == sorted(after.choices)
+    assert balance_answers(balanced, seed=0) == (balanced, 0)
