@@ -49,7 +49,7 @@ def torch_twin(model: Model, dtype: torch.dtype) -> torch.nn.Module:
         value = model.params
         for key in row.path:
             value = value[key]
-        value = np.asarray(value)
+        value = np.asarray(value).astype(np.float32)
         for i, piece in enumerate(value if row.stacked else [value]):
             piece = piece.T if row.transposed else piece
             state[row.hf_name.format(i=i)] = torch.from_numpy(piece.copy())
