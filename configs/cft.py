@@ -3,7 +3,7 @@
 python -m calib_jax.main --config=configs/cft.py
 
   preset       hardware                 what it does, and what to expect
-  (default)    2 CPU cores, 5 GiB     SmolLM2-135M-Instruct on OpenBookQA, 7 minutes, offline:
+  (default)    2 CPU cores, 5 GiB       SmolLM2-135M-Instruct on OpenBookQA, 7 minutes, offline:
                                         conf-ECE 0.427 -> 0.037 (OpenBookQA test),
                                         0.421 -> 0.045 (ARC-Easy test, out-of-domain).
                                         Measured, seed 0.
