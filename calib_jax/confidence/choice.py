@@ -36,7 +36,8 @@ def renormalise(log_scores_BxK: jax.Array, mask_BxK: jax.Array) -> jax.Array:
       [B, K] float32, rows summing to 1; exactly 0 where masked.
 
     >>> import jax.numpy as jnp
-    >>> renormalise(jnp.log(jnp.array([[0.2, 0.6, 0.7]])), jnp.array([[True, True, False]]))
-    Array([[0.25, 0.75, 0.  ]], dtype=float32)
+    >>> probs = renormalise(jnp.log(jnp.array([[0.2, 0.6, 0.7]])), jnp.array([[True, True, False]]))
+    >>> [[round(float(p), 4) for p in row] for row in probs]
+    [[0.25, 0.75, 0.0]]
     """
     return jax.nn.softmax(log_scores_BxK.astype(jnp.float32), axis=-1, where=mask_BxK)

@@ -57,8 +57,9 @@ def target_distribution(
     Source: Xiao et al., "Restoring Calibration for Aligned LLMs" (ICML 2025), Eq. 6.
 
     >>> import jax.numpy as jnp
-    >>> target_distribution(jnp.array([[0.7, 0.2, 0.07, 0.03]]), jnp.array([0.3])).round(4)
-    Array([[0.3   , 0.2887, 0.2259, 0.1854]], dtype=float32)
+    >>> p = target_distribution(jnp.array([[0.7, 0.2, 0.07, 0.03]]), jnp.array([0.3]))
+    >>> [round(float(x), 4) for x in p[0]]
+    [0.3, 0.2887, 0.2259, 0.1854]
     """
     probs = probs.astype(jnp.float32)
     mask = jnp.ones(probs.shape, bool) if mask is None else mask
