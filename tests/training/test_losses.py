@@ -22,11 +22,8 @@ def test_calibration_is_a_squared_distance_to_constant_targets():
     assert (gradient == 0).all(), "no gradient flows through a target"
 
 
-@pytest.mark.parametrize("vocab", [96, 97, 20000])
-@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize(("vocab", "shards"), [(96, 1), (96, 2), (97, 1), (20000, 1), (20000, 2)])
 def test_chunked_loss_and_gradients_equal_the_unchunked_ones(vocab, shards):
-    if vocab % shards:
-        pytest.skip("a vocabulary that does not divide is refused before it comes here")
     rng = np.random.default_rng(0)
     hidden = jnp.array(rng.normal(size=(2, 3, 8)), jnp.float32)
     head = jnp.array(rng.normal(size=(vocab, 8)), jnp.float32)
