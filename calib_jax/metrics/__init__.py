@@ -3,6 +3,15 @@
 Pure jitted functions that work under jit, vmap and sharding, and take arrays from any model.
 """
 
+from calib_jax.metrics import streaming
+from calib_jax.metrics.adaptive import (
+    adaptive_bin_stats,
+    adaptive_class_bin_stats,
+    adaptive_ece,
+    cw_adaptive_ece,
+    nixon_ace,
+    tace,
+)
 from calib_jax.metrics.binning import (
     BinStats,
     bin_edges,
@@ -10,57 +19,176 @@ from calib_jax.metrics.binning import (
     bin_stats,
     class_bin_stats,
     merge,
+    ovr_bin_stats,
 )
-from calib_jax.metrics.calibration import conf_ece, cw_ece, ece_from_bins, sce_ovr
+from calib_jax.metrics.calibration import (
+    average_ce,
+    conf_ece,
+    cw_ece,
+    ece_from_bins,
+    mce,
+    overconfidence_error,
+    pool_classes,
+    pooled_ece,
+    rmsce,
+    sce_ovr,
+    underconfidence_error,
+)
+from calib_jax.metrics.debiased import (
+    cw_debiased_rmsce,
+    debiased_ece,
+    debiased_rmsce,
+    sweep_ece,
+    sweep_num_bins,
+)
+from calib_jax.metrics.decomposition import (
+    BrierDecomposition,
+    brier_decomposition,
+)
+from calib_jax.metrics.groups import group_table, macro_average
 from calib_jax.metrics.intervals import (
     bootstrap,
     bootstrap_all,
     paired_bootstrap,
     paired_bootstrap_all,
+    wilson_interval,
 )
-from calib_jax.metrics.letters import answer_counts, letter_counts, share_above, top_letter_share
-from calib_jax.metrics.ranking import auroc
+from calib_jax.metrics.letters import (
+    answer_counts,
+    letter_counts,
+    letter_entropy,
+    share_above,
+    top_letter_share,
+)
+from calib_jax.metrics.null import null_all, null_distribution, null_quantile
+from calib_jax.metrics.preference import (
+    PreferenceCollapse,
+    preference_collapse,
+)
+from calib_jax.metrics.ranking import (
+    auprc,
+    auroc,
+)
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
+    confidence_gap,
     confidences,
     correctness,
     mean_confidence,
     nll,
     predictions,
+    rank_quantiles,
     row_brier,
     row_nll,
 )
+from calib_jax.metrics.selective import (
+    RiskCoverage,
+    accuracy_at_coverage,
+    aurc,
+    coverage_at_accuracy,
+    risk_coverage_curve,
+)
+from calib_jax.metrics.significance import (
+    TestResult,
+    consistency_test,
+    ks_test,
+    kuiper_test,
+    spiegelhalter_test,
+)
+from calib_jax.metrics.smooth import (
+    SmoothCurve,
+    SmoothStats,
+    smooth_curve,
+    smooth_ece,
+    smooth_ece_from_stats,
+    smooth_stats,
+)
+from calib_jax.metrics.soft import soft_ece
+from calib_jax.metrics.target import cw_tce, tce
 from calib_jax.metrics.validation import validate
 
 __all__ = [
     "BinStats",
+    "BrierDecomposition",
+    "PreferenceCollapse",
+    "RiskCoverage",
+    "SmoothCurve",
+    "SmoothStats",
+    "TestResult",
     "accuracy",
+    "accuracy_at_coverage",
+    "adaptive_bin_stats",
+    "adaptive_class_bin_stats",
+    "adaptive_ece",
     "answer_counts",
+    "auprc",
+    "aurc",
     "auroc",
+    "average_ce",
     "bin_edges",
     "bin_index",
     "bin_stats",
     "bootstrap",
     "bootstrap_all",
     "brier",
+    "brier_decomposition",
     "class_bin_stats",
     "conf_ece",
+    "confidence_gap",
     "confidences",
+    "consistency_test",
     "correctness",
+    "coverage_at_accuracy",
+    "cw_adaptive_ece",
+    "cw_debiased_rmsce",
     "cw_ece",
+    "cw_tce",
+    "debiased_ece",
+    "debiased_rmsce",
     "ece_from_bins",
+    "group_table",
+    "ks_test",
+    "kuiper_test",
     "letter_counts",
+    "letter_entropy",
+    "macro_average",
+    "mce",
     "mean_confidence",
     "merge",
+    "nixon_ace",
     "nll",
+    "null_all",
+    "null_distribution",
+    "null_quantile",
+    "overconfidence_error",
+    "ovr_bin_stats",
     "paired_bootstrap",
     "paired_bootstrap_all",
+    "pool_classes",
+    "pooled_ece",
     "predictions",
+    "preference_collapse",
+    "rank_quantiles",
+    "risk_coverage_curve",
+    "rmsce",
     "row_brier",
     "row_nll",
     "sce_ovr",
     "share_above",
+    "smooth_curve",
+    "smooth_ece",
+    "smooth_ece_from_stats",
+    "smooth_stats",
+    "soft_ece",
+    "spiegelhalter_test",
+    "streaming",
+    "sweep_ece",
+    "sweep_num_bins",
+    "tace",
+    "tce",
     "top_letter_share",
+    "underconfidence_error",
     "validate",
+    "wilson_interval",
 ]

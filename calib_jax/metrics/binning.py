@@ -6,6 +6,7 @@ separate batches, devices or hosts merge into the whole's.
 """
 
 import functools
+import math
 from dataclasses import dataclass
 
 import jax
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.scores import confidences, predictions
-from calib_jax.metrics.sums import tree_sum
+from calib_jax.metrics.sums import add_counts, known_count, tree_sum, two_sum
 
 # Up to here the bin is found by comparing with every edge: one fused pass, no gather.
 _MAX_COMPARED_EDGES = 64
@@ -108,7 +110,7 @@ class BinStats:
 
     def accuracy(self) -> jax.Array:
         """Share correct per bin (per class: label frequency); NaN in an empty bin."""
-        return self.correct / self.count
+        return self.correct / known_count(self.count)
 
     def mean_confidence(self) -> jax.Array:
         """Mean confidence per bin; NaN in an empty bin."""
@@ -136,22 +138,18 @@ def merge(first: BinStats, second: BinStats) -> BinStats:
         >>> bool((merge(a, b).confidence == whole.confidence).all())
         True
     """
-    confidence, lost = _two_sum(first.confidence, second.confidence)
+    confidence, lost = two_sum(first.confidence, second.confidence)
+    count = add_counts(first.count, second.count)
     return BinStats(
-        count=first.count + second.count,
-        correct=first.correct + second.correct,
-        confidence=confidence,
+        count=count,
+        correct=add_counts(first.correct, second.correct),
+        # More than 2^31 - 1 rows in a bin: NaN, never a wrapped figure.
+        confidence=confidence + 0 * known_count(count),
         residual=first.residual + second.residual + lost,
     )
 
 
-def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """float32 a + b and its exact rounding error (Knuth, TAOCP 2, 4.2.2)."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
+@checked
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
 def bin_stats(
     probs: ArrayLike,
@@ -193,6 +191,7 @@ def bin_stats(
     return jax.tree.map(lambda x: x[0], stats)
 
 
+@checked
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
 def class_bin_stats(
     probs: ArrayLike,
@@ -221,6 +220,33 @@ def class_bin_stats(
     return group_bin_stats(probs, labels, mask, weights, num_bins=num_bins, edges=edges)
 
 
+@checked
+@functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
+def ovr_bin_stats(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    num_bins: int = 10,
+    edges: str = "right",
+    weights: ArrayLike | None = None,
+) -> BinStats:
+    """One-versus-rest statistics: per option k, all rows binned by p_k, right or wrong about k.
+
+    As ``class_bin_stats``, but ``correct`` counts the rows whose decision "k or not k" is right,
+    1[(prediction = k) = (answer = k)]. What ``sce_ovr`` is made of.
+
+    Example:
+        >>> ovr_bin_stats([[0.9, 0.1], [0.4, 0.6]], [0, 0], num_bins=2).correct.tolist()
+        [[0, 1], [1, 0]]
+    """
+    probs, mask = as_probs(probs, mask)
+    num_rows, num_options = probs.shape
+    predicted = answer_matrix(predictions(probs, mask), num_options)
+    right = predicted == answer_matrix(as_answers(answers, num_rows), num_options)
+    weights = as_weights(weights, num_rows)
+    return group_bin_stats(probs, right, mask, weights, num_bins=num_bins, edges=edges)
+
+
 def group_bin_stats(
     values: jax.Array,
     labels: jax.Array,
@@ -247,23 +273,29 @@ def group_bin_stats(
     cell = ((row // block) * num_groups + group) * num_bins + index
     distance = values - _bin_middle(index, num_bins)
 
-    weight = jnp.int32(1) if weights is None else weights[:, None]
-    weight = jnp.broadcast_to(weight, values.shape)
-    if valid is not None:
-        weight = jnp.where(valid, weight, 0)
-    distance = jnp.where(weight == 0, 0, distance * weight)
-
-    def cell_sum(x, cell, size):
-        return jax.ops.segment_sum(x.ravel(), cell.ravel(), num_segments=size)
-
-    blocks_shape = (num_blocks, num_groups, num_bins)
-    size = num_blocks * num_groups * num_bins
-    both = cell_sum(weight, 2 * cell + labels, 2 * size).reshape(*blocks_shape, 2)
-    both = tree_sum(both)
+    # Rows with a right and with a wrong label are counted apart: one index serves both counts.
+    cell = (2 * cell + labels).ravel()
+    shape = (num_blocks, num_groups, num_bins, 2)
+    if weights is None:
+        # A block's counts are exact in float32, so one scatter adds up counts and distances.
+        ones = jnp.ones_like(distance) if valid is None else valid.astype(jnp.float32)
+        distance = distance if valid is None else jnp.where(valid, distance, 0)
+        pairs = jnp.stack([ones, distance], axis=-1).reshape(-1, 2)
+        sums = jax.ops.segment_sum(pairs, cell, num_segments=math.prod(shape))
+        both, distance = sums[:, 0].astype(jnp.int32), sums[:, 1]
+    else:
+        weight = jnp.broadcast_to(weights[:, None], values.shape)
+        if valid is not None:
+            weight = jnp.where(valid, weight, 0)
+        distance = jnp.where(weight == 0, 0, distance * weight)
+        both, distance = (
+            jax.ops.segment_sum(x.ravel(), cell, num_segments=math.prod(shape))
+            for x in (weight, distance)
+        )
+    both, distance = tree_sum(both.reshape(shape)), tree_sum(distance.reshape(shape)).sum(axis=-1)
     count, correct = both.sum(axis=-1), both[..., 1]
-    distance = tree_sum(cell_sum(distance, cell, size).reshape(blocks_shape))
     middle = _bin_middle(jnp.arange(num_bins, dtype=jnp.int32), num_bins)
-    confidence, residual = _two_sum(count * middle, distance)
+    confidence, residual = two_sum(count * middle, distance)
     return BinStats(count, correct, confidence, residual)
 
 

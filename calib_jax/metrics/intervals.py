@@ -2,10 +2,11 @@
 
 A resample of N rows with replacement is the vector of how often each row was drawn, passed to the
 metric as its ``weights``. So a metric's work that does not depend on the weights (bins, the sort
-behind AUROC) is shared by all resamples of a chunk, and no [resamples, N] array exists.
+behind AUROC) is shared by all resamples, and no [resamples, N] array exists.
 """
 
 import functools
+import statistics
 from collections.abc import Callable, Mapping
 
 import jax
@@ -13,12 +14,50 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.resampling import group_codes, map_draws, row_counts, strata
+from calib_jax.metrics.validation import validate
+
 # Called as metric_fn(probs, answers, mask, weights=weights); returns a scalar or an array.
 MetricFn = Callable[..., jax.Array]
 Interval = tuple[float, float] | tuple[np.ndarray, np.ndarray]
 
+METHODS = ("bias_aware", "percentile", "basic")
 # Row weights held at once: resamples are run in chunks of this many divided by N.
 _CHUNK_ELEMENTS = 1 << 18
+# The largest bias considered, in units of the bias that the resampling shows; see bootstrap_all.
+_BIAS_FACTOR = 4
+
+
+def wilson_interval(
+    correct: ArrayLike, count: ArrayLike, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval of a share, such as an accuracy: (low, high), float64 [...].
+
+        (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),   p = correct/n, n = count
+
+    z is the normal quantile of (1 + level)/2. It stays within [0, 1] and has width at p = 0 and
+    1, where a bootstrap collapses to a point.
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
+
+    Args:
+        correct: [...] how many of them.
+        count: [...] of how many; NaN where 0.
+        level: nominal coverage, strictly between 0 and 1.
+
+    Example:
+        >>> low, high = wilson_interval([0, 5, 10], [10, 10, 10])
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([0.0, 0.237, 0.722], [0.278, 0.763, 1.0])
+    """
+    count = np.asarray(count, np.float64)
+    n = np.where(count > 0, count, np.nan)
+    share, z2 = np.asarray(correct) / n, statistics.NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle = share + z2 / (2 * n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
+    low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
+    # Where the share is 0 or 1, so is that end, exactly.
+    return np.where(share == 0, 0, low), np.where(share == 1, 1, high)
 
 
 def bootstrap(
@@ -29,8 +68,10 @@ def bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    groups: ArrayLike | None = None,
+    method: str = "bias_aware",
 ) -> Interval:
-    """Percentile bootstrap interval of one metric; see ``bootstrap_all``.
+    """Bootstrap interval of one metric; see ``bootstrap_all``.
 
     Example:
         >>> from calib_jax.metrics.scores import accuracy
@@ -39,9 +80,9 @@ def bootstrap(
         >>> 0.45 < low < 0.6 < high < 0.75
         True
     """
-    return bootstrap_all({"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level)[
-        "metric"
-    ]
+    return bootstrap_all(
+        {"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level, groups, method
+    )["metric"]
 
 
 def bootstrap_all(
@@ -52,15 +93,44 @@ def bootstrap_all(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    groups: ArrayLike | None = None,
+    method: str = "bias_aware",
 ) -> dict[str, Interval]:
-    """Percentile bootstrap intervals of several metrics, all on the same resampled rows.
+    """Bootstrap intervals of several metrics, all on the same resampled rows.
 
-    N rows are drawn with replacement ``num_resamples`` times; the interval runs between the
-    (1 - level)/2 and (1 + level)/2 quantiles of the metric over the resamples. Quantiles are
-    order statistics, rounded outwards, so that an infinite NLL in one resample does not spoil
-    the interval. Resamples in which a metric is NaN (AUROC without a wrong row) are left out of
-    its interval; NaN if none remains. The resampled ECE is biased upwards more than the ECE
-    itself, so an interval of a tiny ECE may lie above it. Source: Efron 1979.
+    N rows are drawn with replacement R = ``num_resamples`` times. With the estimate t, the
+    resampled values t*, their (1 - level)/2 and (1 + level)/2 quantiles q- and q+, the methods are
+
+        "percentile":  [q-, q+]
+        "basic":       [2 t - q+, 2 t - q-]
+        "bias_aware":  [min(q- - 5 b, 2 t - q+ - 3 b), q+ - b]   where b > 0, else as "percentile"
+
+    b is mean(t*) - t, brought towards 0 by twice its standard error: how much the resampling
+    shifts the metric. Means (accuracy, NLL, Brier) have b = 0, so the default leaves them the
+    percentile interval. A calibration error is a distance, which noise makes longer: a
+    percentile interval of it sits too high, and of a calibrated model's it never holds the truth.
+    Resampling shows only a part of that bias: all of it where the gaps are large, 1/(1 + sqrt 2)
+    of it where all are 0, about a quarter for the smooth ECE. So "bias_aware" allows for any bias
+    between 0 and 4 b. It holds the estimate, is wider for small samples, and becomes the
+    percentile interval as N grows. Of a paired difference b may be negative: the mirror image.
+
+    Measured at nominal 95 % over 1,000 draws of calibrated, slightly overconfident and
+    overconfident models, N = 100, 500 and 2000 (``benchmarks/interval_coverage.py``):
+
+        accuracy, NLL, Brier   94 to 96 %   (percentile: the same)
+        conf-ECE               94 to 98 %   (percentile: 0 to 96 %; basic: 65 to 95 %)
+        cw-ECE                 98 to 100 %  (percentile: 0 to 86 %; basic: 4 to 95 %)
+        smooth ECE             80 to 88 % for exact calibration, else 91 to 97 %
+                               (percentile: 0 % and 11 to 97 %; basic: 6 to 60 % and 79 to 97 %)
+
+    Below 100 rows conf-ECE's cover less (sparse bins hide their bias). So whether a model is
+    calibrated is for ``null_quantile`` and ``consistency_test`` to say.
+
+    Quantiles are order statistics, rounded outwards, so that an infinite NLL in one resample does
+    not spoil the interval. A low end that the methods put below 0 is given as 0 if the estimate
+    and every resample are at least 0 (a paired difference is left as it is). Resamples in which a
+    metric is NaN (AUROC without a wrong row) are left out of its interval; NaN if none remains.
+    Source: Efron 1979; Davison and Hinkley 1997, 5.2 (basic).
 
     Args:
         metric_fns: name -> function, called as ``fn(probs, answers, mask, weights=weights)``
@@ -71,11 +141,17 @@ def bootstrap_all(
         answers: [N] int.
         mask: [N, K] bool or None.
         num_resamples: number of resamples.
-        seed: the same seed and N give the same rows.
+        seed: the same seed, N and groups give the same rows.
         level: nominal coverage, strictly between 0 and 1.
+        groups: [N] int or str; rows are redrawn within each group (stratified), so that the
+            groups keep their sizes. None: one group.
+        method: "bias_aware", "percentile" or "basic".
 
     Returns:
         name -> (low, high), floats; arrays for a metric that returns an array.
+
+    Raises:
+        ValueError: arrays that ``validate`` refuses, groups of another length, a bad option.
 
     Example:
         >>> from calib_jax.metrics.scores import accuracy, brier
@@ -83,7 +159,10 @@ def bootstrap_all(
         >>> bootstrap_all({"accuracy": accuracy, "brier": brier}, probs, answers)
         {'accuracy': (1.0, 1.0), 'brier': (0.125, 0.125)}
     """
-    return _intervals(metric_fns, (probs,), answers, mask, num_resamples, seed, level)
+    validate(probs, answers, mask)
+    return _intervals(
+        metric_fns, (probs,), answers, mask, num_resamples, seed, level, groups, method
+    )
 
 
 def paired_bootstrap(
@@ -95,6 +174,8 @@ def paired_bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    groups: ArrayLike | None = None,
+    method: str = "bias_aware",
 ) -> Interval:
     """Interval of metric(after) - metric(before) on the same questions; see ``bootstrap_all``.
 
@@ -105,7 +186,7 @@ def paired_bootstrap(
         metric_fn: as in ``bootstrap_all``.
         before: [N, K] probabilities of the first model.
         after: [N, K] probabilities of the second, on the same rows.
-        answers, mask, num_resamples, seed, level: as in ``bootstrap_all``.
+        answers, mask, num_resamples, seed, level, groups, method: as in ``bootstrap_all``.
 
     Example:
         >>> from calib_jax.metrics.scores import mean_confidence
@@ -114,7 +195,16 @@ def paired_bootstrap(
         (-0.25, -0.25)
     """
     return paired_bootstrap_all(
-        {"metric": metric_fn}, before, after, answers, mask, num_resamples, seed, level
+        {"metric": metric_fn},
+        before,
+        after,
+        answers,
+        mask,
+        num_resamples,
+        seed,
+        level,
+        groups,
+        method,
     )["metric"]
 
 
@@ -127,6 +217,8 @@ def paired_bootstrap_all(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    groups: ArrayLike | None = None,
+    method: str = "bias_aware",
 ) -> dict[str, Interval]:
     """``paired_bootstrap`` for several metrics on the same resampled rows.
 
@@ -139,49 +231,61 @@ def paired_bootstrap_all(
         raise ValueError(
             f"before and after must have one shape, got {np.shape(before)} and {np.shape(after)}"
         )
-    return _intervals(metric_fns, (before, after), answers, mask, num_resamples, seed, level)
+    for name, probs in (("before", before), ("after", after)):
+        try:
+            validate(probs, answers, mask)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return _intervals(
+        metric_fns, (before, after), answers, mask, num_resamples, seed, level, groups, method
+    )
 
 
-def _intervals(metric_fns, sides, answers, mask, num_resamples, seed, level):
+def _intervals(metric_fns, sides, answers, mask, num_resamples, seed, level, groups, method):
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     sides = tuple(jnp.asarray(side) for side in sides)
     answers = jnp.asarray(answers)
     mask = None if mask is None else jnp.asarray(mask)
-    draws = _resampled(
-        tuple(metric_fns.values()), sides, answers, mask, jnp.uint32(seed), num_resamples
-    )
-    return {
-        name: _percentiles(np.asarray(values), level)
-        for name, values in zip(metric_fns, draws, strict=True)
-    }
+    codes = None if groups is None else group_codes(groups, len(answers))[1]
+    fns = tuple(metric_fns.values())
+    plan = strata(len(answers), codes)
+    draws = _resampled(fns, sides, answers, mask, plan, jnp.uint32(seed), num_resamples)
+    found = {}
+    for name, values in zip(metric_fns, draws, strict=True):
+        values = np.asarray(values)
+        low, high = interval(values[:-1], values[-1], level, method, signed=len(sides) == 2)
+        found[name] = (float(low), float(high)) if values.ndim == 1 else (low, high)
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("fns", "num_resamples"))
-def _resampled(fns, sides, answers, mask, seed, num_resamples):
-    """Each fn's values over the resamples, [R, ...]: of one side, or last minus first of two."""
-    num_rows = answers.shape[0]
-    chunk = max(1, min(num_resamples, _CHUNK_ELEMENTS // max(num_rows, 1)))
-    padded = -(-num_resamples // chunk) * chunk
+def _resampled(fns, sides, answers, mask, plan, seed, num_resamples):
+    """Each fn's values of one side, or last minus first of two: R resamples, then the estimate."""
 
-    def one(number):
-        # fold_in: resample r does not depend on the chunk or on how many there are.
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        rows = jax.random.randint(key, (num_rows,), 0, max(num_rows, 1))
-        weights = jnp.zeros(num_rows, jnp.int32).at[rows].add(1)
+    def one(key, number):
+        # The estimate is one more "resample", so that each metric is compiled once.
+        weights = jnp.where(number == num_resamples, 1, row_counts(key, plan))
         values = [[fn(side, answers, mask, weights=weights) for fn in fns] for side in sides]
         if len(values) == 1:
             return values[0]
         return [last - first for first, last in zip(*values, strict=True)]
 
-    draws = jax.lax.map(one, jnp.arange(padded), batch_size=chunk)
-    return [values[:num_resamples] for values in draws]
+    chunk = _CHUNK_ELEMENTS // max(answers.shape[0], 1)
+    return map_draws(one, seed, num_resamples + 1, chunk)
 
 
-def _percentiles(draws: np.ndarray, level: float) -> Interval:
-    """Outward-rounded percentile interval over axis 0, NaN left out; floats for scalars."""
+def interval(
+    draws: np.ndarray, estimate: np.ndarray, level: float, method: str, signed: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval over axis 0 of ``draws`` [R, ...] around ``estimate`` [...]; see ``bootstrap_all``.
+
+    ``signed``: values below 0 mean something even if none was drawn.
+    """
     ordered = np.sort(draws, axis=0)  # NaN last
     known = np.sum(~np.isnan(draws), axis=0)
     last = np.maximum(known - 1, 0)
@@ -189,4 +293,34 @@ def _percentiles(draws: np.ndarray, level: float) -> Interval:
     high_rank = np.ceil((1 + level) / 2 * last).astype(int)
     low = np.take_along_axis(ordered, low_rank[None], axis=0)[0]
     high = np.take_along_axis(ordered, high_rank[None], axis=0)[0]
-    return (float(low), float(high)) if draws.ndim == 1 else (low, high)
+    if method == "percentile":
+        return low, high
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN and inf: no bias is known
+        basic_low, basic_high = 2 * estimate - high, 2 * estimate - low
+        if method == "basic":
+            low, high = basic_low, basic_high
+        else:
+            shift = _shift(ordered.astype(np.float64), estimate, known)
+            if not signed:
+                # Noise makes a distance longer; what it makes smaller is no distance.
+                shift = np.maximum(shift, 0)
+            far_low = np.minimum(low - shift, basic_low + shift) - _BIAS_FACTOR * shift
+            far_high = np.maximum(high - shift, basic_high + shift) - _BIAS_FACTOR * shift
+            if shift.any():
+                low, high = (
+                    np.select([shift > 0, shift < 0], [far_low, low - shift], low),
+                    np.select([shift > 0, shift < 0], [high - shift, far_high], high),
+                )
+        if not signed:
+            natural = (ordered[0] >= 0) & (estimate >= 0)
+            low = np.where(natural, np.maximum(low, 0), low)
+    return low, high
+
+
+def _shift(draws, estimate, known):
+    """mean(draws) - estimate, brought towards 0 by two standard errors; 0 where undefined."""
+    mean = np.nansum(draws, axis=0) / known
+    spread = np.sqrt(np.nansum((draws - mean) ** 2, axis=0) / (known - 1))
+    shift = mean - estimate
+    shift = np.sign(shift) * np.maximum(np.abs(shift) - 2 * spread / np.sqrt(known), 0)
+    return np.where(np.isfinite(shift), shift, 0)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.scores import confidences, predictions
 from calib_jax.metrics.sums import total_weight, weighted_mean, weighted_sum
@@ -48,6 +49,7 @@ def answer_counts(
     return _counts(answers, num_options, as_weights(weights, answers.shape[0]))
 
 
+@checked
 @jax.jit
 def top_letter_share(
     probs: ArrayLike,
@@ -71,6 +73,43 @@ def top_letter_share(
     return counts.max() / total_weight(as_weights(weights, num_rows), num_rows)
 
 
+@checked
+@jax.jit
+def letter_entropy(
+    probs: ArrayLike,
+    answers: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    """Entropy of the histogram of predicted options, -sum_k q_k ln q_k with q_k = count_k / N.
+
+    In nats, as ``nll`` is; not divided by ln K, which ragged options do not have. ln K for a
+    model without a favourite letter, 0 for one that always says "A"; below the entropy of
+    ``answer_counts`` the model favours letters more than the data do. About the predictions, not
+    the mean entropy of the rows' probabilities. ``answers`` is not read; it is there for the
+    signature that all scalar metrics share. Piecewise constant in ``probs``.
+
+    Source: Shannon 1948.
+
+    Returns:
+        float32 scalar in [0, ln K]; NaN for no rows.
+
+    Example:
+        >>> float(letter_entropy([[0.9, 0.1], [0.6, 0.4]]))
+        0.0
+        >>> round(float(letter_entropy([[0.9, 0.1], [0.2, 0.8]])), 4)   # ln 2
+        0.6931
+    """
+    counts = letter_counts(probs, mask, weights).astype(jnp.float32)
+    num_rows = len(probs)
+    if answers is not None:
+        as_answers(answers, num_rows)
+    share = counts / total_weight(as_weights(weights, num_rows), num_rows)
+    # abs: the entropy of one letter is 0, not -0.
+    return jnp.abs(jnp.where(share == 0, 0, share * jnp.log(share)).sum())
+
+
+@checked
 @jax.jit
 def share_above(
     probs: ArrayLike,

@@ -5,10 +5,13 @@ weights=None)``, so that any of them can be resampled by ``intervals``. NLL and 
 differentiable in ``probs``; accuracy is piecewise constant.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.sums import weighted_mean
 
@@ -51,6 +54,7 @@ def confidences(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     return jnp.where(mask.any(axis=1), best, jnp.nan)
 
 
+@checked
 @jax.jit
 def correctness(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """1.0 where the prediction is the answer, else 0.0, float32 [N]; NaN where ``probs`` is NaN.
@@ -65,6 +69,7 @@ def correctness(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = N
     return jnp.where(jnp.isnan(confidences(probs, mask)), jnp.nan, correct)
 
 
+@checked
 @jax.jit
 def accuracy(
     probs: ArrayLike,
@@ -91,6 +96,7 @@ def accuracy(
     return weighted_mean(correct, as_weights(weights, correct.shape[0]))
 
 
+@checked
 @jax.jit
 def mean_confidence(
     probs: ArrayLike,
@@ -116,6 +122,31 @@ def mean_confidence(
     return weighted_mean(confidence, as_weights(weights, confidence.shape[0]))
 
 
+@checked
+@jax.jit
+def confidence_gap(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    """Mean confidence minus accuracy, (1/N) sum_i (max_k p_ik - 1[prediction_i = y_i]).
+
+    Positive: over-confident on the whole. Signed, so that errors of both kinds cancel; its size is
+    the conf-ECE of a single bin, and at most the conf-ECE of any bins. Differentiable as
+    ``mean_confidence``.
+
+    Arguments as in ``accuracy``. Returns a float32 scalar in [-1, 1]; NaN for no rows.
+
+    Example:
+        >>> float(confidence_gap([[0.75, 0.25], [0.75, 0.25]], [0, 1]))
+        0.25
+    """
+    gaps = confidences(probs, mask) - correctness(probs, answers, mask)
+    return weighted_mean(gaps, as_weights(weights, gaps.shape[0]))
+
+
+@checked
 @jax.jit
 def row_nll(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """Negative log-likelihood of each row's answer, -ln p_y in nats, float32 [N].
@@ -135,6 +166,7 @@ def row_nll(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None)
     return jnp.abs(jnp.log(jnp.where(chosen, probs, 0).sum(axis=1)))
 
 
+@checked
 @jax.jit
 def nll(
     probs: ArrayLike,
@@ -164,6 +196,7 @@ def nll(
     return weighted_mean(values, as_weights(weights, values.shape[0]))
 
 
+@checked
 @jax.jit
 def row_brier(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """Brier score of each row, sum_k (p_k - 1[y = k])^2, float32 [N], between 0 and 2.
@@ -181,6 +214,7 @@ def row_brier(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = Non
     return jnp.square(probs - target).sum(axis=1)
 
 
+@checked
 @jax.jit
 def brier(
     probs: ArrayLike,
@@ -209,3 +243,26 @@ def brier(
     """
     values = row_brier(probs, answers, mask)
     return weighted_mean(values, as_weights(weights, values.shape[0]))
+
+
+@functools.partial(jax.jit, static_argnames="quantiles")
+def rank_quantiles(
+    probs: ArrayLike,
+    mask: ArrayLike | None = None,
+    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95),
+) -> jax.Array:
+    """Quantiles of each row's largest, second largest, ... probability, float32 [K, Q].
+
+    The numbers of a box plot of sorted confidences: a collapsed model has its first box near 1
+    and the rest near 0. Rank k is over the rows that have more than k options; NaN where none
+    has. Linear interpolation between order statistics.
+
+    Example:
+        >>> rank_quantiles([[0.25, 0.75], [0.5, 0.5]], quantiles=(0.0, 1.0)).tolist()
+        [[0.5, 0.75], [0.25, 0.5]]
+    """
+    probs, mask = as_probs(probs, mask)
+    if mask is not None:
+        probs = jnp.where(mask, probs, jnp.nan)
+    ranked = -jnp.sort(-probs, axis=1)  # NaN last
+    return jnp.nanquantile(ranked, jnp.asarray(quantiles), axis=0).T

@@ -18,11 +18,13 @@ def validate(
     Checks, in this order: shapes and dtypes; every row has a valid option; no NaN; nothing
     negative or above 1; masked options hold 0; rows sum to 1; answers lie in 0..K-1 and on a
     valid option. The message names the first bad row (0-based), its value, and how many rows are
-    bad. The metrics themselves do not check values and propagate NaN.
+    bad. Every public metric calls it when it is called with arrays (see ``checked``); inside jit
+    no value is looked at and NaN propagates.
 
     Args:
         probs: [N, K] float option probabilities. N = 0 passes.
-        answers: [N] int.
+        answers: [N] int; or the answers' known distribution [N, K] float, as ``tce`` takes it,
+            which is then checked as ``probs`` is.
         mask: [N, K] bool or None.
         tolerance: how far a row's sum may be from 1 and a value above 1; default by dtype
             (float32 and float64 1e-4, float16 2e-3, bfloat16 2e-2).
@@ -39,38 +41,21 @@ each row over its valid options
     if probs.ndim != 2 or probs.shape[1] == 0:
         raise ValueError(f"probs must have shape [N, K] with K >= 1, got {probs.shape}")
     num_rows, num_options = probs.shape
-    # numpy does not count ml_dtypes' bfloat16 as floating.
-    if not (np.issubdtype(probs.dtype, np.floating) or probs.dtype.name in _SUM_TOLERANCE):
+    if not _is_floating(probs):
         raise ValueError(f"probs must be floating point, got {probs.dtype}")
-    if answers.shape != (num_rows,):
+    known = answers.shape == probs.shape and _is_floating(answers)
+    if not known and answers.shape != (num_rows,):
         raise ValueError(f"answers must have shape ({num_rows},), got {answers.shape}")
-    if num_rows and not np.issubdtype(answers.dtype, np.integer):
+    if not known and num_rows and not np.issubdtype(answers.dtype, np.integer):
         raise ValueError(f"answers must be integers (option indices), got {answers.dtype}")
     mask = np.ones(probs.shape, bool) if mask is None else np.asarray(mask)
     if mask.shape != probs.shape or mask.dtype != bool:
         raise ValueError(f"mask must be bool of shape {probs.shape}, got {mask.dtype} {mask.shape}")
-    if tolerance is None:
-        tolerance = _SUM_TOLERANCE.get(probs.dtype.name, 1e-4)
-    probs = probs.astype(np.float64)
-
-    def cell(bad):
-        row, option = np.argwhere(bad)[0]
-        return f"option {option} is {probs[row, option]:.6g}"
-
     _refuse(~mask.any(axis=1), "has no valid option", "give every row at least one option")
-    for bad, remedy in (
-        (np.isnan(probs), "remove or recompute these rows"),
-        (probs < 0, "probabilities, not logits or log-probabilities, are expected"),
-        (probs > 1 + tolerance, "probabilities, not logits, are expected"),
-        (~mask & (probs != 0), "masked options must hold 0"),
-    ):
-        if bad.any():
-            _refuse(bad.any(axis=1), f"does not hold probabilities: {cell(bad)}", remedy)
-    sums = probs.sum(axis=1)
-    bad = np.abs(sums - 1) > tolerance
-    if bad.any():
-        text = f"sums to {sums[bad][0]:.6g}, not to 1 within {tolerance:g}"
-        _refuse(bad, text, "normalise each row over its valid options")
+    _check_rows(probs, mask, tolerance, "")
+    if known:
+        _check_rows(answers, mask, tolerance, "of target_probs ")
+        return
     outside = (answers < 0) | (answers >= num_options)
     if outside.any():
         text = f"has answer {answers[outside][0]}, outside 0..{num_options - 1}"
@@ -80,6 +65,38 @@ each row over its valid options
         if masked.any():
             text = f"has answer {answers[masked][0]}, which is a masked option"
             _refuse(masked, text, "the answer must be one of the row's options")
+
+
+def sum_tolerance(probs: ArrayLike) -> float:
+    """How far a row of this dtype may be from summing to 1."""
+    return _SUM_TOLERANCE.get(np.dtype(probs.dtype).name, 1e-4)
+
+
+def _is_floating(array: np.ndarray) -> bool:
+    # numpy does not count ml_dtypes' bfloat16 as floating.
+    return np.issubdtype(array.dtype, np.floating) or array.dtype.name in _SUM_TOLERANCE
+
+
+def _check_rows(probs: np.ndarray, mask: np.ndarray, tolerance: float | None, of: str) -> None:
+    """Raise unless the rows are distributions over their valid options; ``of`` names the array."""
+    if tolerance is None:
+        tolerance = sum_tolerance(probs)
+    probs = probs.astype(np.float64)
+    for bad, remedy in (
+        (np.isnan(probs), "remove or recompute these rows"),
+        (probs < 0, "probabilities, not logits or log-probabilities, are expected"),
+        (probs > 1 + tolerance, "probabilities, not logits, are expected"),
+        (~mask & (probs != 0), "masked options must hold 0"),
+    ):
+        if bad.any():
+            row, option = np.argwhere(bad)[0]
+            cell = f"option {option} is {probs[row, option]:.6g}"
+            _refuse(bad.any(axis=1), f"{of}does not hold probabilities: {cell}", remedy)
+    sums = probs.sum(axis=1)
+    bad = np.abs(sums - 1) > tolerance
+    if bad.any():
+        text = f"{of}sums to {sums[bad][0]:.6g}, not to 1 within {tolerance:g}"
+        _refuse(bad, text, "normalise each row over its valid options")
 
 
 def _refuse(bad: np.ndarray, text: str, remedy: str) -> None:

@@ -142,3 +142,29 @@ def ref():
         nll=mean(lambda p, y, options, g: -np.log(p[y])),
         brier=mean(lambda p, y, options, g: sum((p[k] - (k == y)) ** 2 for k in options)),
     )
+
+
+@pytest.fixture(scope="session")
+def mass_bins():
+    """mass_bins(values, labels, weights, num_bins, edges) -> [(n, labels, values)], non-empty.
+
+    Equal-mass bins by float64 loops: rows are repeated by their weights, split by rank, cut at
+    the mid-points; cuts that coincide are one.
+    """
+
+    def mass_bins(values, labels, weights=None, num_bins=10, edges="right"):
+        values = np.asarray(values, np.float32).astype(np.float64)
+        weights = np.ones(len(values), int) if weights is None else np.asarray(weights)
+        values, labels = np.repeat(values, weights), np.repeat(np.asarray(labels, float), weights)
+        if not len(values):
+            return []
+        parts = np.array_split(np.sort(values), min(num_bins, len(values)))
+        cuts = sorted({(a[-1] + b[0]) / 2 for a, b in zip(parts, parts[1:], strict=False)})
+        index = np.searchsorted(cuts, values, side="left" if edges == "right" else "right")
+        return [
+            ((index == m).sum(), labels[index == m].sum(), values[index == m].sum())
+            for m in range(len(cuts) + 1)
+            if (index == m).any()
+        ]
+
+    return mass_bins

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib_jax import metrics
+from tests.metrics.kernels import kernels as metrics
 
 
 def test_edges_are_float32_of_i_over_m_and_not_linspace():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from calib_jax import metrics
+from tests.metrics.kernels import kernels as metrics
 
 BINNED = ["conf_ece", "cw_ece", "sce_ovr"]
 EDGES = ["right", "left"]
@@ -35,6 +35,120 @@ def test_set_a_golden_values(set_a):
     conf, cw = (metric(*set_a, num_bins=15) for metric in (metrics.conf_ece, metrics.cw_ece))
     assert conf == pytest.approx(0.154659110739, abs=1e-6)
     assert cw == pytest.approx(0.079572744999, abs=1e-6)
+
+
+def test_set_a_golden_values_of_the_other_norms_and_means(set_a):
+    """netcal 1.4, torchmetrics 1.9, uncertainty-calibration 0.1.4, PyCalib; 15 bins."""
+    for edges in EDGES:
+        figures = evaluate(*set_a, None, None, 15, edges)
+        for name, golden in (
+            ("mce", 0.222125875236),  # netcal.MCE
+            ("rmsce", 0.162092965244),  # uncertainty-calibration, width, p = 2
+            ("average_ce", 0.142663789429),  # netcal.ACE
+            ("pooled_ece", 0.079124214058),  # PyCalib ece_full, torchmetrics on the ravelled arrays
+            ("cw_l2", 0.096429112085),  # uncertainty-calibration, width, p = 2, marginal
+        ):
+            assert float(figures[name]) == pytest.approx(golden, abs=1e-6), (name, edges)
+
+
+def test_edge_set_golden_values_of_the_other_norms_and_means(edge_set):
+    """On values that lie on edges, 10 bins; each library in the convention that it shares."""
+    right = evaluate(*edge_set, None, None, 10, "right")
+    assert float(right["mce"]) == pytest.approx(0.543333333333, abs=1e-6)  # PyCalib conf_MCE
+    # uncertainty-calibration 0.1.4, get_calibration_error with equal-width bins, p = 2.
+    assert float(right["rmsce"]) == pytest.approx(0.314418239555, abs=1e-6)
+    left = evaluate(*edge_set, None, None, 10, "left")
+    # torchmetrics 1.9 of the float32 probabilities: per class, and of all probabilities at once.
+    assert float(left["cw_ece"]) == pytest.approx(0.124305568635, abs=1e-6)
+    assert float(left["pooled_ece"]) == pytest.approx(0.097916666667, abs=1e-6)
+
+
+@functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
+def evaluate(probs, answers, mask, weights, num_bins, edges):
+    """All errors of this module at once: one compilation."""
+    rows = (probs, answers, mask, num_bins, edges, weights)
+    names = "conf_ece cw_ece mce rmsce average_ce pooled_ece overconfidence_error"
+    figures = {
+        name: getattr(metrics, name)(*rows) for name in (*names.split(), "underconfidence_error")
+    }
+    figures["by_confidence"] = metrics.overconfidence_error(*rows, by_confidence=True)
+    for norm in ("l2", "max"):
+        figures[f"cw_{norm}"] = metrics.cw_ece(*rows, norm=norm)
+        figures[f"pooled_{norm}"] = metrics.pooled_ece(*rows, norm=norm)
+    return figures
+
+
+@settings(max_examples=30, deadline=None)
+@given(probs=ROWS, answers=ANSWERS, mask=MASKS, weights=WEIGHTS, edges=st.sampled_from(EDGES))
+def test_norms_and_means_equal_their_definitions(ref, probs, answers, mask, weights, edges):
+    weights[0] = max(weights[0], 1)
+    found = evaluate(probs, answers, mask, weights, 10, edges)
+
+    def gaps(cells):
+        """[(n, signed gap, mean confidence)] of the non-empty bins of (group, value, label, w)."""
+        table = {}
+        for group, value, label, w in cells:
+            cell = table.setdefault((group, ref.bin_of(value, 10, edges)), np.zeros(3))
+            cell += np.array([1, label, value], np.float64) * w
+        return [(n, hits / n - total / n, total / n) for n, hits, total in table.values() if n]
+
+    top, classes, pooled = [], [], []
+    for p, y, valid, w in zip(probs, answers, mask, weights, strict=True):
+        options = np.flatnonzero(valid)
+        best = options[p[options].argmax()]
+        top.append((0, p[best], best == y, int(w)))
+        classes += [(k, p[k], k == y, int(w)) for k in options]
+        pooled += [(0, p[k], k == y, int(w)) for k in options]
+    top, classes, pooled = gaps(top), gaps(classes), gaps(pooled)
+
+    def norms(bins):
+        n = sum(count for count, _, _ in bins)
+        return {
+            "l1": sum(count * abs(g) for count, g, _ in bins) / n,
+            "l2": np.sqrt(sum(count * g * g for count, g, _ in bins) / n),
+            "max": max(abs(g) for _, g, _ in bins),
+        }
+
+    rows = sum(n for n, _, _ in top)
+    expected = {
+        "mce": norms(top)["max"],
+        "rmsce": norms(top)["l2"],
+        "average_ce": np.mean([abs(g) for _, g, _ in top]),
+        "pooled_ece": norms(pooled)["l1"],
+        "pooled_l2": norms(pooled)["l2"],
+        "pooled_max": norms(pooled)["max"],
+        "cw_l2": norms(classes)["l2"],
+        "cw_max": norms(classes)["max"],
+        "overconfidence_error": sum(n * max(-g, 0) for n, g, _ in top) / rows,
+        "by_confidence": sum(n * max(-g, 0) * c for n, g, c in top) / rows,
+        "underconfidence_error": sum(n * max(g, 0) for n, g, _ in top) / rows,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=2e-6, err_msg=name)
+    over, under = found["overconfidence_error"], found["underconfidence_error"]
+    np.testing.assert_allclose(over + under, found["conf_ece"], atol=1e-6)
+    tiny = 1e-6
+    assert found["conf_ece"] <= found["rmsce"] + tiny and found["rmsce"] <= found["mce"] + tiny
+    assert found["pooled_ece"] <= found["cw_ece"] + tiny
+    assert found["cw_ece"] <= found["cw_l2"] + tiny and found["cw_l2"] <= found["cw_max"] + tiny
+
+
+def test_class_wise_l2_is_the_root_of_the_mean_square(draw):
+    probs, answers = draw(200, 3, sharpness=2.0)
+    stats = metrics.class_bin_stats(probs, answers)
+    of_class = jax.vmap(functools.partial(metrics.ece_from_bins, norm="l2"))(stats)
+    expected = np.sqrt(np.mean(np.square(of_class)))
+    assert float(metrics.cw_ece(probs, answers, norm="l2")) == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradient_of_the_root_is_finite_where_the_error_is_zero():
+    grad = jax.grad(metrics.rmsce)(jnp.full((4, 2), 0.5), jnp.array([0, 0, 1, 1]))
+    assert np.array_equal(grad, np.zeros((4, 2)))
+
+
+def test_unknown_norm_is_refused():
+    with pytest.raises(ValueError, match='norm must be "l1", "l2" or "max", got \'l3\''):
+        metrics.conf_ece([[0.5, 0.5]], [0], norm="l3")
 
 
 @pytest.mark.parametrize("name", BINNED)
@@ -159,8 +273,13 @@ def test_errors_are_functions_of_merged_statistics(draw, name):
     stats_fn = metrics.bin_stats if name == "conf_ece" else metrics.class_bin_stats
     probs, answers = draw(400, 4, sharpness=2.0)
     parts = [stats_fn(probs[i::4], answers[i::4]) for i in range(4)]
-    merged = metrics.ece_from_bins(functools.reduce(metrics.merge, parts))
-    np.testing.assert_allclose(merged, getattr(metrics, name)(probs, answers), atol=1e-6)
+    merged = functools.reduce(metrics.merge, parts)
+    for norm in ("l1", "l2", "max"):
+        whole = getattr(metrics, name)(probs, answers, norm=norm)
+        np.testing.assert_allclose(metrics.ece_from_bins(merged, norm=norm), whole, atol=1e-6)
+    if name == "cw_ece":
+        pooled = metrics.ece_from_bins(metrics.pool_classes(merged))
+        np.testing.assert_allclose(pooled, metrics.pooled_ece(probs, answers), atol=1e-6)
 
 
 def test_gradient_is_that_of_the_mean_confidence_inside_the_bins(draw):

@@ -1,10 +1,12 @@
 import functools
+import math
 
+import jax
 import numpy as np
 import pytest
 
 from calib_jax import metrics
-from calib_jax.metrics import intervals
+from calib_jax.metrics import intervals, resampling
 
 ALL = {
     "accuracy": metrics.accuracy,
@@ -51,7 +53,9 @@ def test_conf_ece_interval_against_a_numpy_bootstrap(ref, draw):
     probs, answers = draw(150, 4, seed=3, sharpness=2.0)
     rng = np.random.default_rng(0)
     draws = [ref.conf_ece(probs[rows], answers[rows]) for rows in rng.integers(0, 150, (500, 150))]
-    low, high = metrics.bootstrap(metrics.conf_ece, probs, answers, num_resamples=2000)
+    low, high = metrics.bootstrap(
+        metrics.conf_ece, probs, answers, num_resamples=2000, method="percentile"
+    )
     np.testing.assert_allclose([low, high], np.quantile(draws, [0.025, 0.975]), atol=0.02)
 
 
@@ -114,7 +118,108 @@ def test_array_valued_metrics_and_bound_options(draw):
     assert intervals["1"] != intervals["10"]
 
 
-@pytest.mark.parametrize("bad", [{"level": 1.0}, {"level": 0.0}, {"num_resamples": 0}])
+def test_methods_on_known_draws():
+    """The three formulas, on draws whose quantiles and mean are plain."""
+    draws, estimate = np.arange(1025) / 1024, np.float64(0.125)
+    shift = 0.375 - 2 * np.std(draws, ddof=1) / np.sqrt(1025)  # the mean is 0.5
+    known = functools.partial(intervals.interval, draws, estimate, 0.5)
+    np.testing.assert_allclose(known("percentile"), (0.25, 0.75))
+    np.testing.assert_allclose(known("basic", signed=True), (-0.5, 0))
+    low = min(0.25 - 5 * shift, 0.25 - 0.75 - 3 * shift)
+    np.testing.assert_allclose(known("bias_aware", signed=True), (low, 0.75 - shift))
+    # Nothing drawn is negative, so a low end below 0 reads 0.
+    assert known("bias_aware")[0] == known("basic")[0] == 0
+    mirrored = functools.partial(intervals.interval, -draws, -estimate, 0.5)
+    np.testing.assert_allclose(mirrored("bias_aware", signed=True), (shift - 0.75, -low))
+    np.testing.assert_allclose(mirrored("bias_aware"), mirrored("percentile"))
+
+
+def test_default_interval_of_a_biased_metric_holds_the_truth(draw):
+    """Calibrated rows: the true error is 0, which no percentile interval reaches."""
+    probs, answers = draw(100, 4)
+    percentile = metrics.bootstrap(metrics.conf_ece, probs, answers, method="percentile")
+    low, high = metrics.bootstrap(metrics.conf_ece, probs, answers)
+    assert low == 0 < percentile[0]
+    assert high < percentile[1]
+    assert low < float(metrics.conf_ece(probs, answers)) < high
+    same = [metrics.bootstrap(metrics.brier, probs, answers, method=m) for m in intervals.METHODS]
+    np.testing.assert_allclose(same[0], same[1], atol=0.01)
+
+
+def test_counts_are_drawing_with_replacement():
+    """Mean, variance, covariance and the count distribution of a multinomial; every sum is N."""
+    num_rows = 200  # beyond the size up to which every row is drawn one by one
+    plan = resampling.strata(num_rows)
+    assert len(plan.slot_rank) < num_rows
+
+    def counts(key):
+        return resampling.row_counts(key, plan)
+
+    drawn = np.asarray(jax.jit(jax.vmap(counts))(jax.random.split(jax.random.key(0), 4000)))
+    assert (drawn.sum(axis=1) == num_rows).all()
+    # 800,000 counts: the standard errors of these figures are about 0.001.
+    np.testing.assert_allclose(drawn.var(), 1 - 1 / num_rows, atol=0.01)
+    share = np.bincount(drawn.ravel(), minlength=7)[:7] / drawn.size
+    binomial = [
+        math.comb(num_rows, k) * (1 / num_rows) ** k * (1 - 1 / num_rows) ** (num_rows - k)
+        for k in range(7)
+    ]
+    np.testing.assert_allclose(share, binomial, atol=0.002)
+    spread = drawn.mean(axis=0).std() * np.sqrt(4000)  # one standard deviation if rows are alike
+    assert 0.85 < spread < 1.15
+    halves = drawn[:, : num_rows // 2].sum(axis=1)
+    np.testing.assert_allclose(halves.var(), num_rows / 4, rtol=0.1)
+
+
+@pytest.mark.parametrize("sizes", [(3, 57), (300, 500)])
+def test_groups_keep_their_sizes(draw, sizes):
+    names = np.repeat(["b", "a"], sizes)
+    order = np.random.default_rng(0).permutation(sum(sizes))
+    names = names[order]
+    probs, answers = draw(sum(sizes), 3)
+
+    def spy(probs, answers, mask, weights):
+        return weights
+
+    low, _ = metrics.bootstrap(spy, probs, answers, num_resamples=1, groups=names)
+    assert low[names == "b"].sum() == sizes[0] and low[names == "a"].sum() == sizes[1]
+    assert low.max() > 1
+    numbers = np.where(names == "b", 7, -2)  # any labels: only who is with whom matters...
+    again, _ = metrics.bootstrap(spy, probs, answers, num_resamples=1, groups=numbers)
+    np.testing.assert_array_equal(low, again)  # ...and their sorted order
+
+
+def test_strata_narrow_the_interval(draw):
+    """Accuracy that differs between groups only: no variance is left within them."""
+    probs = np.tile(np.float32([0.75, 0.25]), (200, 1))
+    answers = np.repeat([0, 1], 100)
+    wide = metrics.bootstrap(metrics.accuracy, probs, answers)
+    assert wide[0] < 0.45 and wide[1] > 0.55
+    assert metrics.bootstrap(metrics.accuracy, probs, answers, groups=answers) == (0.5, 0.5)
+    pair = metrics.paired_bootstrap(
+        metrics.accuracy, probs, probs[:, ::-1], answers, groups=answers
+    )
+    assert pair == (0.0, 0.0)
+
+
+def test_bad_input_is_refused():
+    good, answers = np.full((3, 2), 0.5), np.zeros(3, int)
+    with pytest.raises(ValueError, match="row 1 sums to"):
+        metrics.bootstrap(metrics.nll, good + [[0, 0], [0, 0.1], [0, 0]], answers)
+    with pytest.raises(ValueError, match="after: row 2 does not hold probabilities"):
+        after = np.array([[0.5, 0.5], [0.5, 0.5], [-1.0, 2.0]])
+        metrics.paired_bootstrap(metrics.nll, good, after, answers)
+    with pytest.raises(ValueError, match="groups must have shape"):
+        metrics.bootstrap(metrics.nll, good, answers, groups=[1, 2])
+    with pytest.raises(ValueError, match="integers or strings, got NoneType"):
+        metrics.bootstrap(metrics.nll, good, answers, groups=["a", None, "b"])
+    with pytest.raises(ValueError, match="integers or strings, got float"):
+        metrics.bootstrap(metrics.nll, good, answers, groups=[0.5, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"level": 1.0}, {"level": 0.0}, {"num_resamples": 0}, {"method": "bca"}]
+)
 def test_bad_options(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         metrics.bootstrap(metrics.nll, np.ones((3, 1)), np.zeros(3, int), **bad)

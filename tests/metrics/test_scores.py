@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 
-from calib_jax import metrics
+from tests.metrics.kernels import kernels as metrics
 
 
 def test_set_a_golden_values(set_a):
@@ -75,3 +75,16 @@ def test_masked_options_are_never_predicted_and_masked_answers_never_likely():
     np.testing.assert_array_equal(metrics.confidences(probs, mask), np.float32([0.2, np.nan]))
     assert metrics.row_nll(probs, jnp.array([0, 1]), mask).tolist() == [np.inf, np.inf]
     assert metrics.row_nll(probs, jnp.array([3, -1])).tolist() == [np.inf, np.inf]
+
+
+def test_rank_quantiles_are_numpys_over_the_rows_that_have_the_rank(draw):
+    probs, _ = draw(40, 4)
+    mask = np.arange(4) < np.random.default_rng(0).integers(2, 5, size=(40, 1))
+    found = metrics.rank_quantiles(np.where(mask, probs, 9.0), mask)
+    for rank in range(4):
+        has = mask.sum(axis=1) > rank
+        column = [np.sort(p[m])[::-1][rank] for p, m in zip(probs[has], mask[has], strict=True)]
+        expected = np.quantile(column, [0.05, 0.25, 0.5, 0.75, 0.95])
+        np.testing.assert_allclose(found[rank], expected, rtol=1e-5)
+    one_option = np.arange(4) < np.ones((40, 1))
+    assert np.isnan(metrics.rank_quantiles(probs, one_option)[1:]).all()

@@ -9,11 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calib_jax import metrics
+from tests.metrics.kernels import kernels as metrics
 
 NAMES = [
     "accuracy", "mean_confidence", "nll", "brier", "auroc",
     "conf_ece", "cw_ece", "sce_ovr", "top_letter_share", "share_above",
+    "mce", "rmsce", "average_ce", "overconfidence_error", "underconfidence_error", "pooled_ece",
+    "adaptive_ece", "cw_adaptive_ece", "nixon_ace", "tace", "soft_ece",
+    "debiased_rmsce", "cw_debiased_rmsce", "debiased_ece", "sweep_ece",
+    "smooth_ece", "aurc", "auprc", "confidence_gap",
 ]  # fmt: skip
 
 
@@ -82,6 +86,24 @@ def test_padding_rows_with_weight_zero_change_nothing(draw, dtype):
     assert_same(evaluate(padded, padded_answers, weights=weights), evaluate(probs, answers))
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_a_row_of_weight_two_stands_twice(draw, dtype):
+    probs, answers = draw(50, 4)
+    probs[10:20] = probs[:10]  # ties
+    weights = np.random.default_rng(1).integers(0, 3, 50)
+    repeated = evaluate(np.repeat(probs, weights, axis=0), np.repeat(answers, weights))
+    assert_same(evaluate(probs, answers, weights=weights.astype(dtype)), repeated, rtol=3e-6)
+
+
+def test_every_metric_can_be_resampled(draw):
+    probs, answers = draw(40, 4, sharpness=2.0)
+    mask = np.ones((40, 4), bool)
+    fns = {name: getattr(metrics, name) for name in NAMES}
+    low_high = metrics.bootstrap_all(fns, probs, answers, mask, num_resamples=20)
+    for name, (low, high) in low_high.items():
+        assert low <= high, name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_are_checked(name):
     metric = getattr(metrics, name)
@@ -97,14 +119,17 @@ def test_shapes_are_checked(name):
             metric(*args, **kwargs)
 
 
-# One of each kind: a mean, a sort, a scatter, a count.
-SPREAD = ["nll", "auroc", "cw_ece", "top_letter_share"]
+# One of each kind: a mean, a sort, a scatter, a count, equal-mass edges, a loop, a block sum.
+SPREAD = [
+    "nll", "auroc", "cw_ece", "top_letter_share", "cw_adaptive_ece", "sweep_ece", "soft_ece",
+    "smooth_ece", "aurc",
+]  # fmt: skip
 
 SHARDED = """
 import sys
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from calib_jax import metrics
+from tests.metrics.kernels import kernels as metrics
 
 assert jax.device_count() == 8, jax.devices()
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))

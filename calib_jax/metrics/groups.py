@@ -1,0 +1,228 @@
+"""The figures of every subject or other group of rows, each with what chance alone would show.
+
+Groups have different sizes, but nothing is compiled per group: resamples run over all rows at
+once, the point estimates over groups padded to a few common sizes with rows of weight 0.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from calib_jax.metrics import intervals
+from calib_jax.metrics.binning import bin_index
+from calib_jax.metrics.calibration import conf_ece, cw_ece
+from calib_jax.metrics.debiased import debiased_ece
+from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.resampling import (
+    group_codes,
+    map_draws,
+    random_words,
+    row_counts,
+    strata,
+)
+from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
+from calib_jax.metrics.validation import validate
+
+# Rows summed into one float32 cell at most.
+_BLOCK = 1 << 14
+
+
+def group_table(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    groups: ArrayLike,
+    mask: ArrayLike | None = None,
+    num_bins: int = 10,
+    edges: str = "right",
+    seed: int = 0,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+) -> list[dict]:
+    """One row of figures per group (subject, task, source), sorted by the group's name.
+
+    Calibration errors of small groups are mostly noise: a perfectly calibrated 4-way subject of
+    100 questions shows a conf-ECE of about 0.1. So each stands beside its null quantile and
+    p-value (answers drawn from the probabilities, see ``null_all`` and ``consistency_test``), its
+    debiased estimate and an interval. Of many calibrated groups, one in twenty still has a p-value
+    below 0.05.
+
+    Args:
+        probs: [N, K] option probabilities.
+        answers: [N] int.
+        groups: [N] int or str, each row's group.
+        mask: [N, K] bool or None.
+        num_bins, edges: of the binned metrics, see ``conf_ece``.
+        seed: of resamples and null draws.
+        num_resamples: how many of each.
+        level: of the intervals, strictly between 0 and 1.
+
+    Returns:
+        list of dicts of plain Python values:
+        group; n (rows); accuracy, with accuracy_ci (Wilson's score interval: it does not shrink to
+        a point where all answers are right); mean_confidence; conf_ece, with conf_ece_ci
+        ("bias_aware" bootstrap within the group, see ``bootstrap_all``; from 0 where conf_ece is at
+        most conf_ece_null_q95, because few rows show such an error by chance), conf_ece_debiased,
+        conf_ece_null_q95 and conf_ece_p_value; cw_ece; nll; brier. Intervals are [low, high].
+
+    Raises:
+        ValueError: arrays that ``validate`` refuses, groups of another length or type, bad options.
+
+    Example:
+        >>> probs, answers = [[0.75, 0.25]] * 8, [0, 0, 0, 1, 0, 0, 0, 0]
+        >>> table = group_table(probs, answers, ["law"] * 4 + ["art"] * 4, num_resamples=99)
+        >>> [(row["group"], row["n"], row["accuracy"], row["conf_ece"]) for row in table]
+        [('art', 4, 1.0, 0.25), ('law', 4, 0.75, 0.0)]
+        >>> table[1]["conf_ece_p_value"]   # every draw is at least 0
+        1.0
+    """
+    validate(probs, answers, mask)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    names, codes = group_codes(groups, len(np.asarray(answers)))
+    if not len(names):
+        return []
+    probs, answers = jnp.asarray(probs), jnp.asarray(answers)
+    mask = None if mask is None else jnp.asarray(mask)
+    sizes = np.bincount(codes)
+    points = _points(probs, answers, mask, codes, sizes, num_bins, edges)
+
+    resampled, drawn = _draws(probs, answers, mask, codes, num_bins, edges, seed, num_resamples)
+    low, high = intervals.interval(resampled[:-1], resampled[-1], level, "bias_aware")
+    null_q95 = upper_quantile(drawn[:-1], 0.95)
+    # What perfect calibration shows by chance is no sign of an error: few rows, sparse bins.
+    low = np.where(resampled[-1] <= null_q95, 0, low)
+    accuracies = np.array([point["accuracy"] for point in points])
+    sure_low, sure_high = intervals.wilson_interval(accuracies * sizes, sizes, level)
+    p_value = (1 + (drawn[:-1] >= drawn[-1]).sum(axis=0)) / (1 + num_resamples)
+
+    return [
+        {
+            "group": name,
+            "n": int(size),
+            "accuracy": point["accuracy"],
+            "accuracy_ci": [float(sure_low[g]), float(sure_high[g])],
+            "mean_confidence": point["mean_confidence"],
+            "conf_ece": point["conf_ece"],
+            "conf_ece_ci": [float(low[g]), float(high[g])],
+            "conf_ece_debiased": point["conf_ece_debiased"],
+            "conf_ece_null_q95": float(null_q95[g]),
+            "conf_ece_p_value": float(p_value[g]),
+            "cw_ece": point["cw_ece"],
+            "nll": point["nll"],
+            "brier": point["brier"],
+        }
+        for g, (name, size, point) in enumerate(zip(names.tolist(), sizes, points, strict=True))
+    ]
+
+
+def macro_average(table: Sequence[dict]) -> dict[str, float]:
+    """Unweighted mean over the groups of every figure that is one: each group counts the same.
+
+    Sizes, names, intervals and p-values have no mean and are left out. The mean of noisy
+    calibration errors is as biased as they are: compare it with the mean of the null quantiles or
+    take the debiased estimate.
+
+    Example:
+        >>> macro_average([{"group": "a", "n": 9, "nll": 1.0}, {"group": "b", "n": 1, "nll": 2.0}])
+        {'nll': 1.5}
+    """
+    names = ("accuracy", "mean_confidence", "conf_ece", "conf_ece_debiased", "conf_ece_null_q95")
+    names = [n for n in (*names, "cw_ece", "nll", "brier") if table and n in table[0]]
+    return {name: float(np.mean([row[name] for row in table])) for name in names}
+
+
+def _points(probs, answers, mask, codes, sizes, num_bins, edges) -> list[dict[str, float]]:
+    """The point estimates of each group."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.r_[0, sizes.cumsum()[:-1]]
+    # 64, 512, 4096, ...: few shapes, and at most eight times the work.
+    exponent = np.maximum(np.ceil(np.log2(sizes) / 3 - 1e-9), 2).astype(int)
+    found: list[dict[str, float]] = [{} for _ in sizes]
+    for this in np.unique(exponent):
+        members = np.flatnonzero(exponent == this)
+        place = starts[members, None] + np.arange(8**this)
+        inside = np.arange(8**this) < sizes[members, None]
+        rows = order[np.minimum(place, len(order) - 1)]
+        values = _padded(probs, answers, mask, rows, inside, num_bins, edges)
+        for name, column in values.items():
+            for group, value in zip(members, np.asarray(column).tolist(), strict=True):
+                found[group][name] = value
+    return found
+
+
+@functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
+def _padded(probs, answers, mask, rows, inside, num_bins, edges):
+    """The figures of each group g, its rows being ``rows[g]`` where ``inside[g]``; [G] each."""
+
+    def one(group):
+        rows, inside = group
+        arrays = probs[rows], answers[rows], None if mask is None else mask[rows]
+        bins = {"num_bins": num_bins, "edges": edges}
+        return {
+            "accuracy": accuracy(*arrays, weights=inside),
+            "mean_confidence": mean_confidence(*arrays, weights=inside),
+            "conf_ece": conf_ece(*arrays, **bins, weights=inside),
+            "conf_ece_debiased": debiased_ece(*arrays, **bins, weights=inside),
+            "cw_ece": cw_ece(*arrays, **bins, weights=inside),
+            "nll": nll(*arrays, weights=inside),
+            "brier": brier(*arrays, weights=inside),
+        }
+
+    return jax.lax.map(one, (rows, inside))
+
+
+def _draws(probs, answers, mask, codes, num_bins, edges, seed, num_resamples):
+    """conf-ECE of every group, [R + 1, G]: resampled, and under the null; observed value last."""
+    confidence = confidences(probs, mask)
+    right = correctness(probs, answers, mask)
+    # An answer drawn from the probabilities is the top label with this probability.
+    top = np.asarray(confidence).astype(np.float64)
+    top = top / np.asarray(probs).astype(np.float64).sum(axis=1)
+    limit = np.minimum(np.round(top * 2.0**32), 2.0**32 - 1).astype(np.uint32)
+    # Groups are summed in parts of at most _BLOCK rows: see sums on long float32 totals.
+    sizes = np.bincount(codes)
+    order = np.argsort(codes, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order)) - np.repeat(np.r_[0, sizes.cumsum()[:-1]], sizes)
+    parts = -(-sizes // _BLOCK)
+    part = np.r_[0, parts.cumsum()[:-1]][codes] + rank // _BLOCK
+    cell = part * num_bins + np.asarray(bin_index(confidence, num_bins, edges))
+    group_of_part = np.repeat(np.arange(len(sizes)), parts)
+    values = _drawn_eces(
+        confidence,
+        right,
+        jnp.asarray(limit),
+        jnp.asarray(cell, jnp.int32),
+        jnp.asarray(group_of_part, jnp.int32),
+        strata(len(codes), codes),
+        jnp.uint32(seed),
+        num_bins,
+        num_resamples,
+    )
+    return [np.asarray(value) for value in values]
+
+
+@functools.partial(jax.jit, static_argnames=("num_bins", "num_resamples"))
+def _drawn_eces(confidence, right, limit, cell, group_of_part, plan, seed, num_bins, num_resamples):
+    num_rows, num_groups = confidence.shape[0], plan.size.shape[0]
+
+    def one(key, number):
+        observed = number == num_resamples
+        counts = jnp.where(observed, 1, row_counts(jax.random.fold_in(key, 0), plan))
+        words = random_words(jax.random.fold_in(key, 1), num_rows)
+        drawn = jnp.where(observed, right, (words < limit).astype(jnp.float32))
+        gaps = jnp.stack([counts * (right - confidence), drawn - confidence], axis=-1)
+        sums = jax.ops.segment_sum(gaps, cell, group_of_part.shape[0] * num_bins)
+        sums = sums.reshape(-1, num_bins, 2)
+        sums = jax.ops.segment_sum(sums, group_of_part, num_groups)
+        eces = jnp.abs(sums).sum(axis=1) / plan.size[:, None]
+        return [eces[:, 0], eces[:, 1]]
+
+    chunk = intervals._CHUNK_ELEMENTS // max(num_rows, 1)
+    return map_draws(one, seed, num_resamples + 1, chunk)
