@@ -1,0 +1,214 @@
+"""Split-conformal prediction sets: LAC and APS, with coverage and set size."""
+
+import abc
+import dataclasses
+import functools
+import math
+import warnings
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from calib_jax.errors import UserError
+from calib_jax.metrics.inputs import as_weights
+from calib_jax.metrics.sums import weighted_mean
+from calib_jax.posthoc.calibrator import (
+    CalibrationWarning,
+    Stored,
+    count,
+    flag,
+    number,
+    optional,
+    parameter,
+    register,
+)
+from calib_jax.posthoc.inputs import centred_scores, check_inputs, masked_softmax
+
+
+def conformal_rank(rows: int, alpha: float) -> int:
+    """ceil((n + 1)(1 - alpha)): which of n ordered scores is the threshold; above n: none is.
+
+    Example:
+        >>> conformal_rank(99, 0.1), conformal_rank(8, 0.1)
+        (90, 9)
+    """
+    # Rounded first: 10 * (1 - 0.3) must not become 8 by its last bit.
+    return math.ceil(round((rows + 1) * (1 - alpha), 9))
+
+
+@jax.jit
+def _lac_scores(log_scores, mask):
+    scores, valid = centred_scores(log_scores, mask)
+    return 1 - masked_softmax(scores, valid), valid
+
+
+@functools.partial(jax.jit, static_argnames="randomized")
+def _aps_scores(log_scores, mask, key, randomized):
+    scores, valid = centred_scores(log_scores, mask)
+    probs = masked_softmax(scores, valid)
+    order = jnp.argsort(jnp.where(valid, -probs, 2), axis=1, stable=True)
+    heights = jnp.cumsum(jnp.take_along_axis(probs, order, axis=1), axis=1)
+    heights = jnp.take_along_axis(heights, jnp.argsort(order, axis=1), axis=1)
+    if randomized:
+        heights -= jax.random.uniform(key, (len(probs), 1)) * probs
+    return heights, valid
+
+
+class ConformalPredictor(Stored, abc.ABC):
+    """Sets of options that contain the right one with probability at least 1 - alpha.
+
+    The guarantee is marginal (on average over questions) and needs rows that are exchangeable
+    with the fitted ones, nothing else. The threshold is the ceil((n + 1)(1 - alpha))-th smallest
+    score of the n fitted answers; when that exceeds n, too few rows were given, and every set
+    holds all options of its row (a CalibrationWarning says so at the fit). Sets may be empty.
+    """
+
+    @abc.abstractmethod
+    def scores(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        """How badly each option fits its question, float32 [N, K]."""
+
+    def sets(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        """The prediction sets, bool [N, K]; False where masked."""
+        valid = centred_scores(log_scores, mask)[1]
+        if self.threshold is None:
+            return valid
+        return valid & (self.scores(log_scores, mask) <= np.float32(self.threshold))
+
+    __call__ = sets
+
+    @staticmethod
+    def _threshold(scores: np.ndarray, answers: np.ndarray, alpha: float) -> float | None:
+        own = np.sort(np.take_along_axis(scores, answers[:, None], axis=1)[:, 0])
+        rank = conformal_rank(len(own), alpha)
+        if rank > len(own):
+            warnings.warn(
+                f"{len(own)} rows are too few for alpha = {alpha:g}, which needs "
+                f"{math.ceil(round(1 / alpha, 9)) - 1}: every set holds all options",
+                CalibrationWarning,
+                stacklevel=3,
+            )
+            return None
+        return float(own[rank - 1])
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < 1:
+        raise UserError(f"alpha must lie strictly between 0 and 1, got {alpha!r}")
+
+
+@register("lac")
+@dataclasses.dataclass(frozen=True)
+class LAC(ConformalPredictor):
+    """Least ambiguous sets: the options of probability at least 1 - threshold.
+
+        score_k = 1 - p_k,   p = softmax(s) over the row's valid options
+
+    The smallest sets on average; a hard question may get an empty one. Source: Sadinle, Lei and
+    Wasserman 2019; Vovk et al. 2005 for the guarantee.
+
+    Attributes:
+        threshold: of the score; None: all options.
+        alpha: the rate of misses allowed.
+        rows: n, the number of rows fitted to.
+
+    Example:
+        >>> scores = [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+        >>> LAC.fit(scores, [0, 1, 0], alpha=0.5).sets([[0.0, 0.0], [9.0, 0.0]]).tolist()
+        [[True, True], [True, False]]
+    """
+
+    threshold: float | None = parameter(optional(number()))
+    alpha: float = parameter(number(0, 1))
+    rows: int = parameter(count)
+
+    @classmethod
+    def fit(cls, log_scores, answers, mask=None, *, alpha=0.1) -> Self:
+        """The threshold of labelled rows that the model and its calibrator have not seen."""
+        _check_alpha(alpha)
+        inputs = check_inputs(log_scores, answers, mask)
+        scores = np.asarray(_lac_scores(inputs.log_scores, inputs.mask)[0])
+        return cls(cls._threshold(scores, inputs.answers, alpha), alpha, len(inputs.answers))
+
+    def scores(self, log_scores, mask=None) -> jax.Array:
+        return _lac_scores(log_scores, mask)[0]
+
+
+@register("aps")
+@dataclasses.dataclass(frozen=True)
+class APS(ConformalPredictor):
+    """Adaptive prediction sets: the best options until their probabilities sum to the threshold.
+
+        score_k = sum of the p_j ranked before k, and p_k   (randomized: minus u p_k)
+
+    Options of equal probability rank in their order. Not randomized (the default), the sets are a
+    function of the row and cover somewhat more where probabilities are lumpy; randomized, u is
+    uniform per row from ``seed`` and the coverage is exact. The option that crosses the threshold
+    is not added, so a set may be empty. Source: Romano, Sesia and Candès 2020.
+
+    Attributes:
+        threshold: of the score; None: all options.
+        alpha: the rate of misses allowed.
+        rows: n, the number of rows fitted to.
+        randomized: whether u is drawn.
+        seed: of the draws; the fit's and the sets' differ.
+
+    Example:
+        >>> scores = [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+        >>> APS.fit(scores, [0, 0, 1], alpha=0.5).sets([[0.0, 0.0]]).tolist()
+        [[True, False]]
+    """
+
+    threshold: float | None = parameter(optional(number()))
+    alpha: float = parameter(number(0, 1))
+    rows: int = parameter(count)
+    randomized: bool = parameter(flag, default=False)
+    seed: int = parameter(count, default=0)
+
+    @classmethod
+    def fit(cls, log_scores, answers, mask=None, *, alpha=0.1, randomized=False, seed=0) -> Self:
+        """The threshold of labelled rows that the model and its calibrator have not seen."""
+        _check_alpha(alpha)
+        inputs = check_inputs(log_scores, answers, mask)
+        key = jax.random.fold_in(jax.random.key(seed), 0)
+        scores = np.asarray(_aps_scores(inputs.log_scores, inputs.mask, key, randomized)[0])
+        threshold = cls._threshold(scores, inputs.answers, alpha)
+        return cls(threshold, alpha, len(inputs.answers), randomized, seed)
+
+    def scores(self, log_scores, mask=None) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(self.seed), 1)
+        return _aps_scores(log_scores, mask, key, self.randomized)[0]
+
+
+@jax.jit
+def set_coverage(
+    sets: ArrayLike, answers: ArrayLike, weights: ArrayLike | None = None
+) -> jax.Array:
+    """Share of rows whose set holds the answer; float32, NaN for no rows.
+
+    Args:
+        sets: [N, K] bool.
+        answers: [N] int.
+        weights: [N] or None, how often each row counts.
+
+    Example:
+        >>> float(set_coverage([[True, False], [True, True]], [1, 1]))
+        0.5
+    """
+    answers = jnp.asarray(answers).astype(jnp.int32)
+    inside = jnp.take_along_axis(jnp.asarray(sets), answers[:, None], axis=1)[:, 0]
+    return weighted_mean(inside.astype(jnp.float32), as_weights(weights, len(inside)))
+
+
+@jax.jit
+def mean_set_size(sets: ArrayLike, weights: ArrayLike | None = None) -> jax.Array:
+    """Mean number of options in a set; float32, NaN for no rows.
+
+    Example:
+        >>> float(mean_set_size([[True, False], [True, True]]))
+        1.5
+    """
+    sizes = jnp.asarray(sets).sum(axis=1).astype(jnp.float32)
+    return weighted_mean(sizes, as_weights(weights, len(sizes)))

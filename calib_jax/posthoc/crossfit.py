@@ -1,0 +1,193 @@
+"""Out-of-fold calibration, and splits that keep the fitted rows and the test rows apart."""
+
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from calib_jax.errors import UserError
+from calib_jax.posthoc.calibrator import Calibrator, method_class
+from calib_jax.posthoc.inputs import check_inputs
+
+
+def fold_numbers(
+    num_rows: int,
+    folds: int = 5,
+    seed: int = 0,
+    answers: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+) -> np.ndarray:
+    """Which fold each row is held out in, int32 [N] in 0..folds-1.
+
+    Rows are dealt out in a seeded order; with ``answers`` each answer is spread evenly over the
+    folds, and fold sizes differ by at most one. With ``groups`` all rows of a group share a fold
+    (variants of one question must not stand on both sides); the groups are dealt out, largest
+    first, to the smallest fold, and ``answers`` are not looked at.
+
+    Example:
+        >>> np.bincount(fold_numbers(10, folds=5)).tolist()
+        [2, 2, 2, 2, 2]
+        >>> a, b, c = fold_numbers(3, folds=2, groups=["q1", "q1", "q2"])
+        >>> bool(a == b), bool(a == c)
+        (True, False)
+    """
+    if isinstance(folds, bool) or int(folds) != folds or folds < 2:
+        raise UserError(f"folds must be an integer >= 2, got {folds!r}")
+    rng = np.random.default_rng(seed)
+    numbers = np.empty(num_rows, np.int32)
+    if groups is not None:
+        groups = np.asarray(groups).astype(str)
+        if groups.shape != (num_rows,):
+            raise UserError(f"groups must have shape ({num_rows},), got {groups.shape}")
+        names, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        _enough(len(names), "groups", folds)
+        order = rng.permutation(len(names))
+        fold_of = np.empty(len(names), np.int32)
+        filled = np.zeros(folds)
+        for group in order[np.argsort(-counts[order], kind="stable")]:
+            fold_of[group] = filled.argmin()
+            filled[fold_of[group]] += counts[group]
+        return fold_of[index]
+    _enough(num_rows, "rows", folds)
+    order = rng.permutation(num_rows)
+    if answers is not None:
+        order = order[np.argsort(np.asarray(answers)[order], kind="stable")]
+    numbers[order] = np.arange(num_rows) % folds
+    return numbers
+
+
+def _enough(available: int, what: str, folds: int) -> None:
+    if available < folds:
+        raise UserError(f"{available} {what} cannot make {folds} folds: use fewer folds")
+
+
+def cross_fit(
+    method: str | type[Calibrator],
+    log_scores: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Calibrated probabilities out of fold: each row by a calibrator that has not seen it.
+
+    A metric of the result is not flattered by the fit, as that of a calibrator on its own rows
+    is. Every fold's fit sees the same arrays with weight 0 on the rows held out, so all folds
+    share one compilation.
+
+    Args:
+        method: a name in ``METHODS``, or a class.
+        log_scores: [N, K] as in ``fit_temperature``.
+        answers: [N] int; label-free methods use them to spread the folds alone.
+        mask: [N, K] bool or None.
+        folds: how many times to fit.
+        seed: of the folds; see ``fold_numbers``, which also has ``groups``.
+        **options: passed to the method's ``fit``; arrays of N rows stay aligned.
+
+    Returns:
+        float32 [N, K]; rows sum to 1, 0 where masked.
+
+    Example:
+        >>> scores = [[2.0, 0.0]] * 8
+        >>> probs = cross_fit("temperature", scores, [0, 0, 0, 1] * 2, folds=2)
+        >>> round(float(probs[0, 0]), 4)
+        0.75
+    """
+    cls = method_class(method)
+    inputs = check_inputs(log_scores, answers, mask)
+    numbers = fold_numbers(len(inputs.answers), folds, seed, inputs.answers, groups)
+    probs = np.empty(inputs.log_scores.shape, np.float32)
+    for fold in range(folds):
+        held_out = numbers == fold
+        weights = (~held_out).astype(np.float32)
+        fitted = cls.fit(inputs.log_scores, inputs.answers, inputs.mask, weights=weights, **options)
+        probs[held_out] = np.asarray(fitted(inputs.log_scores, inputs.mask))[held_out]
+    return probs
+
+
+def split_rows(
+    num_rows: int,
+    share: float = 0.5,
+    seed: int = 0,
+    answers: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A seeded split into rows to fit on and rows to test on, disjoint, each ascending.
+
+    Args:
+        num_rows: N.
+        share: of the rows to fit on, in (0, 1); rounded, at least one row on each side.
+        seed: of the order.
+        answers: [N] or None; with it every answer is spread over both sides in proportion.
+        groups: [N] names or None; with it no group stands on both sides, and the share is met
+            as nearly as whole groups, in a seeded order, allow; ``answers`` are not looked at.
+
+    Example:
+        >>> fit_rows, test_rows = split_rows(10, share=0.3)
+        >>> len(fit_rows), len(test_rows), len(set(fit_rows) & set(test_rows))
+        (3, 7, 0)
+    """
+    if not 0 < share < 1:
+        raise UserError(f"share must lie strictly between 0 and 1, got {share!r}")
+    rng = np.random.default_rng(seed)
+    wanted = min(max(round(share * num_rows), 1), num_rows - 1)
+    fitted = np.zeros(num_rows, bool)
+    if groups is not None:
+        names, index, counts = np.unique(
+            np.asarray(groups).astype(str), return_inverse=True, return_counts=True
+        )
+        _enough(len(names), "groups", 2)
+        order = rng.permutation(len(names))
+        taken = np.abs(np.cumsum(counts[order])[:-1] - wanted).argmin() + 1
+        fitted = np.isin(index, order[:taken])
+    else:
+        _enough(num_rows, "rows", 2)
+        order = rng.permutation(num_rows)
+        if answers is not None:
+            order = order[np.argsort(np.asarray(answers)[order], kind="stable")]
+        # Every (N / wanted)-th of the order: the answers keep their proportions.
+        fitted[order[(np.arange(wanted) * num_rows) // wanted]] = True
+    return np.flatnonzero(fitted), np.flatnonzero(~fitted)
+
+
+def fit_split(
+    method: str | type[Calibrator], train: Any, test: Any, **options: Any
+) -> tuple[Calibrator, np.ndarray]:
+    """Fit on one set of scores and apply to another, refusing questions that stand in both.
+
+    Args:
+        method: a name in ``METHODS``, or a class.
+        train: ``calib_jax.Scores``, or anything with log_scores, answers, mask and ids.
+        test: the same; its answers are not looked at.
+        **options: passed to the method's ``fit``.
+
+    Returns:
+        (the fitted calibrator, float32 [N_test, K] calibrated probabilities).
+
+    Raises:
+        UserError: an id stands in both sets (naming the first and how many), or ids are missing.
+
+    Example:
+        >>> from types import SimpleNamespace as Scores
+        >>> train = Scores(log_scores=[[2.0, 0.0]] * 4, answers=[0, 0, 0, 1], mask=None, ids="abcd")
+        >>> test = Scores(log_scores=[[2.0, 0.0]], answers=[0], mask=None, ids=["e"])
+        >>> round(float(fit_split("temperature", train, test)[1][0, 0]), 4)
+        0.75
+    """
+    for name, scores in (("train", train), ("test", test)):
+        if len(scores.ids) != len(scores.log_scores):
+            raise UserError(
+                f"{name} has {len(scores.ids)} ids for {len(scores.log_scores)} rows: every row "
+                "needs an id, so that rows in both sets are found"
+            )
+    common = set(train.ids) & set(test.ids)
+    if common:
+        first = next(name for name in test.ids if name in common)
+        raise UserError(
+            f'{len(common)} ids stand in both sets, the first is "{first}": a calibrator must be '
+            "fitted on questions that are not in the test set; see split_rows and cross_fit"
+        )
+    fitted = method_class(method).fit(train.log_scores, train.answers, train.mask, **options)
+    return fitted, np.asarray(fitted(test.log_scores, test.mask))
