@@ -1,7 +1,7 @@
 """What a user can run: ``config.job`` names one."""
 
-from calib_jax.jobs import evaluate, finetune
+from calib_jax.jobs import evaluate, finetune, report
 
-JOBS = {"evaluate": evaluate.run, "finetune": finetune.run}
+JOBS = {"evaluate": evaluate.run, "finetune": finetune.run, "report": report.run}
 
 __all__ = ["JOBS"]

@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 import ml_collections
 
+from calib_jax import metrics
 from calib_jax.jobs import measuring
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import claim
-from calib_jax.reports import MetricsWriter, Progress, table
+from calib_jax.reports import Progress, open_metrics, table
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.em import EmTraining, Listener
 from calib_jax.training.interrupt import StopRequest
@@ -49,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         measuring.measure_splits(setting.evals, folder, "before", training.score, stop.check)
 
     # --- EM --------------------------------------------------------------------------------------
-    with MetricsWriter(workdir / "metrics.jsonl") as log:
+    with open_metrics(workdir, config.report.writers, config.to_dict()) as log:
         log.truncate_after(-1 if resumed is None else resumed)
         with Reporter(config, setting, training, log, stop) as reporter:
             training.run(checkpoints, stop, reporter.listener)
@@ -120,6 +121,7 @@ class Reporter:
             **figures,
             bin_accuracy=estep.bin_accuracy,
             bin_counts=estep.bin_counts,
+            sorted_confidences=metrics.rank_quantiles(scores.probs, scores.mask),
             letter_counts=[
                 int((scores.predictions == k).sum()) for k in range(scores.mask.shape[1])
             ],

@@ -1,9 +1,6 @@
 """What the jobs share: questions and model made ready, splits scored, results written."""
 
 import dataclasses
-import shlex
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,14 @@ from calib_jax.api import load_model, make_mesh
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
+from calib_jax.jobs import results
+from calib_jax.jobs.results import States, check_options
 from calib_jax.jobs.run import agreed
 from calib_jax.models.model import Model
 from calib_jax.questions import Prepared, prepare, sample
 from calib_jax.questions.batching import choose_buckets
 from calib_jax.questions.encoding import Encoded, Encoder
-from calib_jax.reports import Progress, html, predictions, read_metrics, reliability, summary
-
-States = dict[str, dict[str, Scores]]
+from calib_jax.reports import Progress, predictions, summary
 
 
 @dataclasses.dataclass
@@ -60,13 +57,10 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
 
     Questions come first: a bad file is found before minutes are spent on weights.
     """
-    if config.em.edges not in ("right", "left"):
-        raise UserError(f"config.em.edges is {config.em.edges!r}; expected 'right' or 'left'.")
+    check_options(config)
     for section, key in (
-        ("em", "num_bins"),
         ("batch", "token_budget"),
         ("batch", "max_buckets"),
-        ("report", "num_resamples"),
         ("checkpoint", "keep"),
     ):
         if config[section][key] < 1:
@@ -78,8 +72,6 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
             raise UserError(
                 f"config.{section}.{key} is {config[section][key]}; expected 0 or more."
             )
-    if not 0 <= config.seed < 2**32:
-        raise UserError(f"config.seed is {config.seed}; expected 0 to {2**32 - 1}.")
     training = config.job == "finetune"
     prepared, validation = _questions(config, training)
     mesh = make_mesh(config.mesh.shape)
@@ -115,6 +107,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     buckets = choose_buckets(
         np.concatenate([e.lengths for e in every]), config.batch.max_buckets, multiple
     )
+    results.check_folds(config, {name: len(split) for name, split in evals.items()})
     tasks = {q.task for q in prepared.train}
     domains = {
         name: "in" if not training or {q.task for q in split} <= tasks else "out"
@@ -218,47 +211,20 @@ def write_results(
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes the figures, the report and, last of all, ``summary.json``; returns the summary."""
-    options = {"num_bins": config.em.num_bins, "edges": config.em.edges}
-    resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
-    rows = {
-        state: {
-            name: summary.measure(scores, setting.domains[name], **options, **resampling)
-            for name, scores in splits.items()
-        }
-        for state, splits in states.items()
-    }
-    result: dict[str, Any] = {
+    name = config.model.name.removeprefix("offline:")
+    after = f", before and after {config.method.upper().replace('_', ' ')}"
+    head = {
         "method": config.method,
         "model": config.model.name,
         "fingerprint": setting.model.fingerprint,
-        **rows,
     }
-    if "before" in states and "after" in states:
-        result["change"] = {
-            name: summary.change(states["before"][name], after, **options, **resampling)
-            for name, after in states["after"].items()
-        }
-    result |= {
-        "data": setting.data,
-        **extra,
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
-        "peak_device_memory_gib": summary.peak_device_memory_gib(),
-        "versions": summary.versions(),
-    }
-    name = config.model.name.removeprefix("offline:")
-    after = f", before and after {config.method.upper().replace('_', ' ')}"
-    title = name + (after if "after" in states else "")
-    reliability.write(workdir, rows, states, **options, title=title)
-    metrics_file = workdir / "metrics.jsonl"
-    html.write(
-        workdir / "report.html",
-        result,
+    return results.write_results(
+        workdir,
+        config,
         states,
-        log=read_metrics(metrics_file) if metrics_file.exists() else (),
-        config=config.to_dict(),
-        command=shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]]),
-        **options,
+        setting.domains,
+        head,
+        {"data": setting.data, **extra},
+        started,
+        title=name + (after if "after" in states else ""),
     )
-    summary.write(workdir / "summary.json", result)
-    return result

@@ -1,23 +1,43 @@
-"""Several runs side by side: ``python -m calib_jax.reports [--markdown] RUN [RUN ...]``."""
+"""Several runs side by side: ``python -m calib_jax.reports [--markdown|--csv|--latex] RUN ...``.
+
+--markdown prints the headline table for a README; --csv and --latex print a row per method (the
+layout of Table 2 of Xiao et al. 2025).
+"""
 
 import sys
 from pathlib import Path
 
 from calib_jax.errors import UserError
-from calib_jax.reports import summary, table
+from calib_jax.reports import content, summary, table, tables_export
+
+FORMATS = ("--markdown", "--csv", "--latex")
 
 
 def main(argv: list[str]) -> int:
     """Prints one table of what the runs started from and what each came to; by folder name."""
-    folders = [Path(arg) for arg in argv if arg != "--markdown"]
+    flags = [arg for arg in argv if arg.startswith("--")]
+    folders = [Path(arg) for arg in argv if not arg.startswith("--")]
     try:
+        if unknown := [flag for flag in flags if flag not in FORMATS]:
+            raise UserError(f"{unknown[0]}: there is {', '.join(FORMATS)}")
+        if len(flags) > 1:
+            raise UserError(f"choose one of {', '.join(flags)}")
         if not folders:
             raise UserError("name the folders of finished runs, for example runs/sft runs/cft")
         summaries = {folder.name: summary.read(folder / "summary.json") for folder in folders}
         if len(summaries) < len(folders):
             raise UserError("two of the folders have the same name; columns are named by folder")
-        if "--markdown" in argv:
+        if flags == ["--markdown"]:
             print(table.markdown_compare(summaries))
+        elif flags:
+            states = content.side_by_side(summaries)
+            for one in summaries.values():
+                for name, splits in tables_export.posthoc_states(one).items():
+                    states.setdefault(name, splits)
+            as_text = {
+                "--csv": tables_export.methods_csv, "--latex": tables_export.methods_latex
+            }  # fmt: skip
+            print(as_text[flags[0]](states), end="")
         else:
             table.compare(summaries)
     except UserError as error:

@@ -12,7 +12,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # (key in ROW, label, which way is better: -1 lower, +1 higher, 0 neither)
 METRICS = (
     ("conf_ece", "conf-ECE", -1),
+    ("conf_ece_debiased", "  debiased", -1),
+    ("conf_ece_null_q95", "  by chance (95%)", 0),
     ("cw_ece", "cw-ECE", -1),
+    ("smooth_ece", "smooth ECE", -1),
     ("accuracy", "accuracy", +1),
     ("mean_confidence", "mean confidence", 0),
     ("nll", "NLL", -1),
@@ -22,7 +25,7 @@ METRICS = (
 TOP_LETTER = "most-chosen letter"
 
 # Dictionaries of a summary that are no measurement ("change" looks like one).
-_NOT_COLUMNS = frozenset({"change", "data", "training", "wall_time_s", "versions"})
+_NOT_COLUMNS = frozenset({"change", "data", "training", "posthoc", "wall_time_s", "versions"})
 DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 
 
@@ -65,8 +68,10 @@ class Section:
 
 def number(value: float | None, signed: bool = False) -> str:
     """Three decimals; "-" for what could not be computed (null in summary.json)."""
-    if value is None or not math.isfinite(value):
+    if value is None or math.isnan(value):
         return "-"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     # Rounding first: -0.0001 must not read -0.000.
     value = round(float(value), 3) + 0.0
     return f"{value:+.3f}" if signed else f"{value:.3f}"
@@ -154,9 +159,14 @@ def share(count: float, total: float) -> str:
 
 def _letters(counts: list[int]) -> str:
     total = sum(counts)
-    return ", ".join(
-        f"{letter} {share(n, total)}" for letter, n in zip(LETTERS, counts, strict=False)
-    )
+    if len(counts) > len(LETTERS):
+        return f"{share(min(counts), total)} to {share(max(counts), total)} each of {len(counts)}"
+    return ", ".join(f"{option_name(k)} {share(n, total)}" for k, n in enumerate(counts))
+
+
+def option_name(k: int) -> str:
+    """A, B, ... Z for the first 26 options, then their 0-based index."""
+    return LETTERS[k] if k < len(LETTERS) else str(k)
 
 
 def uniform(row: Mapping[str, Any]) -> str:
@@ -172,6 +182,15 @@ def uniform(row: Mapping[str, Any]) -> str:
         f"uniform guesser, K = {low} to {high}: accuracy {number(row.get('uniform_accuracy'))}, "
         f"NLL {number(row.get('uniform_nll'))}, Brier {number(row.get('uniform_brier'))}"
     )
+
+
+def infinite_nll(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why the NLL of some of the rows (name -> ROW) is infinite."""
+    return [
+        f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} right answers have probability 0"
+        for name, row in rows.items()
+        if (zeros := row.get("zero_probability_answers"))
+    ]
 
 
 def sections(
@@ -191,6 +210,9 @@ def sections(
         change = (changes or {}).get(split)
         rows = []
         for key, label, direction in METRICS:
+            # Summaries of earlier versions hold fewer figures.
+            if not any(key in row for row in found.values()):
+                continue
             cells = [
                 Cell(number(row.get(key)), interval(row.get(f"{key}_ci")))
                 if (row := found.get(name))
@@ -205,6 +227,8 @@ def sections(
                         interval(bounds, signed=True),
                         _verdict(change.get(key), bounds, direction),
                     )
+                    if key in change
+                    else Cell("")
                 )
             rows.append(Row(label, direction, tuple(cells)))
         cells = [
@@ -216,6 +240,7 @@ def sections(
         rows.append(Row(TOP_LETTER, 0, (*cells, *[Cell("")] * (change is not None))))
 
         notes = [uniform(first), f"gold letters: {_letters(first['answer_counts'])}"]
+        notes += infinite_nll(found)
         about = [DOMAINS.get(first.get("domain"), ""), f"{first['n']:,} questions"]
         title = f"{split} ({', '.join(filter(None, about))})"
         header = (*states, *(["change"] if change is not None else []))
@@ -223,7 +248,11 @@ def sections(
     return result
 
 
-INTERVALS = "Brackets: 95% bootstrap intervals over questions."
+INTERVALS = (
+    "Brackets: 95% bootstrap intervals over questions; those of calibration errors allow for their "
+    "bias, and hold 0 where chance alone would explain the error (accuracy: Wilson's). By chance: "
+    "the conf-ECE that a perfectly calibrated model exceeds in one sample of 20."
+)
 PAIRED = "Change: paired over the same questions."
 
 

@@ -37,9 +37,9 @@ def _ragged(values: np.ndarray, counts: np.ndarray) -> pa.Array:
 def write(path: str | os.PathLike, *scores: Scores) -> None:
     """Writes the scores of one split, atomically.
 
-    Columns: id, task, subject, answer (0-based), prediction (0-based), confidence, then for each
-    extraction method `log_scores_<method>` and `probs_<method>`, float32 lists over the question's
-    own options in the order given.
+    Columns: id, task, subject, question and choices (where known), answer (0-based), prediction
+    (0-based), confidence, then for each extraction method `log_scores_<method>` and
+    `probs_<method>`, float32 lists over the question's own options in the order given.
 
     Args:
       path: the parquet file; its folder is created.
@@ -70,6 +70,12 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
         "id": pa.array(first.ids, pa.string()),
         "task": pa.array(first.tasks, pa.string()),
         "subject": pa.array(first.subjects, pa.string()),
+    }
+    if first.questions:
+        columns["question"] = pa.array(first.questions, pa.string())
+    if first.choices:
+        columns["choices"] = pa.array([list(c) for c in first.choices], pa.list_(pa.string()))
+    columns |= {
         "answer": pa.array(np.asarray(first.answers), pa.int32()),
         "prediction": pa.array(np.asarray(first.predictions).astype(np.int32), pa.int32()),
         "confidence": pa.array(np.asarray(first.confidences, np.float32), pa.float32()),
@@ -93,6 +99,20 @@ def _padded(column: pa.ChunkedArray, width: int, fill: float) -> tuple[np.ndarra
     return values, mask
 
 
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a parquet file carries the mark of `write`: its rows may differ in options."""
+    try:
+        return _WIDTH in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def methods_of(path: str | os.PathLike) -> list[str]:
+    """The extraction methods that a file of `write` holds, in order."""
+    names = pq.read_schema(path).names
+    return [name[len(_PROBS) :] for name in names if name.startswith(_PROBS)]
+
+
 def read(path: str | os.PathLike, method: str | None = None) -> Scores:
     """Reads back what `write` wrote, bit for bit; masked places hold log-score -inf, probability 0.
 
@@ -113,13 +133,13 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from None
 
-    prefix = len(_PROBS)
-    methods = [name[prefix:] for name in table.column_names if name.startswith(_PROBS)]
+    prefix, names = len(_PROBS), table.column_names
+    methods = [name[prefix:] for name in names if name.startswith(_PROBS)]
     if not methods:
         raise UserError(f"{path}: no column probs_<method>; is this a predictions file?")
     method = methods[0] if method is None else method
     needed = ["id", "task", "subject", "answer", _LOG_SCORES + method, _PROBS + method]
-    missing = [name for name in needed if name not in table.column_names]
+    missing = [name for name in needed if name not in names]
     if missing:
         raise UserError(
             f"{path}: no column {', '.join(missing)}; it holds the method(s) {', '.join(methods)}"
@@ -139,4 +159,6 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
         tasks=tuple(table["task"].to_pylist()),
         subjects=tuple(table["subject"].to_pylist()),
         method=method,
+        questions=tuple(table["question"].to_pylist()) if "question" in names else (),
+        choices=tuple(map(tuple, table["choices"].to_pylist())) if "choices" in names else (),
     )

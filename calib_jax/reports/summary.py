@@ -1,6 +1,5 @@
 """summary.json: a run's result in one place, as plain numbers with intervals beside them."""
 
-import functools
 import importlib.metadata
 import json
 import os
@@ -9,7 +8,7 @@ import platform
 import re
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,26 +17,19 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.reports import measures
 from calib_jax.reports.atomic import write_text
-from calib_jax.reports.content import LETTERS
+from calib_jax.reports.content import option_name
 from calib_jax.reports.writers import plain
 
 _PACKAGES = ("calib_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
-@functools.cache
-def metric_functions(num_bins: int, edges: str) -> Mapping[str, Callable[..., jax.Array]]:
-    """The metrics of a ROW that have intervals. Cached: they are compiled per function object."""
-    bins = {"num_bins": num_bins, "edges": edges}
-    return {
-        "accuracy": metrics.accuracy,
-        "conf_ece": functools.partial(metrics.conf_ece, **bins),
-        "cw_ece": functools.partial(metrics.cw_ece, **bins),
-        "nll": metrics.nll,
-        "brier": metrics.brier,
-        "auroc": metrics.auroc,
-        "mean_confidence": metrics.mean_confidence,
-    }
+# How the table by subject calls the questions that state none.
+NO_SUBJECT = "(no subject)"
+
+# The metrics that a training run logs.
+metric_functions = measures.logged
 
 
 def measure(
@@ -52,38 +44,45 @@ def measure(
 
     Args:
       scores: the split's scores, N >= 1 questions.
-      domain: "in" or "out".
+      domain: "in", "out", or "" where nothing is known of it.
       num_bins: M bins of equal width.
       edges: "right" for bins (a, b], "left" for [a, b).
       seed: of the bootstrap.
       num_resamples: of the bootstrap.
 
     Returns:
-      n, accuracy, conf_ece, cw_ece, nll, brier, auroc, mean_confidence, each with a 95 % interval
-      `<metric>_ci`; overconfidence (mean confidence - accuracy); letter_counts [K] (predicted) with
-      top_letter and top_letter_share, answer_counts [K] (gold); num_options [fewest, most] and
-      what a uniform guesser would get: uniform_accuracy mean(1/K_i), uniform_nll mean(ln K_i),
-      uniform_brier mean((K_i - 1)/K_i). NaN where a figure is undefined, e.g. AUROC when every
-      answer is right.
+      n; accuracy, conf_ece, cw_ece, smooth_ece, adaptive_ece, pooled_ece, mce, rmsce, nll, brier,
+      auroc, auprc, aurc, mean_confidence, each with a 95 % interval `<metric>_ci`; overconfidence
+      (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
+      in the file), conf_ece_debiased, brier_calibration, brier_refinement; what
+      perfect calibration would show by chance: conf_ece_null_q95, cw_ece_null_q95,
+      smooth_ece_null_q95, conf_ece_p_value; letter_counts [K] (predicted) with letter_entropy
+      (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
+      num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
+      mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); and, where there
+      are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
+      figure is undefined, e.g. AUROC when every answer is right.
 
     Raises:
       ValueError: an unknown domain, or no questions.
     """
-    if domain not in ("in", "out"):
-        raise ValueError(f'domain must be "in" or "out", got {domain!r}')
+    if domain not in ("in", "out", ""):
+        raise ValueError(f'domain must be "in", "out" or "", got {domain!r}')
     if not len(scores.answers):
         raise ValueError("no questions to measure")
     arrays = scores.probs, scores.answers, scores.mask
-    functions = metric_functions(num_bins, edges)
+    functions = measures.measured(num_bins, edges)
     row: dict[str, Any] = {"domain": domain, "n": len(scores.answers)}
-    row |= {name: float(function(*arrays)) for name, function in functions.items()}
+    values = measures.values_of(scores, num_bins, edges)
+    row |= {name: values[name] for name in (*functions, *measures.STATED)}
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
+    row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays)).sum())
 
     chosen = np.asarray(metrics.letter_counts(scores.probs, scores.mask))
     gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
     top = int(chosen.argmax())
     row["letter_counts"] = chosen.tolist()
-    row["top_letter"] = LETTERS[top]
+    row["top_letter"] = option_name(top)
     row["top_letter_share"] = float(chosen[top] / row["n"])
     row["answer_counts"] = gold.tolist()
 
@@ -95,6 +94,19 @@ def measure(
 
     intervals = metrics.bootstrap_all(functions, *arrays, num_resamples=num_resamples, seed=seed)
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    row |= measures.null_figures(scores, num_bins, edges, num_resamples, seed)
+    for name in measures.NULL:
+        # What perfect calibration shows by chance is no sign of an error.
+        if row[name] <= row[f"{name}_null_q95"]:
+            row[f"{name}_ci"][0] = 0.0
+    correct = row["accuracy"] * row["n"]
+    row["accuracy_ci"] = [float(end) for end in metrics.wilson_interval(correct, row["n"])]
+    if len(set(scores.subjects) - {None}) >= 2:
+        subjects = [NO_SUBJECT if name is None else name for name in scores.subjects]
+        row["groups"] = metrics.group_table(
+            scores.probs, scores.answers, subjects, scores.mask, num_bins, edges,
+            seed=seed, num_resamples=num_resamples,
+        )  # fmt: skip
     return row
 
 
@@ -113,7 +125,8 @@ def change(
       num_bins, edges, seed, num_resamples: as in `measure`.
 
     Returns:
-      accuracy, conf_ece, cw_ece, nll, brier, auroc, mean_confidence, and `<metric>_ci`, 95 %.
+      accuracy, conf_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
+      `<metric>_ci`, 95 %.
 
     Raises:
       ValueError: the two are not of the same questions.
@@ -125,12 +138,12 @@ def change(
     )
     if not same:
         raise ValueError("before and after are scores of other questions or orders of options")
-    functions = metric_functions(num_bins, edges)
+    functions = measures.compared(num_bins, edges)
     rest = before.answers, before.mask
-    result: dict[str, Any] = {
-        name: float(function(after.probs, *rest)) - float(function(before.probs, *rest))
-        for name, function in functions.items()
-    }
+    first, last = (
+        measures.values_of(scores, num_bins, edges, all_of_them=False) for scores in (before, after)
+    )
+    result: dict[str, Any] = {name: last[name] - first[name] for name in functions}
     intervals = metrics.paired_bootstrap_all(
         functions, before.probs, after.probs, *rest, num_resamples=num_resamples, seed=seed
     )

@@ -108,7 +108,8 @@ def compare(
     show(content.side_by_side(summaries), None, console)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """``text`` as a cell of a Markdown table."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -126,16 +127,16 @@ def _markdown(states: Mapping[str, Any], changes: Mapping[str, Any] | None) -> s
     sections = content.sections(states, changes)
     # A Markdown table has one header: the longest, should a split lack its change.
     header = max((s.header for s in sections), key=len)
-    lines = ["| " + " | ".join(["", *map(_escape, header)]) + " |"]
+    lines = ["| " + " | ".join(["", *map(escape, header)]) + " |"]
     lines.append("|---|" + "---:|" * len(header))
     for section in sections:
-        lines.append(f"| **{_escape(section.title)}** |" + " |" * len(header))
+        lines.append(f"| **{escape(section.title)}** |" + " |" * len(header))
         for row in section.rows:
-            texts = [_escape(str(cell)) for cell in row.cells]
+            texts = [escape(str(cell)) for cell in row.cells]
             texts += [""] * (len(header) - len(texts))
             lines.append(f"| {row.arrow} | " + " | ".join(texts) + " |")
     lines.append("")
     for section in sections:
-        lines.append(f"*{_escape(section.split)}*: {'; '.join(section.notes)}.  ")
+        lines.append(f"*{escape(section.split)}*: {'; '.join(section.notes)}.  ")
     lines.append(content.caption(bool(changes)))
     return "\n".join(lines) + "\n"

@@ -4,13 +4,16 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from calib_jax.errors import UserError
+from calib_jax.reports import sinks
 from calib_jax.reports.atomic import write_text
+from calib_jax.reports.sinks import Sink
 
 KINDS = ("train", "estep", "eval")
 
@@ -66,6 +69,24 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     return [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
 
 
+def open_metrics(
+    workdir: str | os.PathLike, names: str = "", config: Mapping[str, Any] | None = None
+) -> "MetricsWriter":
+    """The writer of a run's folder: metrics.jsonl and the sinks of ``config.report.writers``.
+
+    Args:
+      workdir: the run's folder.
+      names: ``config.report.writers``, such as "tensorboard,wandb"; "" for metrics.jsonl alone.
+      config: the run's configuration, for the sinks that show it.
+
+    Raises:
+      UserError: an unknown sink, or one whose package is not installed.
+    """
+    workdir = pathlib.Path(workdir)
+    others = sinks.make(names, workdir, config)
+    return MetricsWriter(workdir / "metrics.jsonl", sinks=others)
+
+
 class MetricsWriter:
     """Appends lines {"step", "epoch", "kind", ...} to a file and flushes each.
 
@@ -78,10 +99,17 @@ class MetricsWriter:
     Args:
       path: the file; its folder is created.
       enabled: whether to write at all; None: on process 0 of a multi-host run only.
+      sinks: where the same lines go as well (`sinks.make`); closed with the writer.
     """
 
-    def __init__(self, path: str | os.PathLike, enabled: bool | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        enabled: bool | None = None,
+        sinks: Sequence[Sink] = (),
+    ):
         self.path = pathlib.Path(path)
+        self.sinks = tuple(sinks)
         self.enabled = jax.process_index() == 0 if enabled is None else enabled
         self._kept: set[tuple] = set()
         self._file = None
@@ -122,6 +150,8 @@ class MetricsWriter:
             return
         self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self._file.flush()
+        for sink in self.sinks:
+            sink.write(row)
 
     def truncate_after(self, step: int) -> None:
         """Drops the lines of steps beyond `step`, the step of the checkpoint resumed from.
@@ -136,11 +166,15 @@ class MetricsWriter:
         self._kept = {self._key(row) for row in rows if row["step"] == step}
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self._open()
+        for sink in self.sinks:
+            sink.reset(rows)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file and the sinks."""
         if self._file is not None:
             self._file.close()
+            for sink in self.sinks:
+                sink.close()
 
     def __enter__(self) -> "MetricsWriter":
         return self

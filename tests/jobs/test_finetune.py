@@ -41,6 +41,8 @@ def test_everything_that_a_run_leaves(undisturbed):
         "metrics.jsonl",
         "report.html",
         "reliability.png",
+        "figures",
+        "tables",
         "predictions",
         "checkpoints",
     }
@@ -50,7 +52,10 @@ def test_everything_that_a_run_leaves(undisturbed):
     assert 0 <= row["conf_ece"] <= 1 and len(row["conf_ece_ci"]) == 2
     scores = predictions.read(workdir / "predictions" / "after-test.parquet")
     assert (scores.predictions == scores.answers).mean() == pytest.approx(row["accuracy"])
-    kinds = [line["kind"] for line in training_lines(workdir)]
+    lines = training_lines(workdir)
+    boxes = [line["sorted_confidences"] for line in lines if line["kind"] == "estep"]
+    assert all(0 <= q <= 1 and row == sorted(row) for box in boxes for row in box for q in row)
+    kinds = [line["kind"] for line in lines]
     assert kinds.count("estep") == 2 and kinds.count("train") == 10
     assert "conf-ECE" in done.stdout
 

@@ -30,6 +30,24 @@ def test_round_trip_is_exact(tmp_path_factory, make_scores, n, num_options, seed
     assert_same(predictions.read(path), scores)
 
 
+def test_texts_of_questions_and_options_are_kept_where_known(tmp_path, make_scores):
+    scores = make_scores(4, 3, ragged=True)
+    texts = tuple(tuple(f"{i}-{k}" for k in range(int(m.sum()))) for i, m in enumerate(scores.mask))
+    scores = dataclasses.replace(scores, questions=("Why?", "Ünï?", "", "d"), choices=texts)
+    predictions.write(tmp_path / "s.parquet", scores)
+    assert_same(predictions.read(tmp_path / "s.parquet"), scores)
+
+
+def test_only_own_files_carry_the_mark(tmp_path, make_scores):
+    predictions.write(tmp_path / "s.parquet", make_scores(3))
+    assert predictions.is_ours(tmp_path / "s.parquet")
+    table = pq.read_table(tmp_path / "s.parquet").replace_schema_metadata(None)
+    pq.write_table(table, tmp_path / "other.parquet")
+    (tmp_path / "torn.parquet").write_text("PAR1")
+    for name in ("other", "torn", "none"):
+        assert not predictions.is_ours(tmp_path / f"{name}.parquet")
+
+
 def test_width_is_kept_when_no_question_fills_it(tmp_path, make_scores):
     wide = make_scores(5, 3)
     pad = ((0, 0), (0, 2))

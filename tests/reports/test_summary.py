@@ -4,10 +4,14 @@ import json
 import numpy as np
 import pytest
 
+from calib_jax import metrics
 from calib_jax.errors import UserError
-from calib_jax.reports import summary
+from calib_jax.reports import measures, summary
 
-INTERVALS = ("accuracy", "conf_ece", "cw_ece", "nll", "brier", "auroc", "mean_confidence")
+COMPARED = (
+    "accuracy", "conf_ece", "cw_ece", "smooth_ece", "nll", "brier", "auroc", "mean_confidence",
+)  # fmt: skip
+INTERVALS = (*COMPARED, "adaptive_ece", "pooled_ece", "mce", "rmsce", "aurc", "auprc")
 
 
 def test_measure_states_every_figure_of_the_row(run):
@@ -41,7 +45,7 @@ def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
     uniform = dataclasses.replace(
         scores, probs=np.where(scores.mask, 1 / k[:, None], 0).astype(np.float32)
     )
-    guessed = summary.measure(uniform, "out", num_resamples=2)
+    guessed = summary.measure(uniform, "out", num_resamples=20)
     assert row["num_options"] == [2, 4]
     assert row["uniform_nll"] == pytest.approx(guessed["nll"], rel=1e-5)
     assert row["uniform_brier"] == pytest.approx(guessed["brier"], rel=1e-5)
@@ -49,11 +53,11 @@ def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
 
 def test_change_is_the_difference_and_zero_for_equal_scores(run):
     result, scores = run
-    for name in INTERVALS:
+    for name in COMPARED:
         difference = result["after"]["near"][name] - result["before"]["near"][name]
         assert result["change"]["near"][name] == pytest.approx(difference)
     same = summary.change(scores["after"]["near"], scores["after"]["near"], num_resamples=20)
-    assert all(same[name] == 0 and same[f"{name}_ci"] == [0, 0] for name in INTERVALS)
+    assert all(same[name] == 0 and same[f"{name}_ci"] == [0, 0] for name in COMPARED)
 
 
 def test_change_refuses_other_questions(run):
@@ -65,6 +69,58 @@ def test_change_refuses_other_questions(run):
             summary.change(scores, other)
 
 
+def test_every_figure_is_the_metric_s_own(run):
+    scores, row = run[1]["before"]["far"], run[0]["before"]["far"]
+    arrays = scores.probs, scores.answers, scores.mask
+    for name in INTERVALS:
+        assert row[name] == pytest.approx(float(getattr(metrics, name)(*arrays)), rel=1e-5), name
+    parts = metrics.brier_decomposition(*arrays)
+    for name, value in {
+        "conf_ece_debiased": metrics.debiased_ece(*arrays),
+        "letter_entropy": metrics.letter_entropy(*arrays),
+        "share_above_090": metrics.share_above(*arrays, threshold=0.9),
+        "brier_calibration": parts.calibration,
+        "brier_refinement": parts.refinement,
+    }.items():
+        assert row[name] == pytest.approx(float(value), rel=1e-5, abs=1e-7), name
+
+
+def test_null_figures_are_those_of_the_metrics(run):
+    scores, row = run[1]["after"]["near"], run[0]["after"]["near"]
+    functions = measures.null_functions(10, "right")
+    for name, function in functions.items():
+        expected = metrics.null_quantile(function, scores.probs, scores.mask, num_draws=20)
+        assert row[f"{name}_null_q95"] == pytest.approx(expected, rel=1e-6)
+    test = metrics.consistency_test(
+        functions["conf_ece"], scores.probs, scores.answers, scores.mask, num_draws=20
+    )
+    assert row["conf_ece_p_value"] == test.p_value
+    assert run[0]["before"]["near"]["conf_ece_p_value"] == 1 / 21  # as overconfident as can be
+
+
+def test_subjects_have_a_row_each_where_there_are_two_or_more(run, make_scores):
+    assert "groups" not in run[0]["after"]["near"]  # one subject, and questions without any
+    names = tuple("abc"[i % 3] if i else None for i in range(60))
+    scores = dataclasses.replace(make_scores(60), subjects=names)
+    groups = summary.measure(scores, "in", num_resamples=20)["groups"]
+    sizes = {g["group"]: g["n"] for g in groups}
+    assert sizes == {summary.NO_SUBJECT: 1, "a": 19, "b": 20, "c": 20}
+    assert sum(g["n"] * g["accuracy"] for g in groups) == pytest.approx(
+        (scores.predictions == scores.answers).sum()
+    )
+
+
+def test_bins_and_edges_reach_every_binned_figure(make_scores):
+    scores = make_scores(60)
+    arrays = scores.probs, scores.answers, scores.mask
+    row = measures.values_of(scores, num_bins=4, edges="left")
+    for name in ("conf_ece", "cw_ece", "pooled_ece", "mce", "rmsce"):
+        value = getattr(metrics, name)(*arrays, num_bins=4, edges="left")
+        assert row[name] == pytest.approx(float(value), rel=1e-5), name
+    expected = float(metrics.adaptive_ece(*arrays, num_bins=4))
+    assert row["adaptive_ece"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_measure_refuses_nonsense(make_scores):
     with pytest.raises(ValueError, match="domain"):
         summary.measure(make_scores(5), "inside")
@@ -73,9 +129,9 @@ def test_measure_refuses_nonsense(make_scores):
 
 
 def test_auroc_without_a_wrong_answer_is_null_in_the_file(tmp_path, make_scores):
-    scores = make_scores(5)
+    scores = make_scores(60)
     scores = dataclasses.replace(scores, answers=scores.predictions)
-    row = summary.measure(scores, "in", num_resamples=5)
+    row = summary.measure(scores, "in", num_resamples=20)
     summary.write(tmp_path / "s.json", {"before": {"s": row}})
     back = summary.read(tmp_path / "s.json")["before"]["s"]
     assert back["auroc"] is None and back["auroc_ci"] == [None, None]
@@ -113,3 +169,12 @@ def test_versions_and_memory():
     assert 0.01 < summary.peak_memory_gib() < 1000
     device = summary.peak_device_memory_gib()
     assert device is None or device >= 0
+
+
+def test_an_error_within_chance_has_an_interval_from_0(run):
+    for splits in (run[0]["before"], run[0]["after"]):
+        for row in splits.values():
+            for name in measures.NULL:
+                if row[name] <= row[f"{name}_null_q95"]:
+                    assert row[f"{name}_ci"][0] == 0
+    assert run[0]["before"]["near"]["conf_ece_ci"][0] > 0

@@ -1,6 +1,6 @@
 import numpy as np
 
-from calib_jax.reports import training_log
+from calib_jax.reports.figures import training_log
 
 LOG = [
     {"step": 0, "epoch": 0, "kind": "estep", "conf_ece": 0.4, "accuracy": 0.25},

@@ -4,16 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from calib_jax.reports import content
+from calib_jax.reports.figures.drawing import (
+    COLOURS,
+    CONFIDENCE,
+    INK,
+    MARKERS,
+    new_figure,
+    plain_axes,
+)
 
-_INK, _GREY, _FAINT = "#222222", "#767676", "#d9d9d9"
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
-_TERM_COLOURS = ("#222222", "#d55e00", "#56b4e9")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+_COLOURS = (COLOURS[4], *COLOURS[:4], COLOURS[5])
+_TERM_COLOURS = (INK, CONFIDENCE, COLOURS[3])
+# Lines of the table on the page; a long run has thousands.
+MAX_ROWS = 200
 TRAINING_SET = "training set (E-step)"
 TERMS = (("loss", "loss"), ("sft", "SFT term"), ("ece", "ECE term"))
 COLUMNS = tuple((key, label) for key, label, _ in content.METRICS)
@@ -42,20 +49,16 @@ def table(log: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
 
 
 def _style(ax: Axes, title: str) -> None:
-    ax.set_title(title, fontsize=11.5, color=_INK, loc="left")
-    ax.set_xlabel("optimiser step", fontsize=10, color=_INK)
+    ax.set_title(title, fontsize=11.5, color=INK, loc="left")
+    ax.set_xlabel("optimiser step", fontsize=10, color=INK)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-    ax.tick_params(labelsize=9, color=_GREY, labelcolor=_INK)
-    ax.grid(color=_FAINT, linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set(color=_GREY, linewidth=0.8)
+    plain_axes(ax)
 
 
 def _legend(ax: Axes) -> None:
     ax.legend(
         fontsize=8.8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4,
-        handlelength=1.8, columnspacing=1.2, borderaxespad=0,
+        handlelength=1.8, columnspacing=1.2, borderaxespad=0, labelcolor=INK,
     )  # fmt: skip
 
 
@@ -79,8 +82,7 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
     if not count:
         return None
 
-    figure = Figure(figsize=(4.0 * count, 3.7), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.0 * count, 3.7)
     axes = figure.subplots(1, count, squeeze=False)[0]
     for ax, (key, label) in zip(axes, wanted, strict=False):
         for i, name in enumerate(names):
@@ -90,7 +92,7 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
             # A metric that could not be computed is null in the file: a gap in the curve.
             xs, ys = zip(*((x, float("nan") if y is None else y) for x, y in points), strict=True)
             ax.plot(
-                xs, ys, color=_COLOURS[i % 6], marker=_MARKERS[i % 6], markersize=5,
+                xs, ys, color=_COLOURS[i % 6], marker=MARKERS[i % 6], markersize=5,
                 linestyle="--" if name == TRAINING_SET else "-", linewidth=1.6, label=name,
             )  # fmt: skip
         _style(ax, label)

@@ -1,12 +1,16 @@
+import base64
 import dataclasses
+import hashlib
+import html
 import html.parser
 import re
 
 import pytest
 
-from calib_jax.reports import html as report
+from calib_jax.reports.page import html as report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
+EVIL = "<script>alert('x')</script>"
 
 
 class Checker(html.parser.HTMLParser):
@@ -14,7 +18,8 @@ class Checker(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.addresses, self.alts, self.text = [], [], [], [], ""
+        self.open, self.tags, self.addresses, self.text = [], [], [], ""
+        self.ids, self.labels = [], []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -24,8 +29,10 @@ class Checker(html.parser.HTMLParser):
         for name, value in attrs:
             if name in ("src", "href", "srcset", "action", "data"):
                 self.addresses.append(value)
-            if name == "alt":
-                self.alts.append(value)
+            if name == "id":
+                self.ids.append(value)
+            if tag == "svg" and name == "aria-label":
+                self.labels.append(value)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -33,7 +40,7 @@ class Checker(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.text += data
 
 
@@ -62,12 +69,31 @@ def page(run):
 
 def test_parses_and_needs_nothing_from_outside(page):
     checked = Checker(page)
-    assert checked.addresses and all(a.startswith("data:image/") for a in checked.addresses)
-    assert not {"script", "link", "iframe", "object", "base"} & set(checked.tags)
-    outside_images = re.sub(r'src="data:[^"]*"', "", page)
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", outside_images)
-    assert all(len(alt) > 20 for alt in checked.alts)
-    assert len(checked.alts) == checked.tags.count("img") == 2
+    # Every address is a place in the page itself.
+    assert checked.addresses and all(a.startswith("#") for a in checked.addresses)
+    assert {a[1:] for a in checked.addresses} <= set(checked.ids)
+    assert len(checked.ids) == len(set(checked.ids))
+    assert not {"img", "link", "iframe", "object", "base"} & set(checked.tags)
+    assert checked.tags.count("script") == 1
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(checked.ids)
+    assert len(checked.labels) == checked.tags.count("svg") > 20
+    assert all(len(label) > 20 for label in checked.labels)
+
+
+def test_every_colour_of_a_figure_has_a_dark_twin(page):
+    figures = "".join(re.findall(r"<svg.*?</svg>", page, re.S))
+    assert not re.search(r"#[0-9a-f]{6}\b|rgb\(|white|black", figures)
+    names = set(re.findall(r"var\(--f-(\w+)\)", page))
+    defined = re.findall(r"--f-(\w+): #", page)
+    assert len(names) > 10 and all(defined.count(name) == 2 for name in names)
+
+
+def test_only_the_page_s_own_script_may_run(page):
+    code = re.search(r"<script>(.*?)</script>", page, re.S)[1]
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}';" in policy
 
 
 def test_states_the_result(page, run):
@@ -84,9 +110,15 @@ def test_states_the_result(page, run):
         assert expected in text, expected
 
 
+def section(page, title):
+    """The page from the section's title to the next section's."""
+    start = re.search(rf'<h2 id="s\d+">{title}', page).end()
+    return page[start : page.find("<h2", start)]
+
+
 def test_bin_table_adds_up_to_all_questions(page):
-    section = page[page.index("<h2>Bins") : page.index("<h2>How")]
-    near = section[section.index("<h3>near") : section.index("<h3>far")]
+    part = section(page, "Bins")
+    near = part[part.index("<h3>near") : part.index("<h3>far")]
     rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", near)
     assert len(rows) == 10 and rows[0].startswith("[0, 0.1]") and rows[9].startswith("(0.9, 1]")
     counts = [[int(c) for c in re.findall(r"<td>(\d+)</td>", row)] for row in rows]
@@ -94,27 +126,32 @@ def test_bin_table_adds_up_to_all_questions(page):
 
 
 def test_escapes_everything(run):
-    evil = "<script>alert('x')</script>"
     row = run[0]["before"]["near"]
     scores = run[1]["before"]["near"]
-    scores = dataclasses.replace(scores, ids=(evil, *scores.ids[1:]))
+    n = len(scores)
+    scores = dataclasses.replace(
+        scores, ids=(EVIL,) * n, subjects=(EVIL,) * n, questions=(EVIL,) * n,
+        choices=((EVIL,) * 4,) * n,
+    )  # fmt: skip
+    row = row | {"groups": [{"group": EVIL, "n": 3, "conf_ece": 0.5}]}
     page = report.render(
         {
-            "model": evil,
-            "method": evil,
-            "config": evil,
-            evil: {evil: row},
-            "data": {evil: evil},
-            "versions": {evil: [evil]},
+            "model": EVIL,
+            "method": EVIL,
+            "config": EVIL,
+            EVIL: {EVIL: row},
+            "data": {EVIL: EVIL},
+            "versions": {EVIL: [EVIL]},
+            "posthoc": {EVIL: {EVIL: row}},
         },
-        {evil: {evil: scores}},
-        [{"step": 1, "epoch": 0, "kind": "eval", "split": evil, "conf_ece": 0.1}],
-        {evil: evil},
-        evil,
+        {EVIL: {EVIL: scores}},
+        [{"step": 1, "epoch": 0, "kind": "eval", "split": EVIL, "conf_ece": 0.1}],
+        {EVIL: EVIL},
+        EVIL,
     )
-    assert "<script" not in page
-    assert "script" not in Checker(page).tags
-    assert evil in Checker(page).text
+    assert page.count("<script") == Checker(page).tags.count("script") == 1
+    assert "alert" not in section(page, "Subjects").replace(html.escape(EVIL), "")
+    assert EVIL in Checker(page).text
 
 
 def test_one_measured_model_without_training(run):

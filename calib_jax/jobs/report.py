@@ -1,0 +1,73 @@
+"""The job ``report``: a full report from any predictions file; no model is loaded."""
+
+import time
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+from calib_jax.jobs import results
+from calib_jax.jobs.run import claim
+from calib_jax.reports import predictions, table
+from calib_jax.reports.ingest import files
+from calib_jax.reports.ingest.places import Reading
+from calib_jax.training.interrupt import StopRequest
+
+
+def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+    """Reads the files, says what was read as what, and writes what ``evaluate`` writes.
+
+    Raises:
+      UserError: bad input; nothing is written then.
+    """
+    started = time.monotonic()
+    results.check_options(config)
+    reading = Reading(
+        answer_base=config.report.answer_base,
+        method=config.report.method,
+        ragged=config.report.ragged,
+        sum_tolerance=config.report.sum_tolerance,
+    )
+    found = files.load(config.report.predictions, reading)
+    domains = _domains(config, found.states)
+    if jax.process_index() != 0:
+        return
+    for path, facts in found.about.items():
+        print(f"{path}:", flush=True)
+        for name, value in facts.items():
+            if name != "sha256" and value not in ([], None):
+                shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+                print(f"  {name.replace('_', ' ')}: {shown}", flush=True)
+    stop.check()
+    for splits in found.states.values():
+        results.check_folds(config, {name: len(scores) for name, scores in splits.items()})
+
+    claim(workdir, config)
+    for state, splits in found.states.items():
+        for split, scores in splits.items():
+            predictions.write(workdir / "predictions" / f"{state}-{split}.parquet", scores)
+    head = {"method": config.method, "model": config.report.title}
+    result = results.write_results(
+        workdir, config, found.states, domains, head, {"data": found.about}, started,
+        title=config.report.title,
+    )  # fmt: skip
+    table.show_summary(result)
+    print(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}", flush=True)
+
+
+def _domains(config: ml_collections.ConfigDict, states: results.States) -> dict[str, str]:
+    """Split -> "in" or "out" as the config says, and "" where it does not."""
+    splits = dict.fromkeys(split for by_split in states.values() for split in by_split)
+    domains = dict.fromkeys(splits, "")
+    for key, domain in (("in_domain", "in"), ("out_of_domain", "out")):
+        for name in split_list(config.report[key]):
+            if name not in splits:
+                raise UserError(
+                    f"config.report.{key} names {name!r}; the splits are {', '.join(splits)}"
+                )
+            if domains[name]:
+                raise UserError(f"config.report: {name!r} cannot be in-domain and out-of-domain")
+            domains[name] = domain
+    return domains

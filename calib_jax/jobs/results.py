@@ -1,0 +1,128 @@
+"""What every job that measures writes: predictions, figures, tables, the report, summary.json."""
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from calib_jax.confidence.scores import Scores
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+from calib_jax.reports import read_metrics, sinks, summary, tables_export
+from calib_jax.reports.figures.files import write_figures
+from calib_jax.reports.page import html
+
+States = dict[str, dict[str, Scores]]
+
+
+def check_options(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a setting of measuring or reporting that cannot be, before any work."""
+    if config.em.edges not in ("right", "left"):
+        raise UserError(f"config.em.edges is {config.em.edges!r}; expected 'right' or 'left'.")
+    for section, key in (("em", "num_bins"), ("report", "num_resamples")):
+        if config[section][key] < 1:
+            raise UserError(
+                f"config.{section}.{key} is {config[section][key]}; expected 1 or more."
+            )
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"config.seed is {config.seed}; expected 0 to {2**32 - 1}.")
+    if config.posthoc.folds < 2:
+        raise UserError(f"config.posthoc.folds is {config.posthoc.folds}; expected 2 or more.")
+    posthoc_methods(config)
+    sinks.check(config.report.writers)
+
+
+def posthoc_methods(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """The calibrators asked for by ``config.posthoc.methods``.
+
+    Raises:
+      UserError: there is no such method, or it needs more than scores and answers.
+    """
+    names = split_list(config.posthoc.methods)
+    if not names:
+        return ()
+    from calib_jax.reports import calibrated
+
+    calibrated.check(names)
+    return names
+
+
+def check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> None:
+    """Raises UserError when a split (name -> questions) is too small to be cross-fitted."""
+    for name, size in sizes.items():
+        if posthoc_methods(config) and size < config.posthoc.folds:
+            raise UserError(
+                f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {size} "
+                "question(s). Ask for fewer folds, or for no config.posthoc.methods."
+            )
+
+
+def write_results(
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    states: States,
+    domains: Mapping[str, str],
+    head: Mapping[str, Any],
+    tail: Mapping[str, Any],
+    started: float,
+    title: str,
+) -> dict[str, Any]:
+    """Writes figures, tables, the report and, last of all, ``summary.json``; returns the summary.
+
+    Args:
+      workdir: the run's folder.
+      config: of the run.
+      states: state -> split -> scores.
+      domains: split -> "in", "out" or "".
+      head, tail: what the summary holds before and after the measurements.
+      started: ``time.monotonic()`` at the job's start.
+      title: of the figures.
+    """
+    options = {"num_bins": config.em.num_bins, "edges": config.em.edges}
+    resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
+    rows = {
+        state: {
+            name: summary.measure(scores, domains[name], **options, **resampling)
+            for name, scores in splits.items()
+        }
+        for state, splits in states.items()
+    }
+    result: dict[str, Any] = {**head, **rows}
+    if "before" in states and "after" in states:
+        result["change"] = {
+            name: summary.change(states["before"][name], after, **options, **resampling)
+            for name, after in states["after"].items()
+            if name in states["before"]
+        }
+    if methods := posthoc_methods(config):
+        from calib_jax.reports import calibrated
+
+        result["posthoc"] = calibrated.measure(
+            methods, states, domains, folds=config.posthoc.folds, **options, **resampling
+        )
+    result |= {
+        **tail,
+        "wall_time_s": round(time.monotonic() - started, 1),
+        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
+        "peak_device_memory_gib": summary.peak_device_memory_gib(),
+        "versions": summary.versions(),
+    }
+    metrics_file = workdir / "metrics.jsonl"
+    log = read_metrics(metrics_file) if metrics_file.exists() else ()
+    write_figures(workdir, rows, states, log, **options, title=title)
+    tables_export.write(workdir / "tables", result)
+    html.write(
+        workdir / "report.html",
+        result,
+        states,
+        log=log,
+        config=config.to_dict(),
+        command=shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]]),
+        **options,
+    )
+    summary.write(workdir / "summary.json", result)
+    return result

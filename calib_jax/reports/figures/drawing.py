@@ -1,0 +1,193 @@
+"""What all figures share: colours with a dark twin each, plain axes, and the ways out of a figure.
+
+A figure is drawn once, in light colours. As PNG and SVG files it stays so; on the page every colour
+becomes a CSS variable, and the reader's light or dark setting decides.
+"""
+
+import base64
+import html
+import io
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex
+from matplotlib.figure import Figure
+
+# Okabe-Ito and ColorBrewer tones: told apart by colour-blind readers, and in greyscale.
+INK, GREY, FAINT, PAPER = "#222222", "#767676", "#d9d9d9", "#ffffff"
+CONFIDENCE, POPULATION = "#d55e00", "#a6a6a6"
+RIGHT, WRONG = "#0072b2", "#d55e00"
+COLOURS = ("#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#0072b2", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = (0, (3, 1))
+DIAGONAL = {"linestyle": (0, (5, 3)), "color": INK, "linewidth": 1.2}
+
+# Eight steps from few questions to many: few enough to name each on the page.
+_LIGHT_SHADES = LinearSegmentedColormap.from_list(
+    "population", ["#dbe9f6", "#9ecae1", "#4292c6", "#08519c", "#08306b"]
+)
+_DARK_SHADES = LinearSegmentedColormap.from_list(
+    "population on dark", ["#1d3246", "#1f5586", "#3f8fcf", "#8cc4f0", "#d6ebff"]
+)
+SHADES = ListedColormap([_LIGHT_SHADES(i / 7) for i in range(8)], "population")
+
+# (name on the page, colour on white, colour on a dark page). On a dark page many is bright.
+THEME = (
+    ("ink", INK, "#e4e6ea"),
+    ("axis", GREY, "#9299a3"),
+    ("faint", FAINT, "#363b43"),
+    ("paper", PAPER, "#15171b"),
+    ("vermilion", CONFIDENCE, "#ff8c42"),
+    ("crowd", POPULATION, "#626973"),
+    ("orange", COLOURS[0], "#f0b030"),
+    ("green", COLOURS[1], "#2cc197"),
+    ("purple", COLOURS[2], "#e39bc6"),
+    ("sky", COLOURS[3], "#7cc8f2"),
+    ("blue", COLOURS[4], "#57a9e6"),
+    ("wine", COLOURS[5], "#d77ba6"),
+    *((f"shade{i}", to_hex(SHADES(i)), to_hex(_DARK_SHADES(i / 7))) for i in range(8)),
+)
+_NAMES = {light: name for name, light, _ in THEME}
+_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+# The page's own font is used; hundredths of a point cannot be seen.
+_FONT = re.compile(r"font-family:[^;]*;\s*")
+_LONG = re.compile(r"(\d\.\d)\d+")
+
+
+def theme_css(dark: bool) -> str:
+    """The figures' CSS variables: ``--f-ink: #222222; ...``."""
+    return " ".join(f"--f-{name}: {there if dark else here};" for name, here, there in THEME)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that belongs to no window and no global state."""
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+def plain_axes(ax: Axes, size: float = 9, grid: str = "both", box: bool = False) -> None:
+    """Thin grey axes under the data; `grid` "both", "x", "y" or "" for none."""
+    ax.tick_params(labelsize=size, color=GREY, labelcolor=INK)
+    if grid:
+        ax.grid(axis=grid, color=FAINT, linewidth=0.6, zorder=0)
+    ax.set_axisbelow(True)
+    if not box:
+        ax.spines[["top", "right"]].set_visible(False)
+    for spine in ax.spines.values():
+        spine.set(color=GREY, linewidth=0.8)
+
+
+def add_title(figure: Figure, text: str, left: float, top: float = 0.12) -> None:
+    """A bold line at the top, so many inches from the edges; smaller where it would not fit."""
+    width, height = figure.get_size_inches()
+    line = figure.text(
+        left / width, 1 - top / height, text, fontsize=12.5, weight="bold", va="top", color=INK
+    )
+    room = (width - left - 0.05) * figure.dpi
+    # Letters are not exactly proportional to their size.
+    while line.get_window_extent().width > room and line.get_fontsize() > 5:
+        line.set_fontsize(0.95 * line.get_fontsize())
+
+
+def png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def svg(figure: Figure, text: bool = False) -> bytes:
+    """The figure as SVG; letters are paths, so that it needs no font, or `text` that can be read.
+
+    The same figure gives the same bytes.
+    """
+    buffer = io.BytesIO()
+    settings = {"svg.fonttype": "none" if text else "path", "svg.hashsalt": "calib_jax"}
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def inline_svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an <svg> element for the page: scales, follows the theme, can be read aloud.
+
+    Args:
+      figure: drawn in the colours of `THEME`.
+      name: of the figure, unique on the page: its ids are marked with it.
+      label: what a screen reader says.
+    """
+    root = ElementTree.fromstring(svg(figure, text=True))
+    view = root.get("viewBox")
+    for parent in list(root.iter()):
+        for child in list(parent):
+            child.tag = child.tag.split("}")[1]
+            if child.tag in ("metadata", "style"):
+                parent.remove(child)
+    body = "".join(_markup(child, name) for child in root)
+    # Parts that nothing points at need no name.
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    body = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", body)
+    label = html.escape(label, quote=True)
+    return f'<svg viewBox="{view}" role="img" aria-label="{label}">{body}</svg>'
+
+
+def _markup(element: ElementTree.Element, name: str) -> str:
+    """An element and what is in it as HTML; groups without a use are dissolved."""
+    if element.tag == "pattern":
+        return _hatch(element, name)
+    inner = "".join(_markup(child, name) for child in element) + html.escape(element.text or "")
+    inner = inner.strip()
+    attributes = ""
+    for key, value in element.attrib.items():
+        key = key.split("}")[-1]  # xlink:href
+        if key == "style":
+            value = _FONT.sub("", _COLOUR.sub(lambda m: _variable(m[0]), value))
+        elif key == "href":
+            value = value.replace("#", f"#{name}-")
+        elif key == "id":
+            value = f"{name}-{value}"
+        elif key == "transform" and value.startswith("rotate(-0 "):
+            continue
+        value = _LONG.sub(r"\1", " ".join(value.split())).replace("url(#", f"url(#{name}-")
+        attributes += f' {key}="{html.escape(value)}"'
+    if element.tag == "g" and set(element.attrib) <= {"id"}:
+        return inner
+    return f"<{element.tag}{attributes}>{inner}</{element.tag}>"
+
+
+def _variable(colour: str) -> str:
+    return f"var(--f-{_NAMES[colour]})" if colour in _NAMES else colour
+
+
+def _hatch(pattern: ElementTree.Element, name: str) -> str:
+    """A small tile in the place of matplotlib's, which draws hundreds of dots or lines."""
+    path = pattern[-1]
+    colour = _variable(_COLOUR.search(path.get("style"))[0])
+    face = re.search(r"fill: ([^;\"]+)", pattern[0].get("style", ""))
+    size, mark = 5, f'<circle cx="2.5" cy="2.5" r="0.75" style="fill: {colour}"/>'
+    if "C" not in path.get("d"):  # lines, not dots
+        mark = f'<path d="M-1 1L1 -1M0 5L5 0M4 6L6 4" style="stroke: {colour}; stroke-width: 0.8"/>'
+    ground = ""
+    if face and face[1] != "none":
+        fill = _COLOUR.sub(lambda m: _variable(m[0]), pattern[0].get("style"))
+        ground = f'<rect width="{size}" height="{size}" style="{fill}"/>'
+    return (
+        f'<pattern id="{name}-{pattern.get("id")}" patternUnits="userSpaceOnUse" '
+        f'width="{size}" height="{size}">{ground}{mark}</pattern>'
+    )
+
+
+def data_uri(image: bytes, kind: str) -> str:
+    """An image as a data: address for HTML; `kind` is "png" or "svg"."""
+    mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
+    return f"data:{mime};base64,{base64.b64encode(image).decode()}"

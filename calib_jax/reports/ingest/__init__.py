@@ -1,0 +1,1 @@
+"""Any predictions file to ``Scores``, every row checked."""

@@ -1,0 +1,125 @@
+"""The job "report" from the command line: results, and bad input that leaves nothing behind."""
+
+import json
+
+import numpy as np
+import pytest
+
+from calib_jax import metrics
+from calib_jax.main import main
+from calib_jax.reports import predictions
+
+
+@pytest.fixture
+def call(tmp_path, capsys):
+    """Runs the job in this process: (status, standard output, standard error)."""
+
+    def run(text, *more):
+        status = main(
+            [
+                "calib_jax",
+                "--config=configs/report.py",
+                f"--workdir={tmp_path / 'run'}",
+                f"--config.report.predictions={text}",
+                "--config.report.num_resamples=20",
+                *more,
+            ]
+        )
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    run.workdir = tmp_path / "run"
+    return run
+
+
+def rows(seed, n=40):
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.ones(4), n)
+    answers = np.random.default_rng(0).integers(0, 4, n)
+    return [
+        {"id": f"q{i}", "probs": p.tolist(), "answer": int(a), "subject": "ab"[i % 2]}
+        for i, (p, a) in enumerate(zip(probs, answers, strict=True))
+    ]
+
+
+def write(path, content):
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    return path
+
+
+def test_before_and_after_from_two_files(call, tmp_path):
+    a, b = write(tmp_path / "a.jsonl", rows(1)), write(tmp_path / "b.jsonl", rows(2)[::-1])
+    status, out, err = call(
+        f"before:test={a},after:test={b}", "--config.report.in_domain=test",
+        "--config.posthoc.methods=temperature",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "probabilities: column 'probs'" in out and "0-based index (0 occurs)" in out
+    names = {path.name for path in call.workdir.iterdir()}
+    assert names >= {"config.json", "summary.json", "report.html", "reliability.png", "tables",
+                     "predictions"}  # fmt: skip
+    summary = json.loads((call.workdir / "summary.json").read_text())
+    assert summary["data"][str(b)]["reordered"] and summary["before"]["test"]["domain"] == "in"
+    probs = np.array([r["probs"] for r in rows(1)])
+    expected = metrics.conf_ece(probs, np.array([r["answer"] for r in rows(1)]))
+    assert summary["before"]["test"]["conf_ece"] == pytest.approx(float(expected), abs=1e-6)
+    difference = summary["after"]["test"]["nll"] - summary["before"]["test"]["nll"]
+    assert summary["change"]["test"]["nll"] == pytest.approx(difference)
+    assert summary["posthoc"]["temperature"]["test"]["n"] == 40
+    assert predictions.read(call.workdir / "predictions" / "after-test.parquet").ids[0] == "q0"
+
+    status, out, _ = call(
+        f"before:test={a},after:test={b}", "--config.report.in_domain=test",
+        "--config.posthoc.methods=temperature",
+    )  # fmt: skip
+    assert status == 0 and "is finished" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"probs": [0.5, 0.5, 0.5, 0.5]}, r"row 4 (id 'q3') sums to 2"),
+        ({"answer": 4}, "row 4 (id 'q3') has answer 4, outside 0..3 of its 4 options (1 bad row"),
+        ({"id": "q0"}, "row 4 (id 'q0') repeats the id of row 1"),
+        ({"probs": [0.5, 0.5]}, "--config.report.ragged=True"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(call, tmp_path, changes, message):
+    content = rows(1)
+    content[3] |= changes
+    status, _, err = call(write(tmp_path / "a.jsonl", content))
+    assert status == 1 and message in err and str(tmp_path / "a.jsonl") in err
+    assert err.startswith("calib_jax: ") and "Traceback" not in err
+    assert not call.workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.report.out_of_domain=x", "names 'x'; the splits are all"),
+        ("--config.report.answer_base=2", "answer_base is '2'"),
+        ("--config.report.writers=x", "writers names 'x'"),
+        ("--config.posthoc.methods=nothing", "methods names 'nothing'"),
+        ("--config.posthoc.methods=daca", "'daca', which needs the pre-trained model's"),
+        ("--config.posthoc.folds=1", "folds is 1"),
+        ("--config.em.num_bins=0", "num_bins is 0"),
+        ("--config.seed=-1", "config.seed is -1"),
+        ("--config.report.num_resamples=0", "num_resamples is 0"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(call, tmp_path, flag, message):
+    status, _, err = call(write(tmp_path / "a.jsonl", rows(1)), flag)
+    assert status == 1 and message in err and not call.workdir.exists()
+
+
+def test_too_few_questions_for_the_folds_are_refused_before_anything_is_written(call, tmp_path):
+    path = write(tmp_path / "a.jsonl", rows(1)[:3])
+    flags = "--config.posthoc.methods=temperature", "--config.report.answer_base=0"
+    status, _, err = call(path, *flags)
+    assert status == 1 and "folds is 5, but all has 3 question(s)" in err
+    assert not call.workdir.exists()
+
+
+def test_no_file_named(call):
+    status, _, err = call("")
+    assert status == 1 and "names no file" in err

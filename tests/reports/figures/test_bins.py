@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from calib_jax import metrics
+from calib_jax.reports.figures import bins
+
+
+def test_wilson_is_the_published_example():
+    # Newcombe (1998), Table I: 81 of 263, 15 of 148, 0 of 20 and 1 of 29, intervals without
+    # continuity correction.
+    low, high = metrics.wilson_interval(np.array([81, 15, 0, 1]), np.array([263, 148, 20, 29]))
+    assert low == pytest.approx([0.2553, 0.0624, 0, 0.0061], abs=5e-5)
+    assert high == pytest.approx([0.3662, 0.1605, 0.1611, 0.1718], abs=5e-5)
+
+
+def test_intervals_hold_the_accuracy_and_shrink_with_the_questions(make_scores):
+    found = bins.bins_of(make_scores(200, bias=1.0))
+    low, high = found.interval
+    empty = found.counts == 0
+    assert np.isnan(low[empty]).all() and np.isnan(high[empty]).all() and empty.any()
+    inside = ~empty
+    assert (0 <= low[inside]).all() and (high[inside] <= 1).all()
+    assert (low[inside] <= found.accuracy[inside] + 1e-7).all()
+    assert (found.accuracy[inside] <= high[inside] + 1e-7).all()
+    one, many = (metrics.wilson_interval(np.array(5 * k), np.array(10 * k)) for k in (1, 100))
+    assert many[1] - many[0] < (one[1] - one[0]) / 8
+
+
+@pytest.mark.parametrize("edges", ["left", "right"])
+def test_class_bins_give_cw_ece_and_pool_to_every_option(make_scores, edges):
+    scores = make_scores(90, bias=1.0, ragged=True)
+    *classes, pooled = bins.class_bins_of(scores, 10, edges)
+    assert len(classes) == 4
+    gaps = sum(np.nansum(b.counts * abs(b.accuracy - b.confidence)) for b in classes)
+    expected = float(metrics.cw_ece(scores.probs, scores.answers, scores.mask, 10, edges))
+    # The mean over all options that the questions have.
+    assert gaps / scores.mask.sum() == pytest.approx(expected, rel=1e-5)
+    assert pooled.counts.sum() == scores.mask.sum()
+    assert np.nansum(pooled.counts * pooled.accuracy) == pytest.approx(len(scores))
+    assert np.nansum(pooled.counts * pooled.confidence) == pytest.approx(len(scores), rel=1e-5)

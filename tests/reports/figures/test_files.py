@@ -1,0 +1,62 @@
+import dataclasses
+
+from PIL import Image
+
+from calib_jax.reports.figures import files
+from calib_jax.reports.page import layout
+
+LOG = [
+    {"step": 0, "epoch": 0, "kind": "estep", "conf_ece": 0.4, "accuracy": 0.2,
+     "sorted_confidences": [[0.5, 0.6, 0.7, 0.8, 0.9]]},
+    {"step": 1, "epoch": 0, "kind": "train", "loss": 2.0},
+]  # fmt: skip
+KINDS = ("reliability", "smooth", "histogram", "risk_coverage", "boxes")
+
+
+def test_writes_every_figure_as_png_and_svg(tmp_path, run):
+    result, scores = run
+    states = {"before": {"near": result["before"]["near"]}}
+    written = files.write_figures(tmp_path, states, scores, LOG, title="A title")
+    names = {f"{kind}_near" for kind in KINDS}
+    names |= {"classwise_near_before", "boxes_training", "training"}
+    expected = {f"figures/{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert set(written) == expected | {"reliability.png", "reliability_near.png"}
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == set(written)
+    for name, path in written.items():
+        if name.endswith("png"):
+            Image.open(path).verify()
+        else:
+            assert path.read_bytes().lstrip().startswith(b"<?xml")
+
+
+def test_no_text_of_any_figure_is_cut_off(run):
+    result, scores = run
+    states = {state: result[state] for state in ("before", "after")}
+    for name, figure in files.draw_all(states, scores, LOG):
+        box = figure.get_tightbbox(figure.canvas.get_renderer())
+        width, height = figure.get_size_inches()
+        assert box.x0 >= -0.01 and box.y0 >= -0.01, name
+        assert box.x1 <= width + 0.01 and box.y1 <= height + 0.01, name
+
+
+def test_many_splits_and_states_are_limited_and_the_page_says_so(run):
+    row = run[0]["before"]["near"]
+    states = {f"m{i}": {f"s{k}": row for k in range(9)} for i in range(7)}
+    kept, notes = layout.for_figures(states)
+    assert len(kept) == layout.MAX_FIGURE_STATES
+    assert all(
+        list(rows) == [f"s{k}" for k in range(layout.MAX_FIGURE_SPLITS)] for rows in kept.values()
+    )
+    assert len(notes) == 2 and "6 of 9 splits" in notes[0] and "4 of 7 columns" in notes[1]
+    few, notes = layout.for_figures({"m": {"s": row}})
+    assert few == {"m": {"s": row}} and notes == []
+
+
+def test_a_state_without_a_split_is_no_hindrance(run):
+    result, scores = run
+    states = {"before": result["before"], "after": {"near": result["after"]["near"]}}
+    some = {"before": scores["before"], "after": {"near": scores["after"]["near"]}}
+    some["after"]["near"] = dataclasses.replace(some["after"]["near"])
+    names = [name for name, _ in files.draw_all(states, some)]
+    assert "classwise_far_before" in names and "classwise_far_after" not in names

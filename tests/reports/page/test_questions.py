@@ -1,0 +1,55 @@
+import dataclasses
+import re
+
+import numpy as np
+
+from calib_jax.reports.page import questions
+
+
+def test_the_surest_wrong_answers_of_all_splits_in_order(make_scores):
+    by_split = {"near": make_scores(60, bias=2.0), "far": make_scores(80, bias=1.0, seed=3)}
+    found = questions.most_wrong(by_split)
+    everything = sorted(
+        (
+            float(c)
+            for s in by_split.values()
+            for c, p, a in zip(s.confidences, s.predictions, s.answers, strict=True)
+            if p != a
+        ),
+        reverse=True,
+    )
+    assert [wrong.confidence for wrong in found] == everything[:20]
+    for wrong in found:
+        scores = by_split[wrong.split]
+        assert wrong.chosen == scores.predictions[wrong.row] != wrong.answer
+        assert wrong.answer == scores.answers[wrong.row]
+
+
+def test_a_question_is_told_with_its_texts_or_without(make_scores):
+    scores = make_scores(30, bias=4.0)
+    bare = questions.section({"Tiny": {"near": {"domain": "in"}}}, {"Tiny": {"near": scores}})
+    assert "named by id" in bare and "<details" not in bare
+    long = "why " * 400
+    told = dataclasses.replace(
+        scores,
+        questions=tuple(f"Invented question {i}? {long}" for i in range(30)),
+        choices=tuple(tuple(f"choice {k} of {i}" for k in range(4)) for i in range(30)),
+    )
+    states = {"before": {"near": {"domain": "in"}}, "after": {"near": {"domain": "in"}}}
+    text = questions.section(states, {"before": {"near": told}, "after": {"near": told}})
+    wrong = questions.most_wrong({"near": told})[0]
+    first = text[: text.index("2. chose")]
+    assert f"Invented question {wrong.row}?" in first and "…" in first
+    assert f"choice {wrong.chosen} of {wrong.row} (chosen)" in first
+    assert f"choice {wrong.answer} of {wrong.row} (right)" in first
+    assert len(re.findall(r"choice \d of", first)) == 4
+    assert "named by id" not in text and text.count("<details") == 2
+    assert text.index("after: the 2") < text.index("before: the 2")
+
+
+def test_nothing_wrong_is_said(make_scores):
+    scores = make_scores(10)
+    scores = dataclasses.replace(scores, answers=np.asarray(scores.predictions))
+    assert questions.most_wrong({"near": scores}) == []
+    text = questions.section({"m": {"near": {"domain": "in"}}}, {"m": {"near": scores}})
+    assert "None is wrong." in text
