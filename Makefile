@@ -13,7 +13,7 @@ demo: env
 
 test: env
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 env: $(VENV)/ready
 

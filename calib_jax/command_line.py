@@ -84,5 +84,8 @@ def _message(error: Exception) -> str:
     lines = [line for line in text.replace("\\n", "\n").splitlines() if line]
     if "Traceback" in str(error):
         return lines[-1].removeprefix("calib_jax.errors.UserError: ")
+    if len(lines) == 1 and (name := lines[0].strip("'\"")).isidentifier():
+        # A section without a field of such a name, and without one of a similar name.
+        return f"config has no field {name!r}; all of them are in calib_jax/config.py"
     text = " ".join(line.strip() for line in lines).replace("\\'", "'")
     return "config: " + text

@@ -11,8 +11,8 @@ def base() -> ml_collections.ConfigDict:
     """All fields with defaults that suit a small model on a CPU."""
     config = ml_collections.ConfigDict()
 
-    # What to do ("finetune": measure, train, measure again; "evaluate": measure), and what to call
-    # the method in tables.
+    # What to do ("finetune": measure, train, measure again; "evaluate": measure; "report": read
+    # predictions), and what to call the method in tables.
     config.job = "finetune"
     config.method = "cft"
     # Seeds sampling, option order, batch order, adapters, dropout and the bootstrap.
@@ -111,6 +111,33 @@ def base() -> ml_collections.ConfigDict:
     config.report = report = ml_collections.ConfigDict()
     # Bootstrap resamples behind every interval.
     report.num_resamples = 1000
+    # Where a training run's metrics go beside metrics.jsonl, separated by commas: "tensorboard",
+    # "wandb" (each needs its extra); "" for nowhere else.
+    report.writers = ""
+    # The job "report": predictions files, separated by commas, [STATE[:SPLIT]=]PATH; see
+    # configs/report.py.
+    report.predictions = ""
+    # Which of several probs_<method> columns; "" where there is one.
+    report.method = ""
+    # Whether answers count from "0" or "1"; "auto": from 0 where 0 occurs, refused where not.
+    report.answer_base = "auto"
+    # Whether rows may differ in their number of options.
+    report.ragged = False
+    # How far a row's sum may be from 1 (rounded figures): such rows are divided by their sum, and
+    # counted. 0: 1e-4, or 2e-3 for half precision.
+    report.sum_tolerance = 0.0
+    # Which splits of the files are in-domain and which out-of-domain, separated by commas.
+    report.in_domain = ""
+    report.out_of_domain = ""
+    # What the page and the figures are called, for example the model's name.
+    report.title = ""
+
+    config.posthoc = posthoc = ml_collections.ConfigDict()
+    # Calibrators to apply to the scores before training, for comparison, separated by commas:
+    # temperature, vector, ... (calib_jax.posthoc.METHODS); "" for none.
+    posthoc.methods = ""
+    # Every fold's probabilities come from a calibrator fitted on the others.
+    posthoc.folds = 5
     return config
 
 

@@ -11,6 +11,7 @@ os.environ["XLA_FLAGS"] = (
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -34,6 +35,13 @@ TINY = {
     "max_position_embeddings": 512,
     "tie_word_embeddings": True,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_compiled_programs():
+    """Every compiled program holds memory maps, of which a process may have some 65,000."""
+    yield
+    jax.clear_caches()
 
 
 def tiny_tokenizer() -> Tokenizer:

@@ -17,6 +17,8 @@ class Scores:
       answers: [N] int32.
       ids, tasks, subjects: N names each, as the questions state them.
       method: how the confidence was read ("choice").
+      questions: N texts, or () where they are not known.
+      choices: N tuples of the options' texts, or () where they are not known.
     """
 
     log_scores: np.ndarray
@@ -27,6 +29,8 @@ class Scores:
     tasks: tuple[str | None, ...]
     subjects: tuple[str | None, ...]
     method: str = "choice"
+    questions: tuple[str, ...] = ()
+    choices: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.answers)

@@ -101,6 +101,8 @@ def score_encoded(
         tasks=tuple(q.task for q in encoded.questions),
         subjects=tuple(q.subject for q in encoded.questions),
         method="choice",
+        questions=tuple(q.question for q in encoded.questions),
+        choices=tuple(q.choices for q in encoded.questions),
     )
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,7 +97,9 @@ def _csv_rows(path: Path) -> Rows:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path} line {line}: not UTF-8 text ({error.reason})") from None
+        raise UserError(
+            f"{path} line {line}: not UTF-8 text ({error.reason}); save the file as UTF-8"
+        ) from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         records = list(reader)
@@ -112,8 +115,12 @@ def _csv_rows(path: Path) -> Rows:
         raise UserError(f"{path}: the header names {', '.join(map(repr, repeated))} twice")
     for number, cells in enumerate(records[1:], 1):
         if len(cells) != len(header):
+            hint = ""
+            if len(header) == 1 and (found := re.search(r"[;\t|]", header[0])):
+                hint = f": separate the columns by commas, not by {found[0]!r}"
             raise UserError(
-                f"{path} row {number}: {len(cells)} cells, but the header has {len(header)} columns"
+                f"{path} row {number}: {len(cells)} cells, but the header has {len(header)} "
+                f"column{'s' if len(header) > 1 else ''}{hint}"
             )
         yield number, dict(zip(header, cells, strict=True))
 

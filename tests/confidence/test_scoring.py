@@ -72,6 +72,8 @@ def test_rows_are_distributions_in_the_order_given(questions, scores):
     assert scores.tasks == ("invented",) * 14 and scores.subjects == (None,) * 14
     assert scores.answers.tolist() == [q.answer for q in questions]
     assert scores.method == "choice" and scores.probs.shape == (14, 5)
+    assert scores.questions == tuple(q.question for q in questions)
+    assert scores.choices == tuple(q.choices for q in questions)
     assert scores.predictions.tolist() == scores.probs.argmax(1).tolist()
     assert (scores.confidences == scores.probs.max(1)).all()
     assert scores.confidences.max() > 1.1 * scores.confidences.min()  # the questions differ

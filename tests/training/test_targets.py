@@ -120,9 +120,8 @@ def test_confidence_replaced_by_bin_accuracy_is_calibrated():
     result = e_step(probs, answers, np.ones_like(probs, bool))
     q = np.asarray(result.bin_accuracy)[np.asarray(result.bins)]
     right = (probs.argmax(1) == answers).astype(np.float32)
-    reported = np.stack([q, 1 - q], 1)
-    # As a two-way question: "right" has probability q.
-    stats = metrics.bin_stats(
-        np.maximum(reported, 1 - reported), np.where((q >= 0.5) == (right == 1), 0, 1)
-    )
+    # As a two-way question: "right" has probability q, and the likelier of the two comes first.
+    sure = np.maximum(q, 1 - q)
+    answers = np.where((q >= 0.5) == (right == 1), 0, 1)
+    stats = metrics.bin_stats(np.stack([sure, 1 - sure], 1), answers)
     assert float(metrics.ece_from_bins(stats)) < 1e-6
