@@ -16,10 +16,11 @@ from calib_jax.errors import UserError
 from calib_jax.models import tokenizer as tokenizers
 from calib_jax.models.config import ModelConfig, parse_config, read_config
 from calib_jax.models.decoder import Decoder, head_logits
-from calib_jax.models.gguf import GgufSource
-from calib_jax.models.safetensors import SafetensorsSource
+from calib_jax.models.formats.gguf import GgufSource
+from calib_jax.models.formats.safetensors import SafetensorsSource
+from calib_jax.models.formats.source import TensorSource
 from calib_jax.models.table import Row, Tree
-from calib_jax.models.weights import TensorSource, load_params
+from calib_jax.models.weights import load_params
 
 # Models that travel in a package: name -> (distribution, how to install it).
 OFFLINE_MODELS = {

@@ -6,7 +6,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from calib_jax.errors import UserError
-from calib_jax.models.gguf import GgufSource
+from calib_jax.models.formats.gguf import GgufSource
 
 # llama.cpp's names of the pre-tokenizers of byte-level BPE, and what each one does.
 _PRE_TOKENIZERS = {

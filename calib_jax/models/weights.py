@@ -2,7 +2,7 @@
 
 import concurrent.futures
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,24 +10,11 @@ import numpy as np
 
 from calib_jax.errors import UserError
 from calib_jax.models.config import ModelConfig
+from calib_jax.models.formats.source import TensorSource
 from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stacked_shape
 
 # Tensors that some checkpoints carry and that the computation does not use.
 _UNUSED = ("rotary_emb.inv_freq",)
-
-
-class TensorSource(Protocol):
-    """A checkpoint's tensors under their Hugging Face names."""
-
-    files: list
-
-    def names(self) -> set[str]: ...
-
-    def where(self, name: str) -> str: ...
-
-    def shape(self, name: str) -> tuple[int, ...]: ...
-
-    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray: ...
 
 
 def check_tensors(source: TensorSource, config: ModelConfig) -> None:

@@ -15,7 +15,9 @@ EDGES = ["right", "left"]
 
 # Any numbers in [0, 1], bin edges among them often; a binned metric needs no more.
 VALUES = st.one_of(
-    st.sampled_from([float(e) for e in metrics.bin_edges(10)]), st.floats(0, 1, width=32)
+    st.sampled_from([float(e) for e in metrics.bin_edges(10)]),
+    # XLA takes numbers below the smallest normal one for 0; no row that sums to 1 hangs on them.
+    st.floats(0, 1, width=32, allow_subnormal=False),
 )
 ROWS = hnp.arrays(np.float32, (24, 4), elements=VALUES)
 ANSWERS = hnp.arrays(np.int32, 24, elements=st.integers(0, 3))

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from calib_jax import load_model, make_mesh
 from calib_jax.models.config import parse_config, read_config
-from calib_jax.models.safetensors import SafetensorsSource
+from calib_jax.models.formats.safetensors import SafetensorsSource
 from calib_jax.models.table import parameter_table, stacked_shape
 from calib_jax.models.weights import load_params
 from calib_jax.parallel.sharding import row_sharding

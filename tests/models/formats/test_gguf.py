@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import calib_jax
 from calib_jax.errors import UserError
-from calib_jax.models.gguf import GgufSource
+from calib_jax.models.formats.gguf import GgufSource
 from calib_jax.models.tokenizer import from_gguf
 from tests.conftest import tiny_tokenizer, write_tiny_model
 

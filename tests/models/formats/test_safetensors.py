@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from calib_jax import load_model
 from calib_jax.errors import UserError
-from calib_jax.models.safetensors import SafetensorsSource
+from calib_jax.models.formats.safetensors import SafetensorsSource
 
 
 @pytest.fixture
