@@ -39,7 +39,7 @@ def torch_twin(model: Model, dtype: torch.dtype) -> torch.nn.Module:
         num_attention_heads=c.num_heads,
         num_key_value_heads=c.num_kv_heads,
         rms_norm_eps=c.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
+        rope_parameters={"rope_type": "default", "rope_theta": c.rope.theta},
         tie_word_embeddings=c.tie_embeddings,
         max_position_embeddings=c.max_length,
     )

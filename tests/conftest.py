@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from calib_jax.models.config import parse_config
+from calib_jax.models.hf_config import parse_config
 from calib_jax.models.table import parameter_table
 from calib_jax.questions.record import LETTERS, Question
 
@@ -66,8 +66,8 @@ def write_tiny_model(folder: Path, seed: int = 0, **changes) -> Path:
     tensors = {}
     for row in parameter_table(config):
         for i in range(config.num_layers if row.stacked else 1):
-            shape = row.shape[::-1] if row.transposed else row.shape
-            value = np.ones(shape) if row.is_norm else rng.normal(0, 0.15, shape)
+            norm = row.kind == "norm"
+            value = np.ones(row.hf_shape) if norm else rng.normal(0, 0.15, row.hf_shape)
             tensors[row.hf_name.format(i=i)] = value.astype(np.float32)
     save_file(tensors, folder / "model.safetensors")
     tiny_tokenizer().save(str(folder / "tokenizer.json"))

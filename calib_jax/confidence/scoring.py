@@ -31,7 +31,7 @@ def last_hidden(decoder: Decoder, variables: Tree, tokens: jax.Array, last: jax.
 def _score_batch(decoder: Decoder, variables: Tree, batch: dict, letter_ids: jax.Array) -> Tree:
     """Log-scores and probabilities [B, K] of one batch, held whole by every device."""
     hidden_BxD = last_hidden(decoder, variables, batch["tokens"], batch["last"])
-    logits_BxV = head_logits(variables["params"], hidden_BxD)
+    logits_BxV = head_logits(decoder.config, variables["params"], hidden_BxD)
     log_scores = choice_log_scores(logits_BxV, letter_ids, batch["mask"])
     result = {"log_scores": log_scores, "probs": renormalise(log_scores, batch["mask"])}
     everywhere = jax.sharding.PartitionSpec()
@@ -156,8 +156,8 @@ def score(
     )
     encoded = encoder.encode(questions)
     return score_encoded(
-        Decoder(model.config, model.dtype, attention=model.attention),
-        {"params": model.params},
+        model.decoder(),
+        model.variables,
         encoded,
         mesh=model.mesh or meshes.default_mesh(),
         buckets=choose_buckets(encoded.lengths) if len(encoded) else (),

@@ -9,7 +9,6 @@ import ml_collections
 from calib_jax.confidence.scoring import score_encoded
 from calib_jax.jobs import measuring
 from calib_jax.jobs.run import claim
-from calib_jax.models.decoder import Decoder
 from calib_jax.reports import table
 from calib_jax.training.interrupt import StopRequest
 
@@ -20,12 +19,12 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     setting = measuring.prepare_setting(config)
     claim(workdir, config)
     model = setting.model
-    decoder = Decoder(model.config, model.dtype, attention=model.attention)
+    decoder = model.decoder()
 
     def score(split, on_batch):
         return score_encoded(
             decoder,
-            {"params": model.params},
+            model.variables,
             split,
             mesh=model.mesh,
             buckets=setting.buckets,

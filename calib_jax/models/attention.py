@@ -9,10 +9,12 @@ def attend(
     k: jax.Array,
     v: jax.Array,
     *,
-    window: int | None = None,
+    window: int | jax.Array | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
     implementation: str = "xla",
 ) -> jax.Array:
-    """Causal grouped-query attention, softmax(q kᵀ / √C) v, over right-padded rows.
+    """Causal grouped-query attention, softmax(scale · q kᵀ) v, over right-padded rows.
 
     Pads come after every position that is read, so causality alone keeps them out and no padding
     mask is needed.
@@ -21,8 +23,12 @@ def attend(
       q: [B, L, H, C] queries, rotated.
       k: [B, L, G, C] keys, rotated; H is a multiple of G.
       v: [B, L, G, C] values.
-      window: keys that a query sees, itself included; None for all before it.
-      implementation: "xla", anywhere; "cudnn", on NVIDIA GPUs with 16-bit inputs.
+      window: keys that a query sees, itself included (an int32 scalar where layers differ); None
+        for all before it.
+      scale: of the scores; None for 1/√C.
+      softcap: c; scores become c · tanh(score / c) before the softmax (Gemma-2).
+      implementation: "xla", anywhere; "cudnn", on NVIDIA GPUs with 16-bit inputs, without a
+        soft cap and with a window that is a Python int.
 
     Returns:
       [B, L, H, C] in q's dtype. Scores and softmax are float32.
@@ -32,6 +38,7 @@ def attend(
             q,
             k,
             v,
+            scale=scale,
             is_causal=True,
             local_window_size=None if window is None else (window - 1, 0),
             implementation="cudnn",
@@ -42,9 +49,16 @@ def attend(
     G, R = k.shape[2], H // k.shape[2]
     # Plain matrix products over leading batch axes: the R query heads that share a key head are
     # rows of one matrix. B and G stay apart, because the mesh splits each of them.
-    q = (q * C**-0.5).reshape(B, L, G, R, C).transpose(0, 2, 3, 1, 4).reshape(B, G, R * L, C)
+    q = (
+        (q * (C**-0.5 if scale is None else scale))
+        .reshape(B, L, G, R, C)
+        .transpose(0, 2, 3, 1, 4)
+        .reshape(B, G, R * L, C)
+    )
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
     scores = jnp.matmul(q, k, preferred_element_type=jnp.float32).reshape(B, G, R, L, L)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
     query, key = jnp.arange(L)[:, None], jnp.arange(L)[None, :]
     visible = key <= query
     if window is not None:

@@ -1,17 +1,6 @@
-"""A decoder's dimensions, read strictly from a Hugging Face ``config.json``.
-
-Wrong-but-fluent logits are the failure that ruins a calibration figure, so every attribute of a
-``config.json`` is either handled, known not to change the computation, or refused by name.
-"""
+"""A decoder's dimensions and variants: what sets one family apart from another, as values."""
 
 import dataclasses
-import json
-import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from calib_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +14,54 @@ class Llama3Rope:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rope:
+    """Rotary position embeddings.
+
+    Attributes:
+      theta: base of the frequencies.
+      fraction: share of a head's channels that turn, the first ones (GPT-NeoX).
+      linear_factor: every frequency is divided by it (``rope_type: "linear"``).
+      llama3: Llama 3.1's scaling, or None.
+      factors: a divisor for each frequency (GGUF's ``rope_freqs``), or None.
+    """
+
+    theta: float
+    fraction: float = 1.0
+    linear_factor: float = 1.0
+    llama3: Llama3Rope | None = None
+    factors: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The dimensions and the variants of one decoder; hashable, so that it can key a compilation.
 
     Attributes:
-      family: ``model_type`` of ``config.json``, a key of ``FAMILIES``.
+      family: ``model_type`` of ``config.json``.
       vocab_size, hidden_size, intermediate_size: V, D, F.
       num_layers, num_heads, num_kv_heads, head_dim: layers, H, G, C.
-      norm_eps: epsilon of every RMS norm.
-      rope_theta: base of the rotary frequencies.
-      rope_scaling: Llama 3.1's frequency scaling, or None.
-      tie_embeddings: whether the LM head is the embedding.
       max_length: positions that the model was made for, in tokens.
-      sliding_window: keys that a query sees, itself included; None for all.
-      post_norm: norms after attention and MLP instead of before them (OLMo-2).
-      qk_norm: RMS norm over the whole query and key projections (OLMo-2).
+      norm_eps: epsilon of every norm.
+      rope: rotary embeddings.
+      tie_embeddings: whether the LM head is the embedding.
+      local_rope: those of the sliding layers, where they differ (Gemma-3).
+      sliding_window: keys that a query of a sliding layer sees, itself included.
+      sliding_layers: which layers slide, one entry a layer; empty where none does.
+      norm: "rms", "rms_unit_offset" (x̂ · (1 + w), Gemma), "layer" (LayerNorm, GPT-NeoX) or
+        "layer_plain" (without weight and bias, OLMo).
+      block: where the norms stand: "pre" (before attention and MLP), "post" (after them, OLMo-2),
+        "sandwich" (both, Gemma-2 and 3), "parallel" (before, both branches reading the layer's
+        input, GPT-NeoX).
+      qk_norm: None, "projection" (over all channels of queries and keys, OLMo-2) or "head" (over
+        each head's, Qwen3 and Gemma-3).
+      biases: the projections that have one.
+      activation: "silu", "gelu_tanh" or "gelu".
+      gated: whether the MLP is down(act(gate x) · up x), or down(act(up x)).
+      fused_qkv: queries, keys and values from one projection, head by head (GPT-NeoX).
+      clip_qkv: queries, keys and values are clipped to ± this (OLMo).
+      scale_embeddings: embeddings are multiplied by √D (Gemma).
+      attention_scale: of the scores; None for 1/√C.
+      attention_softcap, logit_softcap: c in c · tanh(x / c), or None (Gemma-2).
     """
 
     family: str
@@ -50,301 +72,27 @@ class ModelConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    norm_eps: float
-    rope_theta: float
-    rope_scaling: Llama3Rope | None
-    tie_embeddings: bool
     max_length: int
+    norm_eps: float
+    rope: Rope
+    tie_embeddings: bool
+    local_rope: Rope | None = None
     sliding_window: int | None = None
-    post_norm: bool = False
-    qk_norm: bool = False
+    sliding_layers: tuple[bool, ...] = ()
+    norm: str = "rms"
+    block: str = "pre"
+    qk_norm: str | None = None
+    biases: tuple[str, ...] = ()
+    activation: str = "silu"
+    gated: bool = True
+    fused_qkv: bool = False
+    clip_qkv: float | None = None
+    scale_embeddings: bool = False
+    attention_scale: float | None = None
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
 
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """What sets one ``model_type`` apart: fixed traits, and the defaults of absent attributes."""
-
-    architecture: str
-    traits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-FAMILIES = {
-    "llama": Family(
-        "LlamaForCausalLM",
-        defaults={"rms_norm_eps": 1e-6, "max_position_embeddings": 2048},
-    ),
-    "mistral": Family(
-        "MistralForCausalLM",
-        # An absent sliding_window means 4096 to transformers; null means none.
-        defaults={
-            "rms_norm_eps": 1e-6,
-            "max_position_embeddings": 131072,
-            "num_key_value_heads": 8,
-            "sliding_window": 4096,
-        },
-    ),
-    "olmo2": Family(
-        "Olmo2ForCausalLM",
-        traits={"post_norm": True, "qk_norm": True},
-        defaults={"rms_norm_eps": 1e-5, "max_position_embeddings": 2048},
-    ),
-}
-
-# Attributes that change the computation and are read below.
-_HANDLED = {
-    "model_type",
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_scaling",
-    "rope_parameters",
-    "tie_word_embeddings",
-    "max_position_embeddings",
-    "sliding_window",
-}
-
-# Attributes that would change the computation, and the only values that we compute.
-_ONLY = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "is_encoder_decoder": (False,),
-    "add_cross_attention": (False,),
-    "quantization_config": (None,),
-    "partial_rotary_factor": (None, 1.0),
-    "clip_qkv": (None,),
-    "rope_interleaved": (False,),
-}
-
-# Attributes that do not change the logits of a forward pass; those of generation among them.
-_HARMLESS = {
-    "do_sample",
-    "max_length",
-    "max_new_tokens",
-    "num_beams",
-    "repetition_penalty",
-    "temperature",
-    "top_k",
-    "top_p",
-    "_name_or_path",
-    "_attn_implementation_autoset",
-    "architectures",
-    "attention_dropout",  # training only; every released model of these families has 0
-    "auto_map",
-    "bos_token_id",
-    "chunk_size_feed_forward",
-    "dtype",
-    "eos_token_id",
-    "finetuning_task",
-    "id2label",
-    "initializer_range",
-    "is_llama_config",
-    "label2id",
-    "max_sequence_length",
-    "output_attentions",
-    "output_hidden_states",
-    "pad_token_id",
-    "pretraining_tp",  # splits a matrix product into the same sums
-    "problem_type",
-    "return_dict",
-    "torch_dtype",
-    "transformers.js_config",
-    "transformers_version",
-    "unsloth_fixed",
-    "unsloth_version",
-    "use_cache",
-}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Reads ``folder/config.json``; raises UserError when it is missing or not a JSON object."""
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file. A Hugging Face model folder holds config.json, "
-            "*.safetensors and the tokenizer's files."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Download the file again.") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}.")
-    return raw
-
-
-def parse_config(raw: Mapping[str, Any], where: str) -> ModelConfig:
-    """Turns the contents of a ``config.json`` into a ModelConfig.
-
-    Both spellings of the rotary settings are read: ``rope_theta`` with ``rope_scaling``
-    (transformers 4) and ``rope_parameters`` (transformers 5).
-
-    Args:
-      raw: the parsed JSON object.
-      where: the file's name, for messages.
-
-    Raises:
-      UserError: an unknown architecture, a missing attribute, or an attribute that changes the
-        computation in a way that this decoder does not compute.
-    """
-    model_type = raw.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        named = raw.get("architectures") or model_type
-        named = named[0] if isinstance(named, list) else named
-        raise UserError(
-            f"{where}: architecture {named!r} (model_type {model_type!r}) is not supported. "
-            f"Supported model types: {', '.join(sorted(FAMILIES))}."
-        )
-    family = FAMILIES[model_type]
-    architectures = raw.get("architectures") or [family.architecture]
-    if architectures != [family.architecture]:
-        raise UserError(
-            f"{where}: 'architectures' is {architectures}, but a {model_type} language model is "
-            f"{family.architecture!r}; other heads (classification, reward) have no option letters."
-        )
-    for key, value in raw.items():
-        if key in _ONLY:
-            if value not in _ONLY[key]:
-                raise UserError(
-                    f"{where}: attribute {key!r} is {value!r}, and only {_ONLY[key][-1]!r} is "
-                    "computed here; the logits would be wrong."
-                )
-        elif key not in _HANDLED and key not in _HARMLESS:
-            raise UserError(
-                f"{where}: attribute {key!r} = {value!r} is not handled. If it does not change "
-                "the computation, remove it from config.json; otherwise this model cannot be "
-                "computed faithfully."
-            )
-
-    def get(key: str) -> Any:
-        value = raw.get(key, family.defaults.get(key))
-        if value is None:
-            raise UserError(f"{where}: attribute {key!r} is missing.")
-        return value
-
-    num_heads = _positive_int(get("num_attention_heads"), "num_attention_heads", where)
-    hidden = _positive_int(get("hidden_size"), "hidden_size", where)
-    kv_heads = raw.get("num_key_value_heads", family.defaults.get("num_key_value_heads"))
-    kv_heads = num_heads if kv_heads is None else kv_heads
-    theta, scaling = _parse_rope(raw, where)
-    config = ModelConfig(
-        family=model_type,
-        vocab_size=_positive_int(get("vocab_size"), "vocab_size", where),
-        hidden_size=hidden,
-        intermediate_size=_positive_int(get("intermediate_size"), "intermediate_size", where),
-        num_layers=_positive_int(get("num_hidden_layers"), "num_hidden_layers", where),
-        num_heads=num_heads,
-        num_kv_heads=_positive_int(kv_heads, "num_key_value_heads", where),
-        head_dim=_positive_int(
-            hidden // num_heads if raw.get("head_dim") is None else raw["head_dim"],
-            "head_dim",
-            where,
-        ),
-        norm_eps=_positive_float(get("rms_norm_eps"), "rms_norm_eps", where),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        tie_embeddings=_boolean(raw.get("tie_word_embeddings"), "tie_word_embeddings", where),
-        max_length=_positive_int(get("max_position_embeddings"), "max_position_embeddings", where),
-        sliding_window=raw.get("sliding_window", family.defaults.get("sliding_window")),
-        **family.traits,
-    )
-    if config.num_heads % config.num_kv_heads:
-        raise UserError(
-            f"{where}: num_attention_heads {config.num_heads} is not a multiple of "
-            f"num_key_value_heads {config.num_kv_heads}."
-        )
-    if config.head_dim % 2:
-        raise UserError(
-            f"{where}: attribute 'head_dim' is {config.head_dim}; rotary channels come in pairs, "
-            "so it must be even."
-        )
-    if config.sliding_window is not None:
-        if model_type != "mistral":
-            raise UserError(
-                f"{where}: attribute 'sliding_window' is not handled for {model_type!r}."
-            )
-        _positive_int(config.sliding_window, "sliding_window", where)
-    return config
-
-
-def _positive_int(value: Any, key: str, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected a positive integer.")
-    return value
-
-
-def _positive_float(value: Any, key: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected a positive number.")
-    return float(value)
-
-
-def _boolean(value: Any, key: str, where: str) -> bool:
-    if value not in (None, False, True):
-        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected true or false.")
-    return bool(value)
-
-
-def _parse_rope(raw: Mapping[str, Any], where: str) -> tuple[float, Llama3Rope | None]:
-    """Reads the rotary settings from either spelling; refuses every type but default and llama3."""
-    spellings = {key: raw[key] for key in ("rope_parameters", "rope_scaling") if raw.get(key)}
-    for key, value in spellings.items():
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where}: attribute {key!r} is {value!r}; expected an object.")
-    if len(spellings) == 2 and spellings["rope_parameters"] != spellings["rope_scaling"]:
-        raise UserError(
-            f"{where}: 'rope_parameters' and 'rope_scaling' are both given and differ; remove the "
-            "wrong one."
-        )
-    rope = dict(next(iter(spellings.values()), {}))
-    theta = rope.pop("rope_theta", raw.get("rope_theta", 10000.0))
-    if raw.get("rope_theta", theta) != theta:
-        raise UserError(
-            f"{where}: rope_theta is {raw['rope_theta']} at the top and {theta} in "
-            "rope_parameters; remove the wrong one."
-        )
-    # Very old files say "type".
-    rope_type = rope.pop("rope_type", rope.pop("type", "default"))
-    rope.pop("type", None)
-    if rope_type == "default":
-        known: set[str] = set()
-    elif rope_type == "llama3":
-        known = {
-            "factor",
-            "low_freq_factor",
-            "high_freq_factor",
-            "original_max_position_embeddings",
-        }
-    else:
-        raise UserError(
-            f"{where}: rope type {rope_type!r} is not handled (default and llama3 are)."
-        )
-    if rope.get("partial_rotary_factor", 1.0) == 1.0:
-        rope.pop("partial_rotary_factor", None)
-    if unknown := set(rope) - known:
-        raise UserError(f"{where}: rotary attribute {sorted(unknown)[0]!r} is not handled.")
-    if missing := known - set(rope):
-        raise UserError(f"{where}: rotary attribute {sorted(missing)[0]!r} is missing.")
-    theta = _positive_float(theta, "rope_theta", where)
-    if rope_type == "default":
-        return theta, None
-    length = "original_max_position_embeddings"
-    scaling = Llama3Rope(
-        factor=_positive_float(rope["factor"], "factor", where),
-        low_freq_factor=_positive_float(rope["low_freq_factor"], "low_freq_factor", where),
-        high_freq_factor=_positive_float(rope["high_freq_factor"], "high_freq_factor", where),
-        original_max_length=_positive_int(rope[length], length, where),
-    )
-    if scaling.high_freq_factor <= scaling.low_freq_factor:
-        raise UserError(
-            f"{where}: rotary attribute 'high_freq_factor' is {scaling.high_freq_factor}; expected "
-            f"more than 'low_freq_factor', {scaling.low_freq_factor}."
-        )
-    return theta, scaling
+    @property
+    def layers_differ(self) -> bool:
+        """Whether some layers slide and others do not."""
+        return any(self.sliding_layers) and not all(self.sliding_layers)

@@ -1,10 +1,14 @@
-"""The decoder: a Flax Linen module for the Llama architecture and its close relatives.
+"""The decoder: one Flax Linen module for Llama and its relatives, GPT-NeoX to Gemma-3.
+
+What sets the families apart are the values of ``ModelConfig`` and the rows of ``table``.
 
 Array names carry their shapes: B rows, L positions, D hidden size, V vocabulary, H heads, G key-
 value heads, C head size, P positions that are read.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,15 +28,39 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, nn.logical_to_mesh_axes(axes))
 
 
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """x / rms(x) · weight over the last axis, the statistics in float32."""
+def normalise(x: jax.Array, kind: str, weight: Any, bias: Any, eps: float) -> jax.Array:
+    """A norm over the last axis, in float32 up to the result, which has x's dtype.
+
+    Args:
+      x: [..., D].
+      kind: see ``ModelConfig.norm``.
+      weight: [D]; None for "layer_plain".
+      bias: [D]; None for all kinds but "layer".
+      eps: added to the mean square or the variance.
+    """
     wide = x.astype(jnp.float32)
-    scaled = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
-    return weight.astype(x.dtype) * scaled.astype(x.dtype)
+    if kind in ("layer", "layer_plain"):
+        wide -= jnp.mean(wide, axis=-1, keepdims=True)
+    wide *= jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
+    if weight is not None:
+        wide *= weight.astype(jnp.float32) + (kind == "rms_unit_offset")
+    if bias is not None:
+        wide += bias.astype(jnp.float32)
+    return wide.astype(x.dtype)
+
+
+_ACTIVATIONS = {
+    "silu": nn.silu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+}
+
+# What a layer needs to know of positions: cosines and sines, and the local ones where they differ.
+Ropes = tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array] | None]
 
 
 class Block(nn.Module):
-    """One layer: attention and a gated MLP, each with a residual connection."""
+    """One layer: attention and an MLP, each with a residual connection."""
 
     config: ModelConfig
     dtype: jnp.dtype
@@ -43,61 +71,101 @@ class Block(nn.Module):
     def setup(self):
         rows = [row for row in parameter_table(self.config) if row.stacked]
         self.weights = {
-            row.path[-1]: self.param(row.path[-1], initialiser(row), row.shape) for row in rows
+            row.path[-1]: self.param(row.path[-1], initialiser(self.config, row), row.shape)
+            for row in rows
         }
         self.dropout = nn.Dropout(self.lora.dropout if self.lora else 0.0)
 
     def project(self, name: str, x_BxLxI: jax.Array) -> jax.Array:
-        """x W, plus the adapter's x A B where this projection has one."""
+        """x W + b, plus the adapter's x A B where this projection has one."""
         y_BxLxO = x_BxLxI @ self.weights[name].astype(self.dtype)
         if self.lora is not None and self.lora.adapts(name):
             ab = self.get_variable("lora", name)
             x_BxLxI = self.dropout(x_BxLxI, deterministic=not self.train)
             low = x_BxLxI @ ab["a"].astype(self.dtype)
             y_BxLxO += (self.lora.scale * low) @ ab["b"].astype(self.dtype)
+        if name in self.config.biases:
+            y_BxLxO += self.weights[f"{name}_bias"].astype(self.dtype)
         return y_BxLxO
 
     def norm(self, name: str, x: jax.Array) -> jax.Array:
-        return rms_norm(x, self.weights[name], self.config.norm_eps)
+        weight, bias = self.weights.get(name), self.weights.get(f"{name}_bias")
+        return normalise(x, self.config.norm, weight, bias, self.config.norm_eps)
 
-    def attend(self, x_BxLxD: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def queries_keys_values(self, x_BxLxD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[B, L, H, C], [B, L, G, C], [B, L, G, C], not yet rotated."""
         cfg = self.config
         B, L, _ = x_BxLxD.shape
-        q, k = self.project("q_proj", x_BxLxD), self.project("k_proj", x_BxLxD)
-        v = self.project("v_proj", x_BxLxD)
-        if cfg.qk_norm:
+        if cfg.fused_qkv:
+            qkv = self.project("qkv_proj", x_BxLxD).reshape(B, L, cfg.num_heads, 3 * cfg.head_dim)
+            return tuple(jnp.split(qkv, 3, axis=-1))
+        q, k, v = (self.project(name, x_BxLxD) for name in ("q_proj", "k_proj", "v_proj"))
+        if cfg.clip_qkv is not None:
+            q, k, v = (jnp.clip(x, -cfg.clip_qkv, cfg.clip_qkv) for x in (q, k, v))
+        if cfg.qk_norm == "projection":
             q, k = self.norm("q_norm", q), self.norm("k_norm", k)
-        q_BxLxHxC = rotate(q.reshape(B, L, cfg.num_heads, cfg.head_dim), *rope)
-        k_BxLxGxC = rotate(k.reshape(B, L, cfg.num_kv_heads, cfg.head_dim), *rope)
-        v_BxLxGxC = v.reshape(B, L, cfg.num_kv_heads, cfg.head_dim)
-        q_BxLxHxC = constrain(q_BxLxHxC, "batch", None, "heads", None)
-        k_BxLxGxC = constrain(k_BxLxGxC, "batch", None, "kv_heads", None)
-        v_BxLxGxC = constrain(v_BxLxGxC, "batch", None, "kv_heads", None)
+        q = q.reshape(B, L, cfg.num_heads, cfg.head_dim)
+        k, v = (x.reshape(B, L, cfg.num_kv_heads, cfg.head_dim) for x in (k, v))
+        if cfg.qk_norm == "head":
+            q, k = self.norm("q_norm", q), self.norm("k_norm", k)
+        return q, k, v
+
+    def attend(self, x_BxLxD: jax.Array, ropes: Ropes, slides: jax.Array) -> jax.Array:
+        cfg = self.config
+        B, L, _ = x_BxLxD.shape
+        rope, local = ropes
+        if local is not None:
+            rope = tuple(
+                jnp.where(slides, mine, all) for mine, all in zip(local, rope, strict=True)
+            )
+        window = cfg.sliding_window if any(cfg.sliding_layers) else None
+        if window is not None and window >= L:
+            window = None
+        elif window is not None and cfg.layers_differ:
+            window = jnp.where(slides, window, L)
+        q_BxLxHxC, k_BxLxGxC, v_BxLxGxC = self.queries_keys_values(x_BxLxD)
         out = attend(
-            q_BxLxHxC,
-            k_BxLxGxC,
-            v_BxLxGxC,
-            window=cfg.sliding_window if (cfg.sliding_window or L) < L else None,
+            constrain(rotate(q_BxLxHxC, *rope), "batch", None, "heads", None),
+            constrain(rotate(k_BxLxGxC, *rope), "batch", None, "kv_heads", None),
+            constrain(v_BxLxGxC, "batch", None, "kv_heads", None),
+            window=window,
+            scale=cfg.attention_scale,
+            softcap=cfg.attention_softcap,
             implementation=self.attention,
         )
         return self.project("o_proj", out.reshape(B, L, -1))
 
     def feed_forward(self, x_BxLxD: jax.Array) -> jax.Array:
-        gate, up = self.project("gate_proj", x_BxLxD), self.project("up_proj", x_BxLxD)
-        inner = constrain(nn.silu(gate) * up, "batch", None, "mlp")
-        return self.project("down_proj", inner)
-
-    def residual(self, x_BxLxD: jax.Array, norm: str, branch: Callable) -> jax.Array:
-        if self.config.post_norm:
-            x_BxLxD = x_BxLxD + self.norm(norm, branch(x_BxLxD))
+        activation = _ACTIVATIONS[self.config.activation]
+        if self.config.gated:
+            gate, up = self.project("gate_proj", x_BxLxD), self.project("up_proj", x_BxLxD)
+            inner = activation(gate) * up
         else:
-            x_BxLxD = x_BxLxD + branch(self.norm(norm, x_BxLxD))
-        return constrain(x_BxLxD, "batch", None, None)
+            inner = activation(self.project("up_proj", x_BxLxD))
+        return self.project("down_proj", constrain(inner, "batch", None, "mlp"))
 
-    def __call__(self, x_BxLxD: jax.Array, rope: tuple[jax.Array, jax.Array]):
-        x_BxLxD = self.residual(x_BxLxD, "attn_norm", lambda h: self.attend(h, rope))
-        x_BxLxD = self.residual(x_BxLxD, "mlp_norm", self.feed_forward)
-        return x_BxLxD, None
+    def __call__(self, x_BxLxD: jax.Array, ropes: Ropes, slides: jax.Array):
+        before = self.config.block in ("pre", "parallel", "sandwich")
+        after = self.config.block in ("post", "sandwich")
+
+        def branch(name: str, function: Callable, x_BxLxD: jax.Array) -> jax.Array:
+            if before:
+                x_BxLxD = self.norm(f"{name}_norm", x_BxLxD)
+            y_BxLxD = function(x_BxLxD)
+            return self.norm(f"{name}_post_norm", y_BxLxD) if after else y_BxLxD
+
+        def attention(h_BxLxD: jax.Array) -> jax.Array:
+            return self.attend(h_BxLxD, ropes, slides)
+
+        if self.config.block == "parallel":
+            branches = branch("attn", attention, x_BxLxD) + branch(
+                "mlp", self.feed_forward, x_BxLxD
+            )
+            return constrain(x_BxLxD + branches, "batch", None, None), None
+        x_BxLxD = x_BxLxD + branch("attn", attention, x_BxLxD)
+        x_BxLxD = constrain(x_BxLxD, "batch", None, None)
+        x_BxLxD = x_BxLxD + branch("mlp", self.feed_forward, x_BxLxD)
+        return constrain(x_BxLxD, "batch", None, None), None
 
 
 class Decoder(nn.Module):
@@ -128,22 +196,32 @@ class Decoder(nn.Module):
             row.path[0]: row for row in parameter_table(self.config) if not row.stacked
         }
         self.outer = {
-            name: self.param(name, initialiser(row), row.shape) for name, row in rows.items()
+            name: self.param(name, initialiser(self.config, row), row.shape)
+            for name, row in rows.items()
         }
         self.layers = nn.scan(
             nn.remat(Block, prevent_cse=False) if self.remat else Block,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
+            in_axes=(nn.broadcast, 0),
             length=self.config.num_layers,
         )(self.config, self.dtype, self.lora, self.train, self.attention)
 
     def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
         """Final, normed hidden states [B, L, D] of right-padded tokens [B, L] int32."""
+        cfg = self.config
         x_BxLxD = self.outer["embed"].astype(self.dtype)[tokens_BxL]
+        if cfg.scale_embeddings:  # by the root in the computation's dtype, as it was trained
+            x_BxLxD *= jnp.asarray(cfg.hidden_size**0.5, self.dtype)
         x_BxLxD = constrain(x_BxLxD, "batch", None, None)
-        x_BxLxD, _ = self.layers(x_BxLxD, rotations(self.config, tokens_BxL.shape[1]))
-        return rms_norm(x_BxLxD, self.outer["final_norm"], self.config.norm_eps)
+        ropes = [
+            None if rope is None else rotations(rope, cfg.head_dim, tokens_BxL.shape[1])
+            for rope in (cfg.rope, cfg.local_rope)
+        ]
+        slides = jnp.asarray(cfg.sliding_layers or (False,) * cfg.num_layers)
+        x_BxLxD, _ = self.layers(x_BxLxD, tuple(ropes), slides)
+        weight, bias = self.outer.get("final_norm"), self.outer.get("final_norm_bias")
+        return normalise(x_BxLxD, cfg.norm, weight, bias, cfg.norm_eps)
 
 
 def head_weights(params: Tree) -> jax.Array:
@@ -151,7 +229,15 @@ def head_weights(params: Tree) -> jax.Array:
     return params["lm_head"] if "lm_head" in params else params["embed"]
 
 
-def head_logits(params: Tree, hidden_XxD: jax.Array) -> jax.Array:
+def cap(logits: jax.Array, softcap: float | None) -> jax.Array:
+    """c · tanh(x / c), or x where there is no soft cap c (Gemma-2)."""
+    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+
+
+def head_logits(config: ModelConfig, params: Tree, hidden_XxD: jax.Array) -> jax.Array:
     """Float32 logits [..., V] of hidden states [..., D]."""
     weights_VxD = head_weights(params).astype(hidden_XxD.dtype)
-    return jnp.einsum("...d,vd->...v", hidden_XxD, weights_VxD, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(
+        "...d,vd->...v", hidden_XxD, weights_VxD, preferred_element_type=jnp.float32
+    )
+    return cap(logits, config.logit_softcap)

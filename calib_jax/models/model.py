@@ -14,11 +14,13 @@ import transformers
 
 from calib_jax.errors import UserError
 from calib_jax.models import tokenizer as tokenizers
-from calib_jax.models.config import ModelConfig, parse_config, read_config
+from calib_jax.models.config import ModelConfig
 from calib_jax.models.decoder import Decoder, head_logits
 from calib_jax.models.formats.gguf import GgufSource
 from calib_jax.models.formats.safetensors import SafetensorsSource
 from calib_jax.models.formats.source import TensorSource
+from calib_jax.models.hf_config import parse_config, read_config
+from calib_jax.models.lora import LoraConfig
 from calib_jax.models.table import Row, Tree
 from calib_jax.models.weights import load_params
 
@@ -48,6 +50,9 @@ class Model:
       fingerprint: a hash that tells this checkpoint from another.
       mesh: the devices that hold the parameters, None for the default one.
       attention: implementation of ``attend``.
+      lora, adapters: an adapter beside the parameters, its settings and its arrays
+        ({projection: {"a": [layers, in, r], "b": [layers, r, out]}}); None where there is none.
+      raw_config: the ``config.json`` that it was read from, or what a GGUF file amounts to.
     """
 
     name: str
@@ -58,10 +63,24 @@ class Model:
     fingerprint: str
     mesh: jax.sharding.Mesh | None = None
     attention: str = "xla"
+    lora: LoraConfig | None = None
+    adapters: Tree | None = None
+    raw_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def variables(self) -> Tree:
+        """What the decoder is applied to."""
+        if self.lora is None:
+            return {"params": self.params}
+        return {"params": self.params, "lora": {"layers": self.adapters}}
+
+    def decoder(self) -> Decoder:
+        """The module that computes this model, in eval mode."""
+        return Decoder(self.config, self.dtype, self.lora, attention=self.attention)
 
     def without_params(self) -> "Model":
         """The same without its arrays: what is left when training has taken them over."""
-        return dataclasses.replace(self, params={})
+        return dataclasses.replace(self, params={}, adapters=None)
 
     def logits(self, tokens: Any) -> jax.Array:
         """Float32 logits [B, L, V] of right-padded tokens [B, L] int32: for inspection and tests.
@@ -79,13 +98,13 @@ class Model:
             )
         if tokens.size and not (0 <= tokens.min() and tokens.max() < self.config.vocab_size):
             raise UserError(f"tokens must lie in 0..{self.config.vocab_size - 1}.")
-        decoder = Decoder(self.config, self.dtype, attention=self.attention)
-        return _logits(decoder, self.params, tokens.astype(jnp.int32))
+        return _logits(self.decoder(), self.variables, tokens.astype(jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(decoder: Decoder, params: Tree, tokens_BxL: jax.Array) -> jax.Array:
-    return head_logits(params, decoder.apply({"params": params}, tokens_BxL))
+def _logits(decoder: Decoder, variables: Tree, tokens_BxL: jax.Array) -> jax.Array:
+    hidden_BxLxD = decoder.apply(variables, tokens_BxL)
+    return head_logits(decoder.config, variables["params"], hidden_BxLxD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +116,7 @@ class Checkpoint:
     config: ModelConfig
     tokenizer: transformers.PreTrainedTokenizerBase | None
     fingerprint: str
+    raw_config: dict[str, Any]
 
 
 def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
@@ -113,15 +133,17 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     path = _locate(name, revision)
     if path.is_dir():
         source = SafetensorsSource(path)
-        config = parse_config(read_config(path), str(path / "config.json"))
+        raw = read_config(path)
+        config = parse_config(raw, str(path / "config.json"))
         tokenizer = tokenizers.from_folder(path)
         files = [path / "config.json", *source.files]
     else:
         source = GgufSource(path)
-        config = parse_config(source.config, str(path))
+        raw = source.config
+        config = parse_config(raw, str(path))
         tokenizer = tokenizers.from_gguf(source)
         files = source.files
-    return Checkpoint(name, source, config, tokenizer, _fingerprint(files))
+    return Checkpoint(name, source, config, tokenizer, _fingerprint(files), raw)
 
 
 def load(
@@ -143,6 +165,7 @@ def load(
         fingerprint=checkpoint.fingerprint,
         mesh=mesh,
         attention=attention,
+        raw_config=checkpoint.raw_config,
     )
 
 

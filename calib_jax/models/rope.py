@@ -1,4 +1,4 @@
-"""Rotary position embeddings, with the frequency scaling of Llama 3.1."""
+"""Rotary position embeddings, with their scalings."""
 
 import math
 
@@ -6,19 +6,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from calib_jax.models.config import ModelConfig
+from calib_jax.models.config import Rope
 
 
-def frequencies(config: ModelConfig) -> np.ndarray:
-    """Inverse frequencies [C / 2] in float32, radians per position.
+def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
+    """Inverse frequencies [R / 2] in float32, radians per position, R = the channels that turn.
 
-    f_i = theta^(-2 i / C); under Llama 3.1's scaling, wavelengths above
-    ``original_max_length / low_freq_factor`` are stretched by ``factor``, those below
-    ``original_max_length / high_freq_factor`` are kept, and those between are interpolated.
+    f_i = theta^(-2 i / R), divided by ``linear_factor`` or by ``factors``. Under Llama 3.1's
+    scaling, wavelengths above ``original_max_length / low_freq_factor`` are stretched by
+    ``factor``, those below ``original_max_length / high_freq_factor`` are kept, and those between
+    are interpolated.
     """
-    half = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    inverse = np.float32(1.0) / np.power(np.float32(config.rope_theta), half, dtype=np.float32)
-    scaling = config.rope_scaling
+    turning = int(head_dim * rope.fraction)
+    half = np.arange(0, turning, 2, dtype=np.float32) / np.float32(turning)
+    inverse = np.float32(1.0) / np.power(np.float32(rope.theta), half, dtype=np.float32)
+    inverse = inverse / np.float32(rope.linear_factor)
+    if rope.factors is not None:
+        inverse = inverse / np.asarray(rope.factors, np.float32)
+    scaling = rope.llama3
     if scaling is None:
         return inverse
     wavelength = 2 * math.pi / inverse
@@ -29,14 +34,16 @@ def frequencies(config: ModelConfig) -> np.ndarray:
     return ((1 - smooth) * inverse / scaling.factor + smooth * inverse).astype(np.float32)
 
 
-def rotations(config: ModelConfig, length: int) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines [L, C / 2] in float32 of positions 0 to L - 1."""
-    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies(config)
+def rotations(rope: Rope, head_dim: int, length: int) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines [L, R / 2] in float32 of positions 0 to L - 1."""
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies(rope, head_dim)
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates x [B, L, H, C] in the half-split layout: channel i turns with channel i + C/2."""
-    first, second = jnp.split(x, 2, axis=-1)
+    """Rotates the first R channels of x [B, L, H, C]: channel i turns with channel i + R/2."""
+    R = 2 * cos.shape[-1]
+    first, second = jnp.split(x[..., :R], 2, axis=-1)
     cos, sin = cos[:, None, :].astype(x.dtype), sin[:, None, :].astype(x.dtype)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(turned if R == x.shape[-1] else [*turned, x[..., R:]], axis=-1)

@@ -1,7 +1,8 @@
 """The table of a decoder's parameters: one row each, from which everything else is derived.
 
 The decoder declares its parameters from these rows, the loader finds a tensor's name and layout in
-them, and ``parallel.sharding`` turns their logical axes into a mesh layout.
+them, the export writes them back, and ``parallel.sharding`` turns their logical axes into a mesh
+layout.
 """
 
 import dataclasses
@@ -24,71 +25,141 @@ class Row:
       hf_name: the tensor's name in a Hugging Face checkpoint, ``{i}`` standing for the layer.
       shape: of one layer's parameter, in our layout (a projection is [in, out]).
       axes: logical axis names of ``shape``.
-      transposed: whether the checkpoint holds the transpose ([out, in], as torch.nn.Linear does).
+      kind: "embedding" (the LM head too), "projection", "norm" or "bias".
     """
 
     path: tuple[str, ...]
     hf_name: str
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
-    transposed: bool = False
+    kind: str
 
     @property
     def stacked(self) -> bool:
         return self.path[0] == "layers"
 
     @property
-    def is_norm(self) -> bool:
-        return len(self.shape) == 1
+    def transposed(self) -> bool:
+        """Whether the checkpoint holds the transpose ([out, in], as torch.nn.Linear does)."""
+        return self.kind == "projection"
+
+    @property
+    def hf_shape(self) -> tuple[int, ...]:
+        """The shape of one layer's tensor in a checkpoint."""
+        return self.shape[::-1] if self.transposed else self.shape
+
+
+@dataclasses.dataclass(frozen=True)
+class _Names:
+    """Names of a family's modules: the model, a layer, and ours -> theirs inside a layer."""
+
+    embed: str
+    layer: str
+    final_norm: str
+    lm_head: str
+    modules: dict[str, str]
+
+
+_LLAMA = _Names(
+    "model.embed_tokens",
+    "model.layers.{i}.",
+    "model.norm",
+    "lm_head",
+    {
+        "q_proj": "self_attn.q_proj",
+        "k_proj": "self_attn.k_proj",
+        "v_proj": "self_attn.v_proj",
+        "q_norm": "self_attn.q_norm",
+        "k_norm": "self_attn.k_norm",
+        "o_proj": "self_attn.o_proj",
+        "gate_proj": "mlp.gate_proj",
+        "up_proj": "mlp.up_proj",
+        "down_proj": "mlp.down_proj",
+    },
+)
+_GPT_NEOX = _Names(
+    "gpt_neox.embed_in",
+    "gpt_neox.layers.{i}.",
+    "gpt_neox.final_layer_norm",
+    "embed_out",
+    {
+        "qkv_proj": "attention.query_key_value",
+        "o_proj": "attention.dense",
+        "up_proj": "mlp.dense_h_to_4h",
+        "down_proj": "mlp.dense_4h_to_h",
+    },
+)
+
+# The norms of a layer by the kind of block: ours -> theirs, in the order of computation.
+_NORMS = {
+    "pre": {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
+    "parallel": {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
+    "post": {
+        "attn_post_norm": "post_attention_layernorm",
+        "mlp_post_norm": "post_feedforward_layernorm",
+    },
+    "sandwich": {
+        "attn_norm": "input_layernorm",
+        "attn_post_norm": "post_attention_layernorm",
+        "mlp_norm": "pre_feedforward_layernorm",
+        "mlp_post_norm": "post_feedforward_layernorm",
+    },
+}
 
 
 def parameter_table(config: ModelConfig) -> tuple[Row, ...]:
-    """The rows of a decoder with these dimensions, in the order of computation."""
+    """The rows of a decoder with these dimensions."""
+    names = _GPT_NEOX if config.family == "gpt_neox" else _LLAMA
     vocab, hidden, inner = config.vocab_size, config.hidden_size, config.intermediate_size
     queries = config.num_heads * config.head_dim
     keys = config.num_kv_heads * config.head_dim
-
-    def layer(name: str, hf_name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> Row:
-        return Row(
-            ("layers", name),
-            f"model.layers.{{i}}.{hf_name}.weight",
-            shape,
-            axes,
-            transposed=len(shape) == 2,
-        )
-
-    def norm(name: str, hf_name: str, size: int = hidden) -> Row:
-        return layer(name, hf_name, (size,), ("norm",))
-
-    rows = [Row(("embed",), "model.embed_tokens.weight", (vocab, hidden), ("vocab", "embed"))]
-    if not config.post_norm:
-        rows.append(norm("attn_norm", "input_layernorm"))
-    rows += [
-        layer("q_proj", "self_attn.q_proj", (hidden, queries), ("embed", "heads")),
-        layer("k_proj", "self_attn.k_proj", (hidden, keys), ("embed", "kv_heads")),
-        layer("v_proj", "self_attn.v_proj", (hidden, keys), ("embed", "kv_heads")),
+    rows = [
+        Row(("embed",), f"{names.embed}.weight", (vocab, hidden), ("vocab", "embed"), "embedding")
     ]
-    if config.qk_norm:
-        rows += [
-            norm("q_norm", "self_attn.q_norm", queries),
-            norm("k_norm", "self_attn.k_norm", keys),
-        ]
-    rows.append(layer("o_proj", "self_attn.o_proj", (queries, hidden), ("heads", "embed")))
-    if config.post_norm:
-        rows.append(norm("attn_norm", "post_attention_layernorm"))
+
+    def norm(path: tuple[str, ...], hf_name: str, size: int) -> None:
+        if config.norm != "layer_plain":
+            rows.append(Row(path, f"{hf_name}.weight", (size,), ("norm",), "norm"))
+        if config.norm == "layer":
+            path = (*path[:-1], f"{path[-1]}_bias")
+            rows.append(Row(path, f"{hf_name}.bias", (size,), ("norm",), "bias"))
+
+    def project(name: str, shape: tuple[int, int], axes: tuple[str, str]) -> None:
+        module = names.layer + names.modules[name]
+        rows.append(Row(("layers", name), f"{module}.weight", shape, axes, "projection"))
+        if name in config.biases:
+            # A bias lies as its output does; the residual stream is whole on every device.
+            axis = "norm" if axes[1] == "embed" else axes[1]
+            path = ("layers", f"{name}_bias")
+            rows.append(Row(path, f"{module}.bias", shape[1:], (axis,), "bias"))
+
+    for ours, theirs in _NORMS[config.block].items():
+        norm(("layers", ours), names.layer + theirs, hidden)
+    if config.fused_qkv:
+        project("qkv_proj", (hidden, 3 * queries), ("embed", "heads"))
     else:
-        rows.append(norm("mlp_norm", "post_attention_layernorm"))
-    rows += [
-        layer("gate_proj", "mlp.gate_proj", (hidden, inner), ("embed", "mlp")),
-        layer("up_proj", "mlp.up_proj", (hidden, inner), ("embed", "mlp")),
-        layer("down_proj", "mlp.down_proj", (inner, hidden), ("mlp", "embed")),
-    ]
-    if config.post_norm:
-        rows.append(norm("mlp_norm", "post_feedforward_layernorm"))
-    rows.append(Row(("final_norm",), "model.norm.weight", (hidden,), ("norm",)))
+        project("q_proj", (hidden, queries), ("embed", "heads"))
+        project("k_proj", (hidden, keys), ("embed", "kv_heads"))
+        project("v_proj", (hidden, keys), ("embed", "kv_heads"))
+    if config.qk_norm:
+        for name, size in (("q_norm", queries), ("k_norm", keys)):
+            size = size if config.qk_norm == "projection" else config.head_dim
+            norm(("layers", name), names.layer + names.modules[name], size)
+    project("o_proj", (queries, hidden), ("heads", "embed"))
+    if config.gated:
+        project("gate_proj", (hidden, inner), ("embed", "mlp"))
+    project("up_proj", (hidden, inner), ("embed", "mlp"))
+    project("down_proj", (inner, hidden), ("mlp", "embed"))
+    norm(("final_norm",), names.final_norm, hidden)
     if not config.tie_embeddings:
-        rows.append(Row(("lm_head",), "lm_head.weight", (vocab, hidden), ("vocab", "embed")))
+        head = f"{names.lm_head}.weight"
+        rows.append(Row(("lm_head",), head, (vocab, hidden), ("vocab", "embed"), "embedding"))
     return tuple(rows)
+
+
+def head_name(config: ModelConfig) -> str:
+    """The LM head's tensor in a checkpoint, which may be there even where it is the embedding."""
+    return (_GPT_NEOX if config.family == "gpt_neox" else _LLAMA).lm_head + ".weight"
 
 
 def stacked_shape(config: ModelConfig, row: Row) -> tuple[int, ...]:
@@ -114,9 +185,11 @@ def build_tree(config: ModelConfig, leaf: Callable[[Row], Any]) -> Tree:
 
 def projections(config: ModelConfig) -> Iterator[Row]:
     """The linear layers inside the blocks: what "all linear" means to LoRA."""
-    return (row for row in parameter_table(config) if row.stacked and not row.is_norm)
+    return (row for row in parameter_table(config) if row.kind == "projection")
 
 
-def initialiser(row: Row, scale: float = 0.02) -> Callable[..., jax.Array]:
-    """``init(key, shape, dtype)``: ones for norms, a normal distribution for everything else."""
-    return jax.nn.initializers.ones if row.is_norm else jax.nn.initializers.normal(scale)
+def initialiser(config: ModelConfig, row: Row, scale: float = 0.02) -> Callable[..., jax.Array]:
+    """``init(key, shape, dtype)``: norms that change nothing, biases of 0, normal projections."""
+    if row.kind == "bias" or (row.kind == "norm" and config.norm == "rms_unit_offset"):
+        return jax.nn.initializers.zeros
+    return jax.nn.initializers.ones if row.kind == "norm" else jax.nn.initializers.normal(scale)

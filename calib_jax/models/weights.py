@@ -11,7 +11,14 @@ import numpy as np
 from calib_jax.errors import UserError
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.formats.source import TensorSource
-from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stacked_shape
+from calib_jax.models.table import (
+    Row,
+    Tree,
+    build_tree,
+    head_name,
+    parameter_table,
+    stacked_shape,
+)
 
 # Tensors that some checkpoints carry and that the computation does not use.
 _UNUSED = ("rotary_emb.inv_freq",)
@@ -22,21 +29,20 @@ def check_tensors(source: TensorSource, config: ModelConfig) -> None:
     present = source.names()
     wanted = set()
     for row in parameter_table(config):
-        expected = row.shape[::-1] if row.transposed else row.shape
         for name in _names(row, config):
             if name not in present:
                 raise UserError(
                     f"{source.where(name)}: tensor {name!r} is missing. The checkpoint is "
                     "incomplete, or its config.json belongs to another model."
                 )
-            if source.shape(name) != expected:
+            if source.shape(name) != row.hf_shape:
                 raise UserError(
                     f"{source.where(name)}: tensor {name!r} has shape {source.shape(name)}, "
-                    f"and the model's dimensions ask for {expected}."
+                    f"and the model's dimensions ask for {row.hf_shape}."
                 )
             wanted.add(name)
     if config.tie_embeddings:
-        wanted.add("lm_head.weight")  # a stored copy of the embedding
+        wanted.add(head_name(config))  # a stored copy of the embedding
     for name in sorted(present - wanted):
         if not name.endswith(_UNUSED):
             raise UserError(

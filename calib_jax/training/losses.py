@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from calib_jax.models.decoder import cap
+
 
 def sft1(logits_BxV: jax.Array, answer_ids_B: jax.Array) -> jax.Array:
     """L_SFT1 per row: −log π(y | x) of the answer's token, among the whole vocabulary.
@@ -36,7 +38,12 @@ CHUNK = 8192
 
 
 def next_token_loss(
-    hidden_BxLxD: jax.Array, head_VxD: jax.Array, targets_BxL: jax.Array, *, shards: int = 1
+    hidden_BxLxD: jax.Array,
+    head_VxD: jax.Array,
+    targets_BxL: jax.Array,
+    *,
+    shards: int = 1,
+    softcap: float | None = None,
 ) -> jax.Array:
     """−log p(target) at every position, chunked over the vocabulary.
 
@@ -49,6 +56,7 @@ def next_token_loss(
       targets_BxL: [B, L] int32, the token after each position.
       shards: ways in which the mesh splits the vocabulary; a chunk takes an equal part of each
         shard, so that no shard moves.
+      softcap: of the logits, see ``ModelConfig``.
 
     Returns:
       [B, L] float32, nats.
@@ -71,7 +79,7 @@ def next_token_loss(
         logits = jnp.einsum(
             "bld,scd->blsc", hidden_BxLxD, piece_SxCxD, preferred_element_type=jnp.float32
         )
-        logits = jnp.where(exists_C, logits, -jnp.inf)
+        logits = jnp.where(exists_C, cap(logits, softcap), -jnp.inf)
         top_BxL = jnp.maximum(highest_BxL, jax.lax.stop_gradient(logits.max(axis=(-2, -1))))
         scaled = jnp.exp(logits - top_BxL[..., None, None]).sum(axis=(-2, -1))
         return (top_BxL, total_BxL * jnp.exp(highest_BxL - top_BxL) + scaled), None
@@ -85,7 +93,7 @@ def next_token_loss(
         head_VxD[targets_BxL],
         preferred_element_type=jnp.float32,
     )
-    return highest_BxL + jnp.log(total_BxL) - target_BxL
+    return highest_BxL + jnp.log(total_BxL) - cap(target_BxL, softcap)
 
 
 def shifted_targets(

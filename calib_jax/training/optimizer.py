@@ -19,7 +19,7 @@ class OptimizerConfig:
       num_steps: of the whole run.
       warmup_ratio: share of the steps over which the rate rises linearly from 0; after it a cosine
         falls to 0.
-      weight_decay: on projections, adapters and embeddings, not on norms.
+      weight_decay: on projections, adapters and embeddings, not on norms and biases.
       clip_norm: the largest global gradient norm; 0 for no clipping.
     """
 
@@ -60,5 +60,5 @@ class OptimizerConfig:
 
 def _decayed(params: dict) -> dict:
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: not str(path[-1].key).endswith("norm"), params
+        lambda path, _: not str(path[-1].key).endswith(("norm", "bias")), params
     )

@@ -70,7 +70,7 @@ def objective_terms(
     rngs = None if dropout is None else {"dropout": dropout}
     hidden_BxLxD = decoder.apply(variables, batch["tokens"], rngs=rngs)
     hidden_BxD = jnp.take_along_axis(hidden_BxLxD, batch["last"][:, None, None], axis=1)[:, 0]
-    logits_BxV = head_logits(variables["params"], hidden_BxD)
+    logits_BxV = head_logits(decoder.config, variables["params"], hidden_BxD)
     answer_ids_B = letter_ids[batch["answers"]]
     weights_B, num_rows = batch["weights"], batch["num_rows"]
 
@@ -82,7 +82,13 @@ def objective_terms(
             batch["tokens"], batch["last"], answer_ids_B
         )
         head_VxD = head_weights(variables["params"])
-        loss_BxL = losses.next_token_loss(hidden_BxLxD, head_VxD, targets_BxL, shards=vocab_shards)
+        loss_BxL = losses.next_token_loss(
+            hidden_BxLxD,
+            head_VxD,
+            targets_BxL,
+            shards=vocab_shards,
+            softcap=decoder.config.logit_softcap,
+        )
         total = jnp.sum(jnp.where(counted_BxL, loss_BxL, 0.0) * weights_B[:, None])
         mean = objective.sft2_reduction == "mean"
         sft = total / (batch["num_tokens"] if mean else num_rows)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from calib_jax.api import load_model, make_mesh
-from calib_jax.models.config import parse_config
+from calib_jax.models.hf_config import parse_config
 from calib_jax.models.table import build_tree, stacked_shape
 
 SMALL = {
@@ -32,7 +32,7 @@ def random_params(config, seed=0, dtype=jnp.float32):
 
     def leaf(row):
         values = rng.normal(0, 0.4, stacked_shape(config, row))
-        return jnp.asarray(1 + values if row.is_norm else values, dtype)
+        return jnp.asarray(1 + values if row.kind == "norm" else values, dtype)
 
     return build_tree(config, leaf)
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.models.config import Llama3Rope, parse_config, read_config
+from calib_jax.models.config import Llama3Rope, Rope
+from calib_jax.models.hf_config import parse_config, read_config
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -44,7 +45,7 @@ def test_dimensions():
     assert (config.intermediate_size, config.num_layers, config.max_length) == (128, 3, 256)
     assert (config.num_heads, config.num_kv_heads, config.head_dim) == (8, 4, 24)
     assert config.norm_eps == 1e-5 and config.tie_embeddings
-    assert not config.post_norm and not config.qk_norm and config.sliding_window is None
+    assert config.block == "pre" and config.qk_norm is None and config.sliding_window is None
     assert hash(config) == hash(parse(head_dim=24, tie_word_embeddings=True))
 
 
@@ -54,7 +55,7 @@ def test_absent_attributes_take_the_values_that_transformers_gives_them(base):
         base = without(base, key)
     config = parse(base)
     assert config.num_kv_heads == 8 and config.head_dim == 8 and not config.tie_embeddings
-    assert config.rope_theta == 10000.0 and config.rope_scaling is None
+    assert config.rope == Rope(10000.0)
     assert config.max_length == 2048
     assert config.norm_eps == (1e-6 if config.family == "llama" else 1e-5)
 
@@ -72,7 +73,7 @@ def test_mistral_defaults():
 
 def test_olmo2_traits():
     config = parse(OLMO2)
-    assert config.post_norm and config.qk_norm
+    assert config.block == "post" and config.qk_norm == "projection"
 
 
 def test_both_spellings_of_the_rotary_settings():
@@ -81,10 +82,10 @@ def test_both_spellings_of_the_rotary_settings():
     both = parse(rope_theta=5e5, rope_parameters={**SCALING, "rope_theta": 5e5})
     older = parse(rope_theta=5e5, rope_scaling={**without(SCALING, "rope_type"), "type": "llama3"})
     assert old == new == both == older
-    assert old.rope_theta == 5e5 and old.rope_scaling == Llama3Rope(8.0, 1.0, 4.0, 64)
+    assert old.rope == Rope(5e5, llama3=Llama3Rope(8.0, 1.0, 4.0, 64))
     plain = parse(rope_parameters={"rope_type": "default", "rope_theta": 7.0})
     assert plain == parse(rope_theta=7.0) == parse(rope_theta=7, rope_scaling=None)
-    assert plain.rope_theta == 7.0
+    assert plain.rope == Rope(7.0)
 
 
 def test_harmless_attributes_change_nothing():

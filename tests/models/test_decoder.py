@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calib_jax.models.decoder import Decoder, head_logits, rms_norm
+from calib_jax.models.decoder import Decoder, head_logits, normalise
 
 L = 9
 apply = jax.jit(lambda decoder, *args: decoder.apply(*args), static_argnums=0)
@@ -78,9 +78,8 @@ def test_remat_changes_neither_values_nor_gradients(small):
 
     def run(remat):
         def loss(params):
-            logits = head_logits(
-                params, Decoder(config, remat=remat).apply({"params": params}, tokens)
-            )
+            hidden = Decoder(config, remat=remat).apply({"params": params}, tokens)
+            logits = head_logits(config, params, hidden)
             return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[..., 0])
 
         return jax.jit(jax.value_and_grad(loss))(params)
@@ -97,7 +96,7 @@ def test_bfloat16_computation_gives_float32_logits(small):
     tokens = np.zeros((1, L), np.int32)
     hidden = apply(Decoder(config, jnp.bfloat16, remat=False), {"params": params}, tokens)
     assert hidden.dtype == jnp.bfloat16
-    assert head_logits(params, hidden).dtype == jnp.float32
+    assert head_logits(config, params, hidden).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -107,7 +106,7 @@ def test_rms_norm_takes_its_statistics_in_float32(dtype):
     weight = jnp.asarray(rng.normal(size=512), dtype)
     wide = np.asarray(x, np.float64)
     expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5) * np.asarray(weight)
-    ours = rms_norm(x, weight, 1e-5)
+    ours = normalise(x, "rms", weight, None, 1e-5)
     assert ours.dtype == dtype
     np.testing.assert_allclose(ours, expected, rtol=1e-5 if dtype == jnp.float32 else 1e-2)
 

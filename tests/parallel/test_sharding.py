@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from calib_jax import UserError, load_model, make_mesh
-from calib_jax.models.config import parse_config
+from calib_jax.models.hf_config import parse_config
 from calib_jax.models.lora import LoraConfig, init_lora
 from calib_jax.parallel.sharding import check_mesh, lora_sharding
 
