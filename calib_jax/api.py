@@ -1,6 +1,8 @@
 """Loading a model onto a mesh: what notebooks call and what the jobs call."""
 
+import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,14 +10,17 @@ import jax.numpy as jnp
 
 from calib_jax.errors import UserError
 from calib_jax.models import model as models
+from calib_jax.models.config import ModelConfig
+from calib_jax.models.quantize import check_scheme
 from calib_jax.parallel import mesh as meshes
 from calib_jax.parallel.mesh import make_mesh
-from calib_jax.parallel.sharding import check_mesh, row_sharding
+from calib_jax.parallel.sharding import check_mesh, lora_sharding, row_sharding
 
 __all__ = ["load_model", "make_mesh"]
 
 DTYPES = ("float32", "bfloat16")
-ATTENTIONS = ("xla", "cudnn")
+PARAM_DTYPES = (*DTYPES, "float16", "stored")
+ATTENTIONS = ("auto", "xla", "cudnn")
 
 
 def load_model(
@@ -25,19 +30,28 @@ def load_model(
     *,
     param_dtype: str | None = None,
     revision: str | None = None,
-    attention: str = "xla",
+    attention: str = "auto",
+    adapter: str | os.PathLike | None = None,
+    quantize: str | None = None,
+    on_bytes: Callable[[int, int], None] | None = None,
 ) -> models.Model:
     """Loads a model, its parameters streamed onto the mesh.
 
     Args:
-      name: a Hugging Face folder, a ``.gguf`` file, a hub id (``owner/name``), or
-        ``offline:smollm2-135m-instruct``.
+      name: a Hugging Face folder (safetensors, PyTorch ``.bin`` or Flax ``.msgpack``), a ``.gguf``
+        file, a hub id (``owner/name``), or ``offline:smollm2-135m-instruct``.
       dtype: "float32" or "bfloat16", of the parameters and the computation; None for float32 on a
         CPU and bfloat16 elsewhere.
       mesh: from ``make_mesh``; None for one device.
-      param_dtype: of the parameters alone, when they differ from the computation.
-      revision: of a hub id.
-      attention: "xla", or "cudnn" on an NVIDIA GPU in bfloat16.
+      param_dtype: of the parameters alone, when they differ from the computation: "float32",
+        "bfloat16", "float16", or "stored" for each parameter's own in the checkpoint.
+      revision: branch, tag or commit of a hub id.
+      attention: "xla"; "cudnn" on an NVIDIA GPU in bfloat16; "auto" for the latter where it can be
+        had.
+      adapter: a LoRA adapter in PEFT's format, a folder or a hub id. It stays beside the
+        parameters, in float32.
+      quantize: "int8" for 8-bit projections through qwix.
+      on_bytes: called as (bytes read since the last call, bytes to read in all).
 
     Raises:
       UserError: nothing is there, it cannot be read, its architecture or an attribute of its
@@ -46,29 +60,63 @@ def load_model(
     """
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    _check_dtype("dtype", dtype)
-    _check_dtype("param_dtype", param_dtype or dtype)
-    if attention not in ATTENTIONS:
-        raise UserError(
-            f"attention {attention!r} is not supported; there is {' and '.join(ATTENTIONS)}."
-        )
+    _check_dtype("dtype", dtype, DTYPES)
+    _check_dtype("param_dtype", param_dtype or dtype, PARAM_DTYPES)
+    if quantize:
+        check_scheme(quantize)
     mesh = mesh or meshes.default_mesh()
     checkpoint = models.open_checkpoint(os.fspath(name), revision)
+    attention = _attention(attention, checkpoint.config, dtype)
     check_mesh(checkpoint.config, mesh)
-    return models.load(
+    lora = adapters = None
+    if adapter:
+        from calib_jax.models import peft
+
+        # Before the weights: a bad adapter is found in a second.
+        lora, adapters = peft.read_adapter(os.fspath(adapter), checkpoint.config)
+        adapters = jax.tree.map(
+            lambda x, layout: jax.make_array_from_callback(x.shape, layout, lambda at: x[at]),
+            adapters,
+            lora_sharding(mesh, checkpoint.config, lora),
+        )
+    model = models.load(
         checkpoint,
         dtype,
         param_dtype=param_dtype,
         shardings=row_sharding(mesh),
         mesh=mesh,
         attention=attention,
+        quantize=quantize or None,
+        on_bytes=on_bytes,
     )
+    return dataclasses.replace(model, lora=lora, adapters=adapters)
 
 
-def _check_dtype(what: str, dtype: Any) -> None:
+def _check_dtype(what: str, dtype: Any, known: tuple[str, ...]) -> None:
     try:
-        known = str(jnp.dtype(dtype)) in DTYPES
+        name = dtype if dtype == "stored" else str(jnp.dtype(dtype))
     except TypeError:  # no dtype at all
-        known = False
-    if not known:
-        raise UserError(f"{what} {dtype!r} is not supported; there is {' and '.join(DTYPES)}.")
+        name = None
+    if name not in known:
+        raise UserError(
+            f"{what} {dtype!r} is not supported; there is {', '.join(known[:-1])} and {known[-1]}."
+        )
+
+
+def _attention(asked: str, config: ModelConfig, dtype: str) -> str:
+    """The implementation of ``attend`` that computes this model here."""
+    if asked not in ATTENTIONS:
+        raise UserError(
+            f"attention {asked!r} is not supported; there is {', '.join(ATTENTIONS[:-1])} and "
+            f"{ATTENTIONS[-1]}."
+        )
+    why = None
+    if jax.default_backend() != "gpu":
+        why = f"needs an NVIDIA GPU; this is a {jax.default_backend()}"
+    elif jnp.dtype(dtype) == jnp.float32:
+        why = "computes in 16 bits only, and the computation is float32"
+    elif config.attention_softcap is not None or config.layers_differ:
+        why = "knows neither soft caps nor windows in some layers only, which this model has"
+    if asked == "cudnn" and why:
+        raise UserError(f"config.model.attention is 'cudnn', which {why}. Choose 'auto' or 'xla'.")
+    return "xla" if asked == "xla" or why else "cudnn"

@@ -12,17 +12,25 @@ def base() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
     # What to do ("finetune": measure, train, measure again; "evaluate": measure; "report": read
-    # predictions), and what to call the method in tables.
+    # predictions; "export": write a Hugging Face checkpoint); what to call the method in tables.
     config.job = "finetune"
     config.method = "cft"
     # Seeds sampling, option order, batch order, adapters, dropout and the bootstrap.
     config.seed = 0
 
     config.model = model = ml_collections.ConfigDict()
-    # A Hugging Face folder, a .gguf file, a hub id, or offline:smollm2-135m-instruct.
+    # A Hugging Face folder (safetensors, PyTorch .bin or Flax msgpack), a .gguf file, a hub id, or
+    # offline:smollm2-135m-instruct.
     model.name = "offline:smollm2-135m-instruct"
     # Branch, tag or commit of a hub id; "" for its default.
     model.revision = ""
+    # A LoRA adapter in PEFT's format, a folder or a hub id: measured, or trained on from; "" for
+    # none.
+    model.adapter = ""
+    # "int8": the projections of a frozen base as 8-bit integers, through qwix; "" for none.
+    model.quantize = ""
+    # Under quantisation: score the evaluation splits without it first, and report the shift.
+    model.measure_quantization = True
     # "float32" or "bfloat16" for frozen weights and computation; "auto": float32 on a CPU,
     # bfloat16 elsewhere. Probabilities, losses and trained parameters are float32 always.
     model.dtype = "auto"
@@ -131,6 +139,17 @@ def base() -> ml_collections.ConfigDict:
     report.out_of_domain = ""
     # What the page and the figures are called, for example the model's name.
     report.title = ""
+
+    config.export = export = ml_collections.ConfigDict()
+    # The job "export": folder of the run whose model is written; "" for config.model as it is.
+    export.run = ""
+    # "merged" (all weights, adapters added in) or "adapter" (PEFT's format).
+    export.format = "merged"
+    # "stored" (that of the base checkpoint; quantised ones become float32), "float32", "bfloat16"
+    # or "float16".
+    export.dtype = "stored"
+    # Largest file of a sharded checkpoint.
+    export.max_shard_bytes = 5_000_000_000
 
     config.posthoc = posthoc = ml_collections.ConfigDict()
     # Calibrators to apply to the scores before training, for comparison, separated by commas:

@@ -84,7 +84,9 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         # Parameters that train are kept in float32, whatever the computation.
         param_dtype="float32" if training and config.train.method == "full" else None,
         revision=config.model.revision or None,
-        attention=_attention(config, dtype),
+        attention=config.model.attention,
+        adapter=config.model.adapter or None,
+        quantize=config.model.quantize or None,
     )
     splits = [prepared.train, validation, *prepared.evals.values()]
     if config.prompt.max_length > model.config.max_length:
@@ -139,20 +141,6 @@ def _questions(config: ml_collections.ConfigDict, training: bool) -> tuple[Prepa
     if data.validation_size:
         held_out = sample(held_out, min(data.validation_size, len(held_out)), config.seed)
     return prepared, held_out
-
-
-def _attention(config: ml_collections.ConfigDict, dtype: str | None) -> str:
-    chosen = config.model.attention
-    if chosen not in ("auto", "xla", "cudnn"):
-        raise UserError(f"config.model.attention is {chosen!r}; expected 'auto', 'xla' or 'cudnn'.")
-    if chosen == "auto":
-        return "cudnn" if jax.default_backend() == "gpu" and dtype != "float32" else "xla"
-    if chosen == "cudnn" and jax.default_backend() != "gpu":
-        raise UserError(
-            f"config.model.attention is 'cudnn', which needs an NVIDIA GPU; this is a "
-            f"{jax.default_backend()}. Choose 'auto' or 'xla'."
-        )
-    return chosen
 
 
 def measure_splits(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from calib_jax.models.attention import attend
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.lora import LoraConfig
+from calib_jax.models.quantize import matmul
 from calib_jax.models.rope import rotate, rotations
 from calib_jax.models.table import Row, Tree, initialiser, parameter_table
 
@@ -78,7 +79,7 @@ class Block(nn.Module):
 
     def project(self, name: str, x_BxLxI: jax.Array) -> jax.Array:
         """x W + b, plus the adapter's x A B where this projection has one."""
-        y_BxLxO = x_BxLxI @ self.weights[name].astype(self.dtype)
+        y_BxLxO = matmul(x_BxLxI, self.weights[name], self.dtype)
         if self.lora is not None and self.lora.adapts(name):
             ab = self.get_variable("lora", name)
             x_BxLxI = self.dropout(x_BxLxI, deterministic=not self.train)

@@ -16,8 +16,7 @@ from calib_jax.errors import UserError
 from calib_jax.models import tokenizer as tokenizers
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.decoder import Decoder, head_logits
-from calib_jax.models.formats.gguf import GgufSource
-from calib_jax.models.formats.safetensors import SafetensorsSource
+from calib_jax.models.formats import open_source
 from calib_jax.models.formats.source import TensorSource
 from calib_jax.models.hf_config import parse_config, read_config
 from calib_jax.models.lora import LoraConfig
@@ -112,6 +111,7 @@ class Checkpoint:
     """An opened checkpoint whose tensors have not been read yet."""
 
     name: str
+    path: Path
     source: TensorSource
     config: ModelConfig
     tokenizer: transformers.PreTrainedTokenizerBase | None
@@ -132,18 +132,18 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """
     path = _locate(name, revision)
     if path.is_dir():
-        source = SafetensorsSource(path)
         raw = read_config(path)
         config = parse_config(raw, str(path / "config.json"))
+        source = open_source(path)
         tokenizer = tokenizers.from_folder(path)
         files = [path / "config.json", *source.files]
     else:
-        source = GgufSource(path)
+        source = open_source(path)
         raw = source.config
         config = parse_config(raw, str(path))
         tokenizer = tokenizers.from_gguf(source)
         files = source.files
-    return Checkpoint(name, source, config, tokenizer, _fingerprint(files), raw)
+    return Checkpoint(name, path, source, config, tokenizer, _fingerprint(files), raw)
 
 
 def load(
@@ -154,12 +154,22 @@ def load(
     shardings: Callable[[Row], Any] | None = None,
     mesh: jax.sharding.Mesh | None = None,
     attention: str = "xla",
+    quantize: str | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Model:
     """Reads the weights of an opened checkpoint into (sharded) arrays; see ``load_params``."""
+    options = {"quantize": quantize, "on_bytes": on_bytes}
+    params = load_params(
+        checkpoint.source,
+        checkpoint.config,
+        param_dtype or dtype,
+        shardings,
+        **{key: value for key, value in options.items() if value is not None},
+    )
     return Model(
         name=checkpoint.name,
         config=checkpoint.config,
-        params=load_params(checkpoint.source, checkpoint.config, param_dtype or dtype, shardings),
+        params=params,
         tokenizer=checkpoint.tokenizer,
         dtype=jnp.dtype(dtype),
         fingerprint=checkpoint.fingerprint,

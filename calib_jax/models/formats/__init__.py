@@ -3,3 +3,40 @@
 A model folder is untrusted input. Nothing in here executes what a file holds, follows a path out
 of its folder, or allocates by a size that the file's own length does not cover.
 """
+
+from pathlib import Path
+
+from calib_jax.errors import UserError
+from calib_jax.models.formats.source import TensorSource
+
+
+def open_source(path: Path) -> TensorSource:
+    """Opens a checkpoint: a ``.gguf`` file, or a folder by the first format that it holds.
+
+    Safetensors come before PyTorch's ``.bin``, and that before Flax's ``.msgpack``: repositories
+    often hold the same weights several times.
+
+    Raises:
+      UserError: no weights, or damaged ones.
+    """
+    # Imported when needed: a reader's own libraries are its own business.
+    if path.is_file():
+        from calib_jax.models.formats.gguf import GgufSource
+
+        return GgufSource(path)
+    if any(name.name != "adapter_model.safetensors" for name in path.glob("*.safetensors*")):
+        from calib_jax.models.formats.safetensors import SafetensorsSource
+
+        return SafetensorsSource(path)
+    if any(path.glob("pytorch_model*.bin*")):
+        from calib_jax.models.formats.torch_bin import TorchBinSource
+
+        return TorchBinSource(path)
+    if any(path.glob("flax_model*.msgpack*")):
+        from calib_jax.models.formats.flax_msgpack import FlaxSource
+
+        return FlaxSource(path)
+    raise UserError(
+        f"{path}: no weights (*.safetensors, pytorch_model*.bin or flax_model*.msgpack). Is this a "
+        "Hugging Face model folder?"
+    )
