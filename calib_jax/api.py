@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -68,17 +69,25 @@ def load_model(
     checkpoint = models.open_checkpoint(os.fspath(name), revision)
     attention = _attention(attention, checkpoint.config, dtype)
     check_mesh(checkpoint.config, mesh)
-    lora = adapters = None
+    beside: dict[str, Any] = {}
     if adapter:
         from calib_jax.models import peft
 
         # Before the weights: a bad adapter is found in a second.
-        lora, adapters = peft.read_adapter(os.fspath(adapter), checkpoint.config)
+        read = peft.read_adapter(os.fspath(adapter), checkpoint.config)
+        if warning := peft.other_base(read, checkpoint.name):
+            warnings.warn(warning, stacklevel=2)
+        layouts = lora_sharding(mesh, checkpoint.config, read.lora)
         adapters = jax.tree.map(
             lambda x, layout: jax.make_array_from_callback(x.shape, layout, lambda at: x[at]),
-            adapters,
-            lora_sharding(mesh, checkpoint.config, lora),
+            read.tree,
+            layouts,
         )
+        beside = {
+            "lora": read.lora,
+            "adapters": adapters,
+            "fingerprint": peft.joint_fingerprint(checkpoint.fingerprint, read),
+        }
     model = models.load(
         checkpoint,
         dtype,
@@ -89,7 +98,7 @@ def load_model(
         quantize=quantize or None,
         on_bytes=on_bytes,
     )
-    return dataclasses.replace(model, lora=lora, adapters=adapters)
+    return dataclasses.replace(model, **beside)
 
 
 def _check_dtype(what: str, dtype: Any, known: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
 """Low-rank adapters: a variable collection of their own, beside frozen parameters.
 
-y = x W + scale · (dropout(x) A) B, with scale = alpha / rank (Hu et al. 2021). B starts at zero,
-so that a fresh adapter computes exactly what the base computes.
+y = x W + scale · (dropout(x) A) B, with scale = alpha / rank (Hu et al. 2021) or alpha / √rank
+(Kalajdzievski 2023, rsLoRA). B starts at zero, so that a fresh adapter computes exactly what the
+base computes.
 """
 
 import dataclasses
@@ -23,16 +24,18 @@ class LoraConfig:
       alpha: the adapter's output is scaled by alpha / rank.
       dropout: rate on the adapter's input, in training only.
       targets: names of the projections that are adapted; empty for all of them.
+      rank_stabilised: whether the scale is alpha / √rank instead (adapters from elsewhere).
     """
 
     rank: int
     alpha: float
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
+    rank_stabilised: bool = False
 
     @property
     def scale(self) -> float:
-        return self.alpha / self.rank
+        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
 
     def adapts(self, name: str) -> bool:
         return not self.targets or name in self.targets
@@ -84,12 +87,16 @@ def init_lora(key: jax.Array, config: ModelConfig, lora: LoraConfig) -> Tree:
     return tree
 
 
+def merge_weight(weight: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
+    """W + scale · A B in float32, for one layer or for stacked ones."""
+    delta = jnp.einsum("...ir,...ro->...io", a, b, precision="highest")
+    return weight.astype(jnp.float32) + scale * delta
+
+
 def merge_lora(params: Tree, adapters: Tree, lora: LoraConfig) -> Tree:
     """The parameters with the adapters added in: W + scale · A B, in W's dtype."""
     layers = dict(params["layers"])
     for name, ab in adapters.items():
-        delta = lora.scale * jnp.einsum(
-            "lir,lro->lio", ab["a"], ab["b"], preferred_element_type=jnp.float32
-        )
-        layers[name] = (layers[name].astype(jnp.float32) + delta).astype(layers[name].dtype)
+        merged = merge_weight(layers[name], ab["a"], ab["b"], lora.scale)
+        layers[name] = merged.astype(layers[name].dtype)
     return {**params, "layers": layers}
