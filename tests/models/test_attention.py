@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,16 +10,18 @@ import pytest
 from calib_jax.models.attention import attend
 
 
-def reference(q, k, v, window):
+def reference(q, k, v, window, scale=6**-0.5, cap=None):
     """One query at a time."""
-    B, L, H, C = q.shape
+    B, L, H, _ = q.shape
     out, repeat = np.zeros_like(q), H // k.shape[2]
     for b in range(B):
         for h in range(H):
             for i in range(L):
                 first = 0 if window is None else max(0, i - window + 1)
                 keys, values = k[b, first : i + 1, h // repeat], v[b, first : i + 1, h // repeat]
-                scores = keys @ q[b, i, h] / np.sqrt(C)
+                scores = keys @ q[b, i, h] * scale
+                if cap is not None:
+                    scores = cap * np.tanh(scores / cap)
                 weights = np.exp(scores - scores.max())
                 out[b, i, h] = weights @ values / weights.sum()
     return out
@@ -37,6 +40,23 @@ def test_against_loops(G, window):
     q, k, v = arrays(G)
     ours = attend(*(jnp.asarray(x, jnp.float32) for x in (q, k, v)), window=window)
     np.testing.assert_allclose(ours, reference(q, k, v, window), atol=2e-6)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_scale_and_soft_cap(window):
+    q, k, v = arrays(2)
+    inputs = [jnp.asarray(x, jnp.float32) for x in (q, k, v)]
+    ours = attend(*inputs, window=window, scale=0.9, softcap=1.5)
+    np.testing.assert_allclose(ours, reference(q, k, v, window, 0.9, 1.5), atol=2e-6)
+    uncapped = attend(*inputs, window=window, scale=0.9)
+    assert np.abs(ours - uncapped).max() > 0.05
+
+
+def test_a_window_known_only_at_run_time():
+    inputs = [jnp.asarray(x, jnp.float32) for x in arrays(2)]
+    compiled = jax.jit(lambda window: attend(*inputs, window=window))
+    for window in (1, 4, 9):
+        np.testing.assert_allclose(compiled(window), attend(*inputs, window=window), atol=1e-6)
 
 
 def test_large_scores_do_not_overflow():
