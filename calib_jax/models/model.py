@@ -140,7 +140,7 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     else:
         source = open_source(path)
         raw = source.config
-        config = parse_config(raw, str(path))
+        config = parse_config(raw, str(path), internal=True)
         tokenizer = tokenizers.from_gguf(source)
         files = source.files
     return Checkpoint(name, path, source, config, tokenizer, _fingerprint(files), raw)

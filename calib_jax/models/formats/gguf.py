@@ -1,150 +1,91 @@
-"""Reads the weights and dimensions of a llama.cpp GGUF file."""
+"""Reads the weights of a llama.cpp GGUF file."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-import gguf
+import ml_dtypes
 import numpy as np
+from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
 from calib_jax.errors import UserError
+from calib_jax.models.formats.files import ByteFile, slice_ranges
+from calib_jax.models.formats.gguf_config import FREQUENCIES, architecture_of, config_json
+from calib_jax.models.formats.gguf_header import TensorInfo, read_header
 
-# llama.cpp's tensor names, and the Hugging Face ones that the parameter table speaks.
-_OUTER = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
+_FLOATS = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
 }
-_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+_TYPES = (*_FLOATS, *("Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K".split()))
 
-_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
-
-# Metadata of the architecture that is read below; any other ``llama.*`` key is refused by name.
-_HANDLED = {
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
-    "rope.freq_base",
-    "rope.dimension_count",
-    "vocab_size",
-}
+# Values dequantised at a time: the temporary arrays stay small beside what is read.
+_CHUNK_VALUES = 1 << 21
+_MAX_FREQUENCIES = 1 << 12
 
 
 class GgufSource:
-    """The tensors of a GGUF file under their Hugging Face names, dequantised to float32 as read.
+    """The tensors of a GGUF file under their Hugging Face names and in their layout.
 
-    llama.cpp stores the rows of Llama's q and k projections permuted, so that rotary channels are
-    interleaved; reading undoes it.
+    Attributes:
+      path, files: the file.
+      fields: its metadata.
+      config: what the ``config.json`` of the same model would say, for ``parse_config``, with
+        ``internal=True`` where its rotary frequencies have factors of their own.
 
     Raises:
-      UserError: not a GGUF file, a truncated one, another architecture than llama, a metadata key
-        or a tensor type that is not handled.
+      UserError: not a whole GGUF file, one part of several, or an architecture, a metadata key or
+        a tensor type that is not handled.
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self.files = [path]
-        try:
-            reader = gguf.GGUFReader(path)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file.") from None
-        except (ValueError, IndexError, KeyError, OSError, OverflowError) as error:
-            raise UserError(
-                f"{path}: not a complete GGUF file ({error}). Download it again."
-            ) from None
-        size = path.stat().st_size
-        for tensor in reader.tensors:
-            if tensor.data_offset + tensor.n_bytes > size:
+        self.path = Path(path)
+        self.files = [self.path]
+        self._file = ByteFile(self.path)
+        header = read_header(self._file)
+        self.fields = header.fields
+        self._architecture = architecture_of(self.fields, str(self.path))
+        self._tensors: dict[str, TensorInfo] = {}
+        for name, info in header.tensors.items():
+            name = self._architecture.hf_name(name)
+            if name in self._tensors:
+                raise UserError(f"{self.path}: tensor {name!r} is stored under two names.")
+            if info.kind.name not in _TYPES:
                 raise UserError(
-                    f"{path}: truncated; tensor {tensor.name!r} ends at byte "
-                    f"{tensor.data_offset + tensor.n_bytes} of {size}. Download it again."
-                )
-        self.fields = reader.fields
-        self._tensors = {_hf_name(t.name): t for t in reader.tensors}
-        for name, tensor in self._tensors.items():
-            if tensor.tensor_type.name not in _TYPES:
-                raise UserError(
-                    f"{path}: tensor {name!r} has type {tensor.tensor_type.name}; "
+                    f"{self.path}: tensor {name!r} has type {info.kind.name}; "
                     f"{', '.join(_TYPES)} are read."
                 )
-        self.config = self._config()
-        self._heads = {
-            "self_attn.q_proj": self.config["num_attention_heads"],
-            "self_attn.k_proj": self.config["num_key_value_heads"],
-        }
+            self._tensors[name] = info
+        factors = None
+        self._heads: dict[str, int] = {}
+        # Only the llama graph of llama.cpp reads this tensor; elsewhere the loader refuses it.
+        if self._architecture.permuted and FREQUENCIES in self._tensors:
+            if len(self.shape(FREQUENCIES)) != 1 or self.shape(FREQUENCIES)[0] > _MAX_FREQUENCIES:
+                raise UserError(
+                    f"{self.path}: tensor {FREQUENCIES!r} has shape {self.shape(FREQUENCIES)}; "
+                    "expected one number for each rotary frequency."
+                )
+            factors = self.read(FREQUENCIES, (slice(None),)).astype(np.float32)
+            del self._tensors[FREQUENCIES]
+        shapes = {name: info.shape for name, info in self._tensors.items()}
+        self.config = config_json(self.fields, shapes, factors, str(self.path))
+        if self._architecture.permuted:
+            self._heads = {
+                "self_attn.q_proj": self.config["num_attention_heads"],
+                "self_attn.k_proj": self.config["num_key_value_heads"],
+            }
+        self._bytes_before = self._file.bytes_read
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of tensor data read so far."""
+        return self._file.bytes_read - self._bytes_before
 
     def field(self, key: str, default: Any = None) -> Any:
         """A metadata value as Python's own type, or ``default`` where the file lacks the key."""
-        try:
-            return self.fields[key].contents() if key in self.fields else default
-        except (UnicodeDecodeError, IndexError) as error:
-            raise UserError(
-                f"{self.path}: metadata key {key!r} is damaged ({error}). Download the file again."
-            ) from None
-
-    def _config(self) -> dict[str, Any]:
-        """The metadata as the ``config.json`` of the same model would state it."""
-        architecture = self.field("general.architecture")
-        if architecture != "llama":
-            raise UserError(
-                f"{self.path}: architecture {architecture!r} is not supported; GGUF files of "
-                "architecture 'llama' are read."
-            )
-        for key in self.fields:
-            if key.startswith("llama.") and key.removeprefix("llama.") not in _HANDLED:
-                raise UserError(
-                    f"{self.path}: metadata key {key!r} = {self.field(key)!r} is not handled."
-                )
-
-        def get(key: str) -> Any:
-            value = self.field(f"llama.{key}")
-            if value is None:
-                raise UserError(f"{self.path}: metadata key 'llama.{key}' is missing.")
-            return value
-
-        heads = get("attention.head_count")
-        head_dim = self.field("llama.attention.key_length", get("embedding_length") // heads)
-        for key in ("attention.value_length", "rope.dimension_count"):
-            if self.field(f"llama.{key}", head_dim) != head_dim:
-                raise UserError(f"{self.path}: 'llama.{key}' differs from the head size.")
-        if "rope_freqs.weight" in self._tensors:
-            raise UserError(
-                f"{self.path}: scaled rotary frequencies (tensor 'rope_freqs.weight') are not "
-                "read from GGUF; use the Hugging Face folder of this model."
-            )
-        embedding = "model.embed_tokens.weight"
-        if embedding not in self._tensors:
-            raise UserError(f"{self.path}: tensor 'token_embd.weight' is missing.")
-        return {
-            "model_type": "llama",
-            "vocab_size": self.field("llama.vocab_size", self.shape(embedding)[0]),
-            "hidden_size": get("embedding_length"),
-            "intermediate_size": get("feed_forward_length"),
-            "num_hidden_layers": get("block_count"),
-            "num_attention_heads": heads,
-            "num_key_value_heads": self.field("llama.attention.head_count_kv", heads),
-            "head_dim": head_dim,
-            "rms_norm_eps": get("attention.layer_norm_rms_epsilon"),
-            "rope_theta": self.field("llama.rope.freq_base", 10000.0),
-            "tie_word_embeddings": "lm_head.weight" not in self._tensors,
-            "max_position_embeddings": get("context_length"),
-        }
+        return self.fields.get(key, default)
 
     def names(self) -> set[str]:
         return set(self._tensors)
@@ -153,38 +94,61 @@ class GgufSource:
         return str(self.path)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        # GGUF lists the fastest axis first.
-        return tuple(int(n) for n in reversed(self._tensors[name].shape))
+        return self._tensors[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        if self._architecture.is_shifted(name):
+            return np.dtype(np.float32)
+        return _FLOATS.get(self._tensors[name].kind.name, np.dtype(np.float32))
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """The slice of a tensor that ``index`` names, in float32.
+        """The slice of a tensor that ``index`` names.
 
-        Blocks of a quantised tensor lie along its last axis, so rows are dequantised whole and
-        then cut.
+        Quantised values come in blocks along the last axis: the blocks that the slice touches are
+        read and dequantised. Where rows are permuted, so are those of the heads that it touches.
         """
-        tensor = self._tensors[name]
-        rows = np.arange(self.shape(name)[0])[index[0]]
+        info = self._tensors[name]
+        starts, counts = slice_ranges(info.shape, index)
+        out = np.empty(counts, self.dtype(name))
+        if not out.size:
+            return out
+        rows = starts[0] + np.arange(counts[0]) if len(counts) > 1 else np.zeros(1, np.int64)
+        per_head = 1
         for suffix, heads in self._heads.items():
             if f".{suffix}." in name:
-                rows = _permuted_rows(self.shape(name)[0], heads)[rows]
-        data = tensor.data[rows]
-        values = dequantize(data, tensor.tensor_type).astype(np.float32, copy=False)
-        return values[(slice(None), *index[1:])]
+                per_head = info.shape[0] // heads
+                rows = _permuted_rows(rows, per_head)
+        values, size = info.block
+        first, last = starts[-1] // values, -(-(starts[-1] + counts[-1]) // values)
+        cut = slice(starts[-1] - first * values, starts[-1] - first * values + counts[-1])
+        flat = out.reshape(len(rows), -1)
+        table = (math.prod(info.shape[:-1]), info.row_bytes)
+        # Whole heads at a time, or the rows of a head would be read twice.
+        step = max(1, _CHUNK_VALUES // ((last - first) * values * per_head)) * per_head
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step]
+            begin, end = int(some.min()), int(some.max()) + 1
+            stored = self._file.read_slice(
+                info.offset, table, np.uint8, (slice(begin, end), slice(first * size, last * size))
+            )
+            if end - begin != len(some) or (some[:-1] > some[1:]).any():
+                stored = stored[some - begin]
+            flat[i : i + step] = _decode(stored, info.kind)[:, cut]
+        if self._architecture.is_shifted(name):
+            out -= 1
+        return out
 
 
-def _permuted_rows(size: int, heads: int) -> np.ndarray:
-    """Where llama.cpp put each row: within a head, channel i of half h is stored at 2 i + h."""
-    per_head = size // heads
-    row = np.arange(size)
-    head, channel = row // per_head, row % per_head
+def _decode(stored: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
+    """Bytes [rows, bytes] as values; floating types keep theirs."""
+    stored = np.ascontiguousarray(stored)
+    if kind.name in _FLOATS:
+        return stored.view(_FLOATS[kind.name])
+    return dequantize(stored, kind)
+
+
+def _permuted_rows(rows: np.ndarray, per_head: int) -> np.ndarray:
+    """Where llama.cpp put these rows: within a head, channel i of half h is stored at 2 i + h."""
+    head, channel = rows // per_head, rows % per_head
     half, i = channel // (per_head // 2), channel % (per_head // 2)
     return head * per_head + 2 * i + half
-
-
-def _hf_name(name: str) -> str:
-    if name in _OUTER:
-        return _OUTER[name]
-    parts = name.split(".")
-    if len(parts) == 4 and parts[0] == "blk" and parts[2] in _LAYER:
-        return f"model.layers.{parts[1]}.{_LAYER[parts[2]]}.{parts[3]}"
-    return name
