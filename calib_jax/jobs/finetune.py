@@ -37,6 +37,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         fingerprint=setting.model.fingerprint,
     )
     resumed = checkpoints.latest_step()
+    if setting.model.lora:
+        say(_adapter_line(config, training))
     say(
         f"{config.method}: {len(setting.train)} questions, {config.train.epochs} epoch(s), "
         f"{training.num_steps} steps, padded lengths {setting.buckets}"
@@ -147,6 +149,17 @@ class Reporter:
         figures = measuring.figures(scores, self.config)
         self.log.write("eval", step, epoch, split="validation", **figures)
         say(f"Held out after epoch {epoch + 1}: {_line(figures)}")
+
+
+def _adapter_line(config: ml_collections.ConfigDict, training: EmTraining) -> str:
+    lora, name = training.decoder.lora, config.model.adapter
+    if lora is None:
+        return f"Starting from the base with {name} merged into it"
+    return (
+        f"Training {name} on: rank {lora.rank}, alpha {lora.alpha:g} and targets "
+        f"{','.join(lora.targets)} are its own, whatever config.train.lora says; dropout "
+        f"{lora.dropout:g} is the config's"
+    )
 
 
 def _line(figures: dict[str, float]) -> str:

@@ -57,6 +57,29 @@ class Checkpoints:
         Raises:
           UserError: it belongs to another base model, or it cannot be read.
         """
+        restored, position = self._restore(
+            state=ocp.args.StandardRestore(state), e_step=ocp.args.StandardRestore(e_step)
+        )
+        return restored.state, restored.e_step, position
+
+    def restore_trainable(self, trainable: Any) -> Any:
+        """The trained parameters of the newest checkpoint alone: no optimiser's moments are read.
+
+        Args:
+          trainable: abstract arrays with the shardings wanted.
+
+        Raises:
+          UserError: it belongs to another base model, or it cannot be read.
+        """
+        wanted = {"trainable": trainable}
+        layouts = ocp.checkpoint_utils.construct_restore_args(wanted)
+        restored, _ = self._restore(
+            state=ocp.args.PyTreeRestore(wanted, restore_args=layouts, partial_restore=True)
+        )
+        return restored.state["trainable"]
+
+    def _restore(self, **items: Any) -> tuple[Any, dict]:
+        """The items of the newest checkpoint, and its position; the base is checked first."""
         step = self._manager.latest_step()
         try:
             position = self._manager.restore(
@@ -68,12 +91,7 @@ class Checkpoints:
                     f"{position['fingerprint']}, this one has {self._fingerprint}). Choose another "
                     "--workdir, or restore the model that was there."
                 )
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(state), e_step=ocp.args.StandardRestore(e_step)
-                ),
-            )
+            return self._manager.restore(step, args=ocp.args.Composite(**items)), position
         except UserError:
             raise
         except (KeyError, OSError, ValueError) as error:  # damaged JSON or arrays, lost files
@@ -81,7 +99,6 @@ class Checkpoints:
                 f"{self._folder / str(step)}: the checkpoint cannot be read ({error}). Delete this "
                 "folder to go on from an earlier checkpoint or from the start."
             ) from None
-        return restored.state, restored.e_step, position
 
     def reached_preemption(self, step: int) -> bool:
         """Whether the pod's coordination service announced a preemption (multi-host only)."""

@@ -15,7 +15,7 @@ from calib_jax.confidence.scoring import score_encoded
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder
-from calib_jax.models.lora import LoraConfig, check_lora, init_lora
+from calib_jax.models.lora import LoraConfig, check_lora, init_lora, merge_lora
 from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
 from calib_jax.parallel import mesh as meshes
@@ -27,6 +27,23 @@ from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import Objective, TrainState, train_step, variables_of
 from calib_jax.training.targets import EStep, e_step
+
+
+def lora_settings(train: ml_collections.ConfigDict, adapter: LoraConfig | None) -> LoraConfig:
+    """The settings of the adapters that train.
+
+    Args:
+      train: ``config.train``.
+      adapter: of the adapter that training goes on from (``config.model.adapter``): its rank, scale
+        and targets stay, and only the dropout is the config's. None for fresh adapters.
+    """
+    asked = LoraConfig(
+        rank=train.lora.rank,
+        alpha=train.lora.alpha,
+        dropout=train.lora.dropout,
+        targets=split_list(train.lora.targets),
+    )
+    return asked if adapter is None else dataclasses.replace(adapter, dropout=asked.dropout)
 
 
 @dataclasses.dataclass
@@ -51,7 +68,8 @@ class EmTraining:
 
     Args:
       config: the whole config; ``train``, ``em``, ``batch`` and ``checkpoint`` are read.
-      model: the base; under full fine-tuning its parameters are consumed (donated).
+      model: the base; under full fine-tuning its parameters are consumed (donated). With an adapter
+        beside them, LoRA trains that one on, and full fine-tuning starts from the merged weights.
       encoded: the training set.
       buckets: padded lengths.
     """
@@ -68,12 +86,7 @@ class EmTraining:
         self.mesh = model.mesh
         lora = None
         if train.method == "lora":
-            lora = LoraConfig(
-                rank=train.lora.rank,
-                alpha=train.lora.alpha,
-                dropout=train.lora.dropout,
-                targets=split_list(train.lora.targets),
-            )
+            lora = lora_settings(train, model.lora)
             check_lora(model.config, lora)
         elif train.method != "full":
             raise UserError(f"config.train.method is {train.method!r}; expected 'full' or 'lora'.")
@@ -94,14 +107,24 @@ class EmTraining:
         )
         self.schedule = self.optimizer.schedule()
         with meshes.use(self.mesh):
-            if lora is None:
-                self.base, trainable = None, model.params
-            else:
-                self.base = model.params
+            self.base, trainable = (None if lora is None else model.params), model.params
+            if lora is not None:
+                layouts = lora_sharding(self.mesh, model.config, lora)
+                if model.adapters is None:
+                    trainable = jax.jit(
+                        lambda key: init_lora(key, model.config, lora), out_shardings=layouts
+                    )(jax.random.key(config.seed))
+                else:  # a copy, because steps consume what they are given
+                    trainable = jax.jit(
+                        lambda adapters: jax.tree.map(jnp.copy, adapters), out_shardings=layouts
+                    )(model.adapters)
+            elif model.adapters is not None:
                 trainable = jax.jit(
-                    lambda key: init_lora(key, model.config, lora),
-                    out_shardings=lora_sharding(self.mesh, model.config, lora),
-                )(jax.random.key(config.seed))
+                    merge_lora,
+                    static_argnums=2,
+                    donate_argnums=0,
+                    out_shardings=jax.tree.map(lambda x: x.sharding, model.params),
+                )(model.params, model.adapters, model.lora)
             self.state = self._initial(trainable)
             self.letter_ids = jax.device_put(encoded.letter_ids, meshes.replicated(self.mesh))
 
