@@ -45,6 +45,21 @@ def quantize(weight: jax.Array) -> Any:
     return qwix.quantize(weight.astype(jnp.float32), jnp.int8, channelwise_axes=axes)
 
 
+def layout(sharding: jax.sharding.Sharding, ndim: int) -> Any:
+    """The shardings of a QArray's arrays, as a QArray, for a projection [..., in, out] so laid out.
+
+    A scale lies with its output channel; along the inputs it has nothing to split.
+    """
+    import qwix
+
+    scale = sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        axes = [*sharding.spec, *[None] * (ndim - len(sharding.spec))]
+        axes[-2] = None
+        scale = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*axes))
+    return qwix.QArray(sharding, scale, None, jnp.int8)
+
+
 def dequantize(weight: Any) -> jax.Array:
     """The float32 array that a QArray stands for."""
     import qwix
