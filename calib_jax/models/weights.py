@@ -116,7 +116,7 @@ def load_params(
             row=row,
             names=_names(row, config),
             shape=stacked_shape(config, row),
-            dtype=_stored_dtype(source, _names(row, config)) if stored else jnp.dtype(dtype),
+            dtype=stored_dtype(source, config, row) if stored else jnp.dtype(dtype),
             sharding=shardings(row) if shardings else default,
             quantized=quantized,
         )
@@ -286,8 +286,10 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count].view(dtype).reshape(shape)
 
 
-def _stored_dtype(source: TensorSource, names: list[str]) -> np.dtype:
-    dtype = functools.reduce(jnp.promote_types, (source.dtype(name) for name in names))
+def stored_dtype(source: TensorSource, config: ModelConfig, row: Row) -> np.dtype:
+    """The dtype of a row's array under dtype "stored"."""
+    stored = (source.dtype(name) for name in _names(row, config))
+    dtype = functools.reduce(jnp.promote_types, stored)
     return jnp.dtype(jnp.float32) if dtype == np.float64 else jnp.dtype(dtype)
 
 
