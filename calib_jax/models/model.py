@@ -18,6 +18,7 @@ from calib_jax.models.config import ModelConfig
 from calib_jax.models.decoder import Decoder, head_logits
 from calib_jax.models.formats import open_source
 from calib_jax.models.formats.source import TensorSource
+from calib_jax.models.gguf_tokenizer import from_gguf
 from calib_jax.models.hf_config import parse_config, read_config
 from calib_jax.models.lora import LoraConfig
 from calib_jax.models.table import Row, Tree
@@ -141,7 +142,7 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         source = open_source(path)
         raw = source.config
         config = parse_config(raw, str(path), internal=True)
-        tokenizer = tokenizers.from_gguf(source)
+        tokenizer = from_gguf(source)
         files = source.files
     return Checkpoint(name, path, source, config, tokenizer, _fingerprint(files), raw)
 
