@@ -347,7 +347,9 @@ def test_equal_to_torch(tmp_path):
         value = torch.randn(shape).to(
             [torch.float32, torch.float16, torch.bfloat16, torch.float64][i % 4]
         )
-        tensors[f"t{i}"] = value.permute(*reversed(range(len(shape)))) if i % 3 == 0 else value
+        tensors[f"t{i}"] = (
+            value.permute(tuple(reversed(range(len(shape))))) if i % 3 == 0 else value
+        )
     tensors["tied"] = tensors["t1"]
     for protocol in (2, 4, 5):
         torch.save(tensors, tmp_path / "pytorch_model.bin", pickle_protocol=protocol)
