@@ -157,8 +157,8 @@ class _Vocabulary:
 
     def __init__(self, source: GgufSource):
         self.source = source
-        self.tokens = self.list("tokens", str)
-        self.types = self.list("token_type", int, [1] * len(self.tokens))
+        self.tokens = self.values("tokens", str)
+        self.types = self.values("token_type", int, [1] * len(self.tokens))
         if len(self.types) != len(self.tokens):
             raise self.damaged(f"{len(self.types)} types for {len(self.tokens)} tokens")
         rows = source.shape("model.embed_tokens.weight")[0]
@@ -171,7 +171,7 @@ class _Vocabulary:
             "the file again."
         )
 
-    def list(self, key: str, kind: type, default: list | None = None) -> list[Any]:
+    def values(self, key: str, kind: type, default: list | None = None) -> list[Any]:
         """The list of ``kind`` under ``tokenizer.ggml.<key>``."""
         values = self.source.field(f"tokenizer.ggml.{key}", default)
         if values is None:
@@ -204,7 +204,7 @@ class _Vocabulary:
         return ids
 
     def merges(self) -> list[tuple[str, ...]]:
-        return [tuple(merge.split(" ", 1)) for merge in self.list("merges", str)]
+        return [tuple(merge.split(" ", 1)) for merge in self.values("merges", str)]
 
     def added(self, kind: int, special: bool) -> list[AddedToken]:
         """The tokens of this type, which are found in text before it is split."""
@@ -261,7 +261,7 @@ def _sentencepiece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     elif gemma:
         merges = _merges(vocabulary, ids, [-i for i in range(len(ids))])
     else:
-        scores = vocabulary.list("scores", float)
+        scores = vocabulary.values("scores", float)
         if len(scores) != len(ids):
             raise vocabulary.damaged(f"{len(scores)} scores for {len(ids)} tokens")
         merges = _merges(vocabulary, ids, scores)
