@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import transformers
 
 from calib_jax.errors import UserError
 from calib_jax.models.config import Llama3Rope, Rope
+from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY
 from calib_jax.models.hf_config import parse_config, read_config
 
+FULL, SLIDING = "full_attention", "sliding_attention"
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -22,6 +25,19 @@ LLAMA = {
 }
 MISTRAL = {**LLAMA, "model_type": "mistral", "architectures": ["MistralForCausalLM"]}
 OLMO2 = {**LLAMA, "model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}
+QWEN2 = {**LLAMA, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+QWEN3 = {**LLAMA, "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
+GEMMA = {**LLAMA, "model_type": "gemma", "architectures": ["GemmaForCausalLM"]}
+GEMMA2 = {**LLAMA, "model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"]}
+GEMMA3 = {**LLAMA, "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
+OLMO = {k: v for k, v in LLAMA.items() if k != "rms_norm_eps"} | {
+    "model_type": "olmo",
+    "architectures": ["OlmoForCausalLM"],
+}
+NEOX = {k: v for k, v in OLMO.items() if k != "num_key_value_heads"} | {
+    "model_type": "gpt_neox",
+    "architectures": ["GPTNeoXForCausalLM"],
+}
 SCALING = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -93,20 +109,311 @@ def test_harmless_attributes_change_nothing():
     assert parse(hidden_act="silu", attention_bias=False, quantization_config=None) == parse()
 
 
+def test_biases():
+    assert parse().biases == () == parse(MISTRAL).biases
+    attention = ("q_proj", "k_proj", "v_proj", "o_proj")
+    for base in (LLAMA, QWEN3, GEMMA, GEMMA2, GEMMA3, OLMO, OLMO2):
+        assert parse(base, attention_bias=True).biases == attention
+    assert parse(mlp_bias=True).biases == ("gate_proj", "up_proj", "down_proj")
+    assert parse(QWEN2).biases == attention[:3]
+    assert set(parse(NEOX).biases) == {"qkv_proj", "o_proj", "up_proj", "down_proj"}
+    assert parse(NEOX, attention_bias=False).biases == ("up_proj", "down_proj")
+
+
+def test_windows_of_qwen():
+    for base in (QWEN2, QWEN3):
+        off = parse(base, sliding_window=32, max_window_layers=1)
+        assert off.sliding_window is None and off.sliding_layers == ()
+        on = parse(base, use_sliding_window=True, sliding_window=32, max_window_layers=1)
+        assert on.sliding_window == 32 and on.sliding_layers == (False, True, True)
+        assert parse(base, use_sliding_window=True).sliding_window is None  # from layer 28 on
+        types = [SLIDING, FULL, SLIDING]
+        named = parse(base, use_sliding_window=True, sliding_window=32, layer_types=types)
+        assert named.sliding_layers == (True, False, True)
+
+
+def test_windows_of_gemma():
+    assert parse(GEMMA2).sliding_layers == (True, False, True)
+    assert parse(GEMMA2).sliding_window == 4096
+    assert parse(GEMMA2, layer_types=[FULL] * 3).sliding_layers == ()
+    assert parse(GEMMA2, layer_types=[FULL] * 3, sliding_window=None).sliding_window is None
+    assert parse(GEMMA3, num_hidden_layers=7).sliding_layers == (True,) * 5 + (False, True)
+    pattern = parse(GEMMA3, sliding_window_pattern=2, sliding_window=9)
+    assert pattern.sliding_layers == (True, False, True) and pattern.sliding_window == 9
+    types = [FULL, FULL, SLIDING]
+    assert parse(GEMMA3, layer_types=types, sliding_window_pattern=2).sliding_layers == (
+        (False, False, True)
+    )
+
+
+def test_layer_types_of_other_families_may_only_repeat_the_rest():
+    assert parse(layer_types=[FULL] * 3) == parse()
+    assert parse(MISTRAL, layer_types=[SLIDING] * 3) == parse(MISTRAL)
+    for base, types in ((LLAMA, [SLIDING] * 3), (MISTRAL, [FULL] * 3)):
+        with pytest.raises(UserError, match="layer_types"):
+            parse(base, layer_types=types)
+
+
+def test_rope_of_gemma3():
+    config = parse(GEMMA3)
+    assert config.rope == Rope(1e6) and config.local_rope == Rope(1e4)
+    linear = {"rope_type": "linear", "factor": 8.0}
+    old = parse(GEMMA3, rope_theta=5e5, rope_local_base_freq=2e4, rope_scaling=linear)
+    assert old.rope == Rope(5e5, linear_factor=8.0) and old.local_rope == Rope(2e4)
+    new = {FULL: {**linear, "rope_theta": 5e5}, SLIDING: {"rope_theta": 2e4}}
+    assert parse(GEMMA3, rope_parameters=new) == old
+    assert parse(GEMMA3, rope_theta=1e4).local_rope is None  # the same everywhere
+
+
+def test_rope_of_gpt_neox():
+    assert parse(NEOX).rope == Rope(1e4, fraction=0.25)
+    old = parse(NEOX, rotary_pct=0.5, rotary_emb_base=500)
+    assert old.rope == Rope(500.0, fraction=0.5)
+    new = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+    assert parse(NEOX, rope_parameters=new) == old
+    # transformers 4 wrote each of them under two names.
+    both = {"rope_theta": 500, "partial_rotary_factor": 0.5}
+    assert parse(NEOX, rotary_pct=0.5, rotary_emb_base=500, **both) == old
+
+
+def test_rope_factors_come_from_a_reader_of_ours_only():
+    factors = {"rope_type": "factors", "rope_theta": 5e5, "factors": [1.0, 2.0, 4.0, 8.0]}
+    raw = {**LLAMA, "rope_parameters": factors}
+    config = parse_config(raw, "model.gguf", internal=True)
+    assert config.rope == Rope(5e5, factors=(1.0, 2.0, 4.0, 8.0))
+    with pytest.raises(UserError, match="rope type 'factors'"):
+        parse_config(raw, "config.json")
+    factors["factors"] = [1.0, 2.0]
+    with pytest.raises(UserError, match="2 rotary factors"):
+        parse_config(raw, "model.gguf", internal=True)
+
+
+def test_llama3_scaling_without_its_original_length_takes_the_longest_as_transformers_does():
+    scaling = without(SCALING, "original_max_position_embeddings")
+    assert parse(rope_scaling=scaling).rope.llama3.original_max_length == 256
+
+
+def test_activations():
+    assert parse().activation == "silu" and parse(NEOX).activation == "gelu"
+    assert parse(hidden_act="gelu").activation == "gelu"
+    assert parse(NEOX, hidden_act="gelu_fast").activation == "gelu_tanh"
+    for changes in ({}, {"hidden_act": "gelu"}, {"hidden_activation": None}):
+        assert parse(GEMMA, **changes).activation == "gelu_tanh"
+    assert parse(GEMMA2, hidden_activation="gelu").activation == "gelu"
+
+
+def test_traits_of_the_families():
+    assert parse(GEMMA).norm == "rms_unit_offset" and parse(GEMMA).scale_embeddings
+    assert parse(GEMMA).tie_embeddings and parse(GEMMA).attention_scale is None
+    assert parse(GEMMA2, query_pre_attn_scalar=64).attention_scale == 0.125
+    assert (parse(GEMMA2).attention_softcap, parse(GEMMA2).logit_softcap) == (50.0, 30.0)
+    assert (parse(GEMMA3).attention_softcap, parse(GEMMA3).logit_softcap) == (None, None)
+    assert parse(GEMMA3).qk_norm == parse(QWEN3).qk_norm == "head"
+    assert parse(OLMO).norm == "layer_plain" and parse(OLMO, clip_qkv=8).clip_qkv == 8.0
+    neox = parse(NEOX)
+    assert (neox.norm, neox.block, neox.gated, neox.fused_qkv) == ("layer", "parallel", False, True)
+    assert parse(NEOX, use_parallel_residual=False).block == "pre"
+
+
+# What the files of released models hold beside their dimensions.
+_META = {"torch_dtype": "bfloat16", "use_cache": True, "bos_token_id": 1, "eos_token_id": 2}
+PUBLISHED = {
+    "llama 2": {**LLAMA, **_META, "pretraining_tp": 1, "rope_scaling": None},
+    "vicuna 16k": {
+        **LLAMA,
+        "_name_or_path": "vicuna",
+        "max_sequence_length": 16384,
+        "rope_scaling": {"factor": 4.0, "type": "linear"},
+    },
+    "llama 3.2": {
+        **LLAMA,
+        "eos_token_id": [3, 4, 5],
+        "head_dim": 64,
+        "mlp_bias": False,
+        "rope_scaling": {**SCALING, "factor": 32.0},
+        "rope_theta": 500000.0,
+        "tie_word_embeddings": True,
+    },
+    "mistral 0.1": {**MISTRAL, "sliding_window": 4096, "rope_theta": 10000.0},
+    "mistral 0.3": {**MISTRAL, "sliding_window": None, "rope_theta": 1000000.0},
+    "qwen 2.5": {
+        **QWEN2,
+        "max_window_layers": 28,
+        "rope_theta": 1000000.0,
+        "sliding_window": 131072,
+        "use_mrope": False,
+        "use_sliding_window": False,
+    },
+    "qwen 3": {
+        **QWEN3,
+        "attention_bias": False,
+        "head_dim": 128,
+        "max_window_layers": 36,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "sliding_window": None,
+        "use_sliding_window": False,
+        "tie_word_embeddings": False,
+    },
+    "gemma, first files": {**GEMMA, "head_dim": 256, "hidden_act": "gelu", "rope_theta": 10000.0},
+    "gemma 2": {
+        **GEMMA2,
+        "attn_logit_softcapping": 50.0,
+        "cache_implementation": "hybrid",
+        "final_logit_softcapping": 30.0,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 224,
+        "sliding_window": 4096,
+        "sliding_window_size": 4096,
+    },
+    "gemma 3 1b": {
+        **GEMMA3,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "num_hidden_layers": 26,
+        "query_pre_attn_scalar": 256,
+        "rope_local_base_freq": 10000,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "sliding_window": 512,
+        "sliding_window_pattern": 6,
+    },
+    "gemma 3 270m": {
+        **GEMMA3,
+        "_sliding_window_pattern": 6,
+        "layer_types": [SLIDING, SLIDING, FULL],
+        "rope_local_base_freq": 10000.0,
+        "rope_theta": 1000000.0,
+        "sliding_window": 512,
+        "use_bidirectional_attention": False,
+    },
+    "olmo": {**OLMO, "clip_qkv": 8.0, "rope_theta": 10000.0, "rope_scaling": None},
+    "olmo 2": {**OLMO2, "rope_theta": 500000, "rms_norm_eps": 1e-6},
+    "pythia": {
+        **NEOX,
+        "layer_norm_eps": 1e-5,
+        "rotary_emb_base": 10000,
+        "rotary_pct": 0.25,
+        "use_parallel_residual": True,
+    },
+    "gpt-neox 20b": {
+        **NEOX,
+        "attention_probs_dropout_prob": 0,
+        "hidden_act": "gelu_fast",
+        "hidden_dropout_prob": 0,
+    },
+}
+# The defaults of every family: only the dimensions are given.
+for _base in (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3, OLMO, OLMO2, NEOX):
+    _given = COMMON - {"max_position_embeddings", "num_key_value_heads"}
+    _base = {k: v for k, v in _base.items() if k in _given}
+    PUBLISHED[_base["model_type"]] = {**_base, "hidden_size": 256, "num_attention_heads": 32}
+
+
+def theirs(raw):
+    """transformers' own reading of a config.json, which needs no torch."""
+    return transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_numbers_are_those_of_transformers(name):
+    ours, config = parse(PUBLISHED[name]), theirs(PUBLISHED[name])
+    heads = config.num_attention_heads
+    assert ours.head_dim == (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    assert ours.num_kv_heads == getattr(config, "num_key_value_heads", heads)
+    assert ours.max_length == config.max_position_embeddings
+    assert ours.tie_embeddings == config.tie_word_embeddings
+    eps = getattr(config, "rms_norm_eps", getattr(config, "layer_norm_eps", 1e-5))
+    assert ours.norm_eps == eps
+    every = SLIDING if getattr(config, "sliding_window", None) else FULL
+    types = getattr(config, "layer_types", None) or [every] * config.num_hidden_layers
+    assert (ours.sliding_layers or (False,) * len(types)) == tuple(t == SLIDING for t in types)
+    if any(ours.sliding_layers):
+        assert ours.sliding_window == config.sliding_window
+    ropes = config.rope_parameters
+    nested = {FULL: ours.rope, SLIDING: ours.local_rope} if FULL in ropes else {"": ours.rope}
+    for key, rope in nested.items():
+        settings = dict(ropes[key] if key else ropes)
+        kind = settings.pop("rope_type")
+        settings.pop("type", None)
+        assert rope.theta == settings.pop("rope_theta")
+        assert rope.fraction == settings.pop("partial_rotary_factor", 1.0)
+        if kind == "llama3":
+            length = settings.pop("original_max_position_embeddings")
+            assert rope.llama3 == Llama3Rope(**settings, original_max_length=length)
+        else:
+            assert rope.linear_factor == settings.pop("factor", 1.0) and not settings
+            assert (kind == "linear") == (rope.linear_factor != 1.0)
+    assert ours.clip_qkv == getattr(config, "clip_qkv", None)
+    assert ours.attention_softcap == getattr(config, "attn_logit_softcapping", None)
+    assert ours.logit_softcap == getattr(config, "final_logit_softcapping", None)
+    act = getattr(config, "hidden_activation", None) or config.hidden_act
+    tanh = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh"}
+    assert ours.activation == tanh.get(act, act)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_transformers_writes_is_read_alike(name):
+    config = theirs(PUBLISHED[name])
+    for raw in (config.to_dict(), config.to_diff_dict()):
+        assert parse(json.loads(json.dumps(raw, default=str))) == parse(PUBLISHED[name])
+
+
+def other(value):
+    """Another value, of the same kind where there is one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value * 2
+    if isinstance(value, dict):
+        return {k: v if isinstance(v, str) else other(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [SLIDING if t == FULL else FULL for t in value]
+    return {"silu": "gelu", "gelu": "silu", "gelu_pytorch_tanh": "silu"}.get(value, 0.5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_attribute_is_ignored(family):
+    """Every attribute of transformers' class changes the config, is refused, or is harmless."""
+    on = {"use_sliding_window": True, "max_window_layers": 1, "clip_qkv": 8.0}
+    on = {key: value for key, value in on.items() if key in FAMILIES[family].attributes}
+    raw = theirs({**PUBLISHED[family], **on}).to_dict()
+    base = without(raw, "layer_types")  # which would make the attributes that it repeats idle
+    seen = set()
+    for key in set(raw) - HARMLESS:
+        try:
+            assert parse(base, **{key: other(raw[key])}) != parse(base), key
+        except UserError:
+            continue
+        seen.add(key)
+    assert {"vocab_size", "tie_word_embeddings", "rope_parameters"} <= seen
+    for table in (COMMON, ONLY, FAMILIES[family].attributes, FAMILIES[family].only):
+        assert not HARMLESS & set(table)
+
+
 REFUSED = {
     "architecture": ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "GPT2LMHead"),
     "no model type": ({"model_type": None, "architectures": None}, "model_type None"),
     "model type of a wrong kind": ({"model_type": ["llama"]}, "model_type"),
     "reward head": ({"architectures": ["LlamaForSequenceClassification"]}, "architectures"),
     "unhandled": ({"logit_scale": 0.5}, "logit_scale"),
-    "attention bias": ({"attention_bias": True}, "attention_bias"),
-    "mlp bias": ({"mlp_bias": True}, "mlp_bias"),
-    "activation": ({"hidden_act": "gelu"}, "hidden_act"),
+    "activation": ({"hidden_act": "relu"}, "hidden_act"),
     "quantised": ({"quantization_config": {"bits": 4}}, "quantization_config"),
     "partial rotary": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
     "window": ({"sliding_window": 64}, "sliding_window"),
     "yarn": ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
-    "linear, old spelling": ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
+    "dynamic": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
+    "longrope": ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "longrope"),
+    "two rotary types": (
+        {"rope_scaling": {"type": "mrope", "rope_type": "default"}},
+        "'type' and 'rope_type' differ",
+    ),
+    "rotary settings of layers apart": (
+        {"rope_parameters": {FULL: {"rope_theta": 1e4}}},
+        FULL,
+    ),
+    "linear without its factor": ({"rope_scaling": {"type": "linear"}}, "factor"),
     "rotary attribute": ({"rope_scaling": {**SCALING, "beta_fast": 1}}, "beta_fast"),
     "rotary attribute missing": ({"rope_scaling": without(SCALING, "factor")}, "factor"),
     "default rope with a factor": ({"rope_scaling": {"factor": 2.0}}, "factor"),
@@ -134,6 +441,17 @@ REFUSED = {
     "heads": ({"num_attention_heads": "8"}, "num_attention_heads"),
     "key heads": ({"num_key_value_heads": 3}, "num_key_value_heads"),
     "head size": ({"head_dim": 0}, "head_dim"),
+    "absurd number of layers": ({"num_hidden_layers": 10**12}, "num_hidden_layers"),
+    "absurd theta": ({"rope_theta": 10**400}, "rope_theta"),
+    "bias of a wrong kind": ({"attention_bias": 0}, "attention_bias"),
+    "bidirectional": ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+    "a layer's own settings": ({"per_layer_config": {"1": {}}}, "per_layer_config"),
+    "pruned heads": ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
+    "another family's attribute": ({"clip_qkv": 8.0}, "clip_qkv"),
+    "original length beside the settings": (
+        {"rope_scaling": SCALING, "original_max_position_embeddings": 32},
+        "original_max_position_embeddings",
+    ),
     "odd head size": ({"head_dim": 7}, "head_dim"),
 }
 
@@ -143,6 +461,53 @@ def test_refused_by_name(name):
     changes, key = REFUSED[name]
     with pytest.raises(UserError) as error:
         parse(**changes)
+    assert key in str(error.value) and "models/x/config.json" in str(error.value)
+
+
+REFUSED_OF = {
+    "mistral, bias": (MISTRAL, {"attention_bias": True}, "attention_bias"),
+    "qwen2, switch": (QWEN2, {"use_sliding_window": "yes"}, "use_sliding_window"),
+    "qwen2, sliding without a window": (QWEN2, {"layer_types": [SLIDING] * 3}, "no window"),
+    "qwen2, sections": (QWEN2, {"use_mrope": True}, "use_mrope"),
+    "qwen2, chunks": (QWEN2, {"dual_chunk_attention_config": {}}, "dual_chunk_attention_config"),
+    "qwen3, kinds of layers": (QWEN3, {"layer_types": ["linear_attention"] * 3}, "layer_types"),
+    "qwen3, number of layers": (QWEN3, {"layer_types": [FULL]}, "layer_types"),
+    "gemma, activation": (GEMMA, {"hidden_activation": "gelu"}, "hidden_activation"),
+    "gemma2, activation": (GEMMA2, {"hidden_act": "gelu"}, "hidden_act"),
+    "gemma2, pattern": (GEMMA2, {"sliding_window_pattern": 3}, "sliding_window_pattern"),
+    "gemma2, two windows": (GEMMA2, {"sliding_window_size": 8}, "sliding_window_size"),
+    "gemma2, no window": (GEMMA2, {"sliding_window": None}, "sliding_window"),
+    "gemma2, scale": (GEMMA2, {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar"),
+    "gemma2, soft cap": (GEMMA2, {"attn_logit_softcapping": 0.0}, "attn_logit_softcapping"),
+    "gemma3, soft cap": (GEMMA3, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+    "gemma3, pattern": (GEMMA3, {"_sliding_window_pattern": 3}, "_sliding_window_pattern"),
+    "gemma3, flat rope": (GEMMA3, {"rope_parameters": {"rope_theta": 1e4}}, "rope_theta"),
+    # transformers 5 overlooks the old name here, transformers 4 did not.
+    "gemma3, type": (GEMMA3, {"rope_scaling": {"type": "linear", "factor": 8.0}}, "rope_type"),
+    "gemma3, two thetas": (
+        GEMMA3,
+        {"rope_parameters": {SLIDING: {"rope_theta": 1e4}}, "rope_local_base_freq": 2e4},
+        "rope_local_base_freq",
+    ),
+    "gemma3 with images": (
+        {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]},
+        {"text_config": {}},
+        "Gemma3ForCausalLM.from_pretrained",
+    ),
+    "olmo, epsilon": (OLMO, {"rms_norm_eps": 1e-6}, "rms_norm_eps"),
+    "gpt_neox, share": (NEOX, {"rotary_pct": 1.5}, "partial_rotary_factor"),
+    "gpt_neox, odd share": (NEOX, {"rotary_pct": 0.4}, "partial_rotary_factor"),
+    "gpt_neox, two thetas": (NEOX, {"rope_theta": 500.0}, "rope_theta"),
+    "gpt_neox, head size": (NEOX, {"head_dim": 4}, "head_dim"),
+    "gpt_neox, key heads": (NEOX, {"num_key_value_heads": 4}, "num_key_value_heads"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_OF)
+def test_refused_by_name_in_a_family(name):
+    base, changes, key = REFUSED_OF[name]
+    with pytest.raises(UserError) as error:
+        parse(base, **changes)
     assert key in str(error.value) and "models/x/config.json" in str(error.value)
 
 
@@ -170,6 +535,9 @@ def test_read_config(tmp_path):
         with pytest.raises(UserError, match=message) as error:
             read_config(tmp_path)
         assert str(path) in str(error.value)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_config(tmp_path)
     path.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(UserError, match="not valid JSON"):
         read_config(tmp_path)
