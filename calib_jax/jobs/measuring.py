@@ -1,7 +1,8 @@
 """What the jobs share: questions and model made ready, splits scored, results written."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,19 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     mesh = make_mesh(config.mesh.shape)
     dtype = None if config.model.dtype == "auto" else config.model.dtype
     say(f"Loading {config.model.name} onto {mesh.size} {mesh.devices.flat[0].device_kind}")
-    model = load_model(
-        config.model.name,
-        dtype,
-        mesh,
-        # Parameters that train are kept in float32, whatever the computation.
-        param_dtype="float32" if training and config.train.method == "full" else None,
-        revision=config.model.revision or None,
-        attention=config.model.attention,
-        adapter=config.model.adapter or None,
-        quantize=config.model.quantize or None,
-    )
+    with loading_bar() as on_bytes:
+        model = load_model(
+            config.model.name,
+            dtype,
+            mesh,
+            on_bytes=on_bytes,
+            # Parameters that train are kept in float32, whatever the computation.
+            param_dtype="float32" if training and config.train.method == "full" else None,
+            revision=config.model.revision or None,
+            attention=config.model.attention,
+            adapter=config.model.adapter or None,
+            quantize=config.model.quantize or None,
+        )
     splits = [prepared.train, validation, *prepared.evals.values()]
     if config.prompt.max_length > model.config.max_length:
         raise UserError(
@@ -116,6 +119,23 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         for name, split in prepared.evals.items()
     }
     return Setting(model, train, extra, evals, domains, buckets, prepared.report)
+
+
+@contextlib.contextmanager
+def loading_bar() -> Iterator[Callable[[int, int], None]]:
+    """``on_bytes`` of ``load_model`` as a progress bar in MiB; none for a model that is small."""
+    bar, done = None, 0
+    with contextlib.ExitStack() as stack:
+
+        def on_bytes(count: int, total: int) -> None:
+            nonlocal bar, done
+            if bar is None and total >= 64 << 20:
+                bar = stack.enter_context(Progress(total >> 20, "Weights", unit="MiB"))
+            before, done = done >> 20, done + count
+            if bar is not None:
+                bar.update((done >> 20) - before)
+
+        yield on_bytes
 
 
 def _questions(config: ml_collections.ConfigDict, training: bool) -> tuple[Prepared, list]:

@@ -156,16 +156,16 @@ def load(
     mesh: jax.sharding.Mesh | None = None,
     attention: str = "xla",
     quantize: str | None = None,
-    on_bytes: Callable[[int], None] | None = None,
+    on_bytes: Callable[[int, int], None] | None = None,
 ) -> Model:
     """Reads the weights of an opened checkpoint into (sharded) arrays; see ``load_params``."""
-    options = {"quantize": quantize, "on_bytes": on_bytes}
     params = load_params(
         checkpoint.source,
         checkpoint.config,
         param_dtype or dtype,
         shardings,
-        **{key: value for key, value in options.items() if value is not None},
+        quantize=quantize,
+        on_bytes=on_bytes,
     )
     return Model(
         name=checkpoint.name,
