@@ -37,8 +37,8 @@ class ByteFile:
     """
 
     def __init__(self, path: Path):
-        self.path = Path(path)
         self._fd = -1
+        self.path = Path(path)
         self._lock = threading.Lock()
         self.bytes_read = 0
         try:
@@ -53,9 +53,9 @@ class ByteFile:
             raise UserError(f"{self.path}: not a regular file.")
         self.size = state.st_size
 
-    def __del__(self):
+    def __del__(self, close=os.close):  # bound early: at exit the module may be gone before us
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
 
     def pread(self, offset: int, count: int) -> bytes:
         """Exactly ``count`` bytes from ``offset``.
@@ -236,30 +236,42 @@ def parse_json(text: bytes, where: str) -> Any:
         raise UserError(f"{where}: not JSON ({_short(str(error))}). Download it again.") from None
 
 
-def indexed_files(folder: Path, index: str, kind: str) -> list[Path]:
-    """The files that a ``*.index.json`` of ``folder`` names, sorted, each once.
+def weight_files(
+    folder: Path, single: str, pattern: str, ignored: tuple[str, ...] = ()
+) -> list[Path]:
+    """The files of one format that hold a model's weights; none where there are none.
 
     Args:
       folder: the model.
-      index: name of the index file.
-      kind: what the message calls it: "not a ``kind`` index".
+      single: name of the file when there is but one; ``<single>.index.json`` lists several.
+      pattern: of the files that count where there is no index.
+      ignored: beginnings of the names that do not.
 
     Raises:
-      UserError: no index, a name that leaves the folder, or a file that is missing.
+      UserError: a damaged index, a name that leaves the folder, a missing file, or an index beside
+        a single file that it does not name.
     """
-    path = safe_path(folder, index)
-    file = ByteFile(path)
+    index = safe_path(folder, f"{single}.index.json")
+    if not index.exists():
+        names = sorted(path.name for path in folder.glob(pattern))
+        return [safe_path(folder, name) for name in names if not name.startswith((".", *ignored))]
+    file = ByteFile(index)
     if file.size > _MAX_JSON:
-        raise UserError(f"{path}: {file.size} bytes are too many for an index.")
-    found = parse_json(file.pread(0, file.size), str(path))
+        raise UserError(f"{index}: {file.size} bytes are too many for an index.")
+    found = parse_json(file.pread(0, file.size), str(index))
     found = found.get("weight_map") if isinstance(found, dict) else None
     names = found.values() if isinstance(found, dict) else ()
     if not names or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: not a {kind} index. Download it again.")
+        raise UserError(f"{index}: not an index of weights. Download it again.")
     paths = [safe_path(folder, name) for name in sorted(set(names))]
-    for part in paths:
-        if not part.exists():
-            raise UserError(f"{part}: named by {index} but missing. Download it.")
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: named by {index.name} but missing. Download it.")
+    if (folder / single).exists() and folder / single not in paths:
+        raise UserError(
+            f"{folder / single}: not named by {index.name} beside it; the folder mixes two "
+            "checkpoints. Keep one."
+        )
     return paths
 
 

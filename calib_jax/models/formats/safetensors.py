@@ -13,9 +13,8 @@ from calib_jax.errors import UserError
 from calib_jax.models.formats.files import (
     ByteFile,
     array_bytes,
-    indexed_files,
     parse_json,
-    safe_path,
+    weight_files,
 )
 from calib_jax.models.formats.stored import (
     FLOATS,
@@ -25,7 +24,9 @@ from calib_jax.models.formats.stored import (
     refused_dtype,
 )
 
-INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+# Adapters, and the same weights once more in Meta's or Mistral's own layout.
+_NOT_THE_MODEL = ("adapter_model", "consolidated")
 _MAX_HEADER = 100_000_000
 _FLOATS = {
     "F32": FLOATS["float32"],
@@ -50,7 +51,7 @@ class SafetensorsSource(StoredTensors):
     """
 
     def __init__(self, folder: Path):
-        paths = weight_files(folder)
+        paths = weight_files(folder, SINGLE, "*.safetensors", _NOT_THE_MODEL)
         if not paths:
             raise UserError(
                 f"{folder}: no *.safetensors file. Is this a Hugging Face model folder?"
@@ -61,27 +62,6 @@ class SafetensorsSource(StoredTensors):
             for name, stored in read_header(file).items():
                 add_tensor(tensors, name, stored)
         super().__init__(folder, files, tensors)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The model's safetensors files, none where there are none.
-
-    Adapters, and the same weights once more in Meta's or Mistral's own layout, are not the model.
-    """
-    if (folder / INDEX).exists():
-        paths = indexed_files(folder, INDEX, "safetensors")
-        single = folder / "model.safetensors"
-        if single.exists() and single not in paths:
-            raise UserError(
-                f"{single}: not named by {INDEX} beside it; the folder mixes two checkpoints. "
-                "Keep one."
-            )
-        return paths
-    return [
-        safe_path(folder, path.name)
-        for path in sorted(folder.glob("*.safetensors"))
-        if not path.name.startswith((".", "adapter_model", "consolidated"))
-    ]
 
 
 def read_header(file: ByteFile) -> dict[str, Stored]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from calib_jax.errors import UserError
-from calib_jax.models.formats.files import ByteFile, indexed_files, safe_path
+from calib_jax.models.formats.files import ByteFile, weight_files
 from calib_jax.models.formats.stored import (
     FLOATS,
     Stored,
@@ -19,7 +19,6 @@ from calib_jax.models.formats.stored import (
 from calib_jax.models.formats.torch_pickle import View, read_pickle
 
 SINGLE = "pytorch_model.bin"
-INDEX = "pytorch_model.bin.index.json"
 # A state dict's pickle takes some 200 bytes a tensor, and its zip directory 100.
 _MAX_PICKLE = 4 << 20
 _MAX_DIRECTORY = 8 << 20
@@ -34,7 +33,7 @@ class TorchBinSource(StoredTensors):
     """
 
     def __init__(self, folder: Path):
-        paths = weight_files(folder)
+        paths = weight_files(folder, SINGLE, "pytorch_model*.bin")
         if not paths:
             raise UserError(f"{folder}: no {SINGLE}. Is this a Hugging Face model folder?")
         files = [ByteFile(path) for path in paths]
@@ -43,20 +42,6 @@ class TorchBinSource(StoredTensors):
             for name, stored in _read_tensors(file).items():
                 add_tensor(tensors, name, stored)
         super().__init__(folder, files, tensors)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The model's ``.bin`` files, none where there are none."""
-    if (folder / INDEX).exists():
-        paths = indexed_files(folder, INDEX, "PyTorch")
-        single = folder / SINGLE
-        if single.exists() and single not in paths:
-            raise UserError(
-                f"{single}: not named by {INDEX} beside it; the folder mixes two checkpoints. "
-                "Keep one."
-            )
-        return paths
-    return [safe_path(folder, path.name) for path in sorted(folder.glob("pytorch_model*.bin"))]
 
 
 def _read_tensors(file: ByteFile) -> dict[str, Stored]:

@@ -143,7 +143,7 @@ def test_broken_index(golden, tmp_path, text):
     (folder / "model.safetensors.index.json").write_text(text)
     message = refusal(folder)
     assert "model.safetensors.index.json" in message
-    assert "not JSON" in message or "not a safetensors index" in message
+    assert "not JSON" in message or "not an index of weights" in message
 
 
 def test_only_files_of_the_index_are_read(golden, tmp_path):
