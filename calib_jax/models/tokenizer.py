@@ -1,21 +1,78 @@
-"""The tokenizer of a Hugging Face folder."""
+"""The tokenizer of a Hugging Face folder, read without running code from it or leaving it."""
 
+import importlib.util
+import os
 from pathlib import Path
 
 import transformers
 
 from calib_jax.errors import UserError
+from calib_jax.models.formats.files import ByteFile, parse_json, safe_path
 
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+# What transformers may open, beside those: merges, templates, lists of added tokens.
+_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+_TEMPLATES = "additional_chat_templates"
+_MAX_CONFIG = 16 << 20
 
 
 def from_folder(folder: Path) -> transformers.PreTrainedTokenizerBase | None:
-    """The folder's tokenizer; None when it has no tokenizer files."""
+    """The folder's tokenizer; None when it has no tokenizer files.
+
+    Raises:
+      UserError: the files are damaged, need code from the folder or a package that is missing, or
+        lie outside the folder.
+    """
     if not any((folder / name).exists() for name in _FILES):
         return None
+    _check_inside(folder)
+    if (
+        (folder / "tokenizer.model").exists()
+        and not (folder / "tokenizer.json").exists()
+        and importlib.util.find_spec("sentencepiece") is None
+    ):
+        raise UserError(
+            f"{folder / 'tokenizer.model'}: a SentencePiece model, which takes a package to read. "
+            "Run: pip install sentencepiece protobuf"
+        )
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder)
+        # Said outright: without it, transformers asks on the terminal whether to run the code.
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
     except Exception as error:  # the library raises whatever its parsers raise
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"{folder}: the tokenizer is code in this folder ('auto_map' in "
+                "tokenizer_config.json), and such code is never run. Load it elsewhere, save it as "
+                "tokenizer.json, and remove 'auto_map'."
+            ) from None
         raise UserError(
             f"{folder}: the tokenizer files cannot be read ({type(error).__name__}: {error})."
         ) from None
+
+
+def _check_inside(folder: Path) -> None:
+    """Raises UserError where a link or a setting leads out of the folder."""
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(_SUFFIXES) or path.name.startswith("tokenizer"):
+            safe_path(folder, path.name)
+    if (folder / _TEMPLATES).is_dir():
+        safe_path(folder, _TEMPLATES)
+        for path in sorted((folder / _TEMPLATES).iterdir()):
+            safe_path(folder, f"{_TEMPLATES}/{path.name}")
+    path = folder / "tokenizer_config.json"
+    if not path.exists():
+        return
+    file = ByteFile(path)
+    if file.size > _MAX_CONFIG:
+        raise UserError(f"{path}: {file.size} bytes are too many for settings.")
+    settings = parse_json(file.pread(0, file.size), str(path))
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: expected a JSON object. Download the file again.")
+    for key, value in settings.items():
+        names = value if isinstance(value, list) else [value]
+        for name in names if key.endswith(("_file", "_files")) else ():
+            # Old files name the place where they were saved; what is not there is not opened.
+            if isinstance(name, str) and os.path.exists(folder / name):
+                safe_path(folder, name)
