@@ -15,7 +15,7 @@ from calib_jax.models.config import ModelConfig
 from calib_jax.models.quantize import check_scheme
 from calib_jax.parallel import mesh as meshes
 from calib_jax.parallel.mesh import make_mesh
-from calib_jax.parallel.sharding import check_mesh, lora_sharding, row_sharding
+from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
 
 __all__ = ["load_model", "make_mesh"]
 
@@ -77,12 +77,7 @@ def load_model(
         read = peft.read_adapter(os.fspath(adapter), checkpoint.config)
         if warning := peft.other_base(read, checkpoint.name):
             warnings.warn(warning, stacklevel=2)
-        layouts = lora_sharding(mesh, checkpoint.config, read.lora)
-        adapters = jax.tree.map(
-            lambda x, layout: jax.make_array_from_callback(x.shape, layout, lambda at: x[at]),
-            read.tree,
-            layouts,
-        )
+        adapters = place_lora(read.tree, mesh, checkpoint.config, read.lora)
         beside = {
             "lora": read.lora,
             "adapters": adapters,

@@ -14,7 +14,8 @@ python -m calib_jax.main --config=CONFIG[:PRESET] [--workdir=FOLDER] [--config.F
 
   --config         a config file and one of its presets, for example configs/cft.py:debug
   --workdir        where the run lives; runs/<config>[-<preset>] by default. The same command on an
-                   interrupted run continues it, and on a finished one prints its table.
+                   interrupted run continues it, and on a finished one prints its table. Of the job
+                   "export": where the files go; <the run>/export/<format> by default.
   --config.FIELD   any field of the config, for example --config.train.learning_rate=1e-5
 """
 
@@ -44,7 +45,13 @@ def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
             f"unexpected argument {rest[1]!r}; fields are set with --config.FIELD=VALUE."
         )
     name = path.stem + (f"-{preset}" if preset else "")
-    return config, Path(values.workdir or Path("runs") / name)
+    return config, Path(values.workdir or _default_workdir(config, name))
+
+
+def _default_workdir(config: ml_collections.ConfigDict, name: str) -> Path:
+    if config.job == "export" and config.export.run:
+        return Path(config.export.run) / "export" / config.export.format
+    return Path("runs") / name
 
 
 def _resolve(argv: list[str]) -> tuple[list[str], Path, str]:

@@ -24,8 +24,10 @@ def main(argv: list[str]) -> int:
         if config.job not in JOBS:
             raise UserError(f"config.job is {config.job!r}; there is {', '.join(sorted(JOBS))}.")
         join_pod()
-        check_workdir(workdir, config)
-        if not show_if_finished(workdir):
+        is_run = config.job != "export"  # an export's folder holds a model, not a run
+        if is_run:
+            check_workdir(workdir, config)
+        if not is_run or not show_if_finished(workdir):
             stop = StopRequest()
             stop.install()
             JOBS[config.job](config, workdir, stop)

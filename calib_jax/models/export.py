@@ -64,7 +64,7 @@ def write_checkpoint(
     adapters: Tree | None = None,
     lora: LoraConfig | None = None,
     max_shard_bytes: int = 5 * 10**9,
-    on_bytes: Callable[[int], None] = lambda count: None,
+    on_tensor: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes ``model.safetensors``, or shards with their index, into an existing folder.
 
@@ -78,7 +78,7 @@ def write_checkpoint(
       adapters: to be merged in, in float32 and before the cast; None for none.
       lora: the adapters' settings.
       max_shard_bytes: a file holds no more tensor bytes than this, unless one tensor alone does.
-      on_bytes: called with the bytes of every tensor written.
+      on_tensor: called after every tensor.
 
     Raises:
       UserError: a value does not fit into its dtype (float16 ends at 65504).
@@ -94,7 +94,7 @@ def write_checkpoint(
         count = len(shards)
         names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
     for name, part in zip(names, shards, strict=True):
-        write_safetensors(folder / name, part, on_bytes)
+        write_safetensors(folder / name, part, on_tensor)
     if len(shards) > 1 and jax.process_index() == 0:
         where = zip(names, shards, strict=True)
         index = {
@@ -121,7 +121,7 @@ def shard(entries: Iterable[Entry], max_bytes: int) -> list[list[Entry]]:
 
 
 def write_safetensors(
-    path: Path, entries: Sequence[Entry], on_bytes: Callable[[int], None] = lambda count: None
+    path: Path, entries: Sequence[Entry], on_tensor: Callable[[], None] = lambda: None
 ) -> None:
     """Writes one safetensors file from process 0; the values are asked for on every process."""
     # Wide elements first, so that each tensor begins at a multiple of its element's size.
@@ -149,7 +149,7 @@ def write_safetensors(
                 )
             if file:
                 file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-            on_bytes(entry.num_bytes)
+            on_tensor()
     finally:
         if file:
             file.close()

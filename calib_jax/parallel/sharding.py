@@ -44,6 +44,17 @@ def lora_sharding(mesh: jax.sharding.Mesh, config: ModelConfig, lora: LoraConfig
     }
 
 
+def place_lora(
+    adapters: Tree, mesh: jax.sharding.Mesh, config: ModelConfig, lora: LoraConfig
+) -> Tree:
+    """Adapters on the host of every process, laid out over the mesh."""
+    return jax.tree.map(
+        lambda x, layout: jax.make_array_from_callback(x.shape, layout, lambda at: x[at]),
+        adapters,
+        lora_sharding(mesh, config, lora),
+    )
+
+
 def check_mesh(config: ModelConfig, mesh: jax.sharding.Mesh) -> None:
     """Raises UserError when the mesh would split a head or leave a remainder.
 

@@ -1,0 +1,348 @@
+"""The job ``export``: a run's model, or any model, as a Hugging Face folder or a PEFT adapter."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from calib_jax.api import make_mesh
+from calib_jax.config import base as base_config
+from calib_jax.errors import UserError
+from calib_jax.jobs.measuring import say
+from calib_jax.jobs.run import agreed, as_json
+from calib_jax.models import export, peft
+from calib_jax.models import model as models
+from calib_jax.models.families import FAMILIES
+from calib_jax.models.lora import LoraConfig, check_lora, lora_shapes
+from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stacked_shape
+from calib_jax.models.weights import stored_dtype
+from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
+from calib_jax.reports import Progress, model_card, summary
+from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.em import lora_settings
+from calib_jax.training.interrupt import StopRequest
+
+FORMATS = ("merged", "adapter")
+DTYPES = ("stored", "float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished fine-tuning run.
+
+    Attributes:
+      folder: its workdir.
+      config: its config.
+      summary: its result.
+    """
+
+    folder: Path
+    config: ml_collections.ConfigDict
+    summary: dict[str, Any]
+
+
+def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+    """Writes the export to ``workdir``, whole or not at all.
+
+    Raises:
+      UserError: bad input, or a destination that holds something else.
+      Stopped: SIGTERM; nothing is left behind.
+    """
+    # --- What is asked for -----------------------------------------------------------------------
+    check_options(config)
+    asked = config.export
+    trained = read_run(Path(asked.run)) if asked.run else None
+    setting = trained.config if trained else config
+    checkpoint = models.open_checkpoint(setting.model.name, setting.model.revision or None)
+    adapter = None
+    if setting.model.adapter:
+        adapter = peft.read_adapter(setting.model.adapter, checkpoint.config)
+    lora = _lora(trained, adapter, checkpoint, asked.format)
+    fingerprint = checkpoint.fingerprint
+    if adapter:
+        fingerprint = peft.joint_fingerprint(fingerprint, adapter)
+    checkpoints = None
+    if trained:
+        checkpoints = Checkpoints(trained.folder / "checkpoints", keep=1, fingerprint=fingerprint)
+    step = checkpoints.latest_step() if checkpoints else None
+    if trained and step is None:
+        raise UserError(f"{trained.folder / 'checkpoints'}: no checkpoint. Run the training again.")
+    identity = _identity(asked, setting if trained else setting.model, fingerprint, step)
+    if _done(workdir, identity):
+        say(f"{workdir} holds this export already.")
+        return
+
+    # --- The weights -----------------------------------------------------------------------------
+    mesh = make_mesh(config.mesh.shape)
+    check_mesh(checkpoint.config, mesh)
+    full = trained is not None and trained.config.train.method == "full"
+    adapters: Tree | None = None
+    if adapter and not trained:
+        adapters = place_lora(adapter.tree, mesh, checkpoint.config, lora)
+    if trained:
+        abstract = _abstract(checkpoint.config, mesh, None if full else lora)
+        state = checkpoints.restore_trainable(abstract)
+        checkpoints.close()
+        params, adapters = (state, None) if full else (None, state)
+    if asked.format == "merged" and not full:
+        say(f"Loading {checkpoint.name}")
+        params = models.load(
+            checkpoint, param_dtype="stored", shardings=row_sharding(mesh), mesh=mesh
+        ).params
+
+    def dtype_of(row: Row) -> Any:
+        if asked.dtype == "stored":
+            return stored_dtype(checkpoint.source, checkpoint.config, row)
+        return jnp.dtype(asked.dtype)
+
+    # --- The files -------------------------------------------------------------------------------
+    facts = model_card.Facts(
+        name=setting.model.name,
+        revision=setting.model.revision,
+        on_hub=not setting.model.name.startswith("offline:")
+        and not Path(setting.model.name).expanduser().exists(),
+        fingerprint=fingerprint,
+        adapter=setting.model.adapter,
+        architecture=FAMILIES[checkpoint.config.family].architecture,
+        format=asked.format,
+        identity=identity,
+        lora=lora,
+        config=trained.config.to_dict() if trained else None,
+        summary=trained.summary if trained else None,
+        versions=summary.versions(),
+    )
+    with whole_folder(workdir) as folder:
+        if asked.format == "adapter":
+            write_adapter_folder(folder, adapters, lora, checkpoint, setting, asked.dtype)
+        else:
+            count = sum(
+                checkpoint.config.num_layers if row.stacked else 1
+                for row in parameter_table(checkpoint.config)
+            )
+            with Progress(count, "export", unit="tensors") as bar:
+
+                def on_tensor() -> None:
+                    bar.update(1)
+                    stop.check()
+
+                export.write_checkpoint(
+                    folder,
+                    params,
+                    checkpoint.config,
+                    dtype_of,
+                    adapters=adapters,
+                    lora=lora,
+                    max_shard_bytes=asked.max_shard_bytes,
+                    on_tensor=on_tensor,
+                )
+            if jax.process_index() == 0:
+                write_companions(
+                    folder, checkpoint, dtype_of(parameter_table(checkpoint.config)[0])
+                )
+        if jax.process_index() == 0:
+            (folder / "README.md").write_text(model_card.text(facts), encoding="utf-8")
+    if jax.process_index() == 0:
+        size = sum(path.stat().st_size for path in workdir.iterdir())
+        say(
+            f"Wrote {workdir}: {asked.format}, {size / 1e6:,.1f} MB. README.md says how to load it."
+        )
+
+
+def check_options(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a setting of the export that cannot be."""
+    for key, known in (("format", FORMATS), ("dtype", DTYPES)):
+        if config.export[key] not in known:
+            raise UserError(
+                f"config.export.{key} is {config.export[key]!r}; expected {', '.join(known)}."
+            )
+    if config.export.max_shard_bytes < 1:
+        raise UserError(
+            f"config.export.max_shard_bytes is {config.export.max_shard_bytes}; expected bytes."
+        )
+
+
+def read_run(folder: Path) -> Run:
+    """The finished fine-tuning run that a folder holds.
+
+    Raises:
+      UserError: no run's folder, one of another job, or a run that is not finished.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file, so this is no run's folder. Give config.export.run the "
+            "--workdir of a finished run, or leave it out to export config.model as it is."
+        )
+    config = base_config()
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        _fill(config, raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not the config of a run of this version ({error}).") from None
+    if config.job != "finetune":
+        raise UserError(
+            f"{folder}: the run's job is {config.job!r}, which trains nothing. Export its model "
+            f"with --config.model.name={config.model.name}."
+        )
+    if not (folder / "summary.json").exists():
+        raise UserError(
+            f"{folder}: the run is not finished (no summary.json). Start its command again, which "
+            "continues it, and export then."
+        )
+    return Run(folder, config, summary.read(folder / "summary.json"))
+
+
+def write_adapter_folder(
+    folder: Path,
+    adapters: Tree,
+    lora: LoraConfig,
+    checkpoint: models.Checkpoint,
+    setting: ml_collections.ConfigDict,
+    dtype: str,
+) -> None:
+    """The adapter relative to the base that ``setting.model.name`` names."""
+    peft.write_adapter(
+        folder,
+        adapters,
+        lora,
+        checkpoint.config,
+        base=setting.model.name,
+        revision=setting.model.revision,
+        dtype=jnp.dtype("float32" if dtype == "stored" else dtype),
+    )
+
+
+def write_companions(folder: Path, checkpoint: models.Checkpoint, dtype: Any) -> None:
+    """What stands beside the weights: config.json, the tokenizer's files, generation settings."""
+    from_folder = checkpoint.path.is_dir()
+    content = export.hf_config(
+        checkpoint.raw_config,
+        str(jnp.dtype(dtype)),
+        FAMILIES[checkpoint.config.family].architecture,
+        checkpoint.config,
+        None if from_folder else checkpoint.tokenizer,
+    )
+    export.write_json(folder / "config.json", content)
+    if from_folder:
+        export.copy_files(checkpoint.path, folder)
+    elif checkpoint.tokenizer is not None:
+        checkpoint.tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside ``path``, which takes its name when the block succeeds.
+
+    What a killed export left is removed by the next one. Processes other than 0 write nothing.
+    """
+    temporary = path.resolve().with_name(f".{path.name}.partial")
+    if jax.process_index() != 0:
+        yield temporary
+        return
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        # The data must be on the disk before the name is, or a power cut leaves empty files.
+        for place in (*temporary.iterdir(), temporary):
+            handle = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _lora(
+    trained: Run | None,
+    adapter: peft.Adapter | None,
+    checkpoint: models.Checkpoint,
+    wanted: str,
+) -> LoraConfig | None:
+    """The settings of the adapters that are exported or merged; None where there are none."""
+    if trained and trained.config.train.method == "full":
+        if wanted == "adapter":
+            raise UserError(
+                f"{trained.folder}: the run trained all parameters (train.method 'full'), so there "
+                "is no adapter. Export with --config.export.format=merged."
+            )
+        return None
+    if trained:
+        lora = lora_settings(trained.config.train, adapter.lora if adapter else None)
+        check_lora(checkpoint.config, lora)
+        return lora
+    if adapter:
+        return adapter.lora
+    if wanted == "adapter":
+        raise UserError(
+            "config.export.format is 'adapter', but there is no adapter: config.export.run names "
+            "no run and config.model.adapter is ''."
+        )
+    return None
+
+
+def _abstract(config: Any, mesh: jax.sharding.Mesh, lora: LoraConfig | None) -> Tree:
+    """The trained parameters of a run, as float32 arrays to be restored."""
+    if lora is None:
+        layout = row_sharding(mesh)
+        return build_tree(
+            config,
+            lambda row: jax.ShapeDtypeStruct(
+                stacked_shape(config, row), jnp.float32, sharding=layout(row)
+            ),
+        )
+    return jax.tree.map(
+        lambda layout, shape: jax.ShapeDtypeStruct(shape[0], jnp.float32, sharding=layout),
+        lora_sharding(mesh, config, lora),
+        lora_shapes(config, lora),
+        is_leaf=lambda x: isinstance(x, jax.sharding.Sharding),
+    )
+
+
+def _identity(
+    asked: ml_collections.ConfigDict,
+    setting: ml_collections.ConfigDict,
+    fingerprint: str,
+    step: int | None,
+) -> str:
+    """A hash of what is exported and how; the model card carries it."""
+    how = {key: asked[key] for key in ("format", "dtype", "max_shard_bytes")}
+    content = json.dumps([how, as_json(setting), fingerprint, step])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _done(workdir: Path, identity: str) -> bool:
+    """Whether the destination holds this very export; UserError when it holds anything else."""
+    full = workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir()))
+    if not agreed(full):
+        return False
+    card = workdir / "README.md"
+    if agreed(card.is_file() and model_card.identity_line(identity) in card.read_text("utf-8")):
+        return True
+    raise UserError(
+        f"{workdir} is not empty and does not hold this export. Choose another --workdir, or "
+        "delete it."
+    )
+
+
+def _fill(node: ml_collections.ConfigDict, raw: Mapping[str, Any]) -> None:
+    """Sets the fields that a run's config.json states; those of a newer version keep defaults."""
+    for key, value in raw.items():
+        if key not in node:
+            raise KeyError(f"there is no field {key!r}")
+        if isinstance(node[key], ml_collections.ConfigDict):
+            _fill(node[key], value)
+        else:
+            node[key] = tuple(value) if isinstance(value, list) else value

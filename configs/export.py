@@ -1,0 +1,30 @@
+"""A Hugging Face folder or a PEFT adapter from a finished run, or from any model.
+
+python -m calib_jax.main --config=configs/export.py --config.export.run=runs/demo
+python -m calib_jax.main --config=configs/export.py --config.export.run=runs/demo \\
+    --config.export.format=adapter --workdir=my-adapter
+python -m calib_jax.main --config=configs/export.py --config.model.name=model.gguf \\
+    --workdir=my-model
+
+Written to <the run>/export/merged or .../adapter, or to --workdir, whole or not at all:
+  merged    config.json, model*.safetensors (an index beside shards of 5 GB), the tokenizer's files
+            and generation_config.json: what transformers, vLLM and llama.cpp's converter read.
+            Adapters are added in in float32; the dtype is the base's (--config.export.dtype).
+  adapter   adapter_config.json and adapter_model.safetensors, relative to the run's base.
+and README.md, a model card with the base, the data, the method and the calibration before and
+after. Without config.export.run, config.model (with config.model.adapter merged in) is converted.
+
+Hardware: memory for the weights of the base in their stored dtype, on any mesh
+(--config.mesh.shape), and of one tensor more; an adapter needs its own few MB only.
+"""
+
+from calib_jax import config as base_config
+
+
+def get_config(preset: str = ""):
+    if preset:
+        raise ValueError(f"configs/export.py has no presets; got {preset!r}")
+    config = base_config.base()
+    config.job = "export"
+    config.method = "export"
+    return config
