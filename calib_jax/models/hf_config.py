@@ -144,8 +144,8 @@ def _find_family(raw: Mapping[str, Any], where: str) -> Family:
         remedy = f"Supported model types: {', '.join(sorted(FAMILIES))}."
         if model_type == "gemma3":
             remedy = (
-                "It reads images too. Save its language part as a folder of its own and load that: "
-                "transformers.Gemma3ForCausalLM.from_pretrained(...).save_pretrained(...)."
+                "It reads images too; use a checkpoint of the language part alone, model_type "
+                "'gemma3_text' (Gemma-3 270m and 1b are such)."
             )
         raise UserError(
             f"{where}: architecture {named!r} (model_type {model_type!r}) is not supported. "

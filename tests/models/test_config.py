@@ -492,7 +492,7 @@ REFUSED_OF = {
     "gemma3 with images": (
         {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]},
         {"text_config": {}},
-        "Gemma3ForCausalLM.from_pretrained",
+        "alone, model_type 'gemma3_text'",
     ),
     "olmo, epsilon": (OLMO, {"rms_norm_eps": 1e-6}, "rms_norm_eps"),
     "gpt_neox, share": (NEOX, {"rotary_pct": 1.5}, "partial_rotary_factor"),
