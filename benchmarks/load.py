@@ -89,7 +89,9 @@ def write_checkpoint(folder: Path, gib: float) -> int:
                     bits = rng.integers(0, 1 << 16, min(left, 1 << 24), np.uint16)
                     (bits & 0x80FF | 0x3C00).tofile(out)
                     left -= len(bits)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": size(layers)}, "weight_map": weight_map})
+    )
     return size(layers)
 
 
