@@ -125,10 +125,11 @@ class Block(nn.Module):
         elif window is not None and cfg.layers_differ:
             window = jnp.where(slides, window, L)
         q_BxLxHxC, k_BxLxGxC, v_BxLxGxC = self.queries_keys_values(x_BxLxD)
+        kv_heads = "kv_heads" if cfg.num_kv_heads > 1 else None
         out = attend(
             constrain(rotate(q_BxLxHxC, *rope), "batch", None, "heads", None),
-            constrain(rotate(k_BxLxGxC, *rope), "batch", None, "kv_heads", None),
-            constrain(v_BxLxGxC, "batch", None, "kv_heads", None),
+            constrain(rotate(k_BxLxGxC, *rope), "batch", None, kv_heads, None),
+            constrain(v_BxLxGxC, "batch", None, kv_heads, None),
             window=window,
             scale=cfg.attention_scale,
             softcap=cfg.attention_softcap,

@@ -124,7 +124,7 @@ def parameter_table(config: ModelConfig) -> tuple[Row, ...]:
             path = (*path[:-1], f"{path[-1]}_bias")
             rows.append(Row(path, f"{hf_name}.bias", (size,), ("norm",), "bias"))
 
-    def project(name: str, shape: tuple[int, int], axes: tuple[str, str]) -> None:
+    def project(name: str, shape: tuple[int, int], axes: tuple[str | None, ...]) -> None:
         module = names.layer + names.modules[name]
         rows.append(Row(("layers", name), f"{module}.weight", shape, axes, "projection"))
         if name in config.biases:
@@ -139,8 +139,10 @@ def parameter_table(config: ModelConfig) -> tuple[Row, ...]:
         project("qkv_proj", (hidden, 3 * queries), ("embed", "heads"))
     else:
         project("q_proj", (hidden, queries), ("embed", "heads"))
-        project("k_proj", (hidden, keys), ("embed", "kv_heads"))
-        project("v_proj", (hidden, keys), ("embed", "kv_heads"))
+        # A single key head (multi-query attention) is needed whole wherever there is a query head.
+        axis = "kv_heads" if config.num_kv_heads > 1 else None
+        project("k_proj", (hidden, keys), ("embed", axis))
+        project("v_proj", (hidden, keys), ("embed", axis))
     if config.qk_norm:
         for name, size in (("q_norm", queries), ("k_norm", keys)):
             size = size if config.qk_norm == "projection" else config.head_dim

@@ -58,15 +58,17 @@ def place_lora(
 def check_mesh(config: ModelConfig, mesh: jax.sharding.Mesh) -> None:
     """Raises UserError when the mesh would split a head or leave a remainder.
 
-    Heads are never replicated silently to make them fit.
+    Heads are never replicated to make them fit, but a single key-value head (multi-query
+    attention: Gemma-2B, Gemma-3-1B) lies whole on every device: no tensor axis would fit it.
     """
     tensor = mesh.shape["tensor"]
     for what, count in (
         ("attention heads", config.num_heads),
         ("key-value heads", config.num_kv_heads),
     ):
-        if count % tensor:
-            both = math.gcd(config.num_heads, config.num_kv_heads)
+        if count % tensor and count > 1:
+            key_heads = config.num_kv_heads if config.num_kv_heads > 1 else config.num_heads
+            both = math.gcd(config.num_heads, key_heads)
             fits = [n for n in range(1, tensor) if both % n == 0 and mesh.size % n == 0]
             raise UserError(
                 f"config.mesh.shape: {count} {what} cannot be split over a tensor axis of "

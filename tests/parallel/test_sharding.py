@@ -8,6 +8,7 @@ from calib_jax import UserError, load_model, make_mesh
 from calib_jax.models.hf_config import parse_config
 from calib_jax.models.lora import LoraConfig, init_lora
 from calib_jax.parallel.sharding import check_mesh, lora_sharding
+from tests.conftest import write_tiny_model
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -100,6 +101,16 @@ def test_load_model_refuses_before_it_reads_a_weight(tiny_model, monkeypatch):
     monkeypatch.setattr(models, "load", lambda *args, **kwargs: pytest.fail("weights were read"))
     with pytest.raises(UserError, match="2 key-value heads"):
         load_model(tiny_model, mesh=make_mesh((1, 2, 4)))
+
+
+def test_a_single_key_head_lies_whole_on_every_device(tmp_path):
+    folder = write_tiny_model(tmp_path / "model", num_key_value_heads=1)
+    tokens = np.random.default_rng(0).integers(0, 282, (4, 16), dtype=np.int32)
+    spread = load_model(folder, mesh=make_mesh((2, 2, 2)))
+    assert shard_shapes(spread.params["layers"]["k_proj"]) == {(2, 16, 8)}
+    assert shard_shapes(spread.params["layers"]["q_proj"]) == {(2, 16, 16)}
+    logits = load_model(folder).logits(tokens)
+    np.testing.assert_allclose(spread.logits(tokens), logits, rtol=0, atol=1e-5)
 
 
 def test_logits_do_not_depend_on_the_mesh(tiny_model):
