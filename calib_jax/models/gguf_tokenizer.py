@@ -103,7 +103,7 @@ def from_gguf(source: GgufSource) -> transformers.PreTrainedTokenizerBase | None
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if not isinstance(kind, str) or kind not in builders:
         raise UserError(
-            f"{source.path}: tokenizer model {str(kind)[:200]!r} is not read from GGUF "
+            f"{source.path}: tokenizer model {_short(kind)} is not read from GGUF "
             f"({', '.join(map(repr, builders))} are); use the Hugging Face folder of this model."
         )
     _check_known(source)
@@ -147,7 +147,7 @@ def _check_known(source: GgufSource) -> None:
         known = rest == key or rest in _HANDLED | _HARMLESS or rest.endswith("_token_id")
         if not known and not (rest in _ONLY and value is _ONLY[rest]):
             raise UserError(
-                f"{source.path}: metadata key {key!r} = {str(value)[:200]} is not handled; text "
+                f"{source.path}: metadata key {key!r} = {_short(value)} is not handled; text "
                 "would be split wrongly. Use the Hugging Face folder of this model."
             )
 
@@ -183,7 +183,7 @@ class _Vocabulary:
     def flag(self, key: str, default: bool) -> bool:
         value = self.source.field(f"tokenizer.ggml.{key}", default)
         if not isinstance(value, bool):
-            raise self.damaged(f"'tokenizer.ggml.{key}' is {str(value)[:200]!r}")
+            raise self.damaged(f"'tokenizer.ggml.{key}' is {_short(value)}")
         return value
 
     def special(self, name: str) -> str | None:
@@ -192,7 +192,7 @@ class _Vocabulary:
         if i == _NO_TOKEN:
             return None
         if not isinstance(i, int) or not 0 <= i < len(self.tokens):
-            raise self.damaged(f"'tokenizer.ggml.{name}_token_id' is {str(i)[:200]}")
+            raise self.damaged(f"'tokenizer.ggml.{name}_token_id' is {_short(i)}")
         return self.tokens[i]
 
     def ids(self) -> dict[str, int]:
@@ -221,7 +221,7 @@ def _byte_level(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     pre = vocabulary.source.field("tokenizer.ggml.pre")
     if not isinstance(pre, str) or pre not in _SPLITTINGS:
         raise UserError(
-            f"{vocabulary.source.path}: pre-tokenizer {str(pre)[:200]!r} is not known "
+            f"{vocabulary.source.path}: pre-tokenizer {_short(pre)} is not known "
             f"({', '.join(_SPLITTINGS)} are); text would be split wrongly. Use the Hugging Face "
             "folder of this model."
         )
@@ -302,3 +302,9 @@ def _merges(
                 pairs.append((score, len(left), len(right), left, right))
     pairs.sort(key=lambda pair: pair[:3], reverse=True)
     return [pair[3:] for pair in pairs]
+
+
+def _short(value: Any) -> str:
+    """A value out of an untrusted file, short enough for a message."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -15,8 +15,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from calib_jax.errors import UserError
 from calib_jax.models.formats.files import ByteFile
 
-# Ten times what the largest vocabularies need; a header of empty strings would take seconds.
-_MAX_HEADER = 64 << 20
+# Several times what the largest vocabularies take; longer ones of empty strings take seconds.
+_MAX_HEADER = 32 << 20
 _CHUNK = 1 << 20
 _DEFAULT_ALIGNMENT = 32
 
@@ -86,7 +86,7 @@ def read_header(file: ByteFile) -> Header:
 
     Raises:
       UserError: not a GGUF file, a big-endian one, a truncated or damaged one, or one whose
-        header exceeds 64 MiB.
+        header exceeds 32 MiB.
     """
     cursor = _Cursor(file)
     if cursor.take(4) != b"GGUF":
