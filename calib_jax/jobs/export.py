@@ -223,19 +223,16 @@ def write_adapter_folder(
 
 def write_companions(folder: Path, checkpoint: models.Checkpoint, dtype: Any) -> None:
     """What stands beside the weights: config.json, the tokenizer's files, generation settings."""
-    from_folder = checkpoint.path.is_dir()
-    content = export.hf_config(
-        checkpoint.raw_config,
-        str(jnp.dtype(dtype)),
-        FAMILIES[checkpoint.config.family].architecture,
-        checkpoint.config,
-        None if from_folder else checkpoint.tokenizer,
-    )
-    export.write_json(folder / "config.json", content)
-    if from_folder:
+    stated = str(jnp.dtype(dtype)), FAMILIES[checkpoint.config.family].architecture
+    raw, tokenizer = checkpoint.raw_config, checkpoint.tokenizer
+    if checkpoint.path.is_dir():
+        content = export.hf_config(raw, *stated)
         export.copy_files(checkpoint.path, folder)
-    elif checkpoint.tokenizer is not None:
-        checkpoint.tokenizer.save_pretrained(folder)
+    else:
+        content = export.gguf_config(raw, *stated, checkpoint.config, tokenizer)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+    export.write_json(folder / "config.json", content)
 
 
 @contextlib.contextmanager

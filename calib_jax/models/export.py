@@ -234,30 +234,50 @@ def _tensor(
     return value
 
 
-def hf_config(
-    raw: dict[str, Any], dtype: str, architecture: str, config: ModelConfig, tokenizer: Any = None
-) -> dict[str, Any]:
-    """What ``config.json`` of the export says: what the base's says, but for the dtype.
+def hf_config(raw: dict[str, Any], dtype: str, architecture: str) -> dict[str, Any]:
+    """The base's ``config.json``, but for the dtype of the weights.
 
     Args:
-      raw: as read, or as made up from a GGUF file's metadata.
-      dtype: of the weights.
+      raw: as read.
+      dtype: of the weights, stated where ``raw`` states one; transformers otherwise looks at them.
       architecture: the model's class in transformers, where ``raw`` names none.
+    """
+    stated = [key for key in ("dtype", "torch_dtype") if key in raw]
+    return {"architectures": [architecture], **raw, **dict.fromkeys(stated, dtype)}
+
+
+def gguf_config(
+    raw: dict[str, Any], dtype: str, architecture: str, config: ModelConfig, tokenizer: Any
+) -> dict[str, Any]:
+    """A ``config.json`` for what was read from a GGUF file.
+
+    Rotary settings get the spelling of transformers 4, which later versions read too; the other
+    way round they would silently be taken for the defaults.
+
+    Args:
+      raw: the metadata as a ``config.json`` would state them.
+      dtype, architecture: see ``hf_config``.
       config: the same, parsed.
-      tokenizer: for the ids of special tokens that ``raw`` lacks; None to leave them out.
+      tokenizer: for the ids of the special tokens; None where the file has none.
 
     Raises:
       UserError: rotary frequencies that no ``config.json`` can express.
     """
-    raw = {"architectures": [architecture], **raw}
-    # Where it states no dtype, transformers looks at the weights.
-    raw |= {key: dtype for key in ("dtype", "torch_dtype") if key in raw}
+    raw = {"architectures": [architecture], **raw, "torch_dtype": dtype}
+    rope = raw.pop("rope_parameters")
     if config.rope.factors is not None:
-        raw["rope_parameters"] = _as_llama3(config)
+        rope = _as_llama3(config)
+    if "full_attention" in rope:
+        raw["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    rope = dict(rope)
+    raw["rope_theta"] = rope.pop("rope_theta")
+    if rope["rope_type"] != "default":
+        raw["rope_scaling"] = rope
     for mark in ("bos", "eos", "pad"):
         value = getattr(tokenizer, f"{mark}_token_id", None)
         if value is not None:
-            raw.setdefault(f"{mark}_token_id", value)
+            raw[f"{mark}_token_id"] = value
     return raw
 
 

@@ -149,7 +149,7 @@ def _method(facts: Facts) -> str:
 
 def _data(facts: Facts) -> str:
     data = facts.config["data"]
-    counts = facts.summary.get("data", {}).get("n", {})
+    counts = {name: row["n"] for name, row in facts.summary.get("after", {}).items()}
     trained = facts.summary.get("training", {}).get("questions", "an unrecorded number of")
     lines = [
         "## Data",
@@ -157,10 +157,12 @@ def _data(facts: Facts) -> str:
         f"- trained on {trained} questions from: {data['train']}",
         f"- measured on: {data['eval']}",
     ]
-    lines += [f"  - {name}: {n} questions" for name, n in counts.items() if name != "train"]
+    lines += [f"  - {name}: {n} questions" for name, n in counts.items()]
     removed = facts.summary.get("data", {}).get("removed_overlap_total")
     if removed is not None:
-        lines.append(f"- training questions dropped because a measured split has them: {removed}")
+        lines.append(
+            f"- questions left out of training because a measured split has them: {removed}"
+        )
     template = facts.config["prompt"]["template"]
     prompt = "calib_jax's default" if not template else f"`{json.dumps(template)}`"
     lines.append(f"- prompt: {prompt}; the confidence is that of the option's letter")

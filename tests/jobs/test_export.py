@@ -1,0 +1,294 @@
+"""The job export: a finished run's model, whole or not at all, into a folder that others read."""
+
+import json
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from calib_jax import load_model
+from calib_jax.config import base
+from calib_jax.jobs.run import as_json
+from calib_jax.main import main
+from calib_jax.models import export, peft
+from calib_jax.models.lora import LoraConfig, lora_shapes
+from calib_jax.reports import summary
+from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.optimizer import OptimizerConfig
+from calib_jax.training.step import TrainState
+from tests.conftest import write_tiny_model
+from tests.jobs.conftest import ROOT, CommandLine
+from tests.jobs.test_multihost import free_port
+
+TOKENS = np.arange(40, dtype=np.int32).reshape(2, 20) * 7
+ROW = {
+    "n": 16,
+    "domain": "out",
+    "accuracy": 0.5,
+    "conf_ece": 0.1234,
+    "conf_ece_ci": [0.1, 0.2],
+    "answer_counts": [8, 8],
+}
+LORA = LoraConfig(2, 3.0, targets=("q_proj", "down_proj"))
+
+
+def random_adapters(config, seed=0, lora=LORA):
+    rng = np.random.default_rng(seed)
+    return {
+        name: {k: jnp.asarray(rng.normal(0, 0.3, s), jnp.float32) for k, (s, _) in ab.items()}
+        for name, ab in lora_shapes(config, lora).items()
+    }
+
+
+@pytest.fixture
+def call(tmp_path, capsys):
+    """The command line in this process: status, standard output, standard error."""
+
+    def run(*flags, config="configs/export.py"):
+        status = main(["calib_jax", f"--config={config}", *map(str, flags)])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def make_run(tmp_path, tiny_model):
+    """A finished run's folder as fine-tuning leaves it, with the given trained parameters."""
+
+    def make(trainable, method="lora", name="run", job="finetune", adapter="", model=None):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = base()
+        config.job, config.model.name, config.model.adapter = job, str(model or tiny_model), adapter
+        config.train.method = method
+        config.train.lora.update({"rank": 2, "alpha": 3.0, "targets": "q_proj,down_proj"})
+        (folder / "config.json").write_text(as_json(config))
+        measured = {"before": {"test": ROW}, "after": {"test": {**ROW, "conf_ece": 0.0567}}}
+        summary.write(folder / "summary.json", {"method": "cft", **measured, "versions": {}})
+        optimizer = OptimizerConfig(1e-3, 10, 0.1, 0.0, 1.0).transformation()
+        state = TrainState(jnp.int32(5), trainable, optimizer.init(trainable))
+        loaded = load_model(config.model.name, adapter=adapter or None)
+        checkpoints = Checkpoints(folder / "checkpoints", keep=1, fingerprint=loaded.fingerprint)
+        checkpoints.save(5, state, {"targets": jnp.zeros(3)}, {"epoch": 1, "batch": 0})
+        checkpoints.close()
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def config(tiny_model):
+    return load_model(tiny_model).config
+
+
+def logits(path, **options):
+    return np.asarray(load_model(path, **options).logits(TOKENS))
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_merged_and_adapter_compute_what_was_trained(call, make_run, config, tiny_model):
+    run = make_run(random_adapters(config))
+    status, out, err = call(f"--config.export.run={run}")
+    assert status == 0, err
+    merged = run / "export" / "merged"
+    assert names(merged) == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+    }
+    assert json.loads((merged / "config.json").read_text()) == json.loads(
+        (tiny_model / "config.json").read_text()
+    )
+    status, out, err = call(f"--config.export.run={run}", "--config.export.format=adapter")
+    assert status == 0, err
+    adapter = run / "export" / "adapter"
+    assert names(adapter) == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert json.loads((adapter / "adapter_config.json").read_text())["lora_alpha"] == 3
+    beside = logits(tiny_model, adapter=adapter)
+    np.testing.assert_allclose(logits(merged), beside, rtol=0, atol=1e-4)
+    assert np.abs(beside - logits(tiny_model)).max() > 0.1
+    read = peft.read_adapter(adapter, config)
+    for name, ab in random_adapters(config).items():
+        for key, value in ab.items():
+            np.testing.assert_array_equal(read.tree[name][key], value)
+
+
+def test_full_fine_tuning_exports_the_trained_parameters(call, make_run, tiny_model, tmp_path):
+    import jax
+
+    model = load_model(tiny_model)
+    trained = jax.tree.map(lambda x: x * 1.25, model.params)
+    run = make_run(trained, "full")
+    status, _, err = call(f"--config.export.run={run}", f"--workdir={tmp_path / 'out'}")
+    assert status == 0, err
+    theirs = load_file(tiny_model / "model.safetensors")
+    for name, value in load_file(tmp_path / "out" / "model.safetensors").items():
+        np.testing.assert_array_equal(value, theirs[name] * np.float32(1.25))
+    status, _, err = call(f"--config.export.run={run}", "--config.export.format=adapter")
+    assert status == 1 and "train.method 'full'" in err
+    assert not (run / "export").exists()
+
+
+def test_the_same_export_again_says_so_and_another_is_refused(call, make_run, config):
+    run = make_run(random_adapters(config))
+    where = f"--config.export.run={run}"
+    assert call(where)[0] == 0
+    files = run / "export" / "merged"
+    before = (files / "model.safetensors").stat().st_mtime_ns
+    status, out, _ = call(where)
+    assert status == 0 and "holds this export already" in out
+    status, _, err = call(where, "--config.export.dtype=bfloat16")
+    assert status == 1 and "is not empty" in err
+    assert (files / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_killed_export_leaves_nothing_that_looks_complete(call, make_run, config, monkeypatch):
+    run = make_run(random_adapters(config))
+    leftover = run / "export" / ".merged.partial"
+    leftover.mkdir(parents=True)  # of an export that was killed outright
+    (leftover / "model.safetensors").write_text("half")
+    (leftover / "model-00001-of-00002.safetensors").write_text("half")
+
+    def broken(folder, content):
+        raise OSError(28, "No space left on device", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_json", broken)  # the weights are written by then
+        status, _, err = call(f"--config.export.run={run}")
+    assert status == 1 and "No space left" in err
+    assert list((run / "export").iterdir()) == []
+    assert call(f"--config.export.run={run}")[0] == 0
+    assert names(run / "export") == {"merged"}
+    assert "model-00001-of-00002.safetensors" not in names(run / "export" / "merged")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda run: (run / "summary.json").unlink(), "not finished"),
+        (lambda run: (run / "config.json").unlink(), "no run's folder"),
+        (lambda run: (run / "config.json").write_text('{"seeed": 1}'), "seeed"),
+        (lambda run: __import__("shutil").rmtree(run / "checkpoints"), "no checkpoint"),
+    ],
+    ids=["unfinished", "no run", "other version", "no checkpoint"],
+)
+def test_runs_that_cannot_be_exported(damage, words, call, make_run, config):
+    run = make_run(random_adapters(config))
+    damage(run)
+    status, _, err = call(f"--config.export.run={run}")
+    assert status == 1 and words in err and "Traceback" not in err
+    assert not (run / "export").exists()
+
+
+def test_other_refusals(call, make_run, config, tiny_model, tmp_path):
+    run = make_run(random_adapters(config), job="evaluate")
+    assert "trains nothing" in call(f"--config.export.run={run}")[2]
+    plain = (f"--config.model.name={tiny_model}", f"--workdir={tmp_path / 'out'}")
+    for flag in ("export.format=gguf", "export.dtype=int8", "export.max_shard_bytes=0"):
+        status, _, err = call(*plain, f"--config.{flag}")
+        assert status == 1 and flag.split("=")[0] in err
+    assert "there is no adapter" in call(*plain, "--config.export.format=adapter")[2]
+    (tmp_path / "out").write_text("a file")
+    assert call(*plain)[0] == 1
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_a_run_on_another_base_is_refused(call, make_run, config, tmp_path):
+    model = write_tiny_model(tmp_path / "model")
+    run = make_run(random_adapters(config), model=model)
+    write_tiny_model(model, seed=1)
+    status, _, err = call(f"--config.export.run={run}")
+    assert status == 1 and "another base model" in err
+    assert not (run / "export").exists()
+
+
+def test_conversion_with_a_dtype_and_shards(call, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    flags = ("--config.export.dtype=bfloat16", "--config.export.max_shard_bytes=20000")
+    status, _, err = call(f"--config.model.name={tiny_model}", f"--workdir={out}", *flags)
+    assert status == 0, err
+    assert len(list(out.glob("model-*-of-*.safetensors"))) > 1
+    theirs = load_file(tiny_model / "model.safetensors")
+    for path in out.glob("*.safetensors"):
+        for name, value in load_file(path).items():
+            np.testing.assert_array_equal(value, theirs[name].astype(jnp.bfloat16))
+    card = (out / "README.md").read_text()
+    assert "nothing was measured" in card and "conf-ECE" not in card
+
+
+def test_conversion_merges_an_adapter(call, config, tiny_model, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    adapters = random_adapters(config)
+    peft.write_adapter(tmp_path / "adapter", adapters, LORA, config, base=str(tiny_model))
+    source = (f"--config.model.name={tiny_model}", f"--config.model.adapter={tmp_path / 'adapter'}")
+    assert call(*source, f"--workdir={tmp_path / 'out'}")[0] == 0
+    beside = logits(tiny_model, adapter=tmp_path / "adapter")
+    np.testing.assert_allclose(logits(tmp_path / "out"), beside, rtol=0, atol=1e-4)
+
+
+def test_an_adapter_trained_on_exports_as_one_on_the_original_base(
+    call, make_run, config, tiny_model, tmp_path
+):
+    """Rank, scale and targets are those of the adapter that went in, whatever the config says."""
+    start = tmp_path / "start"
+    start.mkdir()
+    lora = LoraConfig(3, 3.0, targets=("v_proj",), rank_stabilised=True)
+    peft.write_adapter(
+        start, random_adapters(config, lora=lora), lora, config, base=str(tiny_model)
+    )
+    trained = random_adapters(config, 1, lora)
+    run = make_run(trained, adapter=str(start))
+    status, _, err = call(f"--config.export.run={run}", "--config.export.format=adapter")
+    assert status == 0, err
+    after = peft.read_adapter(run / "export" / "adapter", config)
+    assert after.lora == lora and after.base == str(tiny_model)
+    np.testing.assert_array_equal(after.tree["v_proj"]["b"], trained["v_proj"]["b"])
+    card = (run / "export" / "adapter" / "README.md").read_text()
+    assert "LoRA of rank 3, alpha 3 (rank-stabilised)" in card and str(start) in card
+    assert call(f"--config.export.run={run}")[0] == 0
+    beside = logits(tiny_model, adapter=run / "export" / "adapter")
+    np.testing.assert_allclose(logits(run / "export" / "merged"), beside, rtol=0, atol=1e-4)
+
+
+def test_two_processes_export_what_one_does(tiny_model, tmp_path):
+    """Arrays that no process could fetch alone are gathered; process 0 writes."""
+
+    def start(folder, **environment):
+        command = [sys.executable, "-m", "calib_jax.main", "--config=configs/export.py"]
+        command += [f"--config.model.name={tiny_model}", f"--workdir={tmp_path / folder}"]
+        return subprocess.Popen(
+            [
+                *command,
+                "--config.mesh.shape=(1,-1,2)" if environment else "--config.mesh.shape=(1,1,1)",
+            ],
+            cwd=ROOT,
+            env={**CommandLine.environment(), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    shared = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
+        "JAX_NUM_PROCESSES": "2",
+    }
+    processes = [start("pod", **shared, JAX_PROCESS_ID=str(i)) for i in range(2)]
+    processes.append(start("alone"))
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert "Wrote" in outputs[0] and "Wrote" not in outputs[1]
+    names = {path.name for path in (tmp_path / "alone").iterdir()}
+    assert names == {path.name for path in (tmp_path / "pod").iterdir()}
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        ours, expected = tmp_path / "pod" / name, tmp_path / "alone" / name
+        assert ours.read_bytes() == expected.read_bytes()
