@@ -17,7 +17,7 @@ import ml_collections
 from calib_jax.api import make_mesh
 from calib_jax.config import base as base_config
 from calib_jax.errors import UserError
-from calib_jax.jobs.measuring import say
+from calib_jax.jobs.measuring import loading_bar, say
 from calib_jax.jobs.run import agreed, as_json
 from calib_jax.models import export, peft
 from calib_jax.models import model as models
@@ -74,8 +74,6 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     if trained:
         checkpoints = Checkpoints(trained.folder / "checkpoints", keep=1, fingerprint=fingerprint)
     step = checkpoints.latest_step() if checkpoints else None
-    if trained and step is None:
-        raise UserError(f"{trained.folder / 'checkpoints'}: no checkpoint. Run the training again.")
     identity = _identity(asked, setting if trained else setting.model, fingerprint, step)
     if _done(workdir, identity):
         say(f"{workdir} holds this export already.")
@@ -95,14 +93,24 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         params, adapters = (state, None) if full else (None, state)
     if asked.format == "merged" and not full:
         say(f"Loading {checkpoint.name}")
-        params = models.load(
-            checkpoint, param_dtype="stored", shardings=row_sharding(mesh), mesh=mesh
-        ).params
+        with loading_bar() as on_bytes:
+            params = models.load(
+                checkpoint,
+                param_dtype="stored",
+                shardings=row_sharding(mesh),
+                mesh=mesh,
+                on_bytes=on_bytes,
+            ).params
 
     def dtype_of(row: Row) -> Any:
         if asked.dtype == "stored":
             return stored_dtype(checkpoint.source, checkpoint.config, row)
         return jnp.dtype(asked.dtype)
+
+    if asked.format == "adapter":
+        dtype = jnp.dtype("float32" if asked.dtype == "stored" else asked.dtype)
+    else:
+        dtype = jnp.dtype(dtype_of(parameter_table(checkpoint.config)[0]))
 
     # --- The files -------------------------------------------------------------------------------
     facts = model_card.Facts(
@@ -114,6 +122,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         adapter=setting.model.adapter,
         architecture=FAMILIES[checkpoint.config.family].architecture,
         format=asked.format,
+        dtype=str(dtype),
         identity=identity,
         lora=lora,
         config=trained.config.to_dict() if trained else None,
@@ -122,7 +131,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     )
     with whole_folder(workdir) as folder:
         if asked.format == "adapter":
-            write_adapter_folder(folder, adapters, lora, checkpoint, setting, asked.dtype)
+            peft.write_adapter(
+                folder,
+                adapters,
+                lora,
+                checkpoint.config,
+                base=setting.model.name,
+                revision=setting.model.revision,
+                dtype=dtype,
+            )
         else:
             count = sum(
                 checkpoint.config.num_layers if row.stacked else 1
@@ -145,9 +162,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
                     on_tensor=on_tensor,
                 )
             if jax.process_index() == 0:
-                write_companions(
-                    folder, checkpoint, dtype_of(parameter_table(checkpoint.config)[0])
-                )
+                write_companions(folder, checkpoint, dtype)
         if jax.process_index() == 0:
             (folder / "README.md").write_text(model_card.text(facts), encoding="utf-8")
     if jax.process_index() == 0:
@@ -198,32 +213,16 @@ def read_run(folder: Path) -> Run:
             f"{folder}: the run is not finished (no summary.json). Start its command again, which "
             "continues it, and export then."
         )
+    if not any((folder / "checkpoints").glob("[0-9]*")):
+        raise UserError(
+            f"{folder / 'checkpoints'}: no checkpoint, so what was trained is lost. Train again."
+        )
     return Run(folder, config, summary.read(folder / "summary.json"))
 
 
-def write_adapter_folder(
-    folder: Path,
-    adapters: Tree,
-    lora: LoraConfig,
-    checkpoint: models.Checkpoint,
-    setting: ml_collections.ConfigDict,
-    dtype: str,
-) -> None:
-    """The adapter relative to the base that ``setting.model.name`` names."""
-    peft.write_adapter(
-        folder,
-        adapters,
-        lora,
-        checkpoint.config,
-        base=setting.model.name,
-        revision=setting.model.revision,
-        dtype=jnp.dtype("float32" if dtype == "stored" else dtype),
-    )
-
-
-def write_companions(folder: Path, checkpoint: models.Checkpoint, dtype: Any) -> None:
+def write_companions(folder: Path, checkpoint: models.Checkpoint, dtype: jnp.dtype) -> None:
     """What stands beside the weights: config.json, the tokenizer's files, generation settings."""
-    stated = str(jnp.dtype(dtype)), FAMILIES[checkpoint.config.family].architecture
+    stated = str(dtype), FAMILIES[checkpoint.config.family].architecture
     raw, tokenizer = checkpoint.raw_config, checkpoint.tokenizer
     if checkpoint.path.is_dir():
         content = export.hf_config(raw, *stated)

@@ -43,12 +43,19 @@ COPIED = (
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of a safetensors file: what its header says, and how to get the values."""
+    """One tensor of a safetensors file.
+
+    Attributes:
+      name, shape, dtype: what the header says.
+      value: called to get the array when its turn comes.
+      cast: whether the values come from a wider dtype, and may not fit.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
     value: Callable[[], np.ndarray]
+    cast: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -84,9 +91,8 @@ def write_checkpoint(
       UserError: a value does not fit into its dtype (float16 ends at 65504).
     """
     entries = [
-        Entry(row.hf_name.format(i=i), row.hf_shape, dtype, value)
+        _entry(params, row, i, dtype, adapters or {}, lora)
         for row, i, dtype in _order(config, dtypes)
-        for value in [functools.partial(_tensor, params, row, i, dtype, adapters, lora)]
     ]
     shards = shard(entries, max_shard_bytes)
     names = ["model.safetensors"]
@@ -123,7 +129,11 @@ def shard(entries: Iterable[Entry], max_bytes: int) -> list[list[Entry]]:
 def write_safetensors(
     path: Path, entries: Sequence[Entry], on_tensor: Callable[[], None] = lambda: None
 ) -> None:
-    """Writes one safetensors file from process 0; the values are asked for on every process."""
+    """Writes one safetensors file from process 0; the values are asked for on every process.
+
+    Raises:
+      UserError: a value does not fit into float16.
+    """
     # Wide elements first, so that each tensor begins at a multiple of its element's size.
     entries = sorted(entries, key=lambda entry: -entry.dtype.itemsize)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -146,6 +156,11 @@ def write_safetensors(
             if value.shape != entry.shape or value.dtype != entry.dtype:
                 raise ValueError(
                     f"{entry.name}: {value.dtype}{value.shape} is not what was planned"
+                )
+            if entry.cast and entry.dtype == np.float16 and not np.isfinite(value).all():
+                raise UserError(
+                    f"tensor {entry.name!r} has values beyond float16's 65504. Export with "
+                    "--config.export.dtype=bfloat16 or float32."
                 )
             if file:
                 file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
@@ -214,24 +229,20 @@ def _order(
         yield row, None, dtype
 
 
-def _tensor(
+def _entry(
     params: Tree,
     row: Row,
     layer: int | None,
     dtype: np.dtype,
-    adapters: Tree | None,
+    adapters: Tree,
     lora: LoraConfig | None,
-) -> np.ndarray:
+) -> Entry:
     x = params["layers"][row.path[-1]] if row.stacked else params[row.path[-1]]
-    ab = (adapters or {}).get(row.path[-1]) if row.kind == "projection" else None
-    scale = lora.scale if lora else 0.0
-    value = fetch(x, layer, dtype, transposed=row.transposed, ab=ab, scale=scale)
-    if dtype == np.float16 and (ab or x.dtype != dtype) and not np.isfinite(value).all():
-        raise UserError(
-            f"tensor {row.hf_name.format(i=layer)!r} has values beyond float16's 65504. Export "
-            "with --config.export.dtype=bfloat16 or float32."
-        )
-    return value
+    ab = adapters.get(row.path[-1]) if row.kind == "projection" else None
+    options = {"transposed": row.transposed, "ab": ab, "scale": lora.scale if lora else 0.0}
+    value = functools.partial(fetch, x, layer, dtype, **options)
+    name = row.hf_name.format(i=layer)
+    return Entry(name, row.hf_shape, dtype, value, cast=ab is not None or x.dtype != dtype)
 
 
 def hf_config(raw: dict[str, Any], dtype: str, architecture: str) -> dict[str, Any]:

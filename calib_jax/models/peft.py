@@ -166,7 +166,8 @@ def write_adapter(
                 x = adapters[row.path[-1]][ours]
                 value = functools.partial(export.fetch, x, i, dtype, transposed=True)
                 shape = (x.shape[2], x.shape[1])
-                entries.append(export.Entry(_tensor_name(row, i, ours), shape, dtype, value))
+                name, cast = _tensor_name(row, i, ours), dtype != x.dtype
+                entries.append(export.Entry(name, shape, dtype, value, cast))
     export.write_safetensors(folder / WEIGHTS, entries)
     if jax.process_index() != 0:
         return

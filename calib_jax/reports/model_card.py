@@ -26,6 +26,7 @@ class Facts:
       adapter: name of the adapter that the run started from, or that was merged in; "" for none.
       architecture: the model's class in transformers.
       format: "merged" or "adapter".
+      dtype: of the tensors in the files.
       identity: a hash of what was exported and how.
       lora: settings of the adapters, None after full fine-tuning and for a plain conversion.
       config: the run's config, None for a plain conversion.
@@ -40,6 +41,7 @@ class Facts:
     adapter: str
     architecture: str
     format: str
+    dtype: str
     identity: str
     lora: LoraConfig | None
     config: Mapping[str, Any] | None
@@ -108,7 +110,7 @@ def _base(facts: Facts) -> str:
     if facts.adapter:
         role = "merged into it first" if facts.lora is None else "the adapter that went in"
         lines.append(f"- adapter: {facts.adapter} ({role})")
-    lines.append("- licence: that of the base")
+    lines += [f"- dtype of the tensors here: {facts.dtype}", "- licence: that of the base"]
     return "\n".join(lines) + "\n"
 
 

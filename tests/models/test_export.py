@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from calib_jax import load_model, make_mesh
 from calib_jax.errors import UserError
-from calib_jax.models import export
+from calib_jax.models import export, peft
 from calib_jax.models.formats import open_source
 from calib_jax.models.hf_config import parse_config, read_config
 from calib_jax.models.lora import LoraConfig
@@ -177,6 +177,11 @@ def test_what_float16_cannot_hold_is_refused(golden, tmp_path):
     params["layers"]["up_proj"] = params["layers"]["up_proj"].at[1, 0, 0].set(70000.0)
     with pytest.raises(UserError, match=r"layers\.1\.mlp\.up_proj\.weight.*float16"):
         rewritten(source, config, params, tmp_path, dtypes=lambda _: np.float16)
+    with pytest.raises(UserError, match=r"lora_B.*float16"):
+        lora = LoraConfig(1, 1.0, targets=("q_proj",))
+        adapters = jax.tree.map(lambda x: x * 1e6, random_adapters(config, lora))
+        adapters["q_proj"]["a"] *= 1e-6
+        peft.write_adapter(tmp_path, adapters, lora, config, base="", dtype=np.float16)
 
 
 @pytest.mark.parametrize("name", ONE_EACH)

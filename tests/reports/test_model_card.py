@@ -47,6 +47,7 @@ def facts():
         adapter="",
         architecture="LlamaForCausalLM",
         format="merged",
+        dtype="bfloat16",
         identity="feedbeef",
         lora=LORA,
         config=config.to_dict(),
@@ -72,7 +73,15 @@ def test_it_states_base_data_method_and_figures(facts):
     assert metadata["base_model"] == "owner/some-model"
     assert metadata["library_name"] == "transformers"
     assert model_card.identity_line("feedbeef") in card
-    for stated in ("step123", "`0123abcd`", "0.625", "rank 2, alpha 3", "456 questions", "| 29 |"):
+    for stated in (
+        "step123",
+        "`0123abcd`",
+        "0.625",
+        "rank 2, alpha 3",
+        "456 questions",
+        "| 29 |",
+        "bfloat16",
+    ):
         assert stated in card, stated
     for stated in ("offline:one/train", "quiz: 123 questions", "jax 1.2.3", "jax 4.5.6"):
         assert stated in card, stated
