@@ -17,7 +17,7 @@ import numpy as np
 
 from calib_jax.errors import UserError
 
-_MAX_JSON = 100 << 20
+_MAX_JSON = 32 << 20
 # Below this, skipping bytes costs more than reading them (the kernel reads whole pages anyway).
 _TINY_RUN = 4096
 _SPAN_BUFFER = 8 << 20

@@ -27,7 +27,8 @@ from calib_jax.models.formats.stored import (
 SINGLE = "model.safetensors"
 # Adapters, and the same weights once more in Meta's or Mistral's own layout.
 _NOT_THE_MODEL = ("adapter_model", "consolidated")
-_MAX_HEADER = 100_000_000
+# Below the 100 MB of the format itself: JSON grows in memory to some 25 times its size.
+_MAX_HEADER = 32 << 20
 _FLOATS = {
     "F32": FLOATS["float32"],
     "F16": FLOATS["float16"],

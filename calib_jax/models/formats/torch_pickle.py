@@ -104,7 +104,10 @@ class _Machine:
         while True:
             code = self.take(1)
             if code == pickle.STOP:
-                return self.stack.pop()
+                result = self.stack.pop()
+                if self.stack or self.marks or self.at != len(self.program):
+                    raise _Damaged("it leaves something behind")
+                return result
             step = _STEPS.get(code)
             if step is None:
                 raise UserError(

@@ -244,6 +244,8 @@ HOSTILE = {
     "dotted name": (b"\x80\x04\x8c\x05torch\x8c\x14FloatStorage.__new__\x93.", "__new__"),
     "a global from no text": (b"\x80\x04NN\x93.", "unnamed"),
     "BUILD of a tensor's attributes": (b"\x80\x02)}b.", "attributes"),
+    "left on the stack": (b"\x80\x02}}.", "behind"),
+    "goes on after STOP": (b"\x80\x02}.}.", "behind"),
     "no STOP": (b"\x80\x02}", "ends early"),
     "empty": (b"", "ends early"),
     "empty stack": (b"\x80\x02R.", "damaged"),
