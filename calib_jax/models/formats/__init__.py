@@ -24,7 +24,8 @@ def open_source(path: Path) -> TensorSource:
         from calib_jax.models.formats.gguf import GgufSource
 
         return GgufSource(path)
-    if any(name.name != "adapter_model.safetensors" for name in path.glob("*.safetensors*")):
+    ignored = (".", "adapter_model", "consolidated")  # as SafetensorsSource does
+    if any(not file.name.startswith(ignored) for file in path.glob("*.safetensors*")):
         from calib_jax.models.formats.safetensors import SafetensorsSource
 
         return SafetensorsSource(path)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from calib_jax.errors import UserError
+from calib_jax.models.formats import open_source
 from calib_jax.models.formats.torch_bin import TorchBinSource
 
 GOLDEN = Path(__file__).parents[2] / "golden_torch"
@@ -370,3 +371,11 @@ def test_golden_equals_torchs_own_reading(expected):
         data = torch.load(io.BytesIO((GOLDEN / file).read_bytes()), weights_only=True)
         for name, value in data.items():
             np.testing.assert_array_equal(value.detach().double().numpy(), expected[name])
+
+
+def test_chosen_beside_other_layouts(tmp_path):
+    """A repository's .bin is the model where its safetensors are not in Hugging Face's layout."""
+    shutil.copy(GOLDEN / "single" / "pytorch_model.bin", tmp_path)
+    for name in ("consolidated.safetensors", "adapter_model.safetensors"):
+        (tmp_path / name).write_bytes(b"x")
+    assert isinstance(open_source(tmp_path), TorchBinSource)
