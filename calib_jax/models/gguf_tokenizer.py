@@ -297,8 +297,7 @@ def _merges(
         if len(token) > _LONGEST_PIECE:
             raise vocabulary.damaged(f"a token of {len(token)} characters")
         for i in range(1, len(token)):
-            left, right = token[:i], token[i:]
-            if left in ids and right in ids:
+            if (left := token[:i]) in ids and (right := token[i:]) in ids:
                 pairs.append((score, len(left), len(right), left, right))
     pairs.sort(key=lambda pair: pair[:3], reverse=True)
     return [pair[3:] for pair in pairs]
