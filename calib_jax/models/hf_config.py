@@ -5,7 +5,6 @@ Wrong-but-fluent logits are the failure that ruins a calibration figure, so ever
 computed is what transformers computes for the same file.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from calib_jax.errors import UserError
 from calib_jax.models.config import Llama3Rope, ModelConfig, Rope
 from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY, Family
+from calib_jax.models.formats.files import read_json, safe_path
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
@@ -33,16 +33,13 @@ _ROPE_KEYS = {
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Reads ``folder/config.json``; raises UserError when it is missing or not a JSON object."""
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = safe_path(folder, "config.json")
+    if not path.exists():
         raise UserError(
             f"{path}: no such file. A Hugging Face model folder holds config.json, "
             "*.safetensors and the tokenizer's files."
-        ) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or an absurd nesting
-        raise UserError(f"{path}: not valid JSON ({error}). Download the file again.") from None
+        )
+    raw = read_json(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}.")
     return raw

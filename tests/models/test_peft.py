@@ -195,7 +195,7 @@ def test_folders_that_hold_no_adapter(copy, config, tmp_path):
     with pytest.raises(UserError, match="adapter_model.safetensors: no such file"):
         peft.read_adapter(copy, config)
     (copy / "adapter_config.json").write_text("[1")
-    with pytest.raises(UserError, match="adapter_config.json: not JSON"):
+    with pytest.raises(UserError, match="adapter_config.json: not valid JSON"):
         peft.read_adapter(copy, config)
     weights.symlink_to(ADAPTERS / "llama32" / "adapter_model.safetensors")
     shutil.copy(ADAPTERS / "llama32" / "adapter_config.json", copy)

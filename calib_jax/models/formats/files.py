@@ -213,6 +213,14 @@ def safe_path(folder: Path, name: str) -> Path:
     return path
 
 
+def read_json(path: Path) -> Any:
+    """A JSON file of a model folder; UserError where it is missing, damaged or absurdly large."""
+    file = ByteFile(path)
+    if file.size > _MAX_JSON:
+        raise UserError(f"{path}: {file.size} bytes are too many for JSON.")
+    return parse_json(file.pread(0, file.size), str(path))
+
+
 def parse_json(text: bytes, where: str) -> Any:
     """JSON from a model folder.
 
@@ -233,7 +241,9 @@ def parse_json(text: bytes, where: str) -> Any:
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({_short(str(error))}). Download it again.") from None
+        raise UserError(
+            f"{where}: not valid JSON ({_short(str(error))}). Download it again."
+        ) from None
 
 
 def weight_files(
@@ -255,10 +265,7 @@ def weight_files(
     if not index.exists():
         names = sorted(path.name for path in folder.glob(pattern))
         return [safe_path(folder, name) for name in names if not name.startswith((".", *ignored))]
-    file = ByteFile(index)
-    if file.size > _MAX_JSON:
-        raise UserError(f"{index}: {file.size} bytes are too many for an index.")
-    found = parse_json(file.pread(0, file.size), str(index))
+    found = read_json(index)
     found = found.get("weight_map") if isinstance(found, dict) else None
     names = found.values() if isinstance(found, dict) else ()
     if not names or not all(isinstance(name, str) for name in names):

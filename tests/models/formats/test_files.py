@@ -174,7 +174,7 @@ def test_links_of_the_hubs_cache(tmp_path):
 
 @pytest.mark.parametrize("text", [b"{", b"[" * 100000, b"\xff", b'{"a": ' + b"1" * 9999 + b"}"])
 def test_damaged_json(text):
-    with pytest.raises(UserError, match="here: not JSON") as error:
+    with pytest.raises(UserError, match="here: not valid JSON") as error:
         parse_json(text, "here")
     assert len(str(error.value)) < 400
 

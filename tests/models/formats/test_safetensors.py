@@ -143,7 +143,7 @@ def test_broken_index(golden, tmp_path, text):
     (folder / "model.safetensors.index.json").write_text(text)
     message = refusal(folder)
     assert "model.safetensors.index.json" in message
-    assert "not JSON" in message or "not an index of weights" in message
+    assert "not valid JSON" in message or "not an index of weights" in message
 
 
 def test_only_files_of_the_index_are_read(golden, tmp_path):
@@ -268,9 +268,10 @@ def test_the_index_cannot_name_files_elsewhere(golden, tmp_path):
     assert "links out of its folder" in refusal(folder)
 
 
-def test_links_out_of_the_folder(folder, tmp_path):
-    shutil.move(folder / "model.safetensors", tmp_path / "x.safetensors")
-    (folder / "model.safetensors").symlink_to(tmp_path / "x.safetensors")
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_links_out_of_the_folder(folder, tmp_path, name):
+    shutil.move(folder / name, tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
     assert "links out of its folder" in refusal(folder)
 
 
