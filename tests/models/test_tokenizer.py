@@ -130,7 +130,6 @@ def sentencepiece_folder(golden, tmp_path):
 
 def test_sentencepiece(sentencepiece_folder, golden):
     """The ids of the GGUF file with the same pieces, and so those of transformers."""
-    pytest.importorskip("sentencepiece")
     known = json.loads((golden / "gguf" / "tokenizers.json").read_text())
     tokenizer = from_folder(sentencepiece_folder)
     assert [tokenizer(text).input_ids for text in known["texts"]] == known["ids"]["llama"]
