@@ -7,7 +7,7 @@ import jax
 import ml_collections
 
 from calib_jax.confidence.scoring import score_encoded
-from calib_jax.jobs import measuring
+from calib_jax.jobs import measuring, quantization
 from calib_jax.jobs.run import claim
 from calib_jax.reports import table
 from calib_jax.training.interrupt import StopRequest
@@ -18,12 +18,11 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     started = time.monotonic()
     setting = measuring.prepare_setting(config)
     claim(workdir, config)
-    model = setting.model
-    decoder = model.decoder()
 
     def score(split, on_batch):
+        model = setting.model
         return score_encoded(
-            decoder,
+            model.decoder(),
             model.variables,
             split,
             mesh=model.mesh,
@@ -32,10 +31,17 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             on_batch=on_batch,
         )
 
-    scores = measuring.measure_splits(
-        setting.evals, workdir / "predictions", "measured", score, stop.check
-    )
+    folder, unquantized = workdir / "predictions", {}
+    if measuring.measures_quantization(config):
+        unquantized = measuring.measure_splits(
+            setting.evals, folder, "unquantized", score, stop.check
+        )
+        # Freed first: both at once would take the memory that quantisation is to save.
+        setting.model = setting.model.without_params()
+        setting.model = measuring.load(config, config.model.quantize)
+    scores = measuring.measure_splits(setting.evals, folder, "measured", score, stop.check)
     if jax.process_index() == 0:
         states = {"measured": scores}
-        result = measuring.write_results(workdir, config, setting, states, started, {})
+        extra = quantization.shift(config, unquantized, scores)
+        result = measuring.write_results(workdir, config, setting, states, started, extra)
         table.show_summary(result)

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 
 from calib_jax import metrics
-from calib_jax.jobs import measuring
+from calib_jax.jobs import measuring, quantization
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import claim
 from calib_jax.reports import Progress, open_metrics, table
@@ -30,6 +30,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     setting = measuring.prepare_setting(config)
     training = EmTraining(config, setting.model, setting.train, setting.buckets)
     claim(workdir, config)
+    folder, unquantized = workdir / "predictions", {}
+    if measuring.measures_quantization(config):
+        unquantized = measuring.measure_splits(
+            setting.evals, folder, "unquantized", training.score, stop.check
+        )
+        # Freed first: both at once would take the memory that quantisation is to save.
+        setting.model, training.base = setting.model.without_params(), None
+        setting.model = measuring.load(config, config.model.quantize)
+        training.base = setting.model.params
     setting.model = setting.model.without_params()  # full fine-tuning consumes them
     checkpoints = Checkpoints(
         workdir / "checkpoints",
@@ -46,7 +55,6 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     )
 
     # --- Before ----------------------------------------------------------------------------------
-    folder = workdir / "predictions"
     states = {}
     if resumed is None:  # otherwise these lie in the folder: they precede every checkpoint
         measuring.measure_splits(setting.evals, folder, "before", training.score, stop.check)
@@ -64,7 +72,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             setting.evals, folder, state, training.score, stop.check
         )
     if jax.process_index() == 0:
-        extra = {
+        extra = quantization.shift(config, unquantized, states["before"]) | {
             "training": {
                 "questions": len(setting.train),
                 "steps": training.num_steps,

@@ -18,6 +18,7 @@ from calib_jax.jobs import results
 from calib_jax.jobs.results import States, check_options
 from calib_jax.jobs.run import agreed
 from calib_jax.models.model import Model
+from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample
 from calib_jax.questions.batching import choose_buckets
 from calib_jax.questions.encoding import Encoded, Encoder
@@ -29,7 +30,7 @@ class Setting:
     """Everything that is fixed before a model is run.
 
     Attributes:
-      model: on its mesh.
+      model: on its mesh; not quantised yet where the shift from that is measured.
       train: the training set; None for a job that only measures.
       validation: the split measured after every epoch, or None.
       evals: name -> split.
@@ -74,23 +75,17 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
                 f"config.{section}.{key} is {config[section][key]}; expected 0 or more."
             )
     training = config.job == "finetune"
+    if config.model.quantize:
+        check_scheme(config.model.quantize)
+        if training and config.train.method != "lora":
+            raise UserError(
+                f"config.model.quantize={config.model.quantize!r} freezes the base, and "
+                f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
+                "or leave config.model.quantize empty."
+            )
     prepared, validation = _questions(config, training)
-    mesh = make_mesh(config.mesh.shape)
-    dtype = None if config.model.dtype == "auto" else config.model.dtype
-    say(f"Loading {config.model.name} onto {mesh.size} {mesh.devices.flat[0].device_kind}")
-    with loading_bar() as on_bytes:
-        model = load_model(
-            config.model.name,
-            dtype,
-            mesh,
-            on_bytes=on_bytes,
-            # Parameters that train are kept in float32, whatever the computation.
-            param_dtype="float32" if training and config.train.method == "full" else None,
-            revision=config.model.revision or None,
-            attention=config.model.attention,
-            adapter=config.model.adapter or None,
-            quantize=config.model.quantize or None,
-        )
+    # Where the shift that quantisation causes is measured, the model comes without it first.
+    model = load(config, "" if measures_quantization(config) else config.model.quantize)
     splits = [prepared.train, validation, *prepared.evals.values()]
     if config.prompt.max_length > model.config.max_length:
         raise UserError(
@@ -136,6 +131,32 @@ def loading_bar() -> Iterator[Callable[[int, int], None]]:
                 bar.update((done >> 20) - before)
 
         yield on_bytes
+
+
+def measures_quantization(config: ml_collections.ConfigDict) -> bool:
+    """Whether the evaluation splits are scored without quantisation too."""
+    return bool(config.model.quantize and config.model.measure_quantization)
+
+
+def load(config: ml_collections.ConfigDict, quantize: str) -> Model:
+    """The run's model on its mesh, quantised as asked ("" for not at all)."""
+    mesh = make_mesh(config.mesh.shape)
+    how = f" in {quantize}" if quantize else ""
+    say(f"Loading {config.model.name}{how} onto {mesh.size} {mesh.devices.flat[0].device_kind}")
+    # Parameters that train are kept in float32, whatever the computation.
+    trained = config.job == "finetune" and config.train.method == "full"
+    with loading_bar() as on_bytes:
+        return load_model(
+            config.model.name,
+            None if config.model.dtype == "auto" else config.model.dtype,
+            mesh,
+            on_bytes=on_bytes,
+            param_dtype="float32" if trained else None,
+            revision=config.model.revision or None,
+            attention=config.model.attention,
+            adapter=config.model.adapter or None,
+            quantize=quantize or None,
+        )
 
 
 def _questions(config: ml_collections.ConfigDict, training: bool) -> tuple[Prepared, list]:

@@ -25,7 +25,9 @@ METRICS = (
 TOP_LETTER = "most-chosen letter"
 
 # Dictionaries of a summary that are no measurement ("change" looks like one).
-_NOT_COLUMNS = frozenset({"change", "data", "training", "posthoc", "wall_time_s", "versions"})
+_NOT_COLUMNS = frozenset(
+    {"change", "data", "training", "posthoc", "quantization", "wall_time_s", "versions"}
+)
 DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 
 

@@ -116,8 +116,11 @@ def test_decoder_and_lora_gradients_equal_those_of_the_dequantised_base(small, f
         np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mesh", [None, (8, 1, 1), (1, 8, 1), (2, 2, 2)], ids=str)
-@pytest.mark.parametrize("limit", [1, 1 << 30], ids=["a layer at a time", "at once"])
+@pytest.mark.parametrize(
+    "mesh, limit",  # a layer at a time, or the stack at once
+    [(None, 1), ((8, 1, 1), 1 << 30), ((1, 8, 1), 1 << 30), ((2, 2, 2), 1)],
+    ids=str,
+)
 def test_quantised_while_streaming_on_every_mesh(golden, golden_tokens, monkeypatch, mesh, limit):
     monkeypatch.setattr(weights, "CHUNK_BYTES", limit)
     plain = load_model(golden / "llama2")

@@ -74,6 +74,8 @@ def render(
         sections.append(("Subjects", results.subjects(states)))
     if summary.get("posthoc"):
         sections.append(("Post-hoc calibration", results.posthoc(summary["posthoc"], states)))
+    if summary.get("quantization"):
+        sections.append(("Quantization", results.quantization(summary["quantization"])))
     sections.append(("Confidently wrong", questions.section(states, scores)))
     if log:
         sections.append(("Course of the training", pictures.course_of_training(log)))

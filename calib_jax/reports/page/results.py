@@ -135,6 +135,36 @@ def posthoc(methods: Mapping[str, Mapping[str, Mapping[str, Any]]], states: Stat
     return "\n".join(parts)
 
 
+def quantization(splits: Mapping[str, Mapping[str, Any]]) -> str:
+    """What quantised weights change on the same questions: a row a split.
+
+    Args:
+      splits: split -> figures, as ``summary.json`` holds them.
+    """
+    shifts = {
+        "mean_confidence_shift": "mean shift",
+        "mean_abs_confidence_shift": "mean |shift|",
+        "max_abs_confidence_shift": "largest |shift|",
+        "argmax_agreement": "same prediction",
+    }
+    changes = {"conf_ece": "conf-ECE", "accuracy": "accuracy", "nll": "NLL"}
+    body = []
+    for split, row in splits.items():
+        cells = [_cell(content.number(row[key])) for key in shifts]
+        for key in changes:
+            before, after = (content.number(row[key][k]) for k in ("unquantized", "quantized"))
+            interval = content.interval(row[key]["change_ci"])
+            cells.append(_cell(f"{before} → {after}", f"change {interval}" if interval else ""))
+        body.append(f'<tr><th scope="row">{escape(split)}</th>{"".join(cells)}</tr>')
+    names = [*shifts.values(), *changes.values()]
+    head = f'<tr><th scope="col">split</th>{layout.heads(names)}</tr>'
+    text = (
+        "The same questions scored with the weights as they are and quantised, before any "
+        "training. Shift: of the confidence, quantised less unquantised."
+    )
+    return layout.table(head, body, "What quantisation changes") + "\n" + note(text)
+
+
 def _subject_name(group: Mapping[str, Any]) -> str:
     name = next((group[k] for k in ("group", "subject", "name") if k in group), None)
     return "(none)" if name is None else str(name)
