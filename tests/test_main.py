@@ -161,7 +161,7 @@ def test_truncated_gguf(call, tmp_path):
     ("changes", "message"),
     [
         ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder"),
         ({"logit_scale": 0.1}, "logit_scale"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
     ],
