@@ -242,6 +242,7 @@ def traced():
     tracemalloc.stop()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # damaged scales: not numbers
 @pytest.mark.parametrize("format", FORMATS)
 def test_damaged_files(format, tmp_path, traced):
     name, build, opener = FORMATS[format]
