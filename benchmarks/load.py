@@ -128,13 +128,7 @@ def load_ours(folder: Path, dtype: str) -> Callable[[], tuple[int, dict]]:
         params = load_params(source, config, dtype, layout)
         jax.block_until_ready(params)
         held = sum(s.data.nbytes for x in jax.tree.leaves(params) for s in x.addressable_shards)
-        checksum = float(
-            jax.jit(lambda p: sum(x.astype("float32").sum() for x in p))(
-                [params["final_norm"], params["layers"]["attn_norm"]]
-            )
-        )
-        read = {"read": source.bytes_read, "kernel": kernel_bytes() - before}
-        return held, {**read, "checksum": checksum}
+        return held, {"read": source.bytes_read, "kernel": kernel_bytes() - before}
 
     return load
 
