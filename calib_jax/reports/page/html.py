@@ -75,7 +75,7 @@ def render(
     if summary.get("posthoc"):
         sections.append(("Post-hoc calibration", results.posthoc(summary["posthoc"], states)))
     if summary.get("quantization"):
-        sections.append(("Quantization", results.quantization(summary["quantization"])))
+        sections.append(("Quantisation", results.quantization(summary["quantization"])))
     sections.append(("Confidently wrong", questions.section(states, scores)))
     if log:
         sections.append(("Course of the training", pictures.course_of_training(log)))

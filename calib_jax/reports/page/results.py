@@ -136,28 +136,32 @@ def posthoc(methods: Mapping[str, Mapping[str, Mapping[str, Any]]], states: Stat
 
 
 def quantization(splits: Mapping[str, Mapping[str, Any]]) -> str:
-    """What quantised weights change on the same questions: a row a split.
+    """What quantised weights change on the same questions: a column a split.
 
     Args:
       splits: split -> figures, as ``summary.json`` holds them.
     """
-    shifts = {
-        "mean_confidence_shift": "mean shift",
-        "mean_abs_confidence_shift": "mean |shift|",
-        "max_abs_confidence_shift": "largest |shift|",
-        "argmax_agreement": "same prediction",
-    }
     changes = {"conf_ece": "conf-ECE", "accuracy": "accuracy", "nll": "NLL"}
-    body = []
-    for split, row in splits.items():
-        cells = [_cell(content.number(row[key])) for key in shifts]
-        for key in changes:
+    rows: dict[str, list[str]] = {}
+    for row in splits.values():
+        for key, name in (
+            ("mean_confidence_shift", "mean shift of the confidence"),
+            ("mean_abs_confidence_shift", "mean size of the shift"),
+            ("max_abs_confidence_shift", "largest size"),
+        ):
+            rows.setdefault(name, []).append(_cell(content.number(row[key])))
+        agreement = f"{row['argmax_agreement']:.1%}"
+        rows.setdefault("same prediction", []).append(_cell(agreement))
+        for key, name in changes.items():
             before, after = (content.number(row[key][k]) for k in ("unquantized", "quantized"))
+            rows.setdefault(name, []).append(_cell(f"{before} → {after}"))
             interval = content.interval(row[key]["change_ci"])
-            cells.append(_cell(f"{before} → {after}", f"change {interval}" if interval else ""))
-        body.append(f'<tr><th scope="row">{escape(split)}</th>{"".join(cells)}</tr>')
-    names = [*shifts.values(), *changes.values()]
-    head = f'<tr><th scope="col">split</th>{layout.heads(names)}</tr>'
+            rows.setdefault(f"change of {name}, 95%", []).append(_cell(interval))
+    body = [
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
+        for name, cells in rows.items()
+    ]
+    head = f'<tr><th scope="col"></th>{layout.heads(list(splits))}</tr>'
     text = (
         "The same questions scored with the weights as they are and quantised, before any "
         "training. Shift: of the confidence, quantised less unquantised."
