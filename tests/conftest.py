@@ -22,6 +22,8 @@ from calib_jax.models.hf_config import parse_config
 from calib_jax.models.table import parameter_table
 from calib_jax.questions.record import LETTERS, Question
 
+collect_ignore_glob = ["golden/generate.py", "golden/*/generate.py"]  # they need torch
+
 # The same examples in every run; --hypothesis-profile=explore draws new ones.
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("explore", derandomize=False)

@@ -15,7 +15,7 @@ from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from tests.models.test_parity import GOLDEN, ONE_EACH
 
-ADAPTERS = Path(__file__).parents[1] / "golden_adapters"
+ADAPTERS = Path(__file__).parents[1] / "golden" / "adapters"
 NAMES = ("llama32", "gpt_neox", "qwen3")
 
 

@@ -15,7 +15,7 @@ from calib_jax import load_model
 from calib_jax.errors import UserError
 from calib_jax.models.formats.flax_msgpack import FlaxSource
 
-GOLDEN = Path(__file__).parents[2] / "golden_flax"
+GOLDEN = Path(__file__).parents[2] / "golden" / "flax"
 KERNEL = "model.layers.1.mlp.up_proj.weight"
 
 

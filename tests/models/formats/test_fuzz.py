@@ -34,7 +34,7 @@ CASES = int(os.environ.get("FUZZ_CASES", 600))
 SECONDS = 2
 # Far above what these files of a few KiB need, far below what their false sizes claim.
 MEMORY = 16 << 20
-TORCH = Path(__file__).parents[2] / "golden_torch" / "pytorch_model-00001-of-00002.bin"
+TORCH = Path(__file__).parents[2] / "golden" / "torch" / "pytorch_model-00001-of-00002.bin"
 ABSURD = (
     *(0, 1, 2, 127, 128, 255, 256, 65535, 1 << 20, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, 1 << 40),
     *(1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 8),

@@ -19,7 +19,7 @@ from calib_jax.errors import UserError
 from calib_jax.models.formats import open_source
 from calib_jax.models.formats.torch_bin import TorchBinSource
 
-GOLDEN = Path(__file__).parents[2] / "golden_torch"
+GOLDEN = Path(__file__).parents[2] / "golden" / "torch"
 REFUSED = ("columns", "expanded", "position_ids", "mask")
 
 

@@ -1,4 +1,4 @@
-"""Writes the PyTorch files beside this script: `python tests/golden_torch/generate.py`.
+"""Writes the PyTorch files beside this script: `python tests/golden/torch/generate.py`.
 
 Environment: torch 2.13 (CPU), numpy 2. A state dict in two shards with what real ones contain: tied
 tensors in one storage, views, parameters, buffers, several dtypes. ``expected.npz`` holds the same

@@ -2,7 +2,7 @@
 
 In an environment with torch==2.13.0, transformers==5.23.0 and peft==0.21.2:
 
-    python tests/golden_adapters/generate.py
+    python tests/golden/adapters/generate.py
 
 Each folder is named after the checkpoint in tests/golden that it adapts and holds what
 ``save_pretrained`` wrote and PEFT's float32 logits for tokens.npy (modulo the size of the
@@ -17,7 +17,7 @@ import torch
 import transformers
 
 FOLDER = Path(__file__).parent
-GOLDEN = FOLDER.parent / "golden"
+GOLDEN = FOLDER.parent
 
 CASES = {
     "llama32": {

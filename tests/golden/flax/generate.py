@@ -1,4 +1,4 @@
-"""Writes the Flax checkpoints beside this script: `python tests/golden_flax/generate.py`.
+"""Writes the Flax checkpoints beside this script: `python tests/golden/flax/generate.py`.
 
 Environment, one of its own: Python 3.11, transformers 4.57.6 (the last with Flax classes),
 jax 0.6.2, flax 0.11.2, torch 2.13 (CPU), numpy 2.
