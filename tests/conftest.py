@@ -1,7 +1,13 @@
 """Eight fake devices for every test, and a tiny model that any test can train."""
 
 import os
+import tempfile
 
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # One cache for all processes of a test session: workers and commands inherit the name.
+    CACHE = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XLA_FLAGS"] = (

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from tests.conftest import make_questions, write_questions
 
 ROOT = Path(__file__).parents[2]
-CACHE = tempfile.TemporaryDirectory()
 
 
 class CommandLine:
@@ -52,9 +50,6 @@ class CommandLine:
             "XLA_FLAGS": "",  # one device
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(ROOT),
-            # The processes of a test session share what they compile.
-            "JAX_COMPILATION_CACHE_DIR": CACHE.name,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         return {**os.environ, **settings}
 
