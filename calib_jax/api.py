@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.models import model as models
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.quantize import check_scheme
@@ -76,7 +76,7 @@ def load_model(
         # Before the weights: a bad adapter is found in a second.
         read = peft.read_adapter(os.fspath(adapter), checkpoint.config)
         if warning := peft.other_base(read, checkpoint.name):
-            warnings.warn(warning, stacklevel=2)
+            warnings.warn(warning, UserNotice, stacklevel=2)
         adapters = place_lora(read.tree, mesh, checkpoint.config, read.lora)
         beside = {
             "lora": read.lora,

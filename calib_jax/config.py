@@ -145,8 +145,8 @@ def base() -> ml_collections.ConfigDict:
     export.run = ""
     # "merged" (all weights, adapters added in) or "adapter" (PEFT's format).
     export.format = "merged"
-    # "stored" (that of the base checkpoint; quantised ones become float32), "float32", "bfloat16"
-    # or "float16".
+    # "stored" (that of the base checkpoint; quantised and float64 ones become float32), "float32",
+    # "bfloat16" or "float16".
     export.dtype = "stored"
     # Largest file of a sharded checkpoint.
     export.max_shard_bytes = 5_000_000_000

@@ -1,4 +1,4 @@
-"""The one exception type for what a user can mend."""
+"""The one exception type for what a user can mend, and the warning for what they should know."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     ``main`` prints the message alone, without a traceback, and exits with status 1.
     """
+
+
+class UserNotice(UserWarning):
+    """What a user should know and may ignore; ``main`` prints it as one line on standard error."""

@@ -1,9 +1,12 @@
 """Entry point: ``python -m calib_jax.main --config=configs/cft.py``."""
 
+import signal
 import sys
+import warnings
+from typing import Any
 
 from calib_jax import command_line
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import JOBS
 from calib_jax.jobs.run import check_workdir, show_if_finished
 from calib_jax.parallel.mesh import join_pod
@@ -14,9 +17,11 @@ def main(argv: list[str]) -> int:
     """Reads the flags, runs the config's job, and returns the exit status.
 
     0: done, or stopped by SIGTERM with everything saved. 1: bad input or a loss that is not
-    finite, with one message on standard error.
+    finite, with one message on standard error. 143: an export stopped by SIGTERM, which leaves
+    nothing.
     """
-    workdir = None
+    workdir, is_run = None, True
+    warnings.showwarning = _show_warning
     try:
         config, workdir = command_line.parse(argv)
         if config is None:
@@ -32,6 +37,9 @@ def main(argv: list[str]) -> int:
             stop.install()
             JOBS[config.job](config, workdir, stop)
     except Stopped:
+        if not is_run:
+            print(f"Stopped as asked; nothing was written to {workdir}.", file=sys.stderr)
+            return 128 + signal.SIGTERM
         print(f"Stopped as asked; the same command continues from {workdir}.", file=sys.stderr)
     except (UserError, FloatingPointError) as error:
         print(f"calib_jax: {error}", file=sys.stderr)
@@ -43,6 +51,17 @@ def main(argv: list[str]) -> int:
         print(f"calib_jax: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+_default_show = warnings.showwarning
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+    """A notice as one line; other warnings as Python shows them."""
+    if issubclass(category, UserNotice):
+        print(f"calib_jax: {message}", file=sys.stderr)
+    else:
+        _default_show(message, category, *place, **options)
 
 
 def run() -> None:

@@ -8,8 +8,9 @@ python -m calib_jax.main --config=configs/export.py --config.model.name=model.gg
 
 Written to <the run>/export/merged or .../adapter, or to --workdir, whole or not at all:
   merged    config.json, model*.safetensors (an index beside shards of 5 GB), the tokenizer's files
-            and generation_config.json: what transformers, vLLM and llama.cpp's converter read.
-            Adapters are added in in float32; the dtype is the base's (--config.export.dtype).
+            and generation_config.json where the base has it: what transformers, vLLM and
+            llama.cpp's converter read. Adapters are added in in float32; the dtype is the base's
+            (--config.export.dtype).
   adapter   adapter_config.json and adapter_model.safetensors, relative to the run's base.
 and README.md, a model card with the base, the data, the method and the calibration before and
 after. Without config.export.run, config.model (with config.model.adapter merged in) is converted.

@@ -14,8 +14,7 @@ python -m calib_jax.main --config=configs/rcft.py
 
 The four large presets carry the paper's settings (LoRA r 128, 3,000 questions, 5 epochs) and have
 not been run by us. Their batch of 4 is split over an fsdp axis of 4, and further chips go to the
-tensor axis; on other numbers of devices set --config.mesh.shape. Vicuna's repository holds PyTorch
-.bin files only, which have to be converted to safetensors first (the message says how).
+tensor axis; on other numbers of devices set --config.mesh.shape.
 """
 
 from calib_jax import presets

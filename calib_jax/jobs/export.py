@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import ml_collections
 
 from calib_jax.api import make_mesh
 from calib_jax.config import base as base_config
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs.measuring import loading_bar, say
 from calib_jax.jobs.run import agreed, as_json
 from calib_jax.models import export, peft
@@ -60,12 +61,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     # --- What is asked for -----------------------------------------------------------------------
     check_options(config)
     asked = config.export
+    check_destination(workdir)
     trained = read_run(Path(asked.run)) if asked.run else None
     setting = trained.config if trained else config
     checkpoint = models.open_checkpoint(setting.model.name, setting.model.revision or None)
     adapter = None
     if setting.model.adapter:
         adapter = peft.read_adapter(setting.model.adapter, checkpoint.config)
+        if warning := peft.other_base(adapter, checkpoint.name):
+            warnings.warn(warning, UserNotice, stacklevel=1)
     lora = _lora(trained, adapter, checkpoint, asked.format)
     fingerprint = checkpoint.fingerprint
     if adapter:
@@ -179,9 +183,33 @@ def check_options(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"config.export.{key} is {config.export[key]!r}; expected {', '.join(known)}."
             )
+    if config.model.quantize:
+        raise UserError(
+            f"config.model.quantize is {config.model.quantize!r}, and an export writes the base as "
+            "it is stored. Leave it out; config.export.dtype sets the dtype."
+        )
+    if config.export.run:
+        untouched = base_config().model
+        for key, value in config.model.items():
+            if value != untouched[key]:
+                raise UserError(
+                    f"config.model.{key} is {value!r}, but what is exported is the model of the "
+                    f"run {config.export.run}. Leave out one of the two."
+                )
     if config.export.max_shard_bytes < 1:
         raise UserError(
             f"config.export.max_shard_bytes is {config.export.max_shard_bytes}; expected bytes."
+        )
+
+
+def check_destination(workdir: Path) -> None:
+    """Raises UserError where no folder of that name can be made: before minutes are spent."""
+    place = workdir.resolve()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(
+            f"--workdir {workdir}: nothing can be written in {place}. Choose another folder."
         )
 
 
@@ -200,6 +228,8 @@ def read_run(folder: Path) -> Run:
     config = base_config()
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        if not {"job", "model", "train"} <= set(raw):
+            raise ValueError("job, model or train is missing")
         _fill(config, raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: not the config of a run of this version ({error}).") from None
@@ -224,6 +254,8 @@ def write_companions(folder: Path, checkpoint: models.Checkpoint, dtype: jnp.dty
     """What stands beside the weights: config.json, the tokenizer's files, generation settings."""
     stated = str(dtype), FAMILIES[checkpoint.config.family].architecture
     raw, tokenizer = checkpoint.raw_config, checkpoint.tokenizer
+    if tokenizer is None:
+        say(f"{checkpoint.name} has no tokenizer, so none is written.")
     if checkpoint.path.is_dir():
         content = export.hf_config(raw, *stated)
         export.copy_files(checkpoint.path, folder)
@@ -240,7 +272,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     What a killed export left is removed by the next one. Processes other than 0 write nothing.
     """
-    temporary = path.resolve().with_name(f".{path.name}.partial")
+    path = path.resolve()  # "." and links to a folder have no name of their own
+    temporary = path.with_name(f".{path.name}.partial")
     if jax.process_index() != 0:
         yield temporary
         return

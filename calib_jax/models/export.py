@@ -88,7 +88,7 @@ def write_checkpoint(
       on_tensor: called after every tensor.
 
     Raises:
-      UserError: a value does not fit into its dtype (float16 ends at 65504).
+      UserError: a value is not finite, or does not fit into its dtype (float16 ends at 65504).
     """
     entries = [
         _entry(params, row, i, dtype, adapters or {}, lora)
@@ -132,7 +132,7 @@ def write_safetensors(
     """Writes one safetensors file from process 0; the values are asked for on every process.
 
     Raises:
-      UserError: a value does not fit into float16.
+      UserError: a value is not finite, or does not fit into float16.
     """
     # Wide elements first, so that each tensor begins at a multiple of its element's size.
     entries = sorted(entries, key=lambda entry: -entry.dtype.itemsize)
@@ -157,10 +157,10 @@ def write_safetensors(
                 raise ValueError(
                     f"{entry.name}: {value.dtype}{value.shape} is not what was planned"
                 )
-            if entry.cast and entry.dtype == np.float16 and not np.isfinite(value).all():
+            if not np.isfinite(value).all():
                 raise UserError(
-                    f"tensor {entry.name!r} has values beyond float16's 65504. Export with "
-                    "--config.export.dtype=bfloat16 or float32."
+                    f"tensor {entry.name!r} holds {_what_is_not_finite(entry)} are broken: take "
+                    "another checkpoint."
                 )
             if file:
                 file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
@@ -168,6 +168,15 @@ def write_safetensors(
     finally:
         if file:
             file.close()
+
+
+def _what_is_not_finite(entry: Entry) -> str:
+    if entry.cast and entry.dtype == np.float16:
+        return (
+            "values beyond float16's 65504, or NaN. Export with --config.export.dtype=bfloat16 or "
+            "float32; if that fails too, the weights"
+        )
+    return "NaN or infinity: the weights, or the adapter that is merged in,"
 
 
 def write_json(path: Path, content: Any) -> None:

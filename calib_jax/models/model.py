@@ -178,7 +178,14 @@ def load(
 
 
 def _locate(name: str, revision: str | None) -> Path:
+    if not name.strip():
+        raise UserError("config.model.name is empty; give a folder, a .gguf file or a hub id.")
     path = Path(name).expanduser()
+    if revision and (path.exists() or name.startswith("offline:")):
+        raise UserError(
+            f"{name}: config.model.revision is {revision!r}, and only a hub id (owner/name) has "
+            "revisions. Leave it out, or give the hub id."
+        )
     if name.startswith("offline:"):
         return _locate_offline(name)
     if path.is_dir():

@@ -26,6 +26,8 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _MAX_JSON = 10 << 20
 _PREFIX = "base_model.model."
+# Modules outside the layers.
+_HEADS = ("embed_tokens", "embed_in", "lm_head", "embed_out")
 # Ours -> PEFT's name of a matrix.
 _MATRICES = {"a": "lora_A", "b": "lora_B"}
 
@@ -259,10 +261,17 @@ def _check_tensors(
                 if source.shape(name) != shape:
                     raise UserError(
                         f"{path}: tensor {name!r} has shape {source.shape(name)}, and r = {rank} "
-                        f"with the model's dimensions ask for {shape}."
+                        f"with the model's dimensions ask for {shape}. Was the adapter trained "
+                        "on another base, or adapter_config.json changed?"
                     )
                 wanted.add(name)
     if unknown := sorted(present - wanted):
+        if any(part in unknown[0] for part in _HEADS):
+            raise UserError(
+                f"{path}: tensor {unknown[0]!r} adapts the embedding or the LM head, which is not "
+                "computed here. Merge the adapter into its base with PEFT (merge_and_unload) and "
+                "load the result."
+            )
         modules = ", ".join(_module(row) for row in projections(config))
         raise UserError(
             f"{path}: tensor {unknown[0]!r} adapts nothing of this model; what can be adapted are "

@@ -101,7 +101,8 @@ def load_params(
       The tree of jax.Arrays. Each process reads the slices that its own devices hold.
 
     Raises:
-      UserError: see ``check_tensors``; or a file cannot be read.
+      UserError: see ``check_tensors``; a stored LM head is not the embedding that it should be; or
+        a file cannot be read.
     """
     check_tensors(source, config)
     if quantize:
@@ -121,6 +122,9 @@ def load_params(
             quantized=quantized,
         )
         chunks += leaf.chunks()
+        if row.path == ("embed",) and config.tie_embeddings:
+            for index in chunks[-1].slices.values():
+                _check_tied(source, row, head_name(config), index)
     total = sum(chunk.stored_bytes(source) for chunk in chunks)
     arrays: dict[Row, Any] = {}
     for chunk, pieces in _read_ahead(source, chunks):
@@ -131,6 +135,30 @@ def load_params(
         if on_bytes is not None:
             on_bytes(chunk.stored_bytes(source), total)
     return build_tree(config, arrays.__getitem__)
+
+
+def _check_tied(source: TensorSource, row: Row, head: str, index: tuple[slice, ...]) -> None:
+    """Raises UserError where a slice of a stored LM head differs from the embedding it should be.
+
+    Of such a file it is not known which of the two its model was trained with: versions of
+    transformers differ.
+    """
+    if head not in source.names():
+        return
+    first, *rest = index
+    begin, end, _ = first.indices(row.shape[0])
+    step = max(1, _BAND_BYTES // (row.shape[1] * source.dtype(head).itemsize))
+    for i in range(begin, end, step):
+        band = (slice(i, min(i + step, end)), *rest)
+        if source.shape(head) != row.shape or not np.array_equal(
+            source.read(row.hf_name, band), source.read(head, band)
+        ):
+            raise UserError(
+                f"{source.where(head)}: tensor {head!r} differs from {row.hf_name!r}, though "
+                "config.json says that they are one (tie_word_embeddings). Set "
+                "tie_word_embeddings to false if the model has a head of its own; otherwise remove "
+                "that tensor."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -172,11 +172,12 @@ def _data(facts: Facts) -> str:
 
 
 def _measured(facts: Facts) -> str:
+    beside = ", with adapters beside the base and in its own precision" if facts.lora else ""
     return (
         "## Calibration before and after\n\n"
         + table.markdown(facts.summary)
-        + "\nMeasured by the run, with adapters beside the base and in its own precision. Other "
-        "prompts, tasks and quantised copies were not measured.\n"
+        + f"\nMeasured by the run{beside}. Other prompts, "
+        "tasks and quantised copies were not measured.\n"
     )
 
 

@@ -1,13 +1,14 @@
 """The job export: a finished run's model, whole or not at all, into a folder that others read."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from calib_jax import load_model
 from calib_jax.config import base
@@ -17,6 +18,7 @@ from calib_jax.models import export, peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import summary
 from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import TrainState
 from tests.conftest import write_tiny_model
@@ -171,15 +173,21 @@ def test_a_killed_export_leaves_nothing_that_looks_complete(call, make_run, conf
     assert "model-00001-of-00002.safetensors" not in names(run / "export" / "merged")
 
 
+def _misspell(run):
+    raw = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**raw, "seeed": 1}))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda run: (run / "summary.json").unlink(), "not finished"),
         (lambda run: (run / "config.json").unlink(), "no run's folder"),
-        (lambda run: (run / "config.json").write_text('{"seeed": 1}'), "seeed"),
+        (lambda run: (run / "config.json").write_text("{}"), "not the config of a run"),
+        (_misspell, "seeed"),
         (lambda run: __import__("shutil").rmtree(run / "checkpoints"), "no checkpoint"),
     ],
-    ids=["unfinished", "no run", "other version", "no checkpoint"],
+    ids=["unfinished", "no run", "no config", "other version", "no checkpoint"],
 )
 def test_runs_that_cannot_be_exported(damage, words, call, make_run, config):
     run = make_run(random_adapters(config))
@@ -197,7 +205,14 @@ def test_other_refusals(call, make_run, config, tiny_model, tmp_path):
         status, _, err = call(*plain, f"--config.{flag}")
         assert status == 1 and flag.split("=")[0] in err
     assert "there is no adapter" in call(*plain, "--config.export.format=adapter")[2]
+    assert "config.model.quantize" in call(*plain, "--config.model.quantize=int8")[2]
+    both = call(f"--config.export.run={tmp_path / 'run'}", "--config.model.name=other")[2]
+    assert "config.model.name is 'other'" in both and "the run" in both
+    assert "config.model.name is empty" in call("--config.model.name=")[2]
+    assert "has revisions" in call(*plain, "--config.model.revision=step1")[2]
     (tmp_path / "out").write_text("a file")
+    status, _, err = call(plain[0], f"--workdir={tmp_path / 'out' / 'below'}")
+    assert status == 1 and "Choose another folder" in err
     assert call(*plain)[0] == 1
     assert (tmp_path / "out").read_text() == "a file"
 
@@ -223,6 +238,52 @@ def test_conversion_with_a_dtype_and_shards(call, tiny_model, tmp_path):
             np.testing.assert_array_equal(value, theirs[name].astype(jnp.bfloat16))
     card = (out / "README.md").read_text()
     assert "nothing was measured" in card and "conf-ECE" not in card
+
+
+def test_weights_that_are_no_numbers_are_not_exported(call, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    for value, flags, words in (
+        (np.nan, (), "NaN or infinity"),
+        (1e6, ("--config.export.dtype=float16",), "65504"),
+    ):
+        tensors[name] = tensors[name].copy()
+        tensors[name][3, 4] = value
+        save_file(tensors, folder / "model.safetensors")
+        out = tmp_path / "out"
+        status, _, err = call(f"--config.model.name={folder}", f"--workdir={out}", *flags)
+        assert status == 1 and name in err and words in err
+        assert names(tmp_path) == {"model"}
+
+
+def test_into_the_current_folder_and_through_a_link(call, tiny_model, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert call(f"--config.model.name={tiny_model}", "--workdir=.")[0] == 0
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    assert call(f"--config.model.name={tiny_model}", f"--workdir={tmp_path / 'link'}")[0] == 0
+    assert names(tmp_path / "here") == names(tmp_path / "there") >= {"model.safetensors"}
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_an_export_that_is_stopped_says_so_and_fails(call, tiny_model, tmp_path, monkeypatch):
+    def stopped(self):
+        raise Stopped
+
+    monkeypatch.setattr(StopRequest, "check", stopped)
+    status, _, err = call(f"--config.model.name={tiny_model}", f"--workdir={tmp_path / 'out'}")
+    assert status == 143 and "nothing was written" in err and not names(tmp_path)
+
+
+def test_an_adapter_of_another_base_is_merged_with_a_notice(call, config, tiny_model, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    peft.write_adapter(tmp_path / "adapter", random_adapters(config), LORA, config, base="me/other")
+    source = (f"--config.model.name={tiny_model}", f"--config.model.adapter={tmp_path / 'adapter'}")
+    status, _, err = call(*source, f"--workdir={tmp_path / 'out'}")
+    assert status == 0
+    assert err.count("\n") == 1 and err.startswith("calib_jax: the adapter was trained on me/other")
 
 
 def test_conversion_merges_an_adapter(call, config, tiny_model, tmp_path):

@@ -174,7 +174,7 @@ def misshape(tensors):
     ("edit", "words"),
     [
         (remove_layer, "layers.1.mlp.down_proj.lora_B.weight' is missing"),
-        (add_unknown, "lm_head.weight' adapts nothing"),
+        (add_unknown, "lm_head.weight' adapts the embedding or the LM head"),
         (add_bias, "lora_B.bias' adapts nothing"),
         (add_layer, "layers.7.mlp.down_proj"),
         (misshape, "q_proj.lora_A.weight' has shape"),
