@@ -45,10 +45,10 @@ def refusal(tmp_path):
     def read(content):
         file = tmp_path / "x.gguf"
         file.write_bytes(content)
-        start = time.monotonic()
+        start = time.process_time()
         with pytest.raises(UserError) as error:
             read_header(ByteFile(file))
-        assert time.monotonic() - start < 2 and str(file) in str(error.value)
+        assert time.process_time() - start < 2 and str(file) in str(error.value)
         assert len(str(error.value)) < 1000
         return str(error.value)
 
@@ -177,7 +177,7 @@ def test_flipped_bits(path, tmp_path):
     whole = path.read_bytes()
     end = min(info.offset for info in read_header(ByteFile(path)).tensors.values())
     file, refused = tmp_path / "x.gguf", 0
-    start = time.monotonic()
+    start = time.process_time()
     for at in [*range(200), *rng.integers(0, end, 200)]:
         broken = bytearray(whole)
         broken[at] ^= 1 << rng.integers(0, 8)
@@ -186,4 +186,4 @@ def test_flipped_bits(path, tmp_path):
             read_header(ByteFile(file))
         except UserError:
             refused += 1
-    assert 50 < refused < 400 and time.monotonic() - start < 20
+    assert 50 < refused < 400 and time.process_time() - start < 20
