@@ -7,6 +7,7 @@ PEFT names a tensor after the module that it adapts: ``base_model.model.<module>
 import dataclasses
 import functools
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from calib_jax.errors import UserError
 from calib_jax.models import export
 from calib_jax.models.config import ModelConfig
-from calib_jax.models.formats.files import ByteFile, parse_json, safe_path
+from calib_jax.models.formats.files import ByteFile, read_json, safe_path
 from calib_jax.models.formats.safetensors import read_header
 from calib_jax.models.formats.stored import StoredTensors
 from calib_jax.models.lora import LoraConfig
@@ -24,7 +25,6 @@ from calib_jax.models.table import Row, Tree, projections
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-_MAX_JSON = 10 << 20
 _PREFIX = "base_model.model."
 # Modules outside the layers.
 _HEADS = ("embed_tokens", "embed_in", "lm_head", "embed_out")
@@ -92,12 +92,8 @@ def read_adapter(name: str, config: ModelConfig) -> Adapter:
         from calib_jax.models import hub
 
         folder = hub.fetch(name, None, adapter=True)
-    file = ByteFile(_existing(folder, CONFIG))
-    where = str(file.path)
-    if file.size > _MAX_JSON:
-        raise UserError(f"{where}: {file.size} bytes are too many for an adapter's settings.")
-    text = file.pread(0, file.size)
-    raw = parse_json(text, where)
+    path = _existing(folder, CONFIG)
+    raw, where = read_json(path), str(path)
     lora = _parse(raw, where)
     if not (folder / WEIGHTS).exists() and (folder / "adapter_model.bin").exists():
         raise UserError(
@@ -109,7 +105,7 @@ def read_adapter(name: str, config: ModelConfig) -> Adapter:
     rows = [row for row in projections(config) if _tensor_name(row, 0, "a") in source.names()]
     _check_tensors(source, config, rows, lora.rank, file.path)
     _check_targets(raw, config, rows, where)
-    digest = hashlib.sha256(text)
+    digest = hashlib.sha256(json.dumps(raw, sort_keys=True).encode())
 
     def stack(row: Row, matrix: str) -> np.ndarray:
         names = [_tensor_name(row, i, matrix) for i in range(config.num_layers)]

@@ -60,13 +60,6 @@ def layout(sharding: jax.sharding.Sharding, ndim: int) -> Any:
     return qwix.QArray(sharding, scale, None, jnp.int8)
 
 
-def dequantize(weight: Any) -> jax.Array:
-    """The float32 array that a QArray stands for."""
-    import qwix
-
-    return qwix.dequantize(weight)
-
-
 def matmul(x_XxI: jax.Array, weight_IxO: Any, dtype: Any) -> jax.Array:
     """x W in ``dtype``, for a plain weight or a QArray.
 

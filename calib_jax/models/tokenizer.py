@@ -7,13 +7,12 @@ from pathlib import Path
 import transformers
 
 from calib_jax.errors import UserError
-from calib_jax.models.formats.files import ByteFile, parse_json, safe_path
+from calib_jax.models.formats.files import read_json, safe_path
 
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 # What transformers may open, beside those: merges, templates, lists of added tokens.
 _SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 _TEMPLATES = "additional_chat_templates"
-_MAX_CONFIG = 16 << 20
 
 
 def from_folder(folder: Path) -> transformers.PreTrainedTokenizerBase | None:
@@ -64,10 +63,7 @@ def _check_inside(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     if not path.exists():
         return
-    file = ByteFile(path)
-    if file.size > _MAX_CONFIG:
-        raise UserError(f"{path}: {file.size} bytes are too many for settings.")
-    settings = parse_json(file.pread(0, file.size), str(path))
+    settings = read_json(path)
     if not isinstance(settings, dict):
         raise UserError(f"{path}: expected a JSON object. Download the file again.")
     for key, value in settings.items():

@@ -221,15 +221,13 @@ def test_a_folders_config_is_kept_but_for_the_dtype():
     assert raw["torch_dtype"] == "float16"
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", [name for name in GOLDEN if "gpt_neox" not in name])  # no GGUF
 def test_the_old_spelling_of_rotary_settings_means_the_same(name, golden):
     """A GGUF file's settings are written for transformers 4, and for our own reader."""
     raw = read_config(golden / name)
     if "rope_parameters" not in raw:
         raw = json.loads((golden / name / "other_spelling.json").read_text())
     config = parse_config(raw, "config.json")
-    if config.rope.fraction != 1:
-        pytest.skip("GGUF files of this family are not read")
     written = export.gguf_config(raw, "float16", "X", config, None)
     assert "rope_parameters" not in written and "rope_theta" in written
     written["architectures"] = raw["architectures"]

@@ -14,7 +14,6 @@ from calib_jax.models.decoder import Decoder, head_logits
 from calib_jax.models.lora import LoraConfig, init_lora
 from calib_jax.models.quantize import (
     check_scheme,
-    dequantize,
     is_quantized,
     layout,
     matmul,
@@ -22,7 +21,7 @@ from calib_jax.models.quantize import (
 )
 from calib_jax.models.table import projections
 
-pytest.importorskip("qwix")
+qwix = pytest.importorskip("qwix")
 
 TOKENS = np.random.default_rng(3).integers(0, 24, (2, 7))
 
@@ -41,7 +40,9 @@ def quantized(config, params):
 
 def restored(params):
     """The float32 parameters that quantised ones stand for."""
-    layers = {name: dequantize(x) if is_quantized(x) else x for name, x in params["layers"].items()}
+    layers = {
+        name: qwix.dequantize(x) if is_quantized(x) else x for name, x in params["layers"].items()
+    }
     return {**params, "layers": layers}
 
 
@@ -62,13 +63,12 @@ def test_each_channel_is_rounded_to_the_nearest_of_255_steps(dtype):
     clear = np.abs(np.abs(exact / step) % 1 - 0.5) > 1e-4
     assert clear.mean() > 0.9
     np.testing.assert_array_equal(np.asarray(q.qvalue)[clear], nearest[clear])
-    error = np.abs(np.asarray(dequantize(q)) - exact)
+    error = np.abs(np.asarray(qwix.dequantize(q)) - exact)
     assert (error <= 0.5001 * step).all() and error.max() > 0
-    assert not np.asarray(dequantize(q))[1, :, 2].any()
+    assert not np.asarray(qwix.dequantize(q))[1, :, 2].any()
 
 
 def test_matmul_equals_the_dequantised_product():
-    import qwix
 
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.normal(0, 1, (2, 3, 64)), jnp.float32)
@@ -76,12 +76,12 @@ def test_matmul_equals_the_dequantised_product():
     assert (matmul(x, weight, jnp.float32) == x @ weight).all()
     q = quantize(weight)
     ours = matmul(x, q, jnp.float32)
-    np.testing.assert_allclose(ours, x @ dequantize(q), atol=2e-5)
+    np.testing.assert_allclose(ours, x @ qwix.dequantize(q), atol=2e-5)
     theirs = qwix.dot_general(x, q, (((2,), (0,)), ((), ())))
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
     # In bfloat16 only the activations, the product and the result are rounded, no weight is.
     narrow = x.astype(jnp.bfloat16)
-    exact = np.asarray(narrow, np.float64) @ np.asarray(dequantize(q), np.float64)
+    exact = np.asarray(narrow, np.float64) @ np.asarray(qwix.dequantize(q), np.float64)
     result = matmul(narrow, q, jnp.bfloat16)
     assert result.dtype == jnp.bfloat16
     assert (np.abs(np.asarray(result, np.float64) - exact) <= 2**-7 * np.abs(exact) + 1e-6).all()
