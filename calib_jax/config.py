@@ -43,7 +43,8 @@ def base() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     # Sources, separated by commas: offline:<task>/<split>, hf:<owner>/<name>[:<config>]:<split>, or
-    # a .jsonl, .csv or .parquet file; "name=source" gives a split another name.
+    # a .jsonl, .csv or .parquet file; "name=source" gives a split another name. The job "evaluate"
+    # also takes tasks, with their own prompts: arc_easy, mmlu, ... or a .toml file.
     data.train = "offline:openbookqa/train,offline:arc_easy/train"
     # Measured before and after; in-domain where its task is among the training sources'.
     data.eval = "offline:openbookqa/test,offline:arc_easy/test"
@@ -56,14 +57,25 @@ def base() -> ml_collections.ConfigDict:
     data.validation_size = 0
     # Shuffle the options of every question, so that a letter's frequency earns nothing.
     data.shuffle_options = True
+    # Tasks: examples before every question, from the task's split for them, drawn with the seed.
+    data.shots = 0
 
     config.prompt = prompt = ml_collections.ConfigDict()
     # With the fields {question} and {options}; "" for the default, which ends in "Answer:".
     prompt.template = ""
+    # Templates in place of a task's own: for letters, and for the options' texts; "" for its own.
+    prompt.choice = ""
+    prompt.continuation = ""
+    # Prompts as one turn of the user in the tokenizer's chat template.
+    prompt.chat = False
     # What stands between the prompt and the letter.
     prompt.letter_prefix = " "
     # Longest prompt in tokens; a longer one is an error, never cut.
     prompt.max_length = 1024
+
+    config.confidence = confidence = ml_collections.ConfigDict()
+    # How confidence is read (calib_jax.confidence.reading.METHODS), separated by commas.
+    confidence.methods = "choice"
 
     config.batch = batch = ml_collections.ConfigDict()
     # Tokens of a scoring batch, padding included.
@@ -139,6 +151,31 @@ def base() -> ml_collections.ConfigDict:
     report.out_of_domain = ""
     # What the page and the figures are called, for example the model's name.
     report.title = ""
+
+    config.study = study = ml_collections.ConfigDict()
+    # The job "study": pairs of models, name=base->aligned, separated by commas. A model is what
+    # model.name takes, or run:<folder> for a finished run of the job "evaluate".
+    study.pairs = ""
+    # CSV files in the authors' layout to show beside it, separated by commas.
+    study.published = ""
+
+    config.lifecycle = lifecycle = ml_collections.ConfigDict()
+    # The job "lifecycle": models in order, label=model[@revision], separated by commas; "" for
+    # config.model alone.
+    lifecycle.models = ""
+    # What the labels are: "scale", "step", "epoch", or any other name of the axis.
+    lifecycle.axis = "scale"
+    # Running text: a file, or hf:<owner>/<name>[:<config>]:<split>[:<column>]; "" for none.
+    lifecycle.text = ""
+    # At most so many documents, and positions of each; and tokens before a position.
+    lifecycle.text_size = 1000
+    lifecycle.positions = 1
+    lifecycle.context_length = 512
+    # Facts: a folder or file in T-REx's layout; "" for none. At most so many of them.
+    lifecycle.facts = ""
+    lifecycle.facts_size = 1000
+    # Tasks of multiple choice (the paper: mmlu), as in data.eval; "" for none.
+    lifecycle.tasks = "mmlu"
 
     config.export = export = ml_collections.ConfigDict()
     # The job "export": folder of the run whose model is written; "" for config.model as it is.
