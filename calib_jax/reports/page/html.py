@@ -1,6 +1,5 @@
 """report.html: one self-contained file: numbers, figures, and how to get them again."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,27 +9,8 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.reports import content
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.page import pictures, questions, results
-from calib_jax.reports.page.layout import escape, facts, for_figures, note
-from calib_jax.reports.page.script import POLICY, SCRIPT
-from calib_jax.reports.page.style import CSS
-from calib_jax.reports.writers import plain
-
-
-def _again(
-    summary: Mapping[str, Any], config: Mapping[str, Any] | None, command: str | None
-) -> str:
-    """Command, costs, versions and configuration."""
-    parts = [f"<pre>{escape(command)}</pre>"] if command else []
-    keys = {
-        "wall_time_s": "wall time in s",
-        "peak_memory_gib": "peak memory in GiB",
-        "versions": "versions",
-    }
-    parts.append(facts({name: summary[key] for key, name in keys.items() if summary.get(key)}))
-    if config is not None:
-        text = escape(json.dumps(plain(config), indent=2, default=str))
-        parts.append(f"<details><summary>Configuration</summary><pre>{text}</pre></details>")
-    return "\n".join(parts)
+from calib_jax.reports.page.document import again, document
+from calib_jax.reports.page.layout import facts, for_figures, note
 
 
 def render(
@@ -83,30 +63,12 @@ def render(
         if summary.get(key):
             sections.append((name, facts(summary[key])))
     sections.append(("Bins", results.bin_tables(states, scores, *bins)))
-    sections.append(("How to get this again", _again(summary, config, command)))
+    sections.append(("How to get this again", again(summary, config, command)))
 
     model, method = summary.get("model"), summary.get("method")
     title = "Calibration" + (f" of {model}" if model else "")
     kicker = " · ".join(str(v) for v in (method, summary.get("config")) if v)
-    headline = escape(results.headline(states))
-    links = "".join(f'<li><a href="#s{i}">{name}</a></li>' for i, (name, _) in enumerate(sections))
-    parts = [
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}: {headline}</title>",
-        f"<style>\n{CSS}\n</style>\n</head>\n<body>\n<main>",
-        f'<h1>{escape(title)}</h1>\n<p class="kicker">{escape(kicker)}</p>',
-        f"<p>{headline}.</p>",
-        results.cards(states),
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav>',
-        *(
-            f'<section>\n<h2 id="s{i}">{name}</h2>\n{body}\n</section>'
-            for i, (name, body) in enumerate(sections)
-        ),
-        f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-    ]
-    return "\n".join(parts)
+    return document(title, kicker, results.headline(states), sections, results.cards(states))
 
 
 def write(
