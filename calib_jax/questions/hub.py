@@ -1,14 +1,21 @@
 """Questions from a Hugging Face data set, by its id or from a local folder in the same layout."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from calib_jax.errors import UserError
 from calib_jax.questions.record import LETTERS, Question
 from calib_jax.questions.rows import ANSWER_FIELDS, question_from_row, unused_fields
 
+if TYPE_CHECKING:
+    import datasets
+
 log = logging.getLogger(__name__)
 
 SPELLING = "hf:owner/name:split or hf:owner/name:config:split"
+WITHOUT_NETWORK = (
+    "without one, use a local .jsonl, .csv or .parquet file, or offline:<task>/<split>"
+)
 
 
 def parse(spec: str) -> tuple[str, str | None, str]:
@@ -37,16 +44,8 @@ def load(spec: str) -> list[Question]:
       UserError: the data set cannot be loaded, or a row is invalid or repeats an id.
     """
     repo, config, split = parse(spec)
+    dataset = open_split(repo, config, split)
     import datasets
-
-    try:
-        dataset = datasets.load_dataset(repo, config, split=split)
-    except Exception as error:  # the hub, its network stack and its readers raise many kinds
-        raise UserError(
-            f"cannot load the Hugging Face data set {repo!r} (config {config!r}, split {split!r}): "
-            f"{type(error).__name__}: {error}. Check the spelling ({SPELLING}) and the network; "
-            "without one, use a local .jsonl, .csv or .parquet file, or offline:<task>/<split>"
-        ) from error
 
     task = repo.rstrip("/").rsplit("/", 1)[-1]
     names = {
@@ -69,6 +68,34 @@ def load(spec: str) -> list[Question]:
     if unused := unused_fields([dataset.features]):
         log.warning("%s: columns not used: %s", spec, ", ".join(unused))
     return questions
+
+
+def open_split(
+    repo: str, config: str | None, split: str, otherwise: str = WITHOUT_NETWORK
+) -> "datasets.Dataset":
+    """A split as it lies on the hub, or in a local folder in the same layout.
+
+    Args:
+      otherwise: what the message of a failure tells the user to do without a network.
+
+    Raises:
+      UserError: the data set cannot be loaded.
+    """
+    import datasets
+
+    try:
+        return datasets.load_dataset(repo, config, split=split)
+    except Exception as error:  # the hub, its network stack and its readers raise many kinds
+        raise UserError(
+            f"cannot load the Hugging Face data set {repo!r} (config {config!r}, split {split!r}): "
+            f"{type(error).__name__}: {error}. Check the spelling ({SPELLING}) and the network; "
+            f"{otherwise}"
+        ) from error
+
+
+def class_names(dataset: "datasets.Dataset", column: str) -> list[str] | None:
+    """The names of a column's classes; None where it has none."""
+    return getattr(dataset.features.get(column), "names", None)
 
 
 def _label_names(feature, where: str) -> list[str]:

@@ -20,12 +20,18 @@ log = logging.getLogger(__name__)
 Rows = Iterator[tuple[int, dict]]  # row number, field name to value
 
 
-def load(path: str | Path, task: str | None = None) -> list[Question]:
+Build = Callable[[dict, str, int], Question]  # from a row, what names it, and its number
+
+
+def load(path: str | Path, task: str | None = None, build: Build | None = None) -> list[Question]:
     """All questions of a file, in its order.
 
     The layouts understood are those of ``rows.question_from_row``. A row without ``id`` gets
     ``"row-<number>"``, one without ``task`` the one given here, or else the file's stem. Columns
     that are not used are logged.
+
+    Args:
+      build: makes the questions of rows in a layout of their own.
 
     Raises:
       UserError: the file is missing, empty or of an unknown kind; or a row is invalid, repeats an
@@ -46,14 +52,17 @@ def load(path: str | Path, task: str | None = None) -> list[Question]:
     questions, row_of_id = [], {}
     for number, row in rows:
         where = f"{path} row {number}"
-        question = question_from_row(row, where, f"row-{number}", task=task or path.stem)
+        if build:
+            question = build(row, where, number)
+        else:
+            question = question_from_row(row, where, f"row-{number}", task=task or path.stem)
         if question.has_duplicate_choices:
             raise UserError(f"{where}: question {question.id!r} has two equal options")
         first = row_of_id.setdefault(question.id, number)
         if first != number:
             raise UserError(f"{where}: id {question.id!r} stands in row {first} already")
         questions.append(question)
-    if unused := unused_fields(row for _, row in rows):
+    if not build and (unused := unused_fields(row for _, row in rows)):
         log.warning("%s: columns not used: %s", path, ", ".join(unused))
     return questions
 

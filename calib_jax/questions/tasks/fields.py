@@ -1,0 +1,142 @@
+"""Where the rows of a data set hold what a Question needs, and how to read it from there."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+from calib_jax.errors import UserError
+from calib_jax.questions.record import Question
+
+
+def _wikihow(text: str) -> str:
+    """HellaSwag's text without the marks of the WikiHow pages that it was taken from."""
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+
+FILTERS: dict[str, Callable[[str], str]] = {
+    "strip": str.strip,
+    "lstrip": str.lstrip,
+    "capitalize": str.capitalize,
+}
+CLEAN: dict[str, Callable[[str], str]] = {"": lambda text: text, "wikihow": _wikihow}
+
+_SLOT = re.compile(r"\{([\w.]+)(?:\|(\w+))?\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """From a row's columns to a Question's fields.
+
+    A *text* is a template over columns: ``"{ctx_a} {ctx_b|capitalize}"``; the filters are those of
+    ``FILTERS``. A *path* names a column, or a key inside one: ``"choices.text"``.
+
+    Attributes:
+      question: a text.
+      choices: the path of a list, or a list of texts, one for each option.
+      answer: the path of the right option's index from 0, of its label where there are ``labels``,
+        or of a list of 0 and 1 with a single 1; or, as a number, the index in every row.
+      labels: the path of the options' labels, or the labels themselves.
+      context, subject, id: a text, a path and a path; "" for none.
+      clean: a key of ``CLEAN``, applied to the question and the options.
+      parse: column to a text with plain slots: its inverse is applied to the column, which yields
+        further columns. Every slot but the last takes as much as it can.
+    """
+
+    question: str
+    choices: str | tuple[str, ...]
+    answer: str | int
+    labels: str | tuple[str, ...] = ()
+    context: str = ""
+    subject: str = ""
+    id: str = ""
+    clean: str = ""
+    parse: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def read(self, row: Mapping, default_id: str, task: str) -> Question:
+        """The question of one row.
+
+        Raises:
+          UserError: a column is missing, empty, ill-typed or out of range; it names the column.
+        """
+        if self.parse:
+            row = dict(row)
+            for column, template in self.parse.items():
+                row |= _parse(template, _get(row, column), column)
+        clean = CLEAN[self.clean]
+        if isinstance(self.choices, str):
+            choices = _get(row, self.choices)
+            if not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
+                raise UserError(f"column {self.choices!r} must be a list of texts, not {choices!r}")
+        else:
+            choices = [_text(row, choice) for choice in self.choices]
+        context = _text(row, self.context) if self.context else ""
+        subject = _get(row, self.subject) if self.subject else None
+        return Question(
+            id=str(_get(row, self.id)) if self.id else default_id,
+            question=clean(_text(row, self.question)),
+            choices=[clean(choice) for choice in choices],
+            answer=self._answer(row, len(choices)),
+            subject=subject or None,
+            task=task,
+            context=context if context.strip() else None,
+        )
+
+    def _answer(self, row: Mapping, num_choices: int) -> int:
+        if isinstance(self.answer, int):
+            return self.answer
+        value = _get(row, self.answer)
+        where = f"column {self.answer!r} is {value!r}"
+        if self.labels:
+            labels = self.labels if isinstance(self.labels, tuple) else _get(row, self.labels)
+            labels = [str(label).strip() for label in labels]
+            if len(labels) != num_choices:
+                raise UserError(f"{num_choices} options but {len(labels)} labels")
+            if labels.count(str(value).strip()) != 1:
+                raise UserError(f"{where}; expected one of {', '.join(labels)}")
+            return labels.index(str(value).strip())
+        if isinstance(value, list):
+            if sorted(map(str, value)) != ["0"] * (num_choices - 1) + ["1"]:
+                raise UserError(f"{where}; expected {num_choices} numbers, one of them 1, others 0")
+            return list(map(str, value)).index("1")
+        if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
+            value = int(value)
+        if isinstance(value, bool):
+            value = int(value)
+        if not isinstance(value, int) or value < 0:  # -1 or nothing: a test split without answers
+            raise UserError(f"{where}: the row has no answer")
+        return value
+
+
+def _get(row: Mapping, path: str):
+    """The value at a path of keys joined by dots."""
+    value = row
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            columns = ", ".join(map(str, row)) or "(none)"
+            raise UserError(f"no column {path!r} among {columns}")
+        value = value[key]
+    return value
+
+
+def _text(row: Mapping, template: str) -> str:
+    def fill(match: re.Match) -> str:
+        value = _get(row, match[1])
+        if not isinstance(value, str):
+            raise UserError(f"column {match[1]!r} must be text, not {value!r}")
+        return FILTERS[match[2]](value) if match[2] else value
+
+    return _SLOT.sub(fill, template)
+
+
+def _parse(template: str, text: str, column: str) -> dict[str, str]:
+    pattern = "".join(
+        part if i % 2 else re.escape(part)
+        for i, part in enumerate(
+            re.split(r"(\(\?P<\w+>\.\*\))", _SLOT.sub(r"(?P<\1>.*)", template))
+        )
+    )
+    match = re.fullmatch(pattern, text, re.DOTALL)
+    if not match:
+        raise UserError(f"column {column!r} does not have the form {template!r}")
+    return match.groupdict()

