@@ -12,6 +12,12 @@ from calib_jax.metrics.adaptive import (
     nixon_ace,
     tace,
 )
+from calib_jax.metrics.binary import (
+    binary_bin_stats,
+    binary_ece,
+    binary_null_quantile,
+    cluster_bootstrap,
+)
 from calib_jax.metrics.binning import (
     BinStats,
     bin_edges,
@@ -129,11 +135,15 @@ __all__ = [
     "bin_edges",
     "bin_index",
     "bin_stats",
+    "binary_bin_stats",
+    "binary_ece",
+    "binary_null_quantile",
     "bootstrap",
     "bootstrap_all",
     "brier",
     "brier_decomposition",
     "class_bin_stats",
+    "cluster_bootstrap",
     "conf_ece",
     "confidence_gap",
     "confidences",
