@@ -1,8 +1,40 @@
-"""The scoring engine: token log-probabilities of continuations, shared prefixes computed once."""
+"""The scoring engine: token log-probabilities of continuations, shared beginnings computed once.
+
+The pairs of a question become one prefix tree, so its context is computed once and its options
+attend to it; trees are packed into rows of few lengths; and a long beginning that many questions
+share (few-shot examples) is computed once and kept as keys and values. The LM head is applied to
+the places that are read alone, a few hundred at a time.
+"""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from calib_jax.confidence.forest import (
+    Family,
+    Size,
+    Tree,
+    build_tree,
+    find_families,
+    group_prefix,
+    pack,
+    tree_size,
+)
+from calib_jax.confidence.shapes import Flops, Shapes, cached_lengths, row_lengths
+from calib_jax.errors import UserError
+from calib_jax.models.attention import Forest, Prefix
+from calib_jax.models.decoder import Decoder, head_logits
+from calib_jax.models.table import Tree as Variables
+from calib_jax.parallel import mesh as meshes
+from calib_jax.questions.batching import MAX_BUCKETS, rows_per_batch
+from calib_jax.questions.pairs import Pair
+
+# Places that the LM head is applied to at a time, on each device.
+READS_AT_A_TIME = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,3 +50,350 @@ class TokenScores:
     log_probs: np.ndarray
     top_log_probs: np.ndarray
     top_tokens: np.ndarray
+
+
+NOTHING = TokenScores(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+Group = Sequence[Pair]
+
+
+@dataclasses.dataclass
+class Costs:
+    """What scoring took, and the least that it could: each context once, each option once.
+
+    Attributes:
+      tokens: fed, shared ones once.
+      computed: tokens of all rows and prefixes, padding included.
+      reads: places that the LM head was needed at.
+      flops: of everything computed.
+      least_flops: with every group's tree computed by itself, unpadded, attending to its ancestors.
+    """
+
+    tokens: int = 0
+    computed: int = 0
+    reads: int = 0
+    flops: int = 0
+    least_flops: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A row's tree, and where its results go."""
+
+    tree: Tree
+    pairs: tuple[tuple[int, int], ...]  # (group, pair) in the order of tree.found
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "chunk"))
+def score_rows(
+    decoder: Decoder, variables: Variables, rows: dict, prefix: Prefix | None, chunk: int
+) -> dict:
+    """Log-probabilities at the places that are read; the compiled heart of the engine.
+
+    Args:
+      decoder: in eval mode.
+      variables: of the decoder.
+      rows: tokens, positions, ends [B, L] int32; reads [B, R] int32, places in the row; targets
+        [B, R, J] int32, tokens to score at each of them; count, scalar: reads of the longest row.
+      prefix: keys and values before every row, or None.
+      chunk: places at a time; R is a multiple of it.
+
+    Returns:
+      log_probs [B, R, J], top_log_probs [B, R] float32, top_tokens [B, R] int32, held whole by
+      every device; 0 beyond ``count``.
+    """
+    forest = Forest(rows["positions"], rows["ends"])
+    hidden_BxLxD = decoder.apply(variables, rows["tokens"], forest, prefix)
+    B, R, J = rows["targets"].shape
+
+    def read(i: jax.Array, out: dict) -> dict:
+        at = i * chunk
+        places_BxP = jax.lax.dynamic_slice_in_dim(rows["reads"], at, chunk, axis=1)
+        targets_BxPxJ = jax.lax.dynamic_slice_in_dim(rows["targets"], at, chunk, axis=1)
+        hidden_BxPxD = jnp.take_along_axis(hidden_BxLxD, places_BxP[:, :, None], axis=1)
+        logits_BxPxV = head_logits(decoder.config, variables["params"], hidden_BxPxD)
+        highest_BxP = logits_BxPxV.max(axis=-1)
+        total_BxP = highest_BxP + jnp.log(
+            jnp.exp(logits_BxPxV - highest_BxP[..., None]).sum(axis=-1)
+        )
+        # The first of equals, by two plain reductions: XLA's argmax is slow on a CPU.
+        V = logits_BxPxV.shape[-1]
+        top_BxP = jnp.where(
+            logits_BxPxV == highest_BxP[..., None], jnp.arange(V, dtype=jnp.int32), V
+        ).min(axis=-1)
+        chosen_BxPxJ = jnp.take_along_axis(logits_BxPxV, targets_BxPxJ, axis=-1)
+        found = {
+            "log_probs": chosen_BxPxJ - total_BxP[..., None],
+            "top_log_probs": highest_BxP - total_BxP,
+            "top_tokens": top_BxP,
+        }
+        return {
+            name: jax.lax.dynamic_update_slice_in_dim(out[name], value, at, axis=1)
+            for name, value in found.items()
+        }
+
+    out = {
+        "log_probs": jnp.zeros((B, R, J), jnp.float32),
+        "top_log_probs": jnp.zeros((B, R), jnp.float32),
+        "top_tokens": jnp.zeros((B, R), jnp.int32),
+    }
+    out = jax.lax.fori_loop(0, (rows["count"] + chunk - 1) // chunk, read, out)
+    everywhere = jax.sharding.PartitionSpec()
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, everywhere), out)
+
+
+@functools.partial(jax.jit, static_argnames="decoder")
+def compute_prefix(decoder: Decoder, variables: Variables, tokens_BxP: jax.Array) -> tuple:
+    """Keys and values [layers, P, G, C] of one prefix, which stands in every row."""
+    _, kept = decoder.clone(keep_kv=True).apply(variables, tokens_BxP)
+    return jax.tree.map(lambda x: x[:, 0], kept)
+
+
+class Engine:
+    """Scores groups of pairs with one model.
+
+    Args:
+      decoder: in eval mode.
+      variables: of the decoder.
+      mesh: the devices that hold them.
+      token_budget: tokens of a batch, padding included.
+      max_shapes: programs compiled, at most; 4 or more where prefixes are shared.
+      length_multiple: of the rows' lengths; 0 for 8 on a CPU and 128 elsewhere.
+
+    Attributes:
+      shapes: what it compiles, once it is known.
+      costs: of everything scored so far.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        variables: Variables,
+        mesh: jax.sharding.Mesh,
+        *,
+        token_budget: int = 1024,
+        max_shapes: int = MAX_BUCKETS,
+        length_multiple: int = 0,
+    ):
+        self.decoder, self.variables, self.mesh = decoder, variables, mesh
+        self.token_budget, self.max_shapes = token_budget, max_shapes
+        self.multiple = length_multiple or (8 if jax.default_backend() == "cpu" else 128)
+        self.flops = Flops.of(decoder.config)
+        self.shapes = Shapes()
+        self.costs = Costs()
+
+    def plan(self, groups: Sequence[Group]) -> Shapes:
+        """Chooses the row lengths for all groups of a run, so that none is added on the way."""
+        index = [i for i, group in enumerate(groups) if any(pair.num_targets for pair in group)]
+        families, sizes = self._families(groups, index)
+        plain = [sizes[i].room + len(f.prefix) for f in families if not f.cached for i in f.members]
+        shared = [(len(f.prefix), [sizes[i].room for i in f.members]) for f in families if f.cached]
+        cached: tuple[tuple[int, int], ...] = ()
+        if shared:
+            most = 2 if self.max_shapes > 3 else 1
+            cached = cached_lengths(shared, most, self.multiple, self.flops)
+            for P, rooms in shared:  # what is too long for the rows after a prefix stands alone
+                row = next(row for length, row in cached if length >= P)
+                plain += [P + room for room in rooms if room > row]
+        left = max(1, self.max_shapes - len(cached) - bool(cached))
+        lengths = row_lengths(plain, left, self.multiple, self.flops) if plain else ()
+        self.shapes = Shapes(lengths, cached)
+        return self.shapes
+
+    def score(
+        self,
+        groups: Sequence[Group],
+        on_group: Callable[[int, list[TokenScores]], None] | None = None,
+        check: Callable[[], None] = lambda: None,
+        name_of: Callable[[int], str] = lambda i: f"group {i}",
+    ) -> list[list[TokenScores]]:
+        """Scores every target of every pair.
+
+        Args:
+          groups: pairs that share what they begin with, such as a question's options. A pair
+            without targets gets empty scores.
+          on_group: called as (group, scores of its pairs) when they are there, in any order.
+          check: called between batches; may raise to stop.
+          name_of: what messages call a group.
+
+        Returns:
+          For each group the scores of its pairs, in order; float32 whatever the weights.
+
+        Raises:
+          UserError: a token outside the model's vocabulary, or log-probabilities that are not
+            numbers.
+        """
+        self._check_vocabulary(groups)
+        results: list[list[TokenScores]] = [[NOTHING] * len(group) for group in groups]
+        index = [i for i, group in enumerate(groups) if any(pair.num_targets for pair in group)]
+        if on_group:
+            for i in sorted(set(range(len(groups))) - set(index)):
+                on_group(i, results[i])
+
+        def collect(rows: list[_Row], out: dict) -> None:
+            out = {name: np.asarray(value) for name, value in out.items()}
+            done = []
+            for b, row in enumerate(rows):
+                seen: dict[int, list[int]] = {}
+                for (group, pair), found in zip(row.pairs, row.tree.found, strict=True):
+                    reads, columns = found[:, 0], found[:, 1]
+                    log_probs = out["log_probs"][b, reads, columns]
+                    if not np.isfinite(log_probs).all():
+                        raise UserError(
+                            f"{name_of(group)}: the model's probabilities are not numbers (NaN). "
+                            "Its weights hold NaN or infinity, or overflow in this dtype."
+                        )
+                    results[group][pair] = TokenScores(
+                        log_probs, out["top_log_probs"][b, reads], out["top_tokens"][b, reads]
+                    )
+                    seen.setdefault(group, []).append(pair)
+                done += seen
+            for group in done:
+                if on_group:
+                    on_group(group, results[group])
+            check()
+
+        pending = None
+        with meshes.use(self.mesh):
+            for rows, out in self._run(groups, index):
+                # Fetched one batch late, so that the devices are never idle.
+                if pending:
+                    collect(*pending)
+                pending = (rows, out)
+            if pending:
+                collect(*pending)
+        return results
+
+    def _families(
+        self, groups: Sequence[Group], index: Sequence[int]
+    ) -> tuple[list[Family], dict[int, Size]]:
+        """The families of the groups at ``index``, and each group's size beyond its prefix."""
+        read = {i: [pair for pair in groups[i] if pair.num_targets] for i in index}
+        families = find_families([group_prefix(read[i]) for i in index])
+        families = [
+            dataclasses.replace(f, members=tuple(index[m] for m in f.members)) for f in families
+        ]
+        sizes = {i: tree_size(read[i], len(f.prefix)) for f in families for i in f.members}
+        return families, sizes
+
+    def _run(self, groups: Sequence[Group], index: list[int]) -> Iterator[tuple[list[_Row], dict]]:
+        """Batches as they are sent off: their rows, and what will be their results."""
+        families, sizes = self._families(groups, index)
+        if not all(self._shape(f, sizes[i]) for f in families for i in f.members):
+            self.plan(groups)
+        for family in families:
+            self.costs.least_flops += sum(
+                (len(family.prefix) + sizes[i].tokens) * self.flops.token
+                + (len(family.prefix) ** 2 // 2 + sizes[i].keys) * self.flops.key
+                + sizes[i].reads * self.flops.read
+                for i in family.members
+            )
+        plain: dict[int, list[_Row]] = {length: [] for length in self.shapes.plain}
+        for family in families:
+            by_shape: dict[tuple[int, int], list[int]] = {}
+            for i in family.members:
+                by_shape.setdefault(self._shape(family, sizes[i]), []).append(i)
+            P = len(family.prefix)
+            for (short, length), members in sorted(by_shape.items()):
+                if short:
+                    rows = self._rows(groups, members, sizes, length, P)
+                    yield from self._batches(rows, length, self._prefix(family.prefix, short))
+                else:  # the prefix stands in every row once
+                    plain[length] += self._rows(groups, members, sizes, length - P, 0)
+        for length in reversed(self.shapes.plain):  # longest first: memory fails at the start
+            yield from self._batches(plain[length], length, None)
+
+    def _shape(self, family: Family, size: Size) -> tuple[int, int] | None:
+        """Padded length of the cached prefix (0 for none), and row length; None if none holds."""
+        P = len(family.prefix)
+        if family.cached:
+            for short, row in self.shapes.cached:
+                if P <= short and size.room <= row:
+                    return short, row
+        row = next((n for n in self.shapes.plain if n >= P + size.room), 0)
+        return (0, row) if row else None
+
+    def _prefix(self, tokens_P: np.ndarray, short: int) -> Prefix:
+        """Keys and values of a prefix, padded to ``short``."""
+        longest, P = self.shapes.cached[-1][0], len(tokens_P)
+        # One row for every part of the batch axis, all the same: a batch must divide.
+        tokens = np.zeros((meshes.batch_shards(self.mesh), longest), np.int32)
+        tokens[:, :P] = tokens_P
+        keys, values = compute_prefix(
+            self.decoder, self.variables, meshes.put_batch(tokens, self.mesh)
+        )
+        self.costs.tokens += P
+        self.costs.computed += longest
+        self.costs.flops += longest * (self.flops.token + self.flops.key * longest)
+        length = jax.device_put(np.int32(P), meshes.replicated(self.mesh))
+        return Prefix(keys[:, :short], values[:, :short], length)
+
+    def _rows(
+        self,
+        groups: Sequence[Group],
+        members: list[int],
+        sizes: dict[int, Size],
+        capacity: int,
+        skip: int,
+    ) -> list[_Row]:
+        """Packs groups into rows, and the pairs of each row into one tree."""
+        rows = []
+        for items in pack([sizes[i].room for i in members], capacity):
+            pairs = [
+                (members[item], k)
+                for item in items
+                for k, pair in enumerate(groups[members[item]])
+                if pair.num_targets
+            ]
+            tree = build_tree([groups[i][k] for i, k in pairs], skip)
+            rows.append(_Row(tree, tuple(pairs)))
+        return rows
+
+    def _batches(
+        self, rows: list[_Row], length: int, prefix: Prefix | None
+    ) -> Iterator[tuple[list[_Row], dict]]:
+        shards = meshes.batch_shards(self.mesh)
+        B = rows_per_batch(length, self.token_budget, shards)
+        chunk = max(1, min(length, READS_AT_A_TIME * shards // B))
+        R = -(-2 * length // chunk) * chunk
+        # Rows with as many reads go together: a batch takes as long as its longest.
+        rows = sorted(rows, key=lambda row: -len(row.tree.reads))
+        keys = length + (prefix.keys.shape[1] if prefix is not None else 0)
+        for start in range(0, len(rows), B):
+            part = rows[start : start + B]
+            place = np.arange(length, dtype=np.int32)
+            arrays = {
+                "tokens": np.zeros((B, length), np.int32),
+                "positions": np.zeros((B, length), np.int32),
+                "ends": np.tile(place + 1, (B, 1)),
+                "reads": np.zeros((B, R), np.int32),
+                "targets": np.zeros((B, R, part[0].tree.targets.shape[1]), np.int32),
+            }
+            for b, row in enumerate(part):
+                for name in ("tokens", "positions", "ends"):
+                    arrays[name][b, : len(row.tree)] = getattr(row.tree, name)
+                for name in ("reads", "targets"):
+                    arrays[name][b, : len(row.tree.reads)] = getattr(row.tree, name)
+            batch = meshes.put_batch(arrays, self.mesh)
+            count = max(len(row.tree.reads) for row in part)
+            batch["count"] = jax.device_put(np.int32(count), meshes.replicated(self.mesh))
+            out = score_rows(self.decoder, self.variables, batch, prefix, chunk)
+            self._count(part, B * length, keys, B * (-(-count // chunk) * chunk))
+            yield part, out
+
+    def _count(self, rows: list[_Row], computed: int, keys: int, reads: int) -> None:
+        self.costs.tokens += sum(len(row.tree) for row in rows)
+        self.costs.reads += sum(len(row.tree.reads) for row in rows)
+        self.costs.computed += computed
+        self.costs.flops += computed * (self.flops.token + self.flops.key * keys)
+        self.costs.flops += reads * self.flops.read
+
+    def _check_vocabulary(self, groups: Sequence[Group]) -> None:
+        """Raises UserError for a token that the model has no embedding of: JAX would clamp it."""
+        V = self.decoder.config.vocab_size
+        highest = max((int(p.tokens.max(initial=0)) for g in groups for p in g), default=0)
+        if highest >= V:
+            raise UserError(
+                f"the tokenizer gives token {highest}, and the model's vocabulary is {V} tokens: "
+                "the tokenizer files belong to another model."
+            )

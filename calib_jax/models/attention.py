@@ -1,7 +1,68 @@
-"""Attention: one function, the XLA path as the reference, cuDNN where it is asked for."""
+"""Attention: one function, the XLA path as the reference, cuDNN where it is asked for.
+
+A row is either one sequence or a forest of sequences that share their beginnings: a prefix tree in
+depth-first order (``Forest``), before which a prefix that all rows share may stand (``Prefix``).
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+class Forest(NamedTuple):
+    """Rows that hold prefix trees in depth-first order, one after the other.
+
+    The subtree below token j is the run of tokens from j up to ``ends[j]``: exactly those see it.
+
+    Attributes:
+      positions: [B, L] int32, each token's place in its own sequence, the shared prefix included.
+      ends: [B, L] int32, where the subtree of each token ends in the row; j + 1 for a leaf.
+    """
+
+    positions: jax.Array
+    ends: jax.Array
+
+
+class Prefix(NamedTuple):
+    """Keys and values of tokens that come before every sequence of every row.
+
+    Attributes:
+      keys, values: [P, G, C], rotated; with a leading axis of layers outside the layers.
+      length: scalar int32; the places from there to P are padding.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    length: jax.Array
+
+
+class Sight(NamedTuple):
+    """What the queries of a forest see of S keys: the P of a prefix, then the L of the row.
+
+    Attributes:
+      visible: [B, L, S] bool.
+      queries: [B, L] int32, positions.
+      keys: [B, S] int32, positions.
+    """
+
+    visible: jax.Array
+    queries: jax.Array
+    keys: jax.Array
+
+
+def forest_sight(forest: Forest, prefix: Prefix | None) -> Sight:
+    """A token sees itself, its ancestors in the tree, and the shared prefix."""
+    B, L = forest.positions.shape
+    place = jnp.arange(L)
+    visible = (place[None, :] <= place[:, None]) & (place[:, None] < forest.ends[:, None, :])
+    keys = forest.positions
+    if prefix is not None:
+        before = jnp.arange(prefix.keys.shape[-3])
+        shared = jnp.broadcast_to(before < prefix.length, (B, L, len(before)))
+        visible = jnp.concatenate([shared, visible], axis=-1)
+        keys = jnp.concatenate([jnp.broadcast_to(before, (B, len(before))), keys], axis=-1)
+    return Sight(visible, forest.positions, keys)
 
 
 def attend(
@@ -9,6 +70,8 @@ def attend(
     k: jax.Array,
     v: jax.Array,
     *,
+    sight: Sight | None = None,
+    prefix: Prefix | None = None,
     window: int | jax.Array | None = None,
     scale: float | None = None,
     softcap: float | None = None,
@@ -17,12 +80,14 @@ def attend(
     """Causal grouped-query attention, softmax(scale · q kᵀ) v, over right-padded rows.
 
     Pads come after every position that is read, so causality alone keeps them out and no padding
-    mask is needed.
+    mask is needed; in a forest each of them is a tree of its own.
 
     Args:
       q: [B, L, H, C] queries, rotated.
       k: [B, L, G, C] keys, rotated; H is a multiple of G.
       v: [B, L, G, C] values.
+      sight: of rows that hold forests; None for plain causality.
+      prefix: keys and values before the rows, of this layer; only with ``sight``.
       window: keys that a query sees, itself included (an int32 scalar where layers differ); None
         for all before it.
       scale: of the scores; None for 1/√C.
@@ -33,14 +98,26 @@ def attend(
     Returns:
       [B, L, H, C] in q's dtype. Scores and softmax are float32.
     """
+    visible = None
+    if sight is not None:
+        visible = sight.visible
+        if window is not None:
+            visible &= sight.queries[:, :, None] - sight.keys[:, None, :] < window
     if implementation == "cudnn":
+        if prefix is not None:
+            k, v = (
+                jnp.concatenate([jnp.broadcast_to(old, (len(new), *old.shape)), new], axis=1)
+                for old, new in ((prefix.keys, k), (prefix.values, v))
+            )
+        causal = visible is None
         return jax.nn.dot_product_attention(
             q,
             k,
             v,
+            mask=None if causal else visible[:, None],
             scale=scale,
-            is_causal=True,
-            local_window_size=None if window is None else (window - 1, 0),
+            is_causal=causal,
+            local_window_size=(window - 1, 0) if causal and window is not None else None,
             implementation="cudnn",
         )
     if implementation != "xla":
@@ -56,15 +133,25 @@ def attend(
         .reshape(B, G, R * L, C)
     )
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-    scores = jnp.matmul(q, k, preferred_element_type=jnp.float32).reshape(B, G, R, L, L)
+    scores = jnp.matmul(q, k, preferred_element_type=jnp.float32)
+    if prefix is not None:  # one product for all rows: the prefix is not copied for each
+        before = jnp.einsum("bgqc,pgc->bgqp", q, prefix.keys, preferred_element_type=jnp.float32)
+        scores = jnp.concatenate([before, scores], axis=-1)
+    S = scores.shape[-1]
+    scores = scores.reshape(B, G, R, L, S)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
-    query, key = jnp.arange(L)[:, None], jnp.arange(L)[None, :]
-    visible = key <= query
-    if window is not None:
-        visible &= key > query - window
+    if visible is None:
+        query, key = jnp.arange(L)[:, None], jnp.arange(L)[None, :]
+        visible = key <= query
+        if window is not None:
+            visible &= key > query - window
+        visible = visible[None]
     # A finite floor: every query sees at least itself, so the row's maximum is a real score.
-    scores = jnp.where(visible, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype).reshape(B, G, R * L, L)
-    out = jnp.matmul(weights, v).reshape(B, G, R, L, C)
+    scores = jnp.where(visible[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype).reshape(B, G, R * L, S)
+    out = jnp.matmul(weights[..., S - L :], v)
+    if prefix is not None:
+        out += jnp.einsum("bgqp,pgc->bgqc", weights[..., : S - L], prefix.values)
+    out = out.reshape(B, G, R, L, C)
     return out.transpose(0, 3, 1, 2, 4).reshape(B, L, H, C)

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from calib_jax.models.attention import attend
+from calib_jax.models.attention import Forest, Prefix, Sight, attend, forest_sight
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.lora import LoraConfig
 from calib_jax.models.quantize import matmul
@@ -68,6 +68,7 @@ class Block(nn.Module):
     lora: LoraConfig | None
     train: bool
     attention: str
+    keep_kv: bool
 
     def setup(self):
         rows = [row for row in parameter_table(self.config) if row.stacked]
@@ -111,7 +112,15 @@ class Block(nn.Module):
             q, k = self.norm("q_norm", q), self.norm("k_norm", k)
         return q, k, v
 
-    def attend(self, x_BxLxD: jax.Array, ropes: Ropes, slides: jax.Array) -> jax.Array:
+    def attend(
+        self,
+        x_BxLxD: jax.Array,
+        ropes: Ropes,
+        sight: Sight | None,
+        slides: jax.Array,
+        prefix: Prefix | None,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """The layer's attention, and the keys and values that it used, as they can be kept."""
         cfg = self.config
         B, L, _ = x_BxLxD.shape
         rope, local = ropes
@@ -120,22 +129,27 @@ class Block(nn.Module):
                 jnp.where(slides, mine, all) for mine, all in zip(local, rope, strict=True)
             )
         window = cfg.sliding_window if any(cfg.sliding_layers) else None
-        if window is not None and window >= L:
+        longest = L if prefix is None else L + len(prefix.keys)
+        if window is not None and window >= longest:
             window = None
         elif window is not None and cfg.layers_differ:
-            window = jnp.where(slides, window, L)
+            window = jnp.where(slides, window, longest)
         q_BxLxHxC, k_BxLxGxC, v_BxLxGxC = self.queries_keys_values(x_BxLxD)
         kv_heads = "kv_heads" if cfg.num_kv_heads > 1 else None
+        k_BxLxGxC = constrain(rotate(k_BxLxGxC, *rope), "batch", None, kv_heads, None)
+        v_BxLxGxC = constrain(v_BxLxGxC, "batch", None, kv_heads, None)
         out = attend(
             constrain(rotate(q_BxLxHxC, *rope), "batch", None, "heads", None),
-            constrain(rotate(k_BxLxGxC, *rope), "batch", None, kv_heads, None),
-            constrain(v_BxLxGxC, "batch", None, kv_heads, None),
+            k_BxLxGxC,
+            v_BxLxGxC,
+            sight=sight,
+            prefix=prefix,
             window=window,
             scale=cfg.attention_scale,
             softcap=cfg.attention_softcap,
             implementation=self.attention,
         )
-        return self.project("o_proj", out.reshape(B, L, -1))
+        return self.project("o_proj", out.reshape(B, L, -1)), (k_BxLxGxC, v_BxLxGxC)
 
     def feed_forward(self, x_BxLxD: jax.Array) -> jax.Array:
         activation = _ACTIVATIONS[self.config.activation]
@@ -146,7 +160,15 @@ class Block(nn.Module):
             inner = activation(self.project("up_proj", x_BxLxD))
         return self.project("down_proj", constrain(inner, "batch", None, "mlp"))
 
-    def __call__(self, x_BxLxD: jax.Array, ropes: Ropes, slides: jax.Array):
+    def __call__(
+        self,
+        x_BxLxD: jax.Array,
+        ropes: Ropes,
+        sight: Sight | None,
+        slides: jax.Array,
+        prefix: Prefix | None,
+    ):
+        kept = None
         before = self.config.block in ("pre", "parallel", "sandwich")
         after = self.config.block in ("post", "sandwich")
 
@@ -157,17 +179,20 @@ class Block(nn.Module):
             return self.norm(f"{name}_post_norm", y_BxLxD) if after else y_BxLxD
 
         def attention(h_BxLxD: jax.Array) -> jax.Array:
-            return self.attend(h_BxLxD, ropes, slides)
+            nonlocal kept
+            out, kv = self.attend(h_BxLxD, ropes, sight, slides, prefix)
+            kept = kv if self.keep_kv else None
+            return out
 
         if self.config.block == "parallel":
             branches = branch("attn", attention, x_BxLxD) + branch(
                 "mlp", self.feed_forward, x_BxLxD
             )
-            return constrain(x_BxLxD + branches, "batch", None, None), None
+            return constrain(x_BxLxD + branches, "batch", None, None), kept
         x_BxLxD = x_BxLxD + branch("attn", attention, x_BxLxD)
         x_BxLxD = constrain(x_BxLxD, "batch", None, None)
         x_BxLxD = x_BxLxD + branch("mlp", self.feed_forward, x_BxLxD)
-        return constrain(x_BxLxD, "batch", None, None), None
+        return constrain(x_BxLxD, "batch", None, None), kept
 
 
 class Decoder(nn.Module):
@@ -184,6 +209,7 @@ class Decoder(nn.Module):
       attention: implementation of ``attend``.
       remat: whether the backward pass recomputes each layer from its input, which takes the memory
         of one layer instead of all and a third more time; nothing to a forward pass.
+      keep_kv: whether to return every layer's keys and values too, [layers, B, L, G, C] each.
     """
 
     config: ModelConfig
@@ -192,6 +218,7 @@ class Decoder(nn.Module):
     train: bool = False
     attention: str = "xla"
     remat: bool = True
+    keep_kv: bool = False
 
     def setup(self):
         rows: dict[str, Row] = {
@@ -205,25 +232,46 @@ class Decoder(nn.Module):
             nn.remat(Block, prevent_cse=False) if self.remat else Block,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast, 0),
+            in_axes=(nn.broadcast, nn.broadcast, 0, 0),
             length=self.config.num_layers,
-        )(self.config, self.dtype, self.lora, self.train, self.attention)
+        )(self.config, self.dtype, self.lora, self.train, self.attention, self.keep_kv)
 
-    def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
-        """Final, normed hidden states [B, L, D] of right-padded tokens [B, L] int32."""
+    def __call__(
+        self,
+        tokens_BxL: jax.Array,
+        forest: Forest | None = None,
+        prefix: Prefix | None = None,
+    ):
+        """Final, normed hidden states [B, L, D] of right-padded tokens [B, L] int32.
+
+        Args:
+          tokens_BxL: rows of one sequence each, or of prefix trees.
+          forest: the trees' layout; None for one sequence a row.
+          prefix: what comes before all of them, keys and values [layers, P, G, C]; only with
+            ``forest``.
+
+        Returns:
+          The hidden states; with ``keep_kv`` (hidden states, (keys, values)).
+        """
         cfg = self.config
         x_BxLxD = self.outer["embed"].astype(self.dtype)[tokens_BxL]
         if cfg.scale_embeddings:  # by the root in the computation's dtype, as it was trained
             x_BxLxD *= jnp.asarray(cfg.hidden_size**0.5, self.dtype)
         x_BxLxD = constrain(x_BxLxD, "batch", None, None)
+        positions = jnp.arange(tokens_BxL.shape[1]) if forest is None else forest.positions
         ropes = [
-            None if rope is None else rotations(rope, cfg.head_dim, tokens_BxL.shape[1])
+            None if rope is None else rotations(rope, cfg.head_dim, positions)
             for rope in (cfg.rope, cfg.local_rope)
         ]
         slides = jnp.asarray(cfg.sliding_layers or (False,) * cfg.num_layers)
-        x_BxLxD, _ = self.layers(x_BxLxD, tuple(ropes), slides)
+        sight = None if forest is None else forest_sight(forest, prefix)
+        if prefix is not None:  # every layer its own keys and values, all of them one length
+            lengths = jnp.broadcast_to(prefix.length, (cfg.num_layers,))
+            prefix = Prefix(prefix.keys, prefix.values, lengths)
+        x_BxLxD, kept = self.layers(x_BxLxD, tuple(ropes), sight, slides, prefix)
         weight, bias = self.outer.get("final_norm"), self.outer.get("final_norm_bias")
-        return normalise(x_BxLxD, cfg.norm, weight, bias, cfg.norm_eps)
+        hidden_BxLxD = normalise(x_BxLxD, cfg.norm, weight, bias, cfg.norm_eps)
+        return (hidden_BxLxD, kept) if self.keep_kv else hidden_BxLxD
 
 
 def head_weights(params: Tree) -> jax.Array:

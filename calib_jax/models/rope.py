@@ -34,16 +34,21 @@ def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
     return ((1 - smooth) * inverse / scaling.factor + smooth * inverse).astype(np.float32)
 
 
-def rotations(rope: Rope, head_dim: int, length: int) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines [L, R / 2] in float32 of positions 0 to L - 1."""
-    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies(rope, head_dim)
+def rotations(rope: Rope, head_dim: int, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines [..., L, R / 2] in float32 of positions [..., L]."""
+    angles = positions.astype(jnp.float32)[..., None] * frequencies(rope, head_dim)
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates the first R channels of x [B, L, H, C]: channel i turns with channel i + R/2."""
+    """Rotates the first R channels of x [B, L, H, C]: channel i turns with channel i + R/2.
+
+    Args:
+      x: queries or keys.
+      cos, sin: [L, R / 2], or [B, L, R / 2] where rows differ in their positions.
+    """
     R = 2 * cos.shape[-1]
     first, second = jnp.split(x[..., :R], 2, axis=-1)
-    cos, sin = cos[:, None, :].astype(x.dtype), sin[:, None, :].astype(x.dtype)
+    cos, sin = cos[..., None, :].astype(x.dtype), sin[..., None, :].astype(x.dtype)
     turned = [first * cos - second * sin, second * cos + first * sin]
     return jnp.concatenate(turned if R == x.shape[-1] else [*turned, x[..., R:]], axis=-1)
