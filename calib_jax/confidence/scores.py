@@ -11,14 +11,17 @@ class Scores:
 
     Attributes:
       log_scores: [N, K] float32, natural log, not renormalised over the options; -inf where
-        masked. For "choice" it is the letter's log-probability among the whole vocabulary.
+        masked. For "choice" it is the letter's log-probability among the whole vocabulary, for
+        "continuation_sum" that of the option's text.
       probs: [N, K] float32, renormalised over the options; 0 where masked.
       mask: [N, K] bool, the options that each question has.
       answers: [N] int32.
       ids, tasks, subjects: N names each, as the questions state them.
-      method: how the confidence was read ("choice").
+      method: how the confidence was read (``reading.METHODS``).
       questions: N texts, or () where they are not known.
       choices: N tuples of the options' texts, or () where they are not known.
+      mass: [N] float32, the probability of all options together before they are renormalised; None
+        where it is not known or means nothing.
     """
 
     log_scores: np.ndarray
@@ -31,6 +34,8 @@ class Scores:
     method: str = "choice"
     questions: tuple[str, ...] = ()
     choices: tuple[tuple[str, ...], ...] = ()
+    mass: np.ndarray | None = None
+    mass: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.answers)

@@ -31,7 +31,7 @@ class Setting:
 
     Attributes:
       model: on its mesh; not quantised yet where the shift from that is measured.
-      train: the training set; None for a job that only measures.
+      train: the training set.
       validation: the split measured after every epoch, or None.
       evals: name -> split.
       domains: name -> "in" or "out".
@@ -40,7 +40,7 @@ class Setting:
     """
 
     model: Model
-    train: Encoded | None
+    train: Encoded
     validation: Encoded | None
     evals: dict[str, Encoded]
     domains: dict[str, str]
@@ -54,36 +54,39 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def check_least(config: ml_collections.ConfigDict, least: int, *fields: tuple[str, str]) -> None:
+    """Raises UserError for a field (section, key) that is less than ``least``."""
+    for section, key in fields:
+        if config[section][key] < least:
+            raise UserError(
+                f"config.{section}.{key} is {config[section][key]}; expected {least} or more."
+            )
+
+
+def check_batches(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for batches or a quantisation that cannot be."""
+    check_least(config, 1, ("batch", "token_budget"), ("batch", "max_buckets"))
+    check_least(config, 0, ("batch", "length_multiple"))
+    if config.model.quantize:
+        check_scheme(config.model.quantize)
+
+
 def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     """Loads questions and model, and encodes the ones for the other.
 
     Questions come first: a bad file is found before minutes are spent on weights.
     """
     check_options(config)
-    for section, key in (
-        ("batch", "token_budget"),
-        ("batch", "max_buckets"),
-        ("checkpoint", "keep"),
-    ):
-        if config[section][key] < 1:
-            raise UserError(
-                f"config.{section}.{key} is {config[section][key]}; expected 1 or more."
-            )
-    for section, key in (("batch", "length_multiple"), ("checkpoint", "every_steps")):
-        if config[section][key] < 0:
-            raise UserError(
-                f"config.{section}.{key} is {config[section][key]}; expected 0 or more."
-            )
-    training = config.job == "finetune"
-    if config.model.quantize:
-        check_scheme(config.model.quantize)
-        if training and config.train.method != "lora":
-            raise UserError(
-                f"config.model.quantize={config.model.quantize!r} freezes the base, and "
-                f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
-                "or leave config.model.quantize empty."
-            )
-    prepared, validation = _questions(config, training)
+    check_batches(config)
+    check_least(config, 1, ("checkpoint", "keep"), ("prompt", "max_length"))
+    check_least(config, 0, ("checkpoint", "every_steps"))
+    if config.model.quantize and config.train.method != "lora":
+        raise UserError(
+            f"config.model.quantize={config.model.quantize!r} freezes the base, and "
+            f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
+            "or leave config.model.quantize empty."
+        )
+    prepared, validation = _questions(config)
     # Where the shift that quantisation causes is measured, the model comes without it first.
     model = load(config, "" if measures_quantization(config) else config.model.quantize)
     splits = [prepared.train, validation, *prepared.evals.values()]
@@ -99,10 +102,10 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in splits for q in split),
     )
-    train = encoder.encode(prepared.train, "config.data.train") if training else None
+    train = encoder.encode(prepared.train, "config.data.train")
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     extra = encoder.encode(validation, "config.data.validation") if validation else None
-    every = [*([train] if train else []), *([extra] if extra else []), *evals.values()]
+    every = [train, *([extra] if extra else []), *evals.values()]
     multiple = config.batch.length_multiple or (8 if jax.default_backend() == "cpu" else 128)
     buckets = choose_buckets(
         np.concatenate([e.lengths for e in every]), config.batch.max_buckets, multiple
@@ -110,7 +113,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
     tasks = {q.task for q in prepared.train}
     domains = {
-        name: "in" if not training or {q.task for q in split} <= tasks else "out"
+        name: "in" if {q.task for q in split} <= tasks else "out"
         for name, split in prepared.evals.items()
     }
     return Setting(model, train, extra, evals, domains, buckets, prepared.report)
@@ -159,19 +162,19 @@ def load(config: ml_collections.ConfigDict, quantize: str) -> Model:
         )
 
 
-def _questions(config: ml_collections.ConfigDict, training: bool) -> tuple[Prepared, list]:
+def _questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
     data = config.data
     evals = split_list(data.eval)
     if not evals:
         raise UserError("config.data.eval names no source; there would be nothing to measure.")
-    if training and not split_list(data.train):
+    if not split_list(data.train):
         raise UserError("config.data.train names no source; there would be nothing to train on.")
-    validation = split_list(data.validation) if training else ()
+    validation = split_list(data.validation)
     if len(validation) > 1:
         raise UserError("config.data.validation takes one source.")
     spec = [f"validation={text.split('=', 1)[-1]}" for text in validation]
     prepared = prepare(
-        split_list(data.train) if training else (),
+        split_list(data.train),
         [*evals, *spec],
         train_size=data.train_size,
         eval_size=data.eval_size,

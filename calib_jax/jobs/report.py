@@ -10,7 +10,7 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import results
 from calib_jax.jobs.run import claim
-from calib_jax.reports import predictions, table
+from calib_jax.reports import overview, predictions
 from calib_jax.reports.ingest import files
 from calib_jax.reports.ingest.places import Reading
 from calib_jax.training.interrupt import StopRequest
@@ -53,7 +53,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         workdir, config, found.states, domains, head, {"data": found.about}, started,
         title=config.report.title,
     )  # fmt: skip
-    table.show_summary(result)
+    overview.show_summary(result)
     print(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}", flush=True)
 
 

@@ -12,7 +12,7 @@ import ml_collections
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.reports import read_metrics, sinks, summary, tables_export
+from calib_jax.reports import content, overview, read_metrics, sinks, summary, tables_export
 from calib_jax.reports.figures.files import write_figures
 from calib_jax.reports.page import html
 
@@ -70,6 +70,7 @@ def write_results(
     tail: Mapping[str, Any],
     started: float,
     title: str,
+    by_method: bool = False,
 ) -> dict[str, Any]:
     """Writes figures, tables, the report and, last of all, ``summary.json``; returns the summary.
 
@@ -81,6 +82,8 @@ def write_results(
       head, tail: what the summary holds before and after the measurements.
       started: ``time.monotonic()`` at the job's start.
       title: of the figures.
+      by_method: the states are ways to read one model's confidence, which the summary holds as
+        "measured" -> split -> state.
     """
     options = {"num_bins": config.em.num_bins, "edges": config.em.edges}
     resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
@@ -91,7 +94,7 @@ def write_results(
         }
         for state, splits in states.items()
     }
-    result: dict[str, Any] = {**head, **rows}
+    result: dict[str, Any] = {**head, **(content.nested(rows) if by_method else rows)}
     if "before" in states and "after" in states:
         result["change"] = {
             name: summary.change(states["before"][name], after, **options, **resampling)
@@ -115,6 +118,7 @@ def write_results(
     log = read_metrics(metrics_file) if metrics_file.exists() else ()
     write_figures(workdir, rows, states, log, **options, title=title)
     tables_export.write(workdir / "tables", result)
+    overview.write(workdir / "tables", result)
     html.write(
         workdir / "report.html",
         result,

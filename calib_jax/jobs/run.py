@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from calib_jax.errors import UserError
-from calib_jax.reports import summary, table
+from calib_jax.reports import overview, summary
 from calib_jax.reports.atomic import write_text
 
 
@@ -58,5 +58,5 @@ def show_if_finished(workdir: Path) -> bool:
         return False
     if jax.process_index() == 0:
         print(f"{workdir} is finished; this is its result.")
-        table.show_summary(summary.read(path))
+        overview.show_summary(summary.read(path))
     return True

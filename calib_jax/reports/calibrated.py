@@ -80,7 +80,9 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
             )
     except ValueError as error:
         raise UserError(f"config.posthoc: {name} on {split}: {error}") from None
-    fitted = dataclasses.replace(scores, probs=np.asarray(probs, np.float32), subjects=())
+    fitted = dataclasses.replace(
+        scores, probs=np.asarray(probs, np.float32), subjects=(), mass=None
+    )
     row = summary.measure(fitted, domain, seed=seed, **options)
     result = {key: value for key, value in row.items() if key not in _LEFT_OUT}
     result["folds"] = folds

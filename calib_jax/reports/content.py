@@ -89,17 +89,39 @@ def interval(bounds: list[float | None] | None, signed: bool = False) -> str:
 def columns(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The measured states of a summary, in order: {"before": {split: ROW}, "after": ...}.
 
-    A summary of an evaluation holds its rows under the model's name; any name will do.
+    A summary of an evaluation holds its rows under "measured"; any name will do. Where several
+    methods read the confidence, {"measured": {split: {method: ROW}}}, these are the columns.
     """
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for name, splits in summary.items():
         if name in _NOT_COLUMNS or not isinstance(splits, Mapping) or not splits:
             continue
-        if all(isinstance(row, Mapping) and "conf_ece" in row for row in splits.values()):
+        if all(map(_is_row, splits.values())):
             found[name] = splits
+        elif all(
+            isinstance(m, Mapping) and m and all(map(_is_row, m.values())) for m in splits.values()
+        ):
+            found |= _transposed(splits)
     if not found:
         raise UserError("the summary holds no measurement: no 'before', 'after' or model's rows")
     return found
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Mapping) and "conf_ece" in value
+
+
+def _transposed(nested: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    result: dict[str, dict[str, Any]] = {}
+    for outer, values in nested.items():
+        for inner, value in values.items():
+            result.setdefault(inner, {})[outer] = value
+    return result
+
+
+def nested(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A summary's part for several methods: {"measured": {split: {method: ROW}}}."""
+    return {"measured": _transposed(states)}
 
 
 def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

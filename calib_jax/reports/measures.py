@@ -43,6 +43,7 @@ def measured(num_bins: int, edges: str) -> Functions:
     """The metrics of a ROW that have intervals."""
     bins = {"num_bins": num_bins, "edges": edges}
     more = {
+        "sce_ovr": functools.partial(metrics.sce_ovr, **bins),
         "adaptive_ece": functools.partial(metrics.adaptive_ece, num_bins=num_bins),
         "pooled_ece": functools.partial(metrics.pooled_ece, **bins),
         "mce": functools.partial(metrics.mce, **bins),
@@ -87,6 +88,13 @@ def values_of(
     functions = (measured if all_of_them else compared)(num_bins, edges)
     names = set(functions) | (set(STATED) if all_of_them else set())
     return dict(zip(sorted(names), values, strict=True))
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, list[float]]:
+    """The mean of N values between 0 and 1, and its normal 95 % interval within them."""
+    values = np.asarray(values, np.float64)
+    mean, half = values.mean(), 1.96 * values.std() / np.sqrt(len(values))
+    return float(mean), [float(max(mean - half, 0)), float(min(mean + half, 1))]
 
 
 @functools.cache

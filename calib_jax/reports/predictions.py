@@ -11,7 +11,7 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.reports.atomic import atomic_path
 
-_LOG_SCORES, _PROBS = "log_scores_", "probs_"
+_LOG_SCORES, _PROBS, _MASS = "log_scores_", "probs_", "mass_"
 _WIDTH = b"calib_jax.num_options"
 
 
@@ -39,7 +39,8 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
 
     Columns: id, task, subject, question and choices (where known), answer (0-based), prediction
     (0-based), confidence, then for each extraction method `log_scores_<method>` and
-    `probs_<method>`, float32 lists over the question's own options in the order given.
+    `probs_<method>`, float32 lists over the question's own options in the order given, and where
+    it is known `mass_<method>`, float32.
 
     Args:
       path: the parquet file; its folder is created.
@@ -83,6 +84,10 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
     for s in scores:
         columns[_LOG_SCORES + s.method] = _ragged(s.log_scores, counts)
         columns[_PROBS + s.method] = _ragged(s.probs, counts)
+        if s.mass is not None:
+            columns[_MASS + s.method] = pa.array(np.asarray(s.mass, np.float32), pa.float32())
+        if s.mass is not None:
+            columns[_MASS + s.method] = pa.array(np.asarray(s.mass, np.float32), pa.float32())
     metadata = {_WIDTH: str(first.mask.shape[1]).encode()}
     table = pa.table(columns).replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
@@ -150,6 +155,8 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
     width = max(longest, int((table.schema.metadata or {}).get(_WIDTH, longest)))
     probs, mask = _padded(table[_PROBS + method], width, 0.0)
     log_scores, _ = _padded(table[_LOG_SCORES + method], width, -np.inf)
+    mass = table[_MASS + method].to_numpy() if _MASS + method in names else None
+    mass = table[_MASS + method].to_numpy() if _MASS + method in names else None
     return Scores(
         log_scores=log_scores,
         probs=probs,
@@ -161,4 +168,6 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
         method=method,
         questions=tuple(table["question"].to_pylist()) if "question" in names else (),
         choices=tuple(map(tuple, table["choices"].to_pylist())) if "choices" in names else (),
+        mass=mass,
+        mass=mass,
     )

@@ -51,8 +51,10 @@ def measure(
       num_resamples: of the bootstrap.
 
     Returns:
-      n; accuracy, conf_ece, cw_ece, smooth_ece, adaptive_ece, pooled_ece, mce, rmsce, nll, brier,
-      auroc, auprc, aurc, mean_confidence, each with a 95 % interval `<metric>_ci`; overconfidence
+      method (how the confidence was read); n; accuracy, conf_ece, cw_ece, sce_ovr, smooth_ece,
+      adaptive_ece, pooled_ece, mce, rmsce, nll, brier, auroc, auprc, aurc, mean_confidence and,
+      where the scores hold it, candidate_mass (the mean probability of all options together), each
+      with a 95 % interval `<metric>_ci`; overconfidence
       (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
       in the file), conf_ece_debiased, brier_calibration, brier_refinement; what
       perfect calibration would show by chance: conf_ece_null_q95, cw_ece_null_q95,
@@ -72,7 +74,7 @@ def measure(
         raise ValueError("no questions to measure")
     arrays = scores.probs, scores.answers, scores.mask
     functions = measures.measured(num_bins, edges)
-    row: dict[str, Any] = {"domain": domain, "n": len(scores.answers)}
+    row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
     values = measures.values_of(scores, num_bins, edges)
     row |= {name: values[name] for name in (*functions, *measures.STATED)}
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
@@ -101,6 +103,8 @@ def measure(
             row[f"{name}_ci"][0] = 0.0
     correct = row["accuracy"] * row["n"]
     row["accuracy_ci"] = [float(end) for end in metrics.wilson_interval(correct, row["n"])]
+    if scores.mass is not None:
+        row["candidate_mass"], row["candidate_mass_ci"] = measures.mean_interval(scores.mass)
     if len(set(scores.subjects) - {None}) >= 2:
         subjects = [NO_SUBJECT if name is None else name for name in scores.subjects]
         row["groups"] = metrics.group_table(

@@ -16,12 +16,14 @@ from calib_jax.reports import content
 _STYLES = {"better": "green", "worse": "red", "": ""}
 
 
-def _console(console: rich.console.Console | None) -> rich.console.Console:
-    """`console`, or standard output; 100 columns wide where nothing tells the width."""
+def standard_console(
+    console: rich.console.Console | None, width: int = 100
+) -> rich.console.Console:
+    """`console`, or standard output; `width` columns wide where nothing tells the width."""
     if console is not None:
         return console
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return rich.console.Console(file=sys.stdout, width=100 if piped else None, highlight=False)
+    return rich.console.Console(file=sys.stdout, width=width if piped else None, highlight=False)
 
 
 def _tables(sections: list[content.Section], layout: str) -> list[rich.table.Table]:
@@ -67,7 +69,7 @@ def show(
       changes: split -> paired differences; a last column.
       console: a rich console; None: standard output.
     """
-    console = _console(console)
+    console = standard_console(console)
     sections = content.sections(states, changes)
     for layout in ("line", "stack", "plain"):
         tables = _tables(sections, layout)

@@ -1,0 +1,396 @@
+"""Model x tasks x methods -> scores: what the jobs evaluate, study and lifecycle share."""
+
+import dataclasses
+import difflib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from calib_jax.confidence.engine import Engine, TokenScores
+from calib_jax.confidence.reading import METHODS, Reading, plan_reading
+from calib_jax.confidence.scores import Scores
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+from calib_jax.jobs import journal, measuring, quantization, results
+from calib_jax.jobs.measuring import say
+from calib_jax.jobs.run import agreed, check_workdir, claim
+from calib_jax.models.model import Model
+from calib_jax.questions import Question, prepare, shuffle_options, sources
+from calib_jax.questions.pairs import PairEncoder
+from calib_jax.questions.tasks import Task, load_task
+from calib_jax.reports import Progress, predictions, summary
+from calib_jax.training.interrupt import StopRequest
+
+TaskScores = dict[str, dict[str, Scores]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedTask:
+    """The questions of one entry of ``config.data.eval``.
+
+    Attributes:
+      name: under which it is reported.
+      task: its prompts; None for a plain source, which has the default ones.
+      questions: sampled and shuffled as the config says.
+      shot_questions: all that examples may be drawn from; () without examples.
+      data: what was done to the questions, as in ``questions.prepare``'s report.
+    """
+
+    name: str
+    task: Task | None
+    questions: list[Question]
+    shot_questions: tuple[Question, ...]
+    data: dict[str, Any]
+
+
+def methods_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """The methods of ``config.confidence.methods``; raises UserError for one that there is not."""
+    names = split_list(config.confidence.methods)
+    if not names:
+        raise UserError(
+            "config.confidence.methods names no method; there is " + ", ".join(METHODS) + "."
+        )
+    for i, name in enumerate(names):
+        if name not in METHODS:
+            near = difflib.get_close_matches(name, METHODS, 1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"config.confidence.methods names {name!r}; there is {', '.join(METHODS)}.{guess}"
+            )
+        if name in names[:i]:
+            raise UserError(f"config.confidence.methods names {name!r} twice.")
+    return names
+
+
+def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
+    """Loads ``config.data.eval``: tasks, task files and plain sources.
+
+    ``data.eval_size`` draws at most so many questions of each, by a hash of the seed and the
+    question: a uniform sample, so that a task's subjects keep their shares.
+    ``data.shuffle_options`` permutes the options of every question and of every example, also where
+    a task's own order is fixed (SciQ's right answer stands last, TruthfulQA's first).
+
+    Raises:
+      UserError: a source is not known or not to be had, two have one name, or a task has no split
+        to draw ``data.shots`` examples from.
+    """
+    data = config.data
+    specs = split_list(data.eval)
+    if not specs:
+        raise UserError("config.data.eval names no source; there would be nothing to measure.")
+    if data.shots < 0:
+        raise UserError(f"config.data.shots is {data.shots}; expected 0 or more.")
+    tasks = [sources.task_of(spec) for spec in specs]
+    for spec, task in zip(specs, tasks, strict=True):
+        if data.shots and (task is None or not task.shots_split):
+            what = "a plain source" if task is None else "a task without a split for examples"
+            raise UserError(
+                f"config.data.shots is {data.shots}, but {spec} is {what}. Set --config.data.shots"
+                "=0, or describe it in a task file (.toml) that states shots_split."
+            )
+    prepared = prepare(
+        (), specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+    )
+    loaded = []
+    for task, (name, questions) in zip(tasks, prepared.evals.items(), strict=True):
+        shots: Sequence[Question] = ()
+        if data.shots:
+            shots = load_task(task, task.shots_split)
+            if data.shuffle_options:
+                shots, _ = shuffle_options(shots, config.seed)
+        facts = {
+            key: value[name]
+            for key, value in prepared.report.items()
+            if isinstance(value, Mapping) and name in value
+        }
+        loaded.append(LoadedTask(name, task, questions, tuple(shots), facts))
+    return loaded
+
+
+def plan_tasks(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    tasks: Sequence[LoadedTask],
+    methods: Sequence[str] | None = None,
+) -> dict[str, Reading]:
+    """Task name -> what must be scored of it, as tokens.
+
+    Raises:
+      UserError: no tokenizer, or a prompt that is longer than ``config.prompt.max_length``, where
+        that is not 0.
+    """
+    prompt, limit = config.prompt, config.prompt.max_length
+    if limit > model.config.max_length:
+        raise UserError(
+            f"config.prompt.max_length is {limit}, and the model was made for "
+            f"{model.config.max_length} tokens. Set --config.prompt.max_length to at most that, or "
+            "to 0."
+        )
+    encoder = PairEncoder(model.tokenizer, model.config.max_length)
+    readings = {}
+    for loaded in tasks:
+        reading = plan_reading(
+            loaded.questions,
+            loaded.task,
+            tuple(methods or methods_of(config)),
+            encoder,
+            shots=config.data.shots,
+            seed=config.seed,
+            chat=prompt.chat,
+            choice=prompt.choice or prompt.template,
+            continuation=prompt.continuation,
+            letter_prefix=prompt.letter_prefix,
+            shot_questions=loaded.shot_questions,
+        )
+        _check_lengths(loaded.name, reading, limit)
+        readings[loaded.name] = reading
+    return readings
+
+
+def _check_lengths(name: str, reading: Reading, limit: int) -> None:
+    for key, group in zip(reading.keys, reading.groups, strict=True):
+        length = max((len(p.tokens) - p.num_targets + p.num_cut for p in group), default=0)
+        if 0 < limit < length:
+            raise UserError(
+                f"{name}: {key} has a prompt of {length} tokens, and the limit is {limit}. Raise "
+                "config.prompt.max_length, or set it to 0: then prompts longer than the model's "
+                "own length are cut at the left, and counted."
+            )
+
+
+def measure_tasks(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    tasks: Sequence[LoadedTask],
+    folder: Path,
+    check: Callable[[], None],
+    *,
+    readings: Mapping[str, Reading] | None = None,
+    methods: Sequence[str] | None = None,
+    state: str = "measured",
+) -> TaskScores:
+    """Scores every task, or reads what an interrupted run of this folder has scored.
+
+    Scores go to ``partial/<state>-<task>.jsonl`` as they come (see ``journal.Journal``); once a
+    task is complete they become ``predictions/<state>-<task>.parquet``, with all methods.
+
+    Args:
+      config: of the run.
+      model: on its mesh.
+      tasks: from ``load_tasks``.
+      folder: of the run.
+      check: called between batches; raises to stop.
+      readings: from ``plan_tasks``; None: planned here.
+      methods: None for those of the config.
+      state: the first part of the files' names.
+
+    Returns:
+      task name -> method -> scores, on process 0; other processes of a pod, which write nothing,
+      get {}.
+
+    Raises:
+      UserError: see ``plan_tasks``; or a log-probability that is not a number.
+    """
+    methods = tuple(methods or methods_of(config))
+    readings = readings or plan_tasks(config, model, tasks, methods)
+    batch = config.batch
+    engine = Engine(
+        model,
+        token_budget=batch.token_budget,
+        max_shapes=batch.max_buckets,
+        length_multiple=batch.length_multiple,
+    )
+    # Over everything, done or not: a run that goes on computes in the shapes that it began with.
+    engine.plan([group for reading in readings.values() for group in reading.groups])
+    header = {
+        "model": model.fingerprint,
+        "dtype": config.model.dtype,
+        "quantize": config.model.quantize if state == "measured" else "",
+    }
+    scores: TaskScores = {}
+    for loaded in tasks:
+        path = folder / "predictions" / f"{state}-{loaded.name}.parquet"
+        partial = folder / "partial" / f"{state}-{loaded.name}.jsonl"
+        if not agreed(path.exists()):
+            reading = readings[loaded.name]
+            found = _score(engine, reading, partial, header, f"{state}: {loaded.name}", check)
+            if jax.process_index() == 0:
+                finished = reading.finish(found)
+                predictions.write(path, *(finished[method] for method in methods))
+        if jax.process_index() == 0:
+            partial.unlink(missing_ok=True)
+            scores[loaded.name] = {m: predictions.read(path, m) for m in methods}
+    if jax.process_index() == 0 and (folder / "partial").exists():
+        (folder / "partial").rmdir()
+    return scores
+
+
+def _score(
+    engine: Engine,
+    reading: Reading,
+    path: Path,
+    header: Mapping[str, str],
+    title: str,
+    check: Callable[[], None],
+) -> list[list[TokenScores]]:
+    """The scores of all groups in order on process 0: what the journal holds, and the rest."""
+    keys, groups = reading.keys, reading.groups
+    book = None
+    if jax.process_index() == 0:
+        pairs = journal.fingerprint(keys, groups)
+        book = journal.Journal(path, {**header, "pairs": pairs})
+        if book.replaced:
+            say(f"{path} is of other questions, prompts or weights, and is started anew.")
+        if book.done:
+            cut = f"; its last {book.cut} bytes are no whole line" if book.cut else ""
+            say(f"{path} holds {len(book.done)} of {len(keys)} prompts{cut}; going on from there.")
+    done = np.array([bool(book) and key in book.done for key in keys], bool)
+    if jax.process_count() > 1:
+        done = np.asarray(multihost_utils.broadcast_one_to_all(done))
+    left = np.flatnonzero(~done)
+    found = dict(book.done) if book else {}
+    try:
+        with Progress(len(keys), title, unit="prompts", initial=int(done.sum())) as bar:
+
+            def on_group(i: int, scores: list[TokenScores]) -> None:
+                key = keys[left[i]]
+                if any(np.isnan(pair.log_probs).any() for pair in scores):
+                    raise UserError(
+                        f"{title}: {key}: the model's probabilities are not numbers (NaN). Its "
+                        "weights hold NaN or infinity, or overflow in this dtype."
+                    )
+                if book:
+                    found[key] = scores
+                    book.write(key, scores)
+                bar.update(1)
+
+            if len(left):
+                engine.score([groups[i] for i in left], on_group, check)
+    finally:
+        if book:
+            book.close()
+    return [found[key] for key in keys] if book else []
+
+
+def with_groups(tasks: Iterable[LoadedTask], scores: TaskScores) -> TaskScores:
+    """Adds a task's groups of subjects ("mmlu_stem") after it, pooled over their questions."""
+    result: TaskScores = {}
+    for loaded in tasks:
+        by_method = scores[loaded.name]
+        result[loaded.name] = by_method
+        groups = loaded.task.groups if loaded.task else {}
+        subjects = next(iter(by_method.values())).subjects
+        for group in dict.fromkeys(groups.values()):
+            rows = np.flatnonzero([groups.get(subject) == group for subject in subjects])
+            if len(rows):
+                part = {method: _rows(s, rows) for method, s in by_method.items()}
+                result[f"{loaded.name}_{group}"] = part
+    return result
+
+
+def _rows(scores: Scores, rows: np.ndarray) -> Scores:
+    """Some of the questions."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(scores):
+        value = getattr(scores, field.name)
+        if isinstance(value, np.ndarray):
+            changes[field.name] = value[rows]
+        elif isinstance(value, tuple) and value:
+            changes[field.name] = tuple(value[i] for i in rows)
+    return dataclasses.replace(scores, **changes)
+
+
+def run_evaluation(
+    config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest
+) -> dict[str, Any]:
+    """The whole job: every task by every method, predictions, figures, report and summary.
+
+    A folder that holds the result of the same config is read back.
+
+    Returns:
+      The summary on process 0, {} on others.
+
+    Raises:
+      UserError: bad input; nothing is written then.
+      Stopped: SIGTERM; the same call continues.
+    """
+    started = time.monotonic()
+    check_workdir(workdir, config)
+    if agreed((workdir / "summary.json").exists()):
+        return summary.read(workdir / "summary.json") if jax.process_index() == 0 else {}
+
+    # --- Questions, then model, then tokens: what is cheap to find wrong comes first --------------
+    results.check_options(config)
+    measuring.check_batches(config)
+    methods, tasks = methods_of(config), load_tasks(config)
+    results.check_folds(config, {loaded.name: len(loaded.questions) for loaded in tasks})
+    compared = measuring.measures_quantization(config)
+    model = measuring.load(config, "" if compared else config.model.quantize)
+    readings = plan_tasks(config, model, tasks)
+    claim(workdir, config)
+
+    # --- Scores -----------------------------------------------------------------------------------
+    # The shift that quantisation causes is read by letters, where those are read at all.
+    shifted = "choice" if "choice" in methods else methods[0]
+    unquantized: TaskScores = {}
+    if compared:
+        unquantized = measure_tasks(
+            config, model, tasks, workdir, stop.check, methods=[shifted], state="unquantized"
+        )
+        # Freed first: both at once would take the memory that quantisation is to save.
+        model = model.without_params()
+        model = measuring.load(config, config.model.quantize)
+    scores = measure_tasks(config, model, tasks, workdir, stop.check, readings=readings)
+    if jax.process_index() != 0:
+        return {}
+
+    # --- Results ----------------------------------------------------------------------------------
+    extra = quantization.shift(
+        config,
+        {name: by_method[shifted] for name, by_method in unquantized.items()},
+        {name: by_method[shifted] for name, by_method in scores.items()},
+    )
+    splits = with_groups(tasks, scores)
+    columns = ("measured",) if len(methods) == 1 else methods
+    states = {
+        column: {name: by_method[method] for name, by_method in splits.items()}
+        for column, method in zip(columns, methods, strict=True)
+    }
+    head = {"method": config.method, "model": config.model.name, "fingerprint": model.fingerprint}
+    return results.write_results(
+        workdir,
+        config,
+        states,
+        dict.fromkeys(splits, ""),
+        head,
+        {"data": _data_report(config, tasks, readings), **extra},
+        started,
+        title=config.model.name.removeprefix("offline:"),
+        by_method=len(methods) > 1,
+    )
+
+
+def _data_report(
+    config: ml_collections.ConfigDict,
+    tasks: Sequence[LoadedTask],
+    readings: Mapping[str, Reading],
+) -> dict[str, Any]:
+    """What was done to questions and prompts, for ``summary.json``."""
+    report: dict[str, Any] = {
+        "seed": config.seed,
+        "shuffled": config.data.shuffle_options,
+        "shots": config.data.shots,
+    }
+    for loaded in tasks:
+        for key, value in loaded.data.items():
+            report.setdefault(key, {})[loaded.name] = value
+        for key, value in readings[loaded.name].counts.items():
+            report.setdefault("reading", {}).setdefault(loaded.name, {})[key] = value
+    harness = {t.name: t.task.harness for t in tasks if t.task and t.task.harness}
+    return report | ({"templates_of": harness} if harness else {})
