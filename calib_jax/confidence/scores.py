@@ -35,7 +35,6 @@ class Scores:
     questions: tuple[str, ...] = ()
     choices: tuple[tuple[str, ...], ...] = ()
     mass: np.ndarray | None = None
-    mass: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.answers)

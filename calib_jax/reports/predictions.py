@@ -86,8 +86,6 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
         columns[_PROBS + s.method] = _ragged(s.probs, counts)
         if s.mass is not None:
             columns[_MASS + s.method] = pa.array(np.asarray(s.mass, np.float32), pa.float32())
-        if s.mass is not None:
-            columns[_MASS + s.method] = pa.array(np.asarray(s.mass, np.float32), pa.float32())
     metadata = {_WIDTH: str(first.mask.shape[1]).encode()}
     table = pa.table(columns).replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
@@ -156,7 +154,6 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
     probs, mask = _padded(table[_PROBS + method], width, 0.0)
     log_scores, _ = _padded(table[_LOG_SCORES + method], width, -np.inf)
     mass = table[_MASS + method].to_numpy() if _MASS + method in names else None
-    mass = table[_MASS + method].to_numpy() if _MASS + method in names else None
     return Scores(
         log_scores=log_scores,
         probs=probs,
@@ -168,6 +165,5 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
         method=method,
         questions=tuple(table["question"].to_pylist()) if "question" in names else (),
         choices=tuple(map(tuple, table["choices"].to_pylist())) if "choices" in names else (),
-        mass=mass,
         mass=mass,
     )
