@@ -28,6 +28,7 @@ from calib_jax.confidence.shapes import Flops, Shapes, cached_lengths, row_lengt
 from calib_jax.errors import UserError
 from calib_jax.models.attention import Forest, Prefix
 from calib_jax.models.decoder import Decoder, head_logits
+from calib_jax.models.model import Model
 from calib_jax.models.table import Tree as Variables
 from calib_jax.parallel import mesh as meshes
 from calib_jax.questions.batching import MAX_BUCKETS, rows_per_batch
@@ -153,12 +154,11 @@ class Engine:
     """Scores groups of pairs with one model.
 
     Args:
-      decoder: in eval mode.
-      variables: of the decoder.
-      mesh: the devices that hold them.
-      token_budget: tokens of a batch, padding included.
+      model: with parameters, and adapters where it has some.
+      token_budget: tokens of a batch, padding included; 0 for 1,024 on a CPU and 16,384 elsewhere.
       max_shapes: programs compiled, at most; 4 or more where prefixes are shared.
       length_multiple: of the rows' lengths; 0 for 8 on a CPU and 128 elsewhere.
+      shapes: of an engine that has planned already; None to plan.
 
     Attributes:
       shapes: what it compiles, once it is known.
@@ -167,19 +167,21 @@ class Engine:
 
     def __init__(
         self,
-        decoder: Decoder,
-        variables: Variables,
-        mesh: jax.sharding.Mesh,
+        model: Model,
         *,
-        token_budget: int = 1024,
+        token_budget: int = 0,
         max_shapes: int = MAX_BUCKETS,
         length_multiple: int = 0,
+        shapes: Shapes | None = None,
     ):
-        self.decoder, self.variables, self.mesh = decoder, variables, mesh
-        self.token_budget, self.max_shapes = token_budget, max_shapes
-        self.multiple = length_multiple or (8 if jax.default_backend() == "cpu" else 128)
-        self.flops = Flops.of(decoder.config)
-        self.shapes = Shapes()
+        self.decoder, self.variables = model.decoder(), model.variables
+        self.mesh = model.mesh or meshes.default_mesh()
+        cpu = jax.default_backend() == "cpu"
+        self.token_budget = token_budget or (1024 if cpu else 16384)
+        self.max_shapes = max_shapes
+        self.multiple = length_multiple or (8 if cpu else 128)
+        self.flops = Flops.of(model.config)
+        self.shapes = shapes or Shapes()
         self.costs = Costs()
 
     def plan(self, groups: Sequence[Group]) -> Shapes:
