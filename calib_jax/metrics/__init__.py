@@ -15,6 +15,7 @@ from calib_jax.metrics.adaptive import (
 from calib_jax.metrics.binary import (
     binary_bin_stats,
     binary_ece,
+    binary_group_table,
     binary_null_quantile,
     cluster_bootstrap,
 )
@@ -137,6 +138,7 @@ __all__ = [
     "bin_stats",
     "binary_bin_stats",
     "binary_ece",
+    "binary_group_table",
     "binary_null_quantile",
     "bootstrap",
     "bootstrap_all",

@@ -14,8 +14,9 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.binning import BinStats, bin_index, group_bin_stats
 from calib_jax.metrics.calibration import ece_from_bins
-from calib_jax.metrics.intervals import interval
+from calib_jax.metrics.intervals import interval, wilson_interval
 from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.resampling import group_codes
 
 # Cells of the resampled counts held at once.
 _CHUNK = 1 << 22
@@ -149,24 +150,99 @@ def binary_null_quantile(
 
     Outcomes are drawn with the confidences as their probabilities, independently: what is
     calibrated given all that stands before it leaves no correlation between the positions of a
-    text. Arguments as in ``cluster_bootstrap``.
+    text. Other arguments as in ``cluster_bootstrap``.
 
     Example:
         >>> binary_null_quantile([1.0, 1.0])   # nothing left to chance
         0.0
     """
     confidence, _ = _checked(confidence, np.zeros(np.shape(confidence), bool))
-    N, values = len(confidence), confidence.astype(np.float64)
+    one = np.zeros(len(confidence), int)
+    draws = _null_eces(confidence, one, 1, num_bins, edges, num_draws, seed)
+    return float(upper_quantile(draws, level)[0])
+
+
+def binary_group_table(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    groups: ArrayLike,
+    num_bins: int = 10,
+    edges: str = "right",
+    num_draws: int = 1000,
+    seed: int = 0,
+) -> list[dict]:
+    """A row of figures per group, sorted by its name; see ``group_table``.
+
+    Args:
+        confidence: [N] in [0, 1].
+        correct: [N] bool.
+        groups: [N] int or str.
+        num_bins, edges: of conf_ece.
+        num_draws, seed: of conf_ece_null_q95.
+
+    Returns:
+        list of dicts: group, n, accuracy with accuracy_ci (Wilson), mean_confidence, conf_ece and
+        conf_ece_null_q95.
+
+    Example:
+        >>> rows = binary_group_table([0.75, 0.5, 0.5], [True, True, False], ["x", "y", "y"])
+        >>> [(row["group"], row["n"], row["accuracy"], row["conf_ece"]) for row in rows]
+        [('x', 1, 1.0, 0.25), ('y', 2, 0.5, 0.0)]
+    """
+    confidence, correct = _checked(confidence, correct)
+    names, code = group_codes(groups, len(confidence))
+    if not len(names):
+        return []
+    sizes = np.bincount(code)
+    accuracy = np.bincount(code, correct) / sizes
+    mean = np.bincount(code, confidence.astype(np.float64)) / sizes
+    low, high = wilson_interval(accuracy * sizes, sizes)
     index = np.asarray(bin_index(confidence, num_bins, edges))
-    members = np.arange(num_bins) == index[:, None]  # [N, M]
+    gap = correct - confidence.astype(np.float64)
+    gaps = np.bincount(code * num_bins + index, gap, len(names) * num_bins)
+    eces = np.abs(gaps).reshape(-1, num_bins).sum(axis=1) / sizes
+    null = _null_eces(confidence, code, len(names), num_bins, edges, num_draws, seed)
+    chance = upper_quantile(null, 0.95)
+    return [
+        {
+            "group": name,
+            "n": int(sizes[g]),
+            "accuracy": float(accuracy[g]),
+            "accuracy_ci": [float(low[g]), float(high[g])],
+            "mean_confidence": float(mean[g]),
+            "conf_ece": float(eces[g]),
+            "conf_ece_null_q95": float(chance[g]),
+        }
+        for g, name in enumerate(names.tolist())
+    ]
+
+
+def _null_eces(
+    confidence: np.ndarray,
+    code: np.ndarray,
+    num_groups: int,
+    num_bins: int,
+    edges: str,
+    num_draws: int,
+    seed: int,
+) -> np.ndarray:
+    """[R, G] conf-ECE of every group where outcomes are drawn from the confidences."""
+    N = len(confidence)
+    cell = code * num_bins + np.asarray(bin_index(confidence, num_bins, edges))
+    # Rows of a cell beside each other: a cell's sum is then one slice's.
+    order = np.argsort(cell, kind="stable")
+    filled, starts = np.unique(cell[order], return_index=True)
+    values = confidence[order].astype(np.float64)
+    sizes = np.bincount(code, minlength=num_groups)
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // max(N, 1))
     draws = []
     for first in range(0, num_draws, chunk):
-        count = min(chunk, num_draws - first)
-        gap = (rng.random((count, N)) < values) - values
-        draws.append(np.abs(gap @ members).sum(axis=1) / N)
-    return float(upper_quantile(np.concatenate(draws), level))
+        gap = (rng.random((min(chunk, num_draws - first), N)) < values) - values
+        sums = np.zeros((len(gap), num_groups * num_bins))
+        sums[:, filled] = np.abs(np.add.reduceat(gap, starts, axis=1))
+        draws.append(sums.reshape(len(gap), num_groups, num_bins).sum(axis=2) / sizes)
+    return np.concatenate(draws)
 
 
 def _ends(values: np.ndarray, level: float, method: str) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,7 @@ def _draw_figures(ax: Axes, row: Mapping[str, Any], boxed: bool) -> None:
         )  # fmt: skip
 
 
-def _draw_strip(ax: Axes, panel: Panel) -> None:
+def draw_strip(ax: Axes, panel: Panel) -> None:
     """The histogram of confidences, with accuracy and mean confidence as vertical lines."""
     weights = np.full(len(panel.confidences), 1 / max(len(panel.confidences), 1))
     ax.hist(panel.confidences, bins=np.linspace(0, 1, 41), weights=weights, color=POPULATION,
@@ -178,7 +178,9 @@ def _draw_strip(ax: Axes, panel: Panel) -> None:
     ax.set_xlabel("confidence", fontsize=10, color=INK, labelpad=3)
 
 
-def _draw_legend(figure: Figure, norm: PowerNorm, width: float, height: float) -> None:
+def draw_legend(
+    figure: Figure, norm: PowerNorm, width: float, height: float, what: str = "questions"
+) -> None:
     """One legend and the scale of shades for the whole figure, along its bottom."""
     blue = SHADES(0.55)
     handles = [
@@ -208,7 +210,7 @@ def _draw_legend(figure: Figure, norm: PowerNorm, width: float, height: float) -
     scale.set_ticks(ticks, labels=[f"{100 * t:.0f}%" for t in ticks])
     scale.ax.minorticks_off()
     scale.ax.tick_params(labelsize=8, length=2, color=GREY, labelcolor=INK, pad=2)
-    scale.ax.set_title("questions in the bin", fontsize=8.8, color=INK, pad=3)
+    scale.ax.set_title(f"{what} in the bin", fontsize=8.8, color=INK, pad=3)
 
 
 def draw(
@@ -287,14 +289,14 @@ def draw(
             if i == 0:
                 ax.set_ylabel("accuracy", fontsize=10, color=INK)
             strip = place(figure, left, strip_bottom, _SIDE, _STRIP)
-            _draw_strip(strip, here[state])
+            draw_strip(strip, here[state])
         if letters:
             left = _LEFT + len(states) * column + 0.05
             ax = place(figure, left, bottom, _LETTERS, _SIDE)
             ax.set_title("letters chosen", fontsize=11.5, color=INK, pad=6)
             draw_letters(ax, {state: panel.row for state, panel in here.items()})
         y -= block
-    _draw_legend(figure, norm, width, height)
+    draw_legend(figure, norm, width, height)
     return figure
 
 
@@ -304,7 +306,7 @@ def draw_panel(panel: Panel, norm: PowerNorm) -> Figure:
     ax = place(figure, 0.5, 1.16, 3.0, 3.0)
     draw_bars(ax, panel.bins, norm)
     ax.set_ylabel("accuracy", fontsize=10, color=INK, labelpad=3)
-    _draw_strip(place(figure, 0.5, 0.48, 3.0, 0.58), panel)
+    draw_strip(place(figure, 0.5, 0.48, 3.0, 0.58), panel)
     return figure
 
 
@@ -320,8 +322,9 @@ def write(
     num_bins: int = 10,
     edges: str = "right",
     title: str | None = None,
+    draw_all: Callable[..., Figure] = draw,
 ) -> dict[str, pathlib.Path]:
-    """Writes reliability.png (all splits) and reliability_<split>.png, atomically.
+    """Writes reliability.png (all splits, by ``draw_all``) and reliability_<split>.png, atomically.
 
     Returns:
       "" -> the figure of all splits; split -> its own.
@@ -333,7 +336,8 @@ def write(
             state: {s: row for s, row in rows.items() if not split or s == split}
             for state, rows in states.items()
         }
-        figure = draw(chosen, scores, num_bins, edges, title=title)
+        drawn = draw if split else draw_all
+        figure = drawn(chosen, scores, num_bins, edges, title=title)
         name = f"_{file_name(split)}" if split else ""
         written[split] = folder / f"reliability{name}.png"
         with atomic_path(written[split]) as temporary:

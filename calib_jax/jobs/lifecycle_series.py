@@ -1,0 +1,124 @@
+"""The models of a series: ``label=model[@revision][+adapter]``, and their places on the axis."""
+
+import dataclasses
+import difflib
+import math
+import re
+from pathlib import Path
+
+import ml_collections
+
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+
+AXES = ("scale", "step", "epoch")
+SPELLING = "label=model[@revision][+adapter], separated by commas"
+# What a summary holds beside the labels.
+RESERVED = ("method", "axis", "models", "data", "wall_time_s", "peak_memory_gib", "versions")
+_LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([kmbt])(?![a-z0-9])", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(k|m)?(?![\w.])", re.IGNORECASE)
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One model of the series.
+
+    Attributes:
+      label: its name in tables and folders.
+      model, revision, adapter: as in ``config.model``; "" for none.
+      place: on the axis: parameters, steps or epochs; None where the axis is of names.
+    """
+
+    label: str
+    model: str
+    revision: str = ""
+    adapter: str = ""
+    place: float | None = None
+
+
+def series(config: ml_collections.ConfigDict) -> list[Entry]:
+    """The entries of ``config.lifecycle.models``, or ``config.model`` alone.
+
+    Raises:
+      UserError: an entry, label or axis that is not understood, or a label that stands twice.
+    """
+    axis, text = config.lifecycle.axis, config.lifecycle.models
+    _check_axis(axis)
+    if not split_list(text):
+        name = config.model.name.removeprefix("offline:").rstrip("/").rsplit("/", 1)[-1]
+        label = re.sub(r"[^\w.+-]", "_", name).lstrip("_.+-") or "model"
+        return [Entry(label, config.model.name, config.model.revision, config.model.adapter)]
+    if config.model.adapter or config.model.revision:
+        raise UserError(
+            "config.model.adapter and config.model.revision are of config.model alone; with "
+            f"config.lifecycle.models write {SPELLING}."
+        )
+    entries: list[Entry] = []
+    for part in split_list(text):
+        label, equals, rest = part.partition("=")
+        label = label.strip()
+        if not equals or not _LABEL.fullmatch(label) or not rest.strip():
+            raise UserError(
+                f"config.lifecycle.models: {part!r} is not understood; write {SPELLING}. A label "
+                "has letters, digits, '_', '.', '+' and '-'."
+            )
+        if label in RESERVED:
+            raise UserError(f"config.lifecycle.models: no model can be called {label!r}.")
+        # Folders: what differs in capitals alone is one on some systems.
+        if any(label.lower() == other.label.lower() for other in entries):
+            raise UserError(f"config.lifecycle.models: the label {label!r} stands twice.")
+        entries.append(Entry(label, *_model(rest.strip()), place=_place(axis, label)))
+    return entries
+
+
+def _check_axis(axis: str) -> None:
+    if not axis.strip():
+        raise UserError(
+            f"config.lifecycle.axis is empty; expected {', '.join(AXES)}, or another name."
+        )
+    near = difflib.get_close_matches(axis.lower(), AXES, 1, cutoff=0.75)
+    if axis not in AXES and near:
+        raise UserError(
+            f"config.lifecycle.axis is {axis!r}; did you mean {near[0]!r}? There is "
+            f"{', '.join(AXES)}; any name unlike these is an axis of names."
+        )
+
+
+def _model(text: str) -> tuple[str, str, str]:
+    """Model, revision and adapter; a path that exists is taken whole."""
+    adapter = ""
+    if "+" in text and not Path(text).expanduser().exists():
+        text, adapter = text.split("+", 1)
+    revision = ""
+    if "@" in text and not Path(text).expanduser().exists():
+        text, revision = text.rsplit("@", 1)
+    return text.strip(), revision.strip(), adapter.strip()
+
+
+def _place(axis: str, label: str) -> float | None:
+    """Where the label lies on the axis.
+
+    >>> _place("scale", "pythia-1.4b"), _place("step", "step1000"), _place("stage", "base")
+    (1400000000.0, 1000.0, None)
+    """
+    if axis not in AXES:
+        return None
+    if axis == "scale":
+        found = [float(n) * _UNITS[unit.lower()] for n, unit in _SIZE.findall(_spaced(label))]
+        example = "70m or pythia-1.4b"
+    else:
+        bare = re.sub(r"(?i)(steps?|epochs?|ep)", " ", label)
+        found = [float(n) * _UNITS[unit.lower()] for n, unit in _NUMBER.findall(_spaced(bare))]
+        example = f"{axis}1000 or 1000" if axis == "step" else "epoch2 or 2"
+    if len(found) != 1 or not math.isfinite(found[0]) or (axis == "scale" and not found[0]):
+        raise UserError(
+            f"config.lifecycle.models: the label {label!r} states no {axis} (such as {example}). "
+            "Change the label, or set config.lifecycle.axis to another name, such as 'model'."
+        )
+    return found[0]
+
+
+def _spaced(label: str) -> str:
+    return re.sub(r"[_+-]", " ", label)

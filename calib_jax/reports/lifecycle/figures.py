@@ -1,0 +1,203 @@
+"""Figures of a series: reliability diagrams per model, and curves over scale, step or epoch."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from calib_jax.confidence.next_token import NextTokens
+from calib_jax.confidence.scores import Scores
+from calib_jax.metrics import bin_edges, binary_bin_stats
+from calib_jax.reports import content
+from calib_jax.reports.figures import reliability
+from calib_jax.reports.figures.bins import Bins, bins_of
+from calib_jax.reports.figures.drawing import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    add_title,
+    new_figure,
+    place,
+    plain_axes,
+)
+from calib_jax.reports.figures.reliability import Panel
+
+Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # label -> part -> ROW
+
+# Of a long series the diagrams are of so many models, evenly spread; the tables hold all.
+MAX_MODELS = 12
+_AXES = {"scale": "parameters", "step": "training step", "epoch": "epoch of tuning"}
+_COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[5])
+_COLUMNS, _SIDE, _STRIP = 4, 2.6, 0.5
+# Most labels on an axis of numbers.
+_MAX_TICKS = 9
+
+
+def panel(row: Mapping[str, Any], read: NextTokens | Scores, num_bins: int, edges: str) -> Panel:
+    """What one reliability diagram shows, of next-token predictions as of questions."""
+    if isinstance(read, Scores):
+        return Panel(row, bins_of(read, num_bins, edges), np.asarray(read.confidences))
+    stats = binary_bin_stats(read.confidences, read.correct, num_bins, edges)
+    bins = Bins(
+        edges=bin_edges(num_bins),
+        counts=np.asarray(stats.count),
+        accuracy=np.asarray(stats.accuracy()),
+        confidence=np.asarray(stats.mean_confidence()),
+    )
+    return Panel(row, bins, read.confidences)
+
+
+def spread(labels: Sequence[str], most: int = MAX_MODELS) -> list[str]:
+    """At most so many of the labels, the first and the last among them."""
+    chosen = np.unique(np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(int))
+    return [labels[i] for i in chosen]
+
+
+def about(row: Mapping[str, Any]) -> str:
+    """The main figures of a ROW in two lines."""
+    ece = f"{content.number(row['conf_ece'])} {content.interval(row.get('conf_ece_ci'))}".rstrip()
+    return (
+        f"conf-ECE {ece}\naccuracy {content.number(row['accuracy'])}   "
+        f"mean conf. {content.number(row['mean_confidence'])}"
+    )
+
+
+def unit(part: str) -> str:
+    """What a part's rows are."""
+    return {"text": "positions", "facts": "facts"}.get(part, "questions")
+
+
+def draw_reliability(part: str, panels: Mapping[str, Panel], title: str = "") -> Figure:
+    """The diagrams of one part side by side, label -> what is shown, with one scale of shades."""
+    columns = min(_COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    cell, block = _SIDE + 0.55, 0.85 + _SIDE + 0.1 + _STRIP + 0.55
+    width = max(0.75 + columns * cell - 0.2, 8.4)
+    height = 0.5 + lines * block + 0.95
+    figure = new_figure(width, height)
+    n = next(iter(panels.values())).row["n"]
+    add_title(figure, title or f"{part}: reliability of {n:,} {unit(part)}", 0.75)
+    norm = reliability.shade_norm(p.bins for p in panels.values())
+    for i, (label, shown) in enumerate(panels.items()):
+        left = 0.75 + (i % columns) * cell
+        bottom = height - 0.5 - (i // columns) * block - 0.85 - _SIDE
+        ax = place(figure, left, bottom, _SIDE, _SIDE)
+        ax.set_title(label, fontsize=11, weight="bold", color=INK, pad=32)
+        ax.text(0.5, 1.025, about(shown.row), transform=ax.transAxes, va="bottom", ha="center",
+                fontsize=8.2, color=INK, linespacing=1.3)  # fmt: skip
+        reliability.draw_bars(ax, shown.bins, norm, size=8)
+        if i % columns == 0:
+            ax.set_ylabel("accuracy", fontsize=9.5, color=INK)
+        reliability.draw_strip(place(figure, left, bottom - 0.1 - _STRIP, _SIDE, _STRIP), shown)
+    reliability.draw_legend(figure, norm, width, height, unit(part))
+    return figure
+
+
+def draw_curves(rows: Rows, places: Mapping[str, float | None], axis: str) -> Figure | None:
+    """conf-ECE and accuracy of every part over the axis, with 95 % intervals.
+
+    Args:
+      rows: label -> part -> ROW, in order.
+      places: label -> where it lies on the axis; None where the axis is of names.
+      axis: its name.
+
+    Returns:
+      The figure; None for fewer than two models.
+    """
+    if len(rows) < 2:
+        return None
+    parts = list(dict.fromkeys(part for by_part in rows.values() for part in by_part))
+    numbers = all(places[label] is not None for label in rows)
+    xs = {label: float(places[label]) if numbers else float(i) for i, label in enumerate(rows)}
+    figure = new_figure(9.6, 4.3)
+    for i, (key, title) in enumerate((("conf_ece", "conf-ECE"), ("accuracy", "accuracy"))):
+        ax = place(figure, 0.6 + 4.75 * i, 1.2, 4.05, 2.65)
+        top = 0.0
+        for j, part in enumerate(parts):
+            here = sorted((label for label in rows if part in rows[label]), key=xs.__getitem__)
+            values = np.array([rows[label][part][key] for label in here], float)
+            ends = np.array([rows[label][part][f"{key}_ci"] for label in here], float)
+            x = [xs[label] for label in here]
+            colour = _COLOURS[j % 6]
+            ax.vlines(x, ends[:, 0], ends[:, 1], color=colour, alpha=0.55, linewidth=1.6)
+            ax.plot(x, values, color=colour, marker=MARKERS[j % 6], markersize=5, linewidth=1.6,
+                    label=part)  # fmt: skip
+            if key == "conf_ece":
+                chance = [rows[label][part]["conf_ece_null_q95"] for label in here]
+                ax.plot(x, chance, color=colour, linestyle=":", linewidth=1.1)
+            else:
+                sure = [rows[label][part]["mean_confidence"] for label in here]
+                ax.plot(x, sure, color=colour, linestyle="--", linewidth=1.1)
+            top = max(top, float(np.nanmax(ends, initial=0)), float(np.nanmax(values, initial=0)))
+        ax.set_ylim(0, min(1.0, 1.12 * top) or 1.0)
+        ax.set_title(title, fontsize=11.5, color=INK, loc="left")
+        _draw_axis(ax, list(rows), xs, axis, numbers)
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, ncols=len(labels), fontsize=9, frameon=False, loc="lower left",
+        bbox_to_anchor=(0.55 / 9.6, 0.28 / 4.3), borderaxespad=0, labelcolor=INK,
+    )  # fmt: skip
+    figure.text(
+        0.6 / 9.6, 0.14 / 4.3, "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). Dashed: "
+        "mean confidence.", fontsize=8.5, color=GREY,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_axis(
+    ax: Axes, labels: Sequence[str], xs: Mapping[str, float], axis: str, numbers: bool
+) -> None:
+    plain_axes(ax)
+    ax.set_xlabel(_AXES.get(axis, axis), fontsize=10, color=INK)
+    ticks = list(labels)
+    if numbers and axis == "scale":
+        ax.set_xscale("log")
+    elif numbers and axis == "step":
+        ax.set_xscale("symlog", linthresh=max(1.0, _first_step(xs)))
+        ax.set_xlim(left=-0.3 * max(1.0, _first_step(xs)))
+        ticks = spread(sorted(labels, key=xs.__getitem__), _MAX_TICKS)
+    ax.set_xticks([xs[label] for label in ticks], [_tick(label, xs, axis) for label in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    if max(len(_tick(label, xs, axis)) for label in ticks) * len(ticks) > 44:
+        ax.tick_params(axis="x", rotation=35, labelsize=8)
+        for text in ax.get_xticklabels():
+            text.set_ha("right")
+
+
+def _first_step(xs: Mapping[str, float]) -> float:
+    return min((x for x in xs.values() if x > 0), default=1.0)
+
+
+def _tick(label: str, xs: Mapping[str, float], axis: str) -> str:
+    if axis != "step":
+        return label
+    step = xs[label]
+    return f"{step / 1000:g}k" if step >= 1000 and math.isclose(step % 1000, 0) else f"{step:g}"
+
+
+def draw_all(
+    rows: Rows,
+    panels: Mapping[str, Mapping[str, Panel]],
+    places: Mapping[str, float | None],
+    axis: str,
+) -> Iterator[tuple[str, Figure]]:
+    """Yields (name, figure): the curves, and each part's diagrams, together and one by one.
+
+    Args:
+      panels: part -> label -> what its diagram shows.
+      rows, places, axis: as in `draw_curves`.
+    """
+    if (curves := draw_curves(rows, places, axis)) is not None:
+        yield "curves", curves
+    for part, by_label in panels.items():
+        safe = reliability.file_name(part)
+        if len(by_label) > 1:
+            chosen = {label: by_label[label] for label in spread(list(by_label))}
+            yield f"reliability_{safe}", draw_reliability(part, chosen)
+        for label, shown in by_label.items():
+            yield f"reliability_{safe}_{label}", draw_reliability(part, {label: shown})

@@ -1,0 +1,70 @@
+"""The figures of next-token predictions: a ROW like ``reports.summary``'s, without options."""
+
+from typing import Any
+
+import numpy as np
+
+from calib_jax import metrics
+from calib_jax.confidence.next_token import NextTokens
+
+OVER_DOCUMENTS = "bootstrap over documents, each with all of its positions"
+OVER_ROWS = "bootstrap over positions, one of each document (accuracy: Wilson's)"
+
+
+def measure(
+    tokens: NextTokens,
+    num_bins: int = 10,
+    edges: str = "right",
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> dict[str, Any]:
+    """Every figure of a set of next-token predictions, as plain Python numbers.
+
+    Args:
+      tokens: N >= 1 predictions.
+      num_bins, edges: of conf-ECE.
+      seed, num_resamples: of the bootstrap and the draws under exact calibration.
+
+    Returns:
+      n; documents; accuracy, mean_confidence, conf_ece and nll (of the token that follows, natural
+      log), each with a 95 % interval ``<metric>_ci`` (see ``metrics.cluster_bootstrap``);
+      overconfidence (mean confidence - accuracy); conf_ece_null_q95; intervals, how these were
+      made; counts; and where there are two relations or more, groups, the rows of
+      ``metrics.binary_group_table`` by relation.
+    """
+    confidence, correct = tokens.confidences, tokens.correct
+    bins = {"num_bins": num_bins, "edges": edges}
+    nll = -tokens.log_probs.astype(np.float64)
+    clusters = np.unique(np.array(tokens.documents), return_inverse=True)[1]
+    row: dict[str, Any] = {
+        "n": len(tokens),
+        "documents": int(clusters.max()) + 1,
+        "accuracy": float(correct.mean()),
+        "mean_confidence": float(confidence.astype(np.float64).mean()),
+        "conf_ece": metrics.binary_ece(confidence, correct, **bins),
+        "nll": float(nll.mean()),
+    }
+    row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
+    ends = metrics.cluster_bootstrap(
+        confidence, correct, {"nll": nll}, clusters, **bins,
+        num_resamples=num_resamples, seed=seed,
+    )  # fmt: skip
+    row |= {f"{name}_ci": list(ends[name]) for name in ends}
+    row["conf_ece_null_q95"] = metrics.binary_null_quantile(
+        confidence, **bins, num_draws=num_resamples, seed=seed
+    )
+    if row["conf_ece"] <= row["conf_ece_null_q95"]:
+        # What perfect calibration shows by chance is no sign of an error.
+        row["conf_ece_ci"][0] = 0.0
+    row["intervals"] = OVER_DOCUMENTS
+    if row["documents"] == row["n"]:
+        row["intervals"] = OVER_ROWS
+        wilson = metrics.wilson_interval(correct.sum(), len(tokens))
+        row["accuracy_ci"] = [float(end) for end in wilson]
+    row["counts"] = dict(tokens.counts)
+    if len(set(tokens.relations)) > 1:
+        row["groups"] = metrics.binary_group_table(
+            confidence, correct, np.array(tokens.relations), **bins,
+            num_draws=num_resamples, seed=seed,
+        )  # fmt: skip
+    return row

@@ -1,0 +1,152 @@
+"""report.html of a series of models: results, curves, reliability diagrams, facts by relation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from calib_jax.reports import content
+from calib_jax.reports.figures import reliability
+from calib_jax.reports.figures.reliability import Panel
+from calib_jax.reports.lifecycle import figures, tables
+from calib_jax.reports.page import layout
+from calib_jax.reports.page.document import again, document
+from calib_jax.reports.page.layout import escape, facts, legend, note, swatch
+
+Panels = Mapping[str, Mapping[str, Panel]]  # part -> label -> what its diagram shows
+
+
+def render(
+    summary: Mapping[str, Any],
+    panels: Panels,
+    config: Mapping[str, Any],
+    command: str,
+) -> str:
+    """The report as one HTML document that takes nothing from outside."""
+    rows = tables.rows_of(summary)
+    sections = [("Results", _results(rows))]
+    places = {label: model.get("place") for label, model in summary["models"].items()}
+    if (curves := figures.draw_curves(rows, places, summary["axis"])) is not None:
+        label = f"conf-ECE and accuracy of every part over the {summary['axis']}."
+        sections.append(("Curves", layout.figure(curves, "curves", label, wide=True)))
+    sections.append(("Reliability", _diagrams(panels, config["em"])))
+    for part in tables.parts_of(rows):
+        if any(by_part.get(part, {}).get("groups") for by_part in rows.values()):
+            title = "Facts by relation" if part == "facts" else f"{escape(part)} by subject"
+            sections.append((title, _groups(part, rows)))
+    counts = {
+        label: {part: row["counts"] for part, row in by_part.items() if "counts" in row}
+        for label, by_part in rows.items()
+    }
+    sections.append(("Data", facts(summary["data"]) + "<h3>Used and skipped</h3>" + facts(counts)))
+    sections.append(("Models", facts(summary["models"])))
+    sections.append(("How to get this again", again(summary, config, command)))
+    last = list(rows)[-1]
+    title = f"Calibration of {last}" if len(rows) == 1 else f"Calibration over {summary['axis']}"
+    return document(title, "lifecycle · " + " · ".join(rows), _headline(rows), sections)
+
+
+def _headline(rows: figures.Rows) -> str:
+    """ "conf-ECE on text: 0.031 (70m) → 0.020 (12b); on facts: ..."."""
+    parts = []
+    for part in tables.parts_of(rows):
+        here = {label: by_part[part] for label, by_part in rows.items() if part in by_part}
+        ends = list(dict.fromkeys([list(here)[0], list(here)[-1]]))
+        course = " → ".join(
+            content.number(here[label]["conf_ece"]) + (f" ({label})" if len(ends) > 1 else "")
+            for label in ends
+        )
+        parts.append(f"on {part}: {course}")
+    return "conf-ECE " + "; ".join(parts)
+
+
+def _results(rows: figures.Rows) -> str:
+    parts = []
+    names = [content.Row(label, way, ()).arrow for _, label, way, _ in tables.COLUMNS]
+    for part in tables.parts_of(rows):
+        body = []
+        for label, by_part in rows.items():
+            if part not in by_part:
+                continue
+            row = by_part[part]
+            cells = "".join(
+                f"<td>{content.number(row.get(key), signed=key == 'overconfidence')} <small>"
+                f"{content.interval(row.get(f'{key}_ci')) if ranged else ''}</small></td>"
+                for key, _, _, ranged in tables.COLUMNS
+            )
+            n = f"<td>{row['n']:,}</td><td>{row.get('documents', row['n']):,}</td>"
+            body.append(f'<tr><th scope="row">{escape(label)}</th>{n}{cells}</tr>')
+        head = f"<tr>{layout.heads(['model', figures.unit(part), 'documents', *names])}</tr>"
+        parts.append(f"<h3>{escape(part)}</h3>")
+        parts.append(layout.table(head, body, f"Results on {part}"))
+        how = {row["intervals"] for by in rows.values() if "intervals" in (row := by.get(part, {}))}
+        parts += [note(f"Intervals: {text}.") for text in sorted(how)]
+    return "\n".join([*parts, note(tables.NOTE)])
+
+
+def _diagrams(panels: Panels, em: Mapping[str, Any]) -> str:
+    signs = legend(
+        [
+            (swatch("fill", "var(--f-shade4)"), "accuracy in the bin"),
+            (swatch("over"), "gap: over-confident"),
+            (swatch("under"), "gap: under-confident"),
+            (swatch("whisker"), "95% interval (Wilson)"),
+            (swatch("dashed", "var(--f-ink)"), "perfect calibration"),
+            (swatch("line", "var(--f-ink)"), "beneath: accuracy overall"),
+            (swatch("dashed", "var(--f-vermilion)"), "beneath: mean confidence"),
+        ]
+    )
+    parts = [signs]
+    for i, (part, by_label) in enumerate(panels.items()):
+        chosen = figures.spread(list(by_label))
+        norm = reliability.shade_norm(by_label[label].bins for label in chosen)
+        drawn = []
+        for j, label in enumerate(chosen):
+            text = figures.about(by_label[label].row).replace("\n", " · ")
+            drawn.append(
+                layout.figure(
+                    reliability.draw_panel(by_label[label], norm), f"reliability-{i}-{j}",
+                    f"Reliability diagram of {part}, {label}: {text}", label, text,
+                )
+            )  # fmt: skip
+        parts += [f"<h3>{escape(part)}</h3>", layout.panels(drawn)]
+        text = f"Darkest: {100 * norm.vmax:.0f}% of the {figures.unit(part)} in one bin."
+        if len(chosen) < len(by_label):
+            text += f" {len(chosen)} of {len(by_label)} models; figures/ holds all."
+        parts.append(note(text))
+    bins = f"{em['num_bins']} bins, closed on the {em['edges']}. The interval of a bin takes its "
+    return "\n".join([*parts, note(bins + "rows for independent.")])
+
+
+def _groups(part: str, rows: figures.Rows) -> str:
+    """A table that can be sorted: accuracy, confidence and error of every group and model."""
+    having = [label for label, by_part in rows.items() if by_part.get(part, {}).get("groups")]
+    chosen = figures.spread(having, layout.MAX_FIGURE_STATES)
+    found = {
+        label: {group["group"]: group for group in rows[label][part]["groups"]} for label in chosen
+    }
+    keys = (
+        ("accuracy", "accuracy"),
+        ("mean_confidence", "mean confidence"),
+        ("conf_ece", "conf-ECE"),
+        ("conf_ece_null_q95", "by chance (95%)"),
+    )
+    head = f'<th scope="col" data-type="text">{"relation" if part == "facts" else "subject"}</th>'
+    head += f'<th scope="col" data-type="number">{figures.unit(part)}</th>'
+    for _, name in keys:
+        for label in chosen:
+            text = name if len(chosen) == 1 else f"{name}, {label}"
+            head += f'<th scope="col" data-type="number">{escape(text)}</th>'
+    body = []
+    for name in sorted({name for by_name in found.values() for name in by_name}):
+        sizes = [by_name[name]["n"] for by_name in found.values() if name in by_name]
+        cells = f'<td data-v="{max(sizes)}">{max(sizes):,}</td>'
+        for key, _ in keys:
+            for label in chosen:
+                value = found[label].get(name, {}).get(key)
+                data = "" if value is None else f"{value:.6g}"
+                cells += f'<td data-v="{data}">{content.number(value)}</td>'
+        body.append(f'<tr><th scope="row">{escape(name or "(none)")}</th>{cells}</tr>')
+    text = "Press a header to sort. Few rows make a large conf-ECE by chance alone."
+    if len(chosen) < len(having):
+        text += f" {len(chosen)} of {len(having)} models; tables/{part}_by_group.csv holds all."
+    kind = "sortable stacked"
+    return layout.table(f"<tr>{head}</tr>", body, part, kind, len(body) > 20) + note(text)

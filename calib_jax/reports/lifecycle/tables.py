@@ -1,0 +1,143 @@
+"""A row per part and model: on the console, as Markdown and as CSV; and facts by relation."""
+
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.table
+import rich.text
+
+from calib_jax.reports import content, table
+from calib_jax.reports.atomic import write_text
+
+# (key in ROW, label, which way is better, whether it has an interval)
+COLUMNS = (
+    ("accuracy", "accuracy", +1, True),
+    ("conf_ece", "conf-ECE", -1, True),
+    ("conf_ece_null_q95", "by chance (95%)", 0, False),
+    ("mean_confidence", "mean confidence", 0, True),
+    ("overconfidence", "over-confidence", 0, False),
+    ("nll", "NLL", -1, True),
+)
+NOTE = (
+    "Text and facts: top-1 probability over the whole vocabulary, right where its token is the "
+    "next one; tasks: the letters' probabilities, renormalised. Brackets: 95% intervals; where a "
+    "document gives several positions, by resampling documents. NLL: of the token that follows, in "
+    "nats (of tasks: of the right letter)."
+)
+_WIDTH = 120
+
+
+def rows_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """label -> part -> ROW of a summary of this job, in the series' order."""
+    return {label: summary[label] for label in summary["models"]}
+
+
+def parts_of(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every part of any model, in order."""
+    return list(dict.fromkeys(part for by_part in rows.values() for part in by_part))
+
+
+def cell(row: Mapping[str, Any], key: str, ranged: bool) -> str:
+    """ "0.123 [0.100, 0.200]"."""
+    bounds = content.interval(row.get(f"{key}_ci")) if ranged else ""
+    return f"{content.number(row.get(key), signed=key == 'overconfidence')} {bounds}".strip()
+
+
+def show(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
+    """Prints a table per part; intervals of what does not fit the console are left out."""
+    console = table.standard_console(console, _WIDTH)
+    rows = rows_of(summary)
+    narrow = console.width < _WIDTH
+    for part in parts_of(rows):
+        drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+        drawn.add_column("", no_wrap=True)
+        drawn.add_column("n", justify="right", no_wrap=True)
+        for _, label, _, _ in COLUMNS:
+            drawn.add_column(rich.text.Text(label), justify="right")
+        for label, by_part in rows.items():
+            if part in by_part:
+                row = by_part[part]
+                # The two that matter keep their intervals longest.
+                cells = [
+                    cell(row, key, ranged and not narrow and key in ("accuracy", "conf_ece"))
+                    for key, _, _, ranged in COLUMNS
+                ]
+                drawn.add_row(rich.text.Text(label), f"{row['n']:,}", *cells)
+        console.print()
+        console.print(rich.text.Text(part, style="bold"))
+        console.print(drawn)
+    console.print()
+    console.print(rich.text.Text(NOTE, style="dim"))
+
+
+def as_markdown(summary: Mapping[str, Any]) -> str:
+    """One Markdown table, and its note beneath."""
+    rows = rows_of(summary)
+    names = [content.Row(label, direction, ()).arrow for _, label, direction, _ in COLUMNS]
+    lines = ["| part | model | n | " + " | ".join(names) + " |"]
+    lines.append("|---|---|---:|" + "---:|" * len(names))
+    for part in parts_of(rows):
+        for label, by_part in rows.items():
+            if part in by_part:
+                row = by_part[part]
+                cells = [table.escape(part), table.escape(label), f"{row['n']:,}"]
+                cells += [cell(row, key, ranged) for key, _, _, ranged in COLUMNS]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", NOTE]) + "\n"
+
+
+def _csv(header: list[str], lines: list[list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for line in lines:
+        writer.writerow(["" if value is None or value != value else value for value in line])
+    return text.getvalue()
+
+
+def as_csv(summary: Mapping[str, Any]) -> str:
+    """part, model, its place on the axis, n, documents, and every figure with its ends."""
+    rows = rows_of(summary)
+    header = ["part", "model", "place", "n", "documents"]
+    for key, _, _, ranged in COLUMNS:
+        header += [key, *([f"{key}_low", f"{key}_high"] if ranged else [])]
+    lines = []
+    for part in parts_of(rows):
+        for label, by_part in rows.items():
+            if part not in by_part:
+                continue
+            row = by_part[part]
+            place = summary["models"][label].get("place")
+            line = [part, label, place, row["n"], row.get("documents")]
+            for key, _, _, ranged in COLUMNS:
+                line.append(row.get(key))
+                line += (row.get(f"{key}_ci") or [None, None]) if ranged else []
+            lines.append(line)
+    return _csv(header, lines)
+
+
+def groups_csv(summary: Mapping[str, Any], part: str) -> str:
+    """A part's figures by relation or subject: a row per model and group; "" without groups."""
+    keys = ("n", "accuracy", "mean_confidence", "conf_ece", "conf_ece_null_q95")
+    lines = [
+        [label, group["group"], *(group.get(key) for key in keys)]
+        for label, by_part in rows_of(summary).items()
+        for group in by_part.get(part, {}).get("groups", ())
+    ]
+    return _csv(["model", "group", *keys], lines) if lines else ""
+
+
+def write(folder: str | os.PathLike, summary: Mapping[str, Any]) -> None:
+    """Writes lifecycle.{csv,md}, and <part>_by_group.csv where a part has groups."""
+    folder = pathlib.Path(folder)
+    write_text(folder / "lifecycle.csv", as_csv(summary))
+    write_text(folder / "lifecycle.md", as_markdown(summary))
+    for part in parts_of(rows_of(summary)):
+        if text := groups_csv(summary, part):
+            write_text(folder / f"{part}_by_group.csv", text)
