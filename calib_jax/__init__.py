@@ -13,7 +13,7 @@ _HOMES = {
     "UserError": "calib_jax.errors",
     "load_model": "calib_jax.api",
     "make_mesh": "calib_jax.api",
-    "score": "calib_jax.confidence.scoring",
+    "score": "calib_jax.confidence.api",
 }
 _PACKAGES = ("metrics", "posthoc")
 

@@ -41,3 +41,78 @@ def renormalise(log_scores_BxK: jax.Array, mask_BxK: jax.Array) -> jax.Array:
     [[0.25, 0.75, 0.0]]
     """
     return jax.nn.softmax(log_scores_BxK.astype(jnp.float32), axis=-1, where=mask_BxK)
+
+
+def option_mass(log_scores_NxK: jax.Array) -> jax.Array:
+    """The probability of all options together before they are renormalised: sum_k exp(s_k).
+
+    Args:
+      log_scores_NxK: [N, K], log-probabilities; -inf where masked.
+
+    Returns:
+      [N] float32. Little mass says that the model would rather have said something else.
+    """
+    return jnp.exp(log_scores_NxK.astype(jnp.float32)).sum(axis=-1)
+
+
+def permuted_log_scores(letters_NxSxK: jax.Array, mask_NxK: jax.Array) -> jax.Array:
+    """Every option's mean probability over the cyclic shifts of the options.
+
+    Under shift s letter j stands before option (j + s) mod K_n, so that each option stands once
+    under each letter: s_k = ln (1/K_n) sum_s p(letter of k under shift s). A preference for a
+    letter raises all options alike, and what remains is what the options say (Zheng et al. 2024,
+    arXiv 2309.03882, section 3).
+
+    Args:
+      letters_NxSxK: [N, S, K], the LETTERS' log-probabilities under each shift; K_n shifts and
+        letters count, the rest is not read.
+      mask_NxK: [N, K] bool, the options that each question has; they come first. S = K.
+
+    Returns:
+      [N, K] float32, of the options in the order given; -inf where masked.
+    """
+    K = mask_NxK.shape[1]
+    counts = mask_NxK.sum(axis=1)[:, None, None]
+    shift, option = jnp.arange(K)[None, :, None], jnp.arange(K)[None, None, :]
+    letter_NxSxK = (option - shift) % jnp.maximum(counts, 1)
+    scores = jnp.take_along_axis(letters_NxSxK.astype(jnp.float32), letter_NxSxK, axis=2)
+    counted = mask_NxK[:, :, None] & mask_NxK[:, None, :]
+    total = jax.nn.logsumexp(scores, axis=1, where=counted)
+    return jnp.where(mask_NxK, total - jnp.log(counts[:, 0].astype(jnp.float32)), -jnp.inf)
+
+
+def content_free_prior(letters_NxCxK: jax.Array, mask_NxK: jax.Array) -> jax.Array:
+    """What the letters get without content: ln of the mean over prompts of their probabilities.
+
+    The prior of ``posthoc.ContextualCalibration``, of every question by itself.
+
+    Args:
+      letters_NxCxK: [N, C, K], the letters' log-probabilities after C content-free prompts that
+        list as many options as the question has.
+      mask_NxK: [N, K] bool.
+
+    Returns:
+      [N, K] float32, renormalised over the options of each prompt; 0 where masked.
+    """
+    where = mask_NxK[:, None, :]
+    log_probs = jax.nn.log_softmax(letters_NxCxK.astype(jnp.float32), axis=-1, where=where)
+    mean = jax.nn.logsumexp(log_probs, axis=1) - jnp.log(letters_NxCxK.shape[1])
+    return jnp.where(mask_NxK, mean, 0)
+
+
+def contextual_log_scores(
+    log_scores_NxK: jax.Array, log_prior_NxK: jax.Array, mask_NxK: jax.Array
+) -> jax.Array:
+    """The letters' scores over what they get without content: s_k = ln p_k - ln q_k.
+
+    Zhao et al. 2021 (arXiv 2102.09690), section 5, with W = diag(q)^-1 and b = 0.
+
+    Args:
+      log_scores_NxK: [N, K], the letters' log-probabilities.
+      log_prior_NxK: [N, K], ln q_k of ``content_free_prior``.
+      mask_NxK: [N, K] bool.
+
+    Returns:
+      [N, K] float32; -inf where masked. ``renormalise`` of it is the calibrated confidence.
+    """
+    return jnp.where(mask_NxK, log_scores_NxK - log_prior_NxK, -jnp.inf)

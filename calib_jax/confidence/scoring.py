@@ -11,14 +11,10 @@ from calib_jax.confidence.choice import choice_log_scores, renormalise
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder, head_logits
-from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
 from calib_jax.parallel import mesh as meshes
-from calib_jax.questions.batching import Batch, choose_buckets, scoring_batches
-from calib_jax.questions.encoding import Encoded, Encoder
-from calib_jax.questions.record import Question
-
-METHODS = ("choice",)
+from calib_jax.questions.batching import Batch, scoring_batches
+from calib_jax.questions.encoding import Encoded
 
 
 def last_hidden(decoder: Decoder, variables: Tree, tokens: jax.Array, last: jax.Array) -> jax.Array:
@@ -115,51 +111,3 @@ def _check_vocabulary(encoded: Encoded, vocab_size: int) -> None:
             f"the tokenizer gives token {highest}, and the model's vocabulary is {vocab_size} "
             "tokens: the tokenizer files belong to another model."
         )
-
-
-def score(
-    model: Model,
-    questions: Sequence[Question],
-    method: str = "choice",
-    prompt: str | None = None,
-    *,
-    token_budget: int = 1024,
-) -> Scores:
-    """Reads a model's confidence in every option of every question.
-
-    The options are scored in the order given, and nothing is shuffled.
-
-    Args:
-      model: from ``load_model``.
-      questions: N questions, 2 to 26 options each.
-      method: "choice": the letter's probability after a prompt that lists the options.
-      prompt: a template with {question} and {options} (lines "A. text"); None for
-        "Question: {question}\\n\\nOptions:\\n{options}\\n\\nAnswer:". What is scored after it is
-        " " + letter.
-      token_budget: tokens a batch.
-
-    Returns:
-      Scores, K being the largest number of options among the questions.
-
-    Raises:
-      UserError: an unknown method, no tokenizer, a prompt beyond the model's length, a tokenizer
-        for which the letters are not single tokens or of another vocabulary, or weights that give
-        no numbers.
-    """
-    if method not in METHODS:
-        raise UserError(f"method {method!r} is not known; there is {', '.join(METHODS)}.")
-    encoder = Encoder(
-        model.tokenizer,
-        prompt,
-        max_length=model.config.max_length,
-        num_options=max((len(q.choices) for q in questions), default=2),
-    )
-    encoded = encoder.encode(questions)
-    return score_encoded(
-        model.decoder(),
-        model.variables,
-        encoded,
-        mesh=model.mesh or meshes.default_mesh(),
-        buckets=choose_buckets(encoded.lengths) if len(encoded) else (),
-        token_budget=token_budget,
-    )

@@ -6,18 +6,14 @@ part of the input, so training and evaluation see the same tokens.
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import transformers
 
 from calib_jax.errors import UserError
+from calib_jax.questions.prompts import DEFAULT_PROMPT, ends_in_field, render
 from calib_jax.questions.record import LETTERS, Question
-
-DEFAULT_PROMPT = "Question: {question}\n\nOptions:\n{options}\n\nAnswer:"
-
-_FIELD = re.compile(r"\{(question|options)\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +41,6 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """[N] int32, tokens in each prompt."""
         return np.array([len(t) for t in self.tokens], np.int32)
-
-
-def render(question: Question, template: str = DEFAULT_PROMPT) -> str:
-    """The prompt: the template with the question's text and its options as lines "A. text".
-
-    Texts are put in verbatim, also where they contain braces.
-    """
-    options = "\n".join(f"{LETTERS[i]}. {text}" for i, text in enumerate(question.choices))
-    values = {"question": question.question, "options": options}
-    return _FIELD.sub(lambda match: values[match.group(1)], template)
 
 
 class Encoder:
@@ -132,7 +118,7 @@ class Encoder:
         K = len(self.letter_ids)
         texts = [render(question, self.template) for question in questions]
         encoded = self.tokenizer(texts).input_ids if texts else []
-        if _FIELD.fullmatch(self.template[self.template.rfind("{") :]):
+        if ends_in_field(self.template):
             self._check_ends(questions, texts, encoded, what)
         tokens = tuple(np.array(ids, np.int32) for ids in encoded)
         for question, ids in zip(questions, tokens, strict=True):

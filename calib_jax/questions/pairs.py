@@ -1,8 +1,19 @@
-"""Context and continuation as tokens, by lm-evaluation-harness's rules."""
+"""Context and continuation as tokens, by lm-evaluation-harness's rules.
+
+They are those of ``TemplateLM._encode_pair``, ``HFLM.tok_encode`` and
+``HFLM._loglikelihood_tokens`` of version 0.4.13.
+"""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+import transformers
+
+from calib_jax.errors import UserError
+from calib_jax.questions.record import LETTERS
+
+_BATCH = 4096  # texts a call of the tokenizer: its results hold far more than the ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,3 +30,187 @@ class Pair:
     tokens: np.ndarray
     num_targets: int
     num_cut: int = 0
+
+
+class PairEncoder:
+    """Tokenises pairs of texts for one model.
+
+    1. White space at the context's end moves to the continuation, line breaks too.
+    2. Context c and whole (context + continuation) are encoded; the targets are whole[len(c):],
+       after c as it is, also where a token of the whole spans the join.
+    3. Special tokens are the tokenizer's default (BOS or none), but none are added to a text that
+       starts with the BOS token's own text, as chat templates write it.
+    4. An empty context is the BOS token (EOS where there is none), or the continuation's own first
+       token where that is the same.
+    5. Contexts are cut at the left so that c and the targets hold ``max_length`` + 1 tokens, for
+       the last is never fed. Targets are never cut.
+
+    Args:
+      tokenizer: the model's own.
+      max_length: the longest input of the model.
+
+    Raises:
+      UserError: no tokenizer, or one that puts a token after every text.
+    """
+
+    def __init__(
+        self, tokenizer: transformers.PreTrainedTokenizerBase | None, max_length: int
+    ) -> None:
+        if tokenizer is None:
+            raise UserError(
+                "the model's folder has no tokenizer files (tokenizer.json, tokenizer.model), so "
+                "questions cannot be encoded; add them to the folder."
+            )
+        self.tokenizer, self.max_length = tokenizer, max_length
+        ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self.prefix_id = next((i for i in ids if i is not None), None)
+        self._prefix_text = "" if self.prefix_id is None else tokenizer.decode([self.prefix_id])
+        bare, full = self._call(["a"], False)[0], self._call(["a"], None)[0]
+        if full[len(full) - len(bare) :] != bare:
+            raise UserError(
+                f"the tokenizer puts a token after every text ({full} for 'a'), so that the model "
+                "would be read after the end of its prompt. Unset add_eos_token in "
+                "tokenizer_config.json, or the post-processor's template in tokenizer.json."
+            )
+
+    def encode(
+        self, pairs: Sequence[tuple[str, str]], names: Sequence[str] | None = None
+    ) -> list[Pair]:
+        """Tokenises (context, continuation) pairs; equal texts are tokenised once.
+
+        Args:
+          pairs: N pairs of texts.
+          names: how messages call each of them; None for its number.
+
+        Raises:
+          UserError: a continuation longer than the model's input, or an empty context and a
+            tokenizer without BOS and EOS.
+        """
+        split = [_move_space(*pair) for pair in pairs]
+        ids = self._ids(
+            text
+            for context, continuation in split
+            for text in ((context, context + continuation) if context else ())
+        )
+        bare = self._ids((k for context, k in split if not context), special=False)
+        result = []
+        for i, (context, continuation) in enumerate(split):
+            if context:
+                head = ids[context]
+                targets = ids[context + continuation][len(head) :]
+            else:
+                head, targets = self._after_nothing(bare[continuation])
+            result.append(self._pair(head, targets, names[i] if names else f"pair {i}"))
+        return result
+
+    def encode_letters(
+        self,
+        contexts: Sequence[str],
+        counts: Sequence[int],
+        delimiter: str = " ",
+        *,
+        fixed_end: bool = True,
+    ) -> list[list[Pair]]:
+        """Pairs of one target each: the letters after every context.
+
+        The tokens are those of ``encode``, but a line break that moved (after a chat template's
+        header) counts as context, and it is never lost where it merges with the token before it.
+
+        Args:
+          contexts: N texts.
+          counts: N, how many letters follow each, from "A" on.
+          delimiter: between context and letter.
+          fixed_end: whether all contexts end in the same text, so that one is enough to check.
+
+        Returns:
+          N lists of as many pairs as there are letters.
+
+        Raises:
+          UserError: a letter is not exactly one token of its own.
+        """
+        ends = [delimiter + letter for letter in LETTERS[: max(counts, default=0)]]
+        probes = contexts[:1] if fixed_end else contexts
+        ids = self._ids(
+            [text + ends[0] for text in contexts]
+            + [text + end for text in probes for end in ends]
+            + [form for text in probes for form in (text, text.rstrip()) if form]
+        )
+        letters = [self._letters(text, ends, ids) for text in probes]
+        result = []
+        for i, (text, count) in enumerate(zip(contexts, counts, strict=True)):
+            whole, some = ids[text + ends[0]], letters[0 if fixed_end else i]
+            if whole[-1] != some[0]:
+                raise UserError(_not_one_token(text, ends[0], whole))
+            result.append([self._pair(whole[:-1], [letter], "") for letter in some[:count]])
+        return result
+
+    def _letters(self, text: str, ends: list[str], ids: dict[str, list[int]]) -> list[int]:
+        """The token that each end adds to a text, or to the text without its white space."""
+        before = ids[text + ends[0]][:-1]
+        heads = [ids.get(text), ids.get(text.rstrip())]
+        for end in ends:
+            whole = ids[text + end]
+            if whole[:-1] != before or before not in heads:
+                raise UserError(_not_one_token(text, end, whole))
+        letters = [ids[text + end][-1] for end in ends]
+        if len(set(letters)) != len(letters):
+            raise UserError("with this tokenizer two option letters are the same token.")
+        return letters
+
+    def _pair(self, head: list[int], targets: list[int], name: str) -> Pair:
+        if len(targets) > self.max_length:
+            raise UserError(
+                f"{name}: the continuation has {len(targets)} tokens, and the model takes "
+                f"{self.max_length}. Remove the question; continuations are never cut."
+            )
+        cut = max(0, len(head) + len(targets) - (self.max_length + 1))
+        return Pair(np.array(head[cut:] + targets, np.int32), len(targets), cut)
+
+    def _after_nothing(self, ids: list[int]) -> tuple[list[int], list[int]]:
+        """Head and targets of an empty context."""
+        if self.prefix_id is None:
+            raise UserError(
+                "the model's tokenizer has neither a BOS nor an EOS token, and nothing else can "
+                "stand before a continuation without context (the method continuation_pmi scores "
+                "such). Leave the method out, or set bos_token in tokenizer_config.json."
+            )
+        if ids[:1] == [self.prefix_id]:
+            return ids[:1], ids[1:]
+        return [self.prefix_id], ids
+
+    def _ids(self, texts, special: bool = True) -> dict[str, list[int]]:
+        """Every text's tokens."""
+        by_setting: dict[bool | None, list[str]] = {None: [], False: []}
+        for text in dict.fromkeys(texts):
+            marked = self._prefix_text and text.startswith(self._prefix_text)
+            by_setting[None if special and not marked else False].append(text)
+        result: dict[str, list[int]] = {}
+        for setting, some in by_setting.items():
+            for start in range(0, len(some), _BATCH):
+                batch = some[start : start + _BATCH]
+                result.update(zip(batch, self._call(batch, setting), strict=True))
+        return result
+
+    def _call(self, texts: list[str], special: bool | None) -> list[list[int]]:
+        settings = {} if special is None else {"add_special_tokens": special}
+        return self.tokenizer(
+            texts,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+            **settings,
+        ).input_ids
+
+
+def _move_space(context: str, continuation: str) -> tuple[str, str]:
+    kept = context.rstrip()
+    return kept, context[len(kept) :] + continuation
+
+
+def _not_one_token(text: str, end: str, ids: list[int]) -> str:
+    return (
+        f"with this tokenizer the letter {end[-1]!r} after the prompt is not one more token: "
+        f"{(text + end)[-20:]!r} ends in the tokens {ids[-4:]}. Set config.prompt.choice so that "
+        "it ends where a word can begin (for example in 'Answer:'), or config.prompt.letter_prefix "
+        "to '' when a letter without a space before it is one token."
+    )
