@@ -160,12 +160,13 @@ def base() -> ml_collections.ConfigDict:
     study.published = ""
 
     config.lifecycle = lifecycle = ml_collections.ConfigDict()
-    # The job "lifecycle": models in order, label=model[@revision], separated by commas; "" for
-    # config.model alone.
+    # The job "lifecycle": models in order, label=model[@revision][+adapter], separated by commas;
+    # "" for config.model alone.
     lifecycle.models = ""
     # What the labels are: "scale", "step", "epoch", or any other name of the axis.
     lifecycle.axis = "scale"
-    # Running text: a file, or hf:<owner>/<name>[:<config>]:<split>[:<column>]; "" for none.
+    # Running text: a .txt file; a .jsonl, .csv or .parquet file[:<column>]; or
+    # hf:<owner>/<name>[:<config>]:<split>[:<column>]; "" for none.
     lifecycle.text = ""
     # At most so many documents, and positions of each; and tokens before a position.
     lifecycle.text_size = 1000
@@ -174,6 +175,8 @@ def base() -> ml_collections.ConfigDict:
     # Facts: a folder or file in T-REx's layout; "" for none. At most so many of them.
     lifecycle.facts = ""
     lifecycle.facts_size = 1000
+    # Of a relation's templates, in a folder of facts: "first" or "all".
+    lifecycle.patterns = "first"
     # Tasks of multiple choice (the paper: mmlu), as in data.eval; "" for none.
     lifecycle.tasks = "mmlu"
 

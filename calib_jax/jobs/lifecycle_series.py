@@ -14,7 +14,7 @@ from calib_jax.errors import UserError
 AXES = ("scale", "step", "epoch")
 SPELLING = "label=model[@revision][+adapter], separated by commas"
 # What a summary holds beside the labels.
-RESERVED = ("method", "axis", "models", "data", "wall_time_s", "peak_memory_gib", "versions")
+RESERVED = ("job", "method", "axis", "models", "data", "wall_time_s", "peak_memory_gib", "versions")
 _LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([kmbt])(?![a-z0-9])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(k|m)?(?![\w.])", re.IGNORECASE)

@@ -49,7 +49,7 @@ def cell(row: Mapping[str, Any], key: str, ranged: bool) -> str:
     return f"{content.number(row.get(key), signed=key == 'overconfidence')} {bounds}".strip()
 
 
-def show(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
+def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints a table per part; intervals of what does not fit the console are left out."""
     console = table.standard_console(console, _WIDTH)
     rows = rows_of(summary)
