@@ -12,6 +12,8 @@ from jax.experimental import multihost_utils
 from calib_jax.errors import UserError
 from calib_jax.reports import overview, summary
 from calib_jax.reports.atomic import write_text
+from calib_jax.reports.lifecycle import tables as lifecycle_tables
+from calib_jax.reports.study import table as study_table
 
 
 def agreed(value: bool) -> bool:
@@ -58,5 +60,8 @@ def show_if_finished(workdir: Path) -> bool:
         return False
     if jax.process_index() == 0:
         print(f"{workdir} is finished; this is its result.")
-        overview.show_summary(summary.read(path))
+        result = summary.read(path)
+        shown = study_table if "pairs" in result else overview
+        shown = lifecycle_tables if result.get("job") == "lifecycle" else shown
+        shown.show_summary(result)
     return True

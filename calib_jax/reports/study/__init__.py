@@ -1,0 +1,1 @@
+"""The study of pairs: what alignment changed, as numbers, tables, figures and a page."""

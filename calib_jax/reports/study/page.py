@@ -1,0 +1,172 @@
+"""The study's report.html: what was compared, Table 1, every change with its interval, figures."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from calib_jax.reports import content
+from calib_jax.reports.atomic import write_text
+from calib_jax.reports.page import layout
+from calib_jax.reports.page.document import again, document
+from calib_jax.reports.page.layout import escape, facts, note
+from calib_jax.reports.study import figures, table
+from calib_jax.reports.study.changes import METRICS, Cells, column, methods_of, tasks_of
+
+# A table of more rows scrolls within itself.
+_TALL = 30
+
+
+def render(
+    summary: Mapping[str, Any],
+    cells: Cells,
+    published: Cells | None = None,
+    config: Mapping[str, Any] | None = None,
+    command: str | None = None,
+) -> str:
+    """The study as one HTML document that takes nothing from outside.
+
+    Args:
+      summary: what summary.json holds.
+      cells: the measured changes, with ranks; {} where there are published ones only.
+      published: changes read from files of the authors' layout.
+      config: the resolved configuration.
+      command: the shell command that runs this again.
+    """
+    sections = []
+    if cells:
+        sections.append(("What was compared", facts(summary.get("compared", {}))))
+        if len(cells) > 1:
+            sections.append(("Ranking", _rankings(cells, "ranking")))
+        sections.append(("Changes", _changes(cells)))
+        sections.append(("Figures", _figures(cells, "measured")))
+    if published:
+        sections.append(("Published figures", _published(published)))
+    if summary.get("data"):
+        sections.append(("Data", facts(summary["data"])))
+    sections.append(("How to get this again", again(summary, config, command)))
+    shown = cells or published or {}
+    kicker = f"{len(shown)} pair(s) · {', '.join(tasks_of(shown))} · {', '.join(methods_of(shown))}"
+    return document("What alignment changes in calibration", kicker, headline(shown), sections)
+
+
+def write(path: str | os.PathLike, *args: Any, **options: Any) -> None:
+    """Writes `render(...)` to `path`, atomically."""
+    write_text(path, render(*args, **options))
+
+
+def headline(cells: Cells) -> str:
+    """ "Lower after alignment, by choice: ECE in 20 of 70, SCE in 0 of 70; by ..."."""
+    parts = []
+    for method in methods_of(cells):
+        counts = []
+        for metric in ("conf_ece", figures.sce_of(cells)):
+            fallen, total = table.falls(cells, method, metric)
+            counts.append(f"{METRICS[metric][0]} in {fallen} of {total}")
+        parts.append(f"by {method} {' and '.join(counts)}")
+    return "Lower after alignment: " + "; ".join(parts)
+
+
+def _rankings(cells: Cells, name: str, metrics: Sequence[str] = table.RANKED) -> str:
+    """Table 1: for every method, by every form of the error."""
+    parts = []
+    for method in methods_of(cells):
+        parts.append(f"<h3>{escape(method)}</h3>")
+        for metric in metrics:
+            if not column(cells, method, metric):
+                continue
+            header, lines = table.ranking_rows(table.ranking(cells, method, metric))
+            rows = [
+                f'<tr><th scope="row">{line[0]}</th>'
+                + "".join(f'<td class="text">{escape(text)}</td>' for text in line[1:])
+                + "</tr>"
+                for line in lines
+            ]
+            head = "".join(f'<th scope="col" class="text">{escape(text)}</th>' for text in header)
+            label = METRICS[metric][0]
+            parts.append(note(f"by the change ratio of {label}, largest first"))
+            parts.append(layout.table(f"<tr>{head}</tr>", rows, f"{name}: {method}, {label}"))
+    return "\n".join([*parts, *map(note, table.notes(cells))])
+
+
+def _changes(cells: Cells) -> str:
+    """Values before and after with their change, its interval and its ratio, a table per method."""
+    parts = []
+    metrics = table.metrics_in(cells)
+    for method in methods_of(cells):
+        rows = []
+        for task in tasks_of(cells):
+            for pair, by_task in cells.items():
+                cell = by_task.get(task, {}).get(method)
+                if cell is None:
+                    continue
+                texts = []
+                for metric in metrics:
+                    change = cell.changes[metric]
+                    kind = table.verdict(change, metric)
+                    texts.append(
+                        f"<td{f' class={kind!r}' if kind else ''}>"
+                        f"{escape(table.values_text(change))} "
+                        f"<small>{escape(table.change_text(change, metric))}</small></td>"
+                    )
+                number = "" if cell.n is None else f"{cell.n:,}"
+                rows.append(
+                    f'<tr><th scope="row">{escape(task)}</th><td class="text">{escape(pair)}</td>'
+                    f"<td>{number}</td>{''.join(texts)}</tr>"
+                )
+        head = (
+            '<tr><th scope="col">task</th><th scope="col" class="text">pair</th>'
+            + layout.heads(["n", *map(table.label, metrics)])
+            + "</tr>"
+        )
+        parts.append(f"<h3>{escape(method)}</h3>")
+        parts.append(
+            layout.table(head, rows, f"Changes by {method}", "stacked", tall=len(rows) > _TALL)
+        )
+        parts.append(note(table.falls_text(cells, method) + "."))
+    text = "Coloured and bold: the whole interval of the change lies on one side of 0."
+    return "\n".join([*parts, *map(note, table.notes(cells)), note(table.CAPTION), note(text)])
+
+
+def _figures(cells: Cells, name: str) -> str:
+    """Figures 1 and 2."""
+    said = headline(cells)
+    ratios = [
+        f"{METRICS[metric][0]}, {method}: {content.number(_median(cells, method, metric), True)}"
+        for method in methods_of(cells)
+        for metric in ("conf_ece", figures.sce_of(cells))
+    ]
+    return "\n".join(
+        [
+            layout.figure(
+                figures.figure1(cells), f"{name}-1",
+                f"Changes of ECE and SCE by model and task, and change ratios by method. {said}.",
+                wide=True,
+            ),
+            layout.figure(
+                figures.figure2(cells), f"{name}-2",
+                f"Change ratios of ECE and SCE, a panel per method. Medians: {'; '.join(ratios)}.",
+                wide=True,
+            ),
+            note(
+                "Ratios are linear up to 10% and logarithmic beyond. Lines through marks: 95% "
+                "intervals, where each line of the figure is one pair on one task."
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _median(cells: Cells, method: str, metric: str) -> float:
+    """The median ratio; NaN where there is none."""
+    ratios = sorted(c.ratio for c in column(cells, method, metric).values() if c.ratio == c.ratio)
+    return ratios[len(ratios) // 2] if ratios else float("nan")
+
+
+def _published(cells: Cells) -> str:
+    """What files of the authors' layout hold: Table 1 and the figures from their numbers."""
+    text = (
+        "Read from files in the layout of Oh and Hwang (2024). Base values are change / ratio, as "
+        "exactly as the rounding allows. What they call SCE fits the one-vs-rest form, not the "
+        "class-wise ECE, and is compared with that."
+    )
+    parts = [note(text), _rankings(cells, "published", ("sce_ovr",)), _figures(cells, "published")]
+    return "\n".join([*parts, *(note(table.falls_text(cells, m) + ".") for m in methods_of(cells))])
