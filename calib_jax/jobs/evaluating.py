@@ -13,6 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from calib_jax.confidence.engine import Engine, TokenScores
+from calib_jax.confidence.next_token import Places
 from calib_jax.confidence.reading import METHODS, Reading, plan_reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
@@ -195,7 +196,7 @@ def measure_tasks(
       get {}.
 
     Raises:
-      UserError: see ``plan_tasks``; or a log-probability that is not a number.
+      UserError: see ``plan_tasks`` and ``Engine.score``.
     """
     methods = tuple(methods or methods_of(config))
     readings = readings or plan_tasks(config, model, tasks, methods)
@@ -219,7 +220,8 @@ def measure_tasks(
         partial = folder / "partial" / f"{state}-{loaded.name}.jsonl"
         if not agreed(path.exists()):
             reading = readings[loaded.name]
-            found = _score(engine, reading, partial, header, f"{state}: {loaded.name}", check)
+            title = f"{state}: {loaded.name}"
+            found = score_with_journal(engine, reading, partial, header, title, check)
             if jax.process_index() == 0:
                 finished = reading.finish(found)
                 predictions.write(path, *(finished[method] for method in methods))
@@ -231,9 +233,9 @@ def measure_tasks(
     return scores
 
 
-def _score(
+def score_with_journal(
     engine: Engine,
-    reading: Reading,
+    reading: Reading | Places,
     path: Path,
     header: Mapping[str, str],
     title: str,
@@ -260,18 +262,18 @@ def _score(
 
             def on_group(i: int, scores: list[TokenScores]) -> None:
                 key = keys[left[i]]
-                if any(np.isnan(pair.log_probs).any() for pair in scores):
-                    raise UserError(
-                        f"{title}: {key}: the model's probabilities are not numbers (NaN). Its "
-                        "weights hold NaN or infinity, or overflow in this dtype."
-                    )
                 if book:
                     found[key] = scores
                     book.write(key, scores)
                 bar.update(1)
 
             if len(left):
-                engine.score([groups[i] for i in left], on_group, check)
+                engine.score(
+                    [groups[i] for i in left],
+                    on_group,
+                    check,
+                    lambda i: f"{title}: {keys[left[i]]}",
+                )
     finally:
         if book:
             book.close()

@@ -65,8 +65,8 @@ def check_least(config: ml_collections.ConfigDict, least: int, *fields: tuple[st
 
 def check_batches(config: ml_collections.ConfigDict) -> None:
     """Raises UserError for batches or a quantisation that cannot be."""
-    check_least(config, 1, ("batch", "token_budget"), ("batch", "max_buckets"))
-    check_least(config, 0, ("batch", "length_multiple"))
+    check_least(config, 1, ("batch", "max_buckets"))
+    check_least(config, 0, ("batch", "token_budget"), ("batch", "length_multiple"))
     if config.model.quantize:
         check_scheme(config.model.quantize)
 
@@ -78,7 +78,8 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     """
     check_options(config)
     check_batches(config)
-    check_least(config, 1, ("checkpoint", "keep"), ("prompt", "max_length"))
+    at_least_1 = ("batch", "token_budget"), ("checkpoint", "keep"), ("prompt", "max_length")
+    check_least(config, 1, *at_least_1)
     check_least(config, 0, ("checkpoint", "every_steps"))
     if config.model.quantize and config.train.method != "lora":
         raise UserError(

@@ -113,7 +113,7 @@ def _plain(row: Mapping[str, Any], key: str) -> str:
 
 
 def _rich(found: Sequence[Line], cell: Callable[[Mapping[str, Any], str], str]) -> rich.table.Table:
-    result = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    result = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     result.add_column("", no_wrap=True)
     result.add_column("n", justify="right", no_wrap=True)
     shown = columns(found)
@@ -171,20 +171,19 @@ def show_summary(summary: Mapping[str, Any], console: rich.console.Console | Non
     """Prints a summary.json: details of few splits, the overview of several tasks or methods."""
     states = content.columns(summary)
     overview = worth_showing(states)
-    methods = set(states) == set(_by_method(summary))
-    if not overview or not methods and len(content.ordered_splits(states)) <= MAX_DETAILED:
+    few = len(content.ordered_splits(states)) <= MAX_DETAILED
+    if not overview or (few and not is_by_method(summary)):
         table.show_summary(summary, console)
     if overview:
         show(states, console)
 
 
-def _by_method(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns of a summary that holds several methods; () for others."""
+def is_by_method(summary: Mapping[str, Any]) -> bool:
+    """Whether a summary's columns are several methods on one model."""
     measured = summary.get("measured")
-    if not isinstance(measured, Mapping):
-        return ()
-    first = next(iter(measured.values()), {})
-    return () if "conf_ece" in first else tuple(content.columns({"measured": measured}))
+    if not isinstance(measured, Mapping) or not measured:
+        return False
+    return "conf_ece" not in next(iter(measured.values()))
 
 
 # --- Files --------------------------------------------------------------------------------------

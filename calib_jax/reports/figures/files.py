@@ -14,6 +14,7 @@ from calib_jax.reports.figures import (
     boxplots,
     classwise,
     curves,
+    grid,
     histograms,
     reliability,
     training_log,
@@ -68,7 +69,8 @@ def write_figures(
     """Writes reliability*.png into `folder` and every figure to figures/<name>.png and .svg.
 
     Each file is written atomically. Of many splits and states figures/ holds those that the page
-    shows (`page.MAX_FIGURE_SPLITS`, `page.MAX_FIGURE_STATES`); reliability*.png are of all.
+    shows (`page.MAX_FIGURE_SPLITS`, `page.MAX_FIGURE_STATES`). reliability*.png are of all, and
+    reliability.png of many splits is a grid of small diagrams.
 
     Args:
       folder: the run's folder.
@@ -83,7 +85,10 @@ def write_figures(
       File name relative to `folder` -> path.
     """
     folder = pathlib.Path(folder)
-    paths = list(reliability.write(folder, states, scores, num_bins, edges, title).values())
+    many = len(content.ordered_splits(states)) > layout.MAX_FIGURE_SPLITS
+    whole = grid.draw if many else reliability.draw
+    written = reliability.write(folder, states, scores, num_bins, edges, title, whole)
+    paths = list(written.values())
     for name, figure in draw_all(states, scores, log, num_bins, edges, title):
         for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
             paths.append(folder / "figures" / f"{name}.{kind}")

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import content
+from calib_jax.reports import content, overview
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.page import pictures, questions, results
 from calib_jax.reports.page.document import again, document
-from calib_jax.reports.page.layout import facts, for_figures, note
+from calib_jax.reports.page.layout import MAX_DIAGRAM_SPLITS, facts, for_figures, note
 
 
 def render(
@@ -37,15 +37,24 @@ def render(
       edges: "right" or "left", the side on which a bin is closed.
     """
     states = content.columns(summary)
-    drawn, limits = for_figures(states)
-    limit = "".join(note(text) for text in limits)
+    (drawn, limits), (diagrams, fewer) = (
+        for_figures(states), for_figures(states, MAX_DIAGRAM_SPLITS)
+    )  # fmt: skip
+    limit, fewer_limit = ("".join(map(note, texts)) for texts in (limits, fewer))
     bins = (num_bins, edges)
+    table = results.results(states, summary.get("change"))
+    if overview.worth_showing(states):
+        if overview.is_by_method(summary):
+            # Thousands of figures: there for who asks for them.
+            title = "<summary>Every figure, task by task</summary>"
+            table = f"<details>{title}{table}</details>"
+        table = results.one_table(states) + table
 
     # (title, content) in the order of the page.
     sections = [
-        ("Results", results.results(states, summary.get("change"))),
-        ("Reliability", limit + pictures.diagrams(drawn, scores, *bins)),
-        ("Smooth reliability", pictures.smooth(drawn, scores)),
+        ("Results", table),
+        ("Reliability", fewer_limit + pictures.diagrams(diagrams, scores, *bins)),
+        ("Smooth reliability", limit + pictures.smooth(drawn, scores)),
         ("Letter by letter", pictures.class_grid(drawn, scores, *bins)),
         ("Confidences", pictures.confidences(drawn, scores, log)),
         ("Risk and coverage", pictures.risk_coverage(drawn, scores)),

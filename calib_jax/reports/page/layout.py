@@ -13,6 +13,8 @@ States = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 # What a page can hold and a reader can take in; the page says where it left something out.
 MAX_FIGURE_SPLITS, MAX_FIGURE_STATES, MAX_BIN_SPLITS = 6, 4, 24
+# Reliability diagrams are what an evaluation of many tasks is looked at for.
+MAX_DIAGRAM_SPLITS = 24
 
 _NAMES = {light: f"var(--f-{name})" for name, light, _ in THEME}
 
@@ -109,10 +111,12 @@ def facts(value: Any) -> str:
     return escape(value)
 
 
-def for_figures(states: States) -> tuple[dict[str, dict[str, Mapping[str, Any]]], list[str]]:
+def for_figures(
+    states: States, max_splits: int = MAX_FIGURE_SPLITS
+) -> tuple[dict[str, dict[str, Mapping[str, Any]]], list[str]]:
     """The states and splits that get figures, and a line for each limit that was met."""
     splits = content.ordered_splits(states)
-    kept_splits, kept_states = splits[:MAX_FIGURE_SPLITS], list(states)[:MAX_FIGURE_STATES]
+    kept_splits, kept_states = splits[:max_splits], list(states)[:MAX_FIGURE_STATES]
     notes = []
     if len(splits) > len(kept_splits):
         notes.append(

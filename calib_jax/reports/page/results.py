@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import content
+from calib_jax.reports import content, overview
 from calib_jax.reports.figures.bins import bins_of
 from calib_jax.reports.page import layout
 from calib_jax.reports.page.layout import States, escape, note
@@ -31,9 +31,9 @@ _FIRST = ("conf_ece", "nll", "brier", "accuracy")
 
 
 def _course(states: States, split: str, key: str) -> str:
-    """A metric through the states: "0.410 → 0.050"."""
+    """A metric through the states: "0.410 → 0.050"; of a few methods' beside one another."""
     values = [content.number(rows[split].get(key)) for rows in states.values() if split in rows]
-    return " → ".join(values)
+    return (" → " if "before" in states else " · ").join(values)
 
 
 def headline(states: States) -> str:
@@ -88,6 +88,37 @@ def results(states: States, changes: Mapping[str, Any] | None) -> str:
     if changes:
         text += " Coloured and bold: the whole interval lies on one side of 0."
     return "\n".join([*parts, note(text)])
+
+
+def one_table(states: States) -> str:
+    """The overview: a row per task and method, which the reader can sort."""
+    found = overview.lines(states)
+    shown = overview.columns(found)
+    names = ["task", "method", "n", *(
+        content.Row(label, direction, ()).arrow for _, label, direction in shown
+    )]  # fmt: skip
+    head = "".join(
+        f'<th scope="col"{"" if i > 1 else " class=text"}'
+        f"{' data-type=number' if i > 1 else ''}>{escape(name)}</th>"
+        for i, name in enumerate(names)
+    )
+    body = []
+    for line in found:
+        cells = [
+            f'<td class="text">{escape(line.method)}</td>',
+            f'<td data-v="{line.row["n"]}">{line.row["n"]:,}</td>',
+        ]
+        for key, _, _ in shown:
+            value = line.row.get(key)
+            known = value is not None and value == value
+            bounds = content.interval(line.row.get(f"{key}_ci"))
+            verdict = "best" if key in line.best else ""
+            cells.append(_cell(content.number(value), bounds, verdict, value if known else None))
+        body.append(f'<tr><th scope="row">{escape(line.task)}</th>{"".join(cells)}</tr>')
+    parts = [layout.table(f"<tr>{head}</tr>", body, "Tasks and methods", "sortable stacked")]
+    text = "↓ lower is better, ↑ higher is better; press a header to sort. " + overview.NOTE
+    parts.append(note(f"{text} {overview.RULE}" if any(line.best for line in found) else text))
+    return "\n".join(parts)
 
 
 def posthoc(methods: Mapping[str, Mapping[str, Mapping[str, Any]]], states: States) -> str:

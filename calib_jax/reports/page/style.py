@@ -65,6 +65,7 @@ tbody th { font-weight: 400; position: sticky; left: 0; z-index: 1; }
 td small { color: var(--grey); font-size: .84em; font-weight: 400; margin-left: .25em; }
 td.better { color: var(--better); font-weight: 600; }
 td.worse { color: var(--worse); font-weight: 600; }
+td.best { font-weight: 600; }
 th.group { text-align: center; border-bottom-width: 1px; }
 tr.inset > th { padding-left: 1.8rem; }
 tr.inset > * { color: var(--grey); }
