@@ -173,10 +173,10 @@ def remove_overlap(
       The questions kept, and per split how many training questions it holds; one that stands in
       two splits is counted in both.
     """
-    texts = {name: {normalised(q.question) for q in split} for name, split in evals.items()}
+    texts = {name: {normalised(q.asked) for q in split} for name, split in evals.items()}
     kept, counts = [], dict.fromkeys(texts, 0)
     for question in train:
-        text = normalised(question.question)
+        text = normalised(question.asked)
         found = [name for name, known in texts.items() if text in known]
         for name in found:
             counts[name] += 1
@@ -322,7 +322,7 @@ def _with_unique_ids(questions: list[Question]) -> list[Question]:
 def _repeats(questions: Iterable[Question]) -> int:
     """How many rows have the question and the options of an earlier row, in whatever order."""
     keys = Counter(
-        (normalised(q.question), tuple(sorted(map(normalised, q.choices)))) for q in questions
+        (normalised(q.asked), tuple(sorted(map(normalised, q.choices)))) for q in questions
     )
     return sum(keys.values()) - len(keys)
 

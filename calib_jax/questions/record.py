@@ -77,6 +77,11 @@ class Question:
         return None
 
     @property
+    def asked(self) -> str:
+        """The whole of what is asked: the context, if there is one, and the question."""
+        return f"{self.context}\n{self.question}" if self.context else self.question
+
+    @property
     def has_duplicate_choices(self) -> bool:
         """Whether two options are the same text, white space aside."""
         return len({" ".join(choice.split()) for choice in self.choices}) < len(self.choices)

@@ -1,5 +1,6 @@
 """One spelling for every source of questions: ``load(spec)``."""
 
+import difflib
 import re
 
 from calib_jax.errors import UserError
@@ -42,7 +43,9 @@ def load(spec: str) -> list[Question]:
     if parts := _task_parts(source):
         return tasks.load_task(*parts)
     if not source.lower().endswith(tuple(local.READERS)):
-        raise UserError(f"{spec!r} names no source of questions; write {SPELLINGS}")
+        close = difflib.get_close_matches(source.split("/")[0], tasks.task_names(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ";"
+        raise UserError(f"{spec!r} names no source of questions{hint} Write {SPELLINGS}")
     return local.load(source, task=name)
 
 
@@ -89,7 +92,7 @@ def _split(spec: str) -> tuple[str | None, str]:
 
 def _task_parts(source: str) -> tuple[str, str | None] | None:
     """Task and split (None: the task's own) of a source that names a task, or None."""
-    if source.startswith((OFFLINE, HUB)):
+    if source.startswith((OFFLINE, HUB)) or source.lower().endswith(tuple(local.READERS)):
         return None
     if source.lower().endswith(TOML) or source in tasks.task_names():
         return source, None

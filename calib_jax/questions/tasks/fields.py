@@ -21,7 +21,7 @@ FILTERS: dict[str, Callable[[str], str]] = {
 }
 CLEAN: dict[str, Callable[[str], str]] = {"": lambda text: text, "wikihow": _wikihow}
 
-_SLOT = re.compile(r"\{([\w.]+)(?:\|(\w+))?\}")
+SLOT = re.compile(r"\{([^{}|]+)(?:\|([^{}|]*))?\}")  # a column, perhaps with a filter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,16 +126,15 @@ def _text(row: Mapping, template: str) -> str:
             raise UserError(f"column {match[1]!r} must be text, not {value!r}")
         return FILTERS[match[2]](value) if match[2] else value
 
-    return _SLOT.sub(fill, template)
+    if template in row:
+        raise UserError(f"{template!r} is a column: write {{{template}}} for what it holds")
+    return SLOT.sub(fill, template)
 
 
 def _parse(template: str, text: str, column: str) -> dict[str, str]:
-    pattern = "".join(
-        part if i % 2 else re.escape(part)
-        for i, part in enumerate(
-            re.split(r"(\(\?P<\w+>\.\*\))", _SLOT.sub(r"(?P<\1>.*)", template))
-        )
-    )
+    literals = [re.escape(literal) for literal in SLOT.sub("\0", template).split("\0")]
+    slots = [f"(?P<{slot[1]}>.*)" for slot in SLOT.finditer(template)]
+    pattern = literals[0] + "".join(map("".join, zip(slots, literals[1:], strict=True)))
     match = re.fullmatch(pattern, text, re.DOTALL)
     if not match:
         raise UserError(f"column {column!r} does not have the form {template!r}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from calib_jax.errors import UserError
 from calib_jax.questions import local
 from calib_jax.questions.offline import PACKAGES
-from calib_jax.questions.tasks.fields import CLEAN, Fields
+from calib_jax.questions.tasks.fields import CLEAN, FILTERS, SLOT, Fields
 from calib_jax.questions.tasks.task import (
     FORMS,
     NATIVE,
@@ -76,6 +76,8 @@ def _task(data: dict, path: Path) -> Task:
         if tables[key]:
             values[key] = _fields(tables[key], key)
     values["groups"] = _groups(tables["groups"])
+    if len(values["files"]) == 1 and not values["offline"] and "hub" not in values:
+        values.setdefault("eval_split", *values["files"])
     task = Task(**values)
     _check(task, data)
     return task
@@ -129,10 +131,17 @@ def _fields(table: dict, where: str) -> Fields:
             if not all(isinstance(item, str) for item in value):
                 raise UserError(f"key '{where}.{key}' must be text or a list of texts")
             value = tuple(value)
+            _slots("".join(value), f"{where}.{key}")
         elif key == "parse":
             value = _strings(_table(table, key), f"{where}.parse")
+            for column, text in value.items():
+                for slot in _slots(text, f"{where}.parse.{column}"):
+                    if not slot.isidentifier():
+                        raise UserError(f"key '{where}.parse.{column}' has the slot {{{slot}}}")
         elif not isinstance(value, str) and (key != "answer" or type(value) is not int):
             raise UserError(f"key '{where}.{key}' has the wrong type: {value!r}")
+        elif key in ("question", "context") and not _slots(value, f"{where}.{key}") and value:
+            raise UserError(f"key '{where}.{key}' names no column: write {{{value}}} for one")
         values[key] = value
     for key in ("question", "choices", "answer"):
         if key not in values:
@@ -140,6 +149,15 @@ def _fields(table: dict, where: str) -> Fields:
     if values.get("clean", "") not in CLEAN:
         raise UserError(f"key '{where}.clean' must be one of {', '.join(filter(None, CLEAN))}")
     return Fields(**values)
+
+
+def _slots(text: str, where: str) -> list[str]:
+    """The columns that a text takes, after a look at its filters."""
+    slots = list(SLOT.finditer(text))
+    for slot in slots:
+        if slot[2] is not None and slot[2] not in FILTERS:
+            raise UserError(f"key {where!r} has the filter {slot[2]!r}{_suggest(slot[2], FILTERS)}")
+    return [slot[1] for slot in slots]
 
 
 def _groups(table: dict) -> dict[str, str]:
