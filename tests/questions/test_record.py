@@ -42,12 +42,21 @@ def test_two_to_26_options_are_possible(K):
         ({"answer": "A"}, ["'answer'", "'A'"]),
         ({"subject": 3}, ["'subject'", "3"]),
         ({"task": " "}, ["'task'"]),
+        ({"context": " "}, ["'context'"]),
+        ({"context": "\ud800"}, ["'context'", "Unicode"]),
     ],
 )
 def test_a_bad_field_is_named_with_the_id(change, words):
     with pytest.raises(UserError) as error:
         Question(**GOOD | change)
     assert all(word in str(error.value) for word in ["'q7'", *words])
+
+
+def test_what_is_asked_is_the_context_and_the_question():
+    assert Question(**GOOD).asked == "Which one floats?"
+    passage = Question(**GOOD, context="Cork is light.")
+    assert passage.asked == "Cork is light.\nWhich one floats?"
+    assert passage != Question(**GOOD)
 
 
 @pytest.mark.parametrize("bad", ["", " ", None, 3])

@@ -53,6 +53,9 @@ def test_metadata_defaults_and_other_names():
     assert (question.id, question.task) == ("12", "own")
     question = question_from_row(row | {"id": None, "task": "", "subject": None}, "w", "r", "mine")
     assert (question.id, question.task, question.subject) == ("r", "mine", "metals")
+    assert question.context is None
+    assert question_from_row(row | {"context": ""}, "w", "r", "mine").context is None
+    assert question_from_row(row | {"context": "Gold."}, "w", "r", "mine").context == "Gold."
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,7 @@ def test_metadata_defaults_and_other_names():
         ({"choices": METALS, "answer": 0, "id": " "}, ["'id'"]),
         ({"choices": METALS, "answer": 0, "id": True}, ["'id'"]),
         ({"choices": METALS, "answer": 0, "subject": 4}, ["'subject'"]),
+        ({"choices": METALS, "answer": 0, "context": 4}, ["'context'"]),
     ],
 )
 def test_a_bad_row_is_refused_with_its_place(row, words):

@@ -1,0 +1,141 @@
+"""The tasks that come with the package, and users' own: what their files may say."""
+
+import tomllib
+
+import pytest
+
+from calib_jax.errors import UserError
+from calib_jax.questions.tasks import FOLDER, get_task, load_task, task_names
+from calib_jax.questions.tasks.task import GAP, template_fields
+
+ROW = '{"question": "Wet?", "choices": ["yes", "no"], "answer": 1, "context": "It rains."}\n'
+OTHER = '{"goal": "Dry a shoe", "sol1": "Paper", "sol2": "Soup", "best": "1"}\n'
+
+
+def write(folder, text, rows=ROW):
+    (folder / "rows.jsonl").write_text(rows)
+    (folder / "mine.toml").write_text(text)
+    return folder / "mine.toml"
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_task_says_all_that_a_table_and_a_prompt_need(name):
+    task = get_task(name)
+    assert task.name == name and task.title and task.licence and task.hub
+    assert task.harness.split()[0] == name
+    assert task.eval_split in task.counts
+    assert task.shots_split in (*task.counts, None) and task.shots_split != task.eval_split
+    assert set(task.offline) <= set(task.counts)
+    assert task.choice.endswith("Answer:") and " " not in task.continuation[-1]
+    used = {"question", "context"} & {
+        *template_fields(task.choice),
+        *template_fields(task.continuation),
+    }
+    assert ("context" in used) == bool(task.fields.context)
+
+
+def test_the_thirteen_tasks():
+    assert set(task_names()) == {
+        *("arc_easy", "arc_challenge", "hellaswag", "piqa", "openbookqa", "mmlu", "medmcqa"),
+        *("sciq", "commonsense_qa", "social_iqa", "winogrande", "boolq", "truthfulqa_mc1"),
+    }
+    assert [name for name in task_names() if get_task(name).form == "contexts"] == ["winogrande"]
+    assert GAP == "_"
+
+
+def test_mmlu_has_57_subjects_in_four_groups():
+    groups = get_task("mmlu").groups
+    sizes = {group: list(groups.values()).count(group) for group in groups.values()}
+    assert sizes == {"stem": 19, "humanities": 13, "social_sciences": 12, "other": 13}
+    assert not any(get_task(name).groups for name in task_names() if name != "mmlu")
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match="no task 'hellaswaag'; did you mean 'hellaswag'.*arc_easy"):
+        get_task("hellaswaag")
+    with pytest.raises(UserError, match="none.toml: cannot be read"):
+        get_task("none.toml")
+
+
+def test_the_package_ships_every_file():
+    with open(FOLDER.parents[2] / "pyproject.toml", "rb") as file:
+        tool = tomllib.load(file)["tool"]["setuptools"]
+    assert "calib_jax.questions.tasks" in tool["packages"]
+    assert tool["package-data"]["calib_jax.questions.tasks"] == ["*.toml"]
+
+
+def test_a_task_of_one_s_own_needs_one_line(tmp_path):
+    task = get_task(write(tmp_path, 'files = { dev = "rows.jsonl" }'))
+    assert (task.name, task.title, task.eval_split) == ("mine", "mine", "dev")
+    assert (task.native, task.form, task.shots_split) == ("choice", "options", None)
+    [question] = load_task(task)
+    assert (question.id, question.answer, question.task) == ("row-1", 1, "mine")
+    assert question.context == "It rains."
+    with pytest.raises(UserError, match="'mine' has no split 'test'; there are: dev"):
+        load_task(task, "test")
+
+
+def test_rows_of_one_s_own_layout(tmp_path):
+    text = """
+    name = "shoes"
+    title = "Shoes"
+    native = "continuation"
+    choice = "{question}\\n{options}\\nAnswer:"
+    continuation = "{question}:"
+    [files]
+    test = "rows.jsonl"
+    [fields]
+    question = "How? {goal}"
+    choices = ["{sol1}", "{sol2}", "neither"]
+    labels = ["1", "2", "0"]
+    answer = "best"
+    """
+    [question] = load_task(write(tmp_path, text, OTHER))
+    assert (question.question, question.task) == ("How? Dry a shoe", "shoes")
+    assert question.choices == ("Paper", "Soup", "neither") and question.answer == 0
+    with pytest.raises(UserError, match=r"rows.jsonl row 2: column 'best' is '3'; expected one"):
+        load_task(write(tmp_path, text, OTHER + OTHER.replace('"1"', '"3"')))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"no questions: give \[files\]"),
+        ("title = 3", "'title' must be text, not 3"),
+        ("a = ", "mine.toml: not valid TOML"),
+        ('liscence = "x"', "no such key: 'liscence'; did you mean 'licence'"),
+        ('zzz = "x"', "no such key: 'zzz'; there are: name, title"),
+        ('files = { test = "rows.jsn" }', "'files.test' must end in .jsonl, .csv, .parquet"),
+        ('files = "rows.jsonl"', "'files' must be a table"),
+        ('FILES\nform = "context"', "'form' is 'context'; expected options or contexts"),
+        ('FILES\nnative = "letters"', "'native' is 'letters'; expected choice or continuation"),
+        ('FILES\nshots_pick = "last"', "'shots_pick' is 'last'"),
+        ('FILES\nshots_split = "train"', "'shots_split' is 'train', a split that is not there"),
+        ('FILES\neval_split = "dev"', "'eval_split' is 'dev'.*there are: test"),
+        ('FILES\nchoice = "{question} {option}"', "'choice' has the field {option}; did you mean"),
+        ('FILES\nchoice = "{question}"', "'choice' must show {options}"),
+        ('FILES\ncontinuation = "{context}"', "'continuation' must hold {question}"),
+        ("FILES\ncounts = { test = 0 }", "'counts.test' must be a number of questions"),
+        ('FILES\ngroups = { a = ["x"], b = ["x"] }', "subject 'x' is in the groups a, b"),
+        ('FILES\ngroups = { a = "x" }', "'groups.a' must be a list of subjects"),
+        ('hub = { path = "o/n" }', "'fields' is missing"),
+        ('hub = { id = "o/n" }', "no such key: 'hub.id'"),
+        ("hub = { path = 3 }", "'hub.path' must be text"),
+        ('offline = { test = { package = "x", folder = "y" } }', "'offline.test.package' must be"),
+        ('FILES\nfields = { question = "{q}" }', "'fields.choices' is missing"),
+        ('FIELDS, answr = "a" }', "no such key: 'fields.answr'; did you mean 'answer'"),
+        ("FIELDS, answer = true }", "'fields.answer' has the wrong type"),
+        ('FIELDS, answer = "a", clean = "x" }', "'fields.clean' must be one of wikihow"),
+        ('FIELDS, answer = "a", context = "c" }', "'fields.context' names no column: write {c}"),
+        ('FIELDS, answer = "a", id = 3 }', "'fields.id' has the wrong type"),
+        ('FIELDS, answer = "a", labels = [1] }', "'fields.labels' must be text or a list"),
+        ('FIELDS, answer = "a", context = "{c|stripp}" }', "filter 'stripp'; did you mean 'strip'"),
+        ('FIELDS, answer = "a", parse = { c = "{a b}" } }', "'fields.parse.c' has the slot {a b}"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path, text, message):
+    text = text.replace("FILES", 'files = { test = "rows.jsonl" }')
+    fields = 'files = { test = "rows.jsonl" }\nfields = { question = "{q}", choices = "c"'
+    with pytest.raises(UserError, match="mine.toml: ") as error:
+        get_task(write(tmp_path, text.replace("FIELDS", fields)))
+    assert error.match(message), str(error.value)
