@@ -19,16 +19,17 @@ from calib_jax.reports.atomic import write_text
 COLUMNS = (
     ("accuracy", "accuracy", +1, True),
     ("conf_ece", "conf-ECE", -1, True),
-    ("conf_ece_null_q95", "by chance (95%)", 0, False),
-    ("mean_confidence", "mean confidence", 0, True),
-    ("overconfidence", "over-confidence", 0, False),
+    ("conf_ece_null_q95", "by chance", 0, False),
+    ("mean_confidence", "mean conf.", 0, True),
+    ("overconfidence", "over-conf.", 0, False),
     ("nll", "NLL", -1, True),
 )
 NOTE = (
     "Text and facts: top-1 probability over the whole vocabulary, right where its token is the "
     "next one; tasks: the letters' probabilities, renormalised. Brackets: 95% intervals; where a "
-    "document gives several positions, by resampling documents. NLL: of the token that follows, in "
-    "nats (of tasks: of the right letter)."
+    "document gives several positions, by resampling documents. By chance: the conf-ECE that a "
+    "perfectly calibrated model exceeds in one sample of 20. NLL: of the token that follows, in nats "
+    "(of tasks: of the right letter)."
 )
 _WIDTH = 120
 
@@ -59,7 +60,7 @@ def show_summary(summary: Mapping[str, Any], console: rich.console.Console | Non
         drawn.add_column("", no_wrap=True)
         drawn.add_column("n", justify="right", no_wrap=True)
         for _, label, _, _ in COLUMNS:
-            drawn.add_column(rich.text.Text(label), justify="right")
+            drawn.add_column(rich.text.Text(label), justify="right", no_wrap=True)
         for label, by_part in rows.items():
             if part in by_part:
                 row = by_part[part]
