@@ -6,6 +6,7 @@ part of the input, so training and evaluation see the same tokens.
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ import transformers
 from calib_jax.errors import UserError
 from calib_jax.questions.prompts import DEFAULT_PROMPT, ends_in_field, render
 from calib_jax.questions.record import LETTERS, Question
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +119,9 @@ class Encoder:
             prompt that ends in a question's own text which the letter would merge with.
         """
         K = len(self.letter_ids)
+        unseen = sum(question.context is not None for question in questions)
+        if unseen and "{context}" not in self.template:
+            log.warning("%s: the prompt lacks {context}, and %d questions have one", what, unseen)
         texts = [render(question, self.template) for question in questions]
         encoded = self.tokenizer(texts).input_ids if texts else []
         if ends_in_field(self.template):

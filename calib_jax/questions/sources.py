@@ -39,7 +39,7 @@ def load(spec: str) -> list[Question]:
             raise UserError(f"no offline task {name!r}; there are: {', '.join(offline_names)}")
         return loading.load_offline(tasks.get_task(name), split)
     if source.startswith(HUB):
-        return hub.load(source.removeprefix(HUB))
+        return _from_hub(source.removeprefix(HUB))
     if parts := _task_parts(source):
         return tasks.load_task(*parts)
     if not source.lower().endswith(tuple(local.READERS)):
@@ -88,6 +88,20 @@ def _split(spec: str) -> tuple[str | None, str]:
         raise UserError(f"a source of questions must be text, not {spec!r}; write {SPELLINGS}")
     match = _NAMED.fullmatch(spec.strip())
     return (match["name"], match["source"]) if match else (None, spec.strip())
+
+
+def _from_hub(spec: str) -> list[Question]:
+    """Rows in a usual layout; a data set in its own layout is named as the task that reads it."""
+    try:
+        return hub.load(spec)
+    except UserError as error:
+        repo, config, split = hub.parse(spec)
+        for task in map(tasks.get_task, tasks.task_names()):
+            if task.hub and task.hub.path == repo and task.hub.config in (config, None):
+                raise UserError(
+                    f"{error} (This data set is the task {task.name}/{split}.)"
+                ) from None
+        raise
 
 
 def _task_parts(source: str) -> tuple[str, str | None] | None:

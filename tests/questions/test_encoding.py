@@ -54,6 +54,16 @@ def test_a_field_may_stand_twice_and_other_braces_are_text():
     assert text == "Which is a fruit? {x} Which is a fruit?\nA. stone\nB. pear\nC. rope{}"
 
 
+def test_a_passage_that_the_prompt_does_not_show_is_told(tokenizer, caplog):
+    encoder, shown = Encoder(tokenizer), Encoder(tokenizer, "{context}\n{question}\n{options}\nA:")
+    passage = dataclasses.replace(QUESTION, context="Pears grow on trees.")
+    encoder.encode([QUESTION])
+    shown.encode([passage])
+    assert not caplog.text
+    encoder.encode([QUESTION, passage], "mine")
+    assert "mine: the prompt lacks {context}, and 1 questions have one" in caplog.text
+
+
 def test_encoded(tokenizer):
     questions = make_questions(9)
     encoded = Encoder(tokenizer, num_options=6).encode(questions)

