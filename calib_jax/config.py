@@ -61,16 +61,19 @@ def base() -> ml_collections.ConfigDict:
     data.shots = 0
 
     config.prompt = prompt = ml_collections.ConfigDict()
-    # With the fields {question} and {options}; "" for the default, which ends in "Answer:".
+    # For letters, with the fields {question} and {options}; "" for a task's own, or the default,
+    # which ends in "Answer:".
     prompt.template = ""
-    # Templates in place of a task's own: for letters, and for the options' texts; "" for its own.
+    # The job "evaluate": templates in place of a task's own, for letters (like prompt.template; set
+    # one of the two) and for the options' texts; "" for its own.
     prompt.choice = ""
     prompt.continuation = ""
     # Prompts as one turn of the user in the tokenizer's chat template.
     prompt.chat = False
     # What stands between the prompt and the letter.
     prompt.letter_prefix = " "
-    # Longest prompt in tokens; a longer one is an error, never cut.
+    # Longest prompt in tokens; a longer one is an error, never cut. 0 (the job "evaluate"): the
+    # model's own length; longer prompts are cut at the left, and counted.
     prompt.max_length = 1024
 
     config.confidence = confidence = ml_collections.ConfigDict()
@@ -78,7 +81,8 @@ def base() -> ml_collections.ConfigDict:
     confidence.methods = "choice"
 
     config.batch = batch = ml_collections.ConfigDict()
-    # Tokens of a scoring batch, padding included.
+    # Tokens of a scoring batch, padding included. 0 (the job "evaluate"): 1,024 on a CPU, 16,384
+    # elsewhere.
     batch.token_budget = 1024
     # Padded lengths, hence compilations: more of them pad less.
     batch.max_buckets = 5

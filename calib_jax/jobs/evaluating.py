@@ -52,18 +52,14 @@ class LoadedTask:
 
 def methods_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
     """The methods of ``config.confidence.methods``; raises UserError for one that there is not."""
-    names = split_list(config.confidence.methods)
+    names, known = split_list(config.confidence.methods), ", ".join(METHODS)
     if not names:
-        raise UserError(
-            "config.confidence.methods names no method; there is " + ", ".join(METHODS) + "."
-        )
+        raise UserError(f"config.confidence.methods names no method; there is {known}.")
     for i, name in enumerate(names):
         if name not in METHODS:
             near = difflib.get_close_matches(name, METHODS, 1)
             guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(
-                f"config.confidence.methods names {name!r}; there is {', '.join(METHODS)}.{guess}"
-            )
+            raise UserError(f"config.confidence.methods names {name!r}; there is {known}.{guess}")
         if name in names[:i]:
             raise UserError(f"config.confidence.methods names {name!r} twice.")
     return names
@@ -132,6 +128,11 @@ def plan_tasks(
             f"config.prompt.max_length is {limit}, and the model was made for "
             f"{model.config.max_length} tokens. Set --config.prompt.max_length to at most that, or "
             "to 0."
+        )
+    if prompt.choice and prompt.template:
+        raise UserError(
+            "config.prompt.choice and config.prompt.template are both templates for letters; set "
+            "one of them."
         )
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
     readings = {}

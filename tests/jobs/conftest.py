@@ -1,5 +1,7 @@
 """The command line on the tiny model, in a process of its own."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from calib_jax.config import base
 from tests.conftest import make_questions, write_questions
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +80,47 @@ class CommandLine:
 @pytest.fixture
 def command(tmp_path, tiny_model) -> CommandLine:
     return CommandLine(tmp_path, tiny_model)
+
+
+METHODS = "choice,continuation_sum,continuation_min"
+SUBJECTS = ("algebra", "botany", "chess")
+TASK = """
+shots_split = "dev"
+eval_split = "test"
+choice = "{question}\\n{options}\\nAnswer:"
+[files]
+dev = "dev.jsonl"
+test = "test.jsonl"
+[groups]
+hard = ["algebra", "botany"]
+soft = ["chess"]
+"""
+
+
+@pytest.fixture
+def exam_config(tmp_path, tiny_model):
+    """A task of three subjects in two groups, and a plain source."""
+    for name, count, seed in (("dev", 12, 5), ("test", 24, 1)):
+        questions = make_questions(count, seed, options=(2, 4))
+        questions = [
+            dataclasses.replace(q, id=f"{name}{i}", question=f"{name}: {q.question}", task=None)
+            for i, q in enumerate(questions)
+        ]
+        rows = [
+            {"id": q.id, "question": q.question, "choices": q.choices, "answer": 0,
+             "subject": SUBJECTS[i % 3]}
+            for i, q in enumerate(questions)
+        ]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "exam.toml").write_text(TASK)
+    write_questions(tmp_path / "plain.jsonl", make_questions(10, 2))
+    config = base()
+    config.job = "evaluate"
+    config.model.name = str(tiny_model)
+    config.mesh.shape = (1, -1, 1)
+    config.data.eval = f"{tmp_path / 'exam.toml'},{tmp_path / 'plain.jsonl'}"
+    config.confidence.methods = METHODS
+    config.report.num_resamples = 10
+    config.prompt.max_length = 0
+    config.batch.token_budget = 128  # many batches
+    return config

@@ -1,0 +1,67 @@
+"""The job "evaluate": its summary's two forms, its files, and a finished folder read back."""
+
+import pytest
+
+from calib_jax.errors import UserError
+from calib_jax.jobs import evaluate, evaluating, results
+from calib_jax.jobs.evaluating import run_evaluation
+from calib_jax.reports import predictions, summary
+from calib_jax.training.interrupt import StopRequest
+from tests.jobs.conftest import METHODS
+
+
+@pytest.fixture
+def config(exam_config, monkeypatch):
+    """Figures, pages and intervals have tests of their own, and take longer than all else here."""
+
+    def measure(scores, domain, **options):
+        right = (scores.predictions == scores.answers).mean()
+        confidence = float(scores.confidences.mean())
+        row = {"domain": domain, "method": scores.method, "n": len(scores), "accuracy": right}
+        row |= {"mean_confidence": confidence, "conf_ece": abs(confidence - right)}
+        return row | {"answer_counts": [len(scores)], "top_letter": "A", "top_letter_share": 1.0}
+
+    monkeypatch.setattr(results.summary, "measure", measure)
+    monkeypatch.setattr(results, "write_figures", lambda *args, **options: None)
+    monkeypatch.setattr(results.html, "write", lambda *args, **options: None)
+    return exam_config
+
+
+def test_several_methods(config, tmp_path, monkeypatch, capsys):
+    config.data.eval_size = 8
+    evaluate.run(config, tmp_path / "run", StopRequest())
+    said = capsys.readouterr().out
+    result = summary.read(tmp_path / "run" / "summary.json")
+    measured = result["measured"]
+    assert list(measured) == ["exam", "exam_hard", "exam_soft", "plain"]
+    for name, by_method in measured.items():
+        assert list(by_method) == METHODS.split(",") and name in said
+        for method, row in by_method.items():
+            assert row["method"] == method and f"{row['accuracy']:.3f}".lstrip("0") in said
+    assert measured["exam_hard"]["choice"]["n"] + measured["exam_soft"]["choice"]["n"] == 8
+    assert result["data"]["n"] == {"exam": 8, "plain": 8} and result["data"]["shots"] == 0
+    assert result["data"]["reading"]["exam"]["scored"] == 8
+    path = tmp_path / "run" / "predictions" / "measured-exam.parquet"
+    assert predictions.methods_of(path) == METHODS.split(",")
+    row = measured["exam"]["continuation_min"]
+    scores = predictions.read(path, "continuation_min")
+    assert row["accuracy"] == pytest.approx((scores.predictions == scores.answers).mean())
+    assert (tmp_path / "run" / "tables" / "overview.csv").exists()
+
+    # A finished folder is read back: no model, no questions.
+    monkeypatch.setattr(evaluating.measuring, "load", None)
+    monkeypatch.setattr(evaluating, "load_tasks", None)
+    assert run_evaluation(config, tmp_path / "run", StopRequest()) == result
+    config.confidence.methods = "choice"
+    with pytest.raises(UserError, match="another config"):
+        run_evaluation(config, tmp_path / "run", StopRequest())
+
+
+def test_one_method_is_the_state_measured(config, tmp_path, capsys):
+    config.data.eval = config.data.eval.split(",")[1]
+    config.confidence.methods = "choice"
+    evaluate.run(config, tmp_path / "run", StopRequest())
+    result = summary.read(tmp_path / "run" / "summary.json")
+    assert result["measured"]["plain"]["n"] == 10
+    assert "plain (10 questions)" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "tables" / "overview.csv").exists()
