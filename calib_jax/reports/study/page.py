@@ -81,7 +81,11 @@ def _rankings(cells: Cells, name: str, metrics: Sequence[str] = table.RANKED) ->
                 + "</tr>"
                 for line in lines
             ]
-            head = "".join(f'<th scope="col" class="text">{escape(text)}</th>' for text in header)
+            # A column of several tasks names one a line.
+            head = "".join(
+                f'<th scope="col" class="text">{escape(text).replace(", ", ",<br>")}</th>'
+                for text in header
+            )
             label = METRICS[metric][0]
             parts.append(note(f"by the change ratio of {label}, largest first"))
             parts.append(layout.table(f"<tr>{head}</tr>", rows, f"{name}: {method}, {label}"))
@@ -103,8 +107,9 @@ def _changes(cells: Cells) -> str:
                 for metric in metrics:
                     change = cell.changes[metric]
                     kind = table.verdict(change, metric)
+                    attribute = f' class="{kind}"' if kind else ""
                     texts.append(
-                        f"<td{f' class={kind!r}' if kind else ''}>"
+                        f"<td{attribute}>"
                         f"{escape(table.values_text(change))} "
                         f"<small>{escape(table.change_text(change, metric))}</small></td>"
                     )

@@ -198,7 +198,8 @@ def _console_table(header: Sequence[str], aligned: int) -> rich.table.Table:
     """A table whose first columns are names."""
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     for i, name in enumerate(header):
-        table.add_column(rich.text.Text(name), justify="left" if i < aligned else "right")
+        side = "left" if i < aligned else "right"
+        table.add_column(rich.text.Text(name), justify=side, overflow="fold")
     return table
 
 
