@@ -22,7 +22,8 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 SHOT_SEPARATOR = "\n\n"
 GAP = "_"  # where the options stand in a question of the form "contexts"
 
-_FIELD = re.compile(r"\{(question|context|subject|options|options_inline)\}")
+FIELDS = ("question", "context", "subject", "options", "options_inline")
+_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 
 
 @dataclasses.dataclass(frozen=True)

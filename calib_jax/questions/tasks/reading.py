@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -9,16 +10,15 @@ from pathlib import Path
 from calib_jax.errors import UserError
 from calib_jax.questions import local
 from calib_jax.questions.offline import PACKAGES
+from calib_jax.questions.prompts import FIELDS, check_template
 from calib_jax.questions.tasks.fields import CLEAN, FILTERS, SLOT, Fields
 from calib_jax.questions.tasks.task import (
     FORMS,
     NATIVE,
     PICKS,
-    TEMPLATE_FIELDS,
     Hub,
     Offline,
     Task,
-    template_fields,
 )
 
 TEXTS = (
@@ -95,15 +95,11 @@ def _check(task: Task, data: dict) -> None:
                 f"key {key!r} is {getattr(task, key)!r}; expected {' or '.join(allowed)}"
             )
     for key in TEMPLATES:
-        for field in template_fields(getattr(task, key)):
-            if field not in TEMPLATE_FIELDS:
-                raise UserError(
-                    f"key {key!r} has the field {{{field}}}{_suggest(field, TEMPLATE_FIELDS)}"
-                )
-    if not {"options", "options_inline"} & set(template_fields(task.choice)):
-        raise UserError("key 'choice' must show {options} or {options_inline}")
-    if "question" not in template_fields(task.continuation):
-        raise UserError("key 'continuation' must hold {question}")
+        for field in re.findall(r"\{(\w+)\}", getattr(task, key)):
+            if field not in FIELDS:
+                raise UserError(f"key {key!r} has the field {{{field}}}{_suggest(field, FIELDS)}")
+    check_template(task.choice, letters=True, name="key 'choice'")
+    check_template(task.continuation, letters=False, name="key 'continuation'")
     for key in ("eval_split", "shots_split"):
         split = getattr(task, key)
         if split is not None and not task.hub and split not in task.splits:

@@ -1,19 +1,15 @@
 """What a task is: where its questions lie, how they are asked, and under which licence."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from calib_jax.questions.prompts import DEFAULT_CONTINUATION, DEFAULT_PROMPT
 from calib_jax.questions.tasks.fields import Fields
 
-DEFAULT_CHOICE = "Question: {question}\n\nOptions:\n{options}\n\nAnswer:"
-DEFAULT_CONTINUATION = "Question: {question}\nAnswer:"
-TEMPLATE_FIELDS = ("question", "context", "subject", "options", "options_inline")
 FORMS = ("options", "contexts")
 NATIVE = ("choice", "continuation")
 PICKS = ("first", "random")
-GAP = "_"  # where the options stand in the question of a task of the form "contexts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +32,8 @@ class Offline:
 class Task:
     """A set of questions with its prompts: what one ``.toml`` file says.
 
-    Templates hold {question}, {context} (empty where a question has none), {subject} (underscores
-    as spaces), {options} (lines "A. text") and {options_inline} (one line, "A. Text. B. Text.").
-    They end where " A", or one space and an option's text, follows.
+    Its templates have the fields of ``prompts.render`` and end where " A", or one space and an
+    option's text, follows.
 
     Attributes:
       name: what a config calls it.
@@ -58,10 +53,9 @@ class Task:
       choice, continuation: the templates before a letter and before an option's text.
       description: what stands before the examples or the question of a choice prompt.
       continuation_description: the same for a continuation prompt.
-      form: "options": K continuations of one context. "contexts" (Winogrande): the question holds a
-        gap, the first "_"; an option's context is the text before the gap and the option, and the
-        continuation, shared by all, is what follows the gap, stripped. It concerns continuations
-        only.
+      form: of continuation prompts. "options": K continuations of one context. "contexts"
+        (WinoGrande): the question has a gap, ``prompts.GAP``; an option's context is the text
+        before it and the option, and what follows it is the continuation that all share.
       groups: subject to group, for figures pooled over a group's questions.
     """
 
@@ -79,7 +73,7 @@ class Task:
     shots_split: str | None = None
     shots_pick: str = "random"
     native: str = "choice"
-    choice: str = DEFAULT_CHOICE
+    choice: str = DEFAULT_PROMPT
     continuation: str = DEFAULT_CONTINUATION
     description: str = ""
     continuation_description: str = ""
@@ -90,12 +84,3 @@ class Task:
     def splits(self) -> tuple[str, ...]:
         """Every split that is known by name, in no particular source."""
         return tuple(dict.fromkeys([*self.counts, *self.offline, *self.files]))
-
-
-def template_fields(template: str) -> list[str]:
-    """The names in braces of a template, in order.
-
-    >>> template_fields("{question} Choices: {options_inline} Answer:")
-    ['question', 'options_inline']
-    """
-    return re.findall(r"\{(\w+)\}", template)

@@ -6,7 +6,6 @@ import pytest
 
 from calib_jax.errors import UserError
 from calib_jax.questions.tasks import FOLDER, get_task, load_task, task_names
-from calib_jax.questions.tasks.task import GAP, template_fields
 
 ROW = '{"question": "Wet?", "choices": ["yes", "no"], "answer": 1, "context": "It rains."}\n'
 OTHER = '{"goal": "Dry a shoe", "sol1": "Paper", "sol2": "Soup", "best": "1"}\n'
@@ -26,12 +25,9 @@ def test_a_task_says_all_that_a_table_and_a_prompt_need(name):
     assert task.eval_split in task.counts
     assert task.shots_split in (*task.counts, None) and task.shots_split != task.eval_split
     assert set(task.offline) <= set(task.counts)
-    assert task.choice.endswith("Answer:") and " " not in task.continuation[-1]
-    used = {"question", "context"} & {
-        *template_fields(task.choice),
-        *template_fields(task.continuation),
-    }
-    assert ("context" in used) == bool(task.fields.context)
+    assert task.choice.endswith("Answer:") and not task.continuation[-1].isspace()
+    for template in (task.choice, task.continuation):
+        assert ("{context}" in template) == bool(task.fields.context)
 
 
 def test_the_thirteen_tasks():
@@ -40,7 +36,6 @@ def test_the_thirteen_tasks():
         *("sciq", "commonsense_qa", "social_iqa", "winogrande", "boolq", "truthfulqa_mc1"),
     }
     assert [name for name in task_names() if get_task(name).form == "contexts"] == ["winogrande"]
-    assert GAP == "_"
 
 
 def test_mmlu_has_57_subjects_in_four_groups():
@@ -113,8 +108,11 @@ def test_rows_of_one_s_own_layout(tmp_path):
         ('FILES\nshots_split = "train"', "'shots_split' is 'train', a split that is not there"),
         ('FILES\neval_split = "dev"', "'eval_split' is 'dev'.*there are: test"),
         ('FILES\nchoice = "{question} {option}"', "'choice' has the field {option}; did you mean"),
-        ('FILES\nchoice = "{question}"', "'choice' must show {options}"),
-        ('FILES\ncontinuation = "{context}"', "'continuation' must hold {question}"),
+        (
+            'FILES\nchoice = "{question}"',
+            "key 'choice': the prompt template .* lacks the field {options}",
+        ),
+        ('FILES\ncontinuation = "{context}"', "key 'continuation': .* lacks the field {question}"),
         ("FILES\ncounts = { test = 0 }", "'counts.test' must be a number of questions"),
         ('FILES\ngroups = { a = ["x"], b = ["x"] }', "subject 'x' is in the groups a, b"),
         ('FILES\ngroups = { a = "x" }', "'groups.a' must be a list of subjects"),
