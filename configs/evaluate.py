@@ -26,7 +26,7 @@ A run that was stopped or killed continues with the same command. Written: summa
 report.html, reliability*.png, tables/overview.{csv,md,tex}, predictions/*.parquet.
 
 Results obtained with lm-evaluation-harness (--log_samples) give the same table and report without a
-model: configs/report.py with --config.report.predictions=FOLDER/*.jsonl.
+model: configs/report.py with --config.report.predictions=FOLDER, where its samples_*.jsonl lie.
 """
 
 from calib_jax import config as base_config

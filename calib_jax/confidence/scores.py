@@ -1,6 +1,8 @@
 """What scoring returns: every option's log-score and probability, and the answers."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,3 +50,15 @@ class Scores:
     def confidences(self) -> np.ndarray:
         """[N] float32, the probability of the predicted option."""
         return self.probs.max(axis=1, initial=0)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Scores":
+        """The scores of some rows, in the order asked for."""
+        rows = np.asarray(rows, int)
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                changes[field.name] = value[rows]
+            elif isinstance(value, tuple) and value:
+                changes[field.name] = tuple(value[i] for i in rows)
+        return dataclasses.replace(self, **changes)

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -281,34 +281,6 @@ def score_with_journal(
     return [found[key] for key in keys] if book else []
 
 
-def with_groups(tasks: Iterable[LoadedTask], scores: TaskScores) -> TaskScores:
-    """Adds a task's groups of subjects ("mmlu_stem") after it, pooled over their questions."""
-    result: TaskScores = {}
-    for loaded in tasks:
-        by_method = scores[loaded.name]
-        result[loaded.name] = by_method
-        groups = loaded.task.groups if loaded.task else {}
-        subjects = next(iter(by_method.values())).subjects
-        for group in dict.fromkeys(groups.values()):
-            rows = np.flatnonzero([groups.get(subject) == group for subject in subjects])
-            if len(rows):
-                part = {method: _rows(s, rows) for method, s in by_method.items()}
-                result[f"{loaded.name}_{group}"] = part
-    return result
-
-
-def _rows(scores: Scores, rows: np.ndarray) -> Scores:
-    """Some of the questions."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(scores):
-        value = getattr(scores, field.name)
-        if isinstance(value, np.ndarray):
-            changes[field.name] = value[rows]
-        elif isinstance(value, tuple) and value:
-            changes[field.name] = tuple(value[i] for i in rows)
-    return dataclasses.replace(scores, **changes)
-
-
 def run_evaluation(
     config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest
 ) -> dict[str, Any]:
@@ -359,10 +331,10 @@ def run_evaluation(
         {name: by_method[shifted] for name, by_method in unquantized.items()},
         {name: by_method[shifted] for name, by_method in scores.items()},
     )
-    splits = with_groups(tasks, scores)
+    groups = {loaded.name: loaded.task.groups for loaded in tasks if loaded.task}
     columns = ("measured",) if len(methods) == 1 else methods
     states = {
-        column: {name: by_method[method] for name, by_method in splits.items()}
+        column: results.grouped({name: s[method] for name, s in scores.items()}, groups)
         for column, method in zip(columns, methods, strict=True)
     }
     head = {"method": config.method, "model": config.model.name, "fingerprint": model.fingerprint}
@@ -370,7 +342,7 @@ def run_evaluation(
         workdir,
         config,
         states,
-        dict.fromkeys(splits, ""),
+        dict.fromkeys(states[columns[0]], ""),
         head,
         {"data": _data_report(config, tasks, readings), **extra},
         started,

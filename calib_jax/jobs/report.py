@@ -1,15 +1,18 @@
 """The job ``report``: a full report from any predictions file; no model is loaded."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import ml_collections
 
+from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import results
 from calib_jax.jobs.run import claim
+from calib_jax.questions.tasks import get_task, task_names
 from calib_jax.reports import overview, predictions
 from calib_jax.reports.ingest import files
 from calib_jax.reports.ingest.places import Reading
@@ -31,7 +34,11 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         sum_tolerance=config.report.sum_tolerance,
     )
     found = files.load(config.report.predictions, reading)
-    domains = _domains(config, found.states)
+    states = {
+        state: results.grouped(splits, {name: _groups(name, s) for name, s in splits.items()})
+        for state, splits in found.states.items()
+    }
+    domains = _domains(config, states)
     if jax.process_index() != 0:
         return
     for path, facts in found.about.items():
@@ -41,7 +48,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
                 shown = ", ".join(map(str, value)) if isinstance(value, list) else value
                 print(f"  {name.replace('_', ' ')}: {shown}", flush=True)
     stop.check()
-    for splits in found.states.values():
+    for splits in states.values():
         results.check_folds(config, {name: len(scores) for name, scores in splits.items()})
 
     claim(workdir, config)
@@ -50,11 +57,17 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             predictions.write(workdir / "predictions" / f"{state}-{split}.parquet", scores)
     head = {"method": config.method, "model": config.report.title}
     result = results.write_results(
-        workdir, config, found.states, domains, head, {"data": found.about}, started,
+        workdir, config, states, domains, head, {"data": found.about}, started,
         title=config.report.title,
     )  # fmt: skip
     overview.show_summary(result)
     print(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}", flush=True)
+
+
+def _groups(split: str, scores: Scores) -> Mapping[str, str]:
+    """Subject -> group of a task that comes with us and has groups (mmlu), else {}."""
+    known = split in task_names() and set(scores.tasks) == {split}
+    return get_task(split).groups if known else {}
 
 
 def _domains(config: ml_collections.ConfigDict, states: results.States) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
@@ -59,6 +60,24 @@ def check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> 
                 f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {size} "
                 "question(s). Ask for fewer folds, or for no config.posthoc.methods."
             )
+
+
+def grouped(splits: Mapping[str, Scores], groups: Mapping[str, Mapping[str, str]]) -> dict:
+    """Splits with their groups of subjects after them ("mmlu_stem"), pooled over the questions.
+
+    Args:
+      splits: split -> scores.
+      groups: split -> subject -> group, for those that have any.
+    """
+    result = {}
+    for split, scores in splits.items():
+        result[split] = scores
+        of = groups.get(split, {})
+        for group in dict.fromkeys(of.values()):
+            rows = np.flatnonzero([of.get(subject) == group for subject in scores.subjects])
+            if len(rows):
+                result[f"{split}_{group}"] = scores.take(rows)
+    return result
 
 
 def write_results(

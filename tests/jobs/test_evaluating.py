@@ -11,7 +11,7 @@ import pytest
 from calib_jax.api import load_model
 from calib_jax.confidence.engine import Engine
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating
+from calib_jax.jobs import evaluating, results
 from calib_jax.jobs.evaluating import load_tasks, measure_tasks, plan_tasks, run_evaluation
 from calib_jax.training.interrupt import StopRequest
 from tests.confidence.plain_engine import PlainEngine
@@ -221,9 +221,10 @@ def test_killed_by_the_system(config, model, tmp_path):
 def test_groups_are_pooled_over_questions(config, model, tmp_path):
     tasks = load_tasks(config)
     scores = measure_tasks(config, model, tasks, tmp_path / "run", lambda: None)
-    split = evaluating.with_groups(tasks, scores)
+    splits = {name: by_method["choice"] for name, by_method in scores.items()}
+    split = results.grouped(splits, {"exam": tasks[0].task.groups})
     assert list(split) == ["exam", "exam_hard", "exam_soft", "plain"]
-    whole, hard, soft = (split[n]["choice"] for n in ("exam", "exam_hard", "exam_soft"))
+    whole, hard, soft = (split[n] for n in ("exam", "exam_hard", "exam_soft"))
     assert set(hard.subjects) == {"algebra", "botany"} and set(soft.subjects) == {"chess"}
     assert sorted(hard.ids + soft.ids) == sorted(whole.ids)
     for part in (hard, soft):

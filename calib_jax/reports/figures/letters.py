@@ -35,6 +35,8 @@ def draw_letters(ax: Axes, rows: Mapping[str, Mapping[str, Any]], legend_columns
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     plain_axes(ax, grid="y")
     ax.tick_params(axis="x", length=0, labelsize=10)
+    if legend_columns > 2 and max(map(len, rows)) > 12:  # names that three columns cannot hold
+        legend_columns = 2
     # Beneath the axes: inside, a bar may stand anywhere.
     ax.legend(
         [*ax.containers, gold_lines], [*rows, "gold answers"],

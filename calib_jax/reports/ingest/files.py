@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -227,26 +227,13 @@ def _named(
     if split is None and any(table.splits):
         names = dict.fromkeys(table.splits)
         return {
-            (state, name): take(table.scores, [i for i, s in enumerate(table.splits) if s == name])
+            (state, name): table.scores.take([i for i, s in enumerate(table.splits) if s == name])
             for name in names
         }
     if split is None:
         tasks = set(table.scores.tasks)
         split = next(iter(tasks)) if len(tasks) == 1 and None not in tasks else "all"
     return {(state, split): table.scores}
-
-
-def take(scores: Scores, rows: Sequence[int]) -> Scores:
-    """The scores of some rows, in the order asked for."""
-    rows = np.asarray(rows, int)
-    arrays = {
-        name: getattr(scores, name)[rows] for name in ("log_scores", "probs", "mask", "answers")
-    }
-    names = {
-        name: tuple(getattr(scores, name)[i] for i in rows) if getattr(scores, name) else ()
-        for name in ("ids", "tasks", "subjects", "questions", "choices")
-    }
-    return dataclasses.replace(scores, **arrays, **names)
 
 
 def _pair(
@@ -272,7 +259,7 @@ def _pair(
                 "both the same questions, or name their splits: NAME:SPLIT=FILE"
             )
         if other.ids != first.ids:
-            other = take(other, [where[name] for name in first.ids])
+            other = other.take([where[name] for name in first.ids])
             about[files[1]]["reordered"] = f"rows brought into the order of {files[0]}"
         for what, a, b in (
             ("answer", first.answers, other.answers),
@@ -309,7 +296,9 @@ def _joined(first: Scores, second: Scores) -> Scores:
         name: getattr(first, name) + getattr(second, name)
         for name in ("ids", "tasks", "subjects", "questions", "choices")
     }
-    return dataclasses.replace(first, **arrays, **names)
+    masses = [scores.mass for scores in (first, second) if scores.mass is not None]
+    mass = np.concatenate(masses) if len(masses) == 2 else None
+    return dataclasses.replace(first, **arrays, **names, mass=mass)
 
 
 def _widened(scores: Scores, width: int) -> Scores:
