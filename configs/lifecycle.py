@@ -60,6 +60,7 @@ def get_config(preset: str = ""):
     config.data.shots = 5
     config.prompt.max_length = 0
     config.data.eval_size = 200
+    config.batch.token_budget = 0
     if preset in ("", "debug"):
         if preset:
             config.lifecycle.text_size = config.lifecycle.facts_size = 8

@@ -1,0 +1,91 @@
+"""Curves over the axis, and reliability diagrams of a series."""
+
+import numpy as np
+import pytest
+
+from calib_jax.reports.figures.drawing import png
+from calib_jax.reports.lifecycle import figures, tables
+
+
+def curves(run, axis="scale", places=None):
+    result, _ = run
+    rows = tables.rows_of(result)
+    places = places or {label: about["place"] for label, about in result["models"].items()}
+    return rows, figures.draw_curves(rows, places, axis)
+
+
+def test_curves_hold_every_figure_with_its_interval_on_a_log_axis(run):
+    rows, figure = curves(run)
+    for ax, key in zip(figure.axes, ("conf_ece", "accuracy"), strict=True):
+        assert ax.get_xscale() == "log"
+        assert [text.get_text() for text in ax.get_xticklabels()] == ["70m", "1b", "12b"]
+        for part in ("text", "facts"):
+            (line,) = [line for line in ax.lines if line.get_label() == part]
+            np.testing.assert_allclose(line.get_xdata(), [70e6, 1e9, 12e9])
+            values = [rows[label][part][key] for label in rows]
+            np.testing.assert_allclose(line.get_ydata(), values)
+        drawn = {tuple(segment[:, 1]) for bars in ax.collections for segment in bars.get_segments()}
+        asked = {tuple(row[part][f"{key}_ci"]) for row in rows.values() for part in row}
+        assert drawn == asked
+
+
+def test_steps_begin_at_zero_and_names_stand_in_order(run):
+    _, figure = curves(run, "step", {"70m": 0.0, "1b": 512.0, "12b": 143_000.0})
+    ax = figure.axes[0]
+    assert ax.get_xscale() == "symlog" and ax.get_xlim()[0] < 0
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "512", "143k"]
+    _, figure = curves(run, "setting", dict.fromkeys(("70m", "1b", "12b")))
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "text"]
+    assert line.get_xdata().tolist() == [0, 1, 2]
+
+
+def test_numbers_are_joined_in_the_axis_order_whatever_the_series(run):
+    _, figure = curves(run, "scale", {"70m": 9e9, "1b": 1e9, "12b": 5e9})
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "text"]
+    assert line.get_xdata().tolist() == [1e9, 5e9, 9e9]
+
+
+def test_a_part_that_one_model_lacks_is_a_gap(run):
+    result, _ = run
+    rows = {label: dict(row) for label, row in tables.rows_of(result).items()}
+    del rows["1b"]["facts"]
+    figure = figures.draw_curves(rows, dict.fromkeys(rows), "setting")
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "facts"]
+    assert line.get_xdata().tolist() == [0, 2]
+
+
+def test_one_model_has_no_curve(run):
+    rows = {"70m": tables.rows_of(run[0])["70m"]}
+    assert figures.draw_curves(rows, {"70m": 70e6}, "scale") is None
+
+
+def test_the_panels_bins_are_the_predictions(run, make_tokens):
+    tokens = make_tokens(lift=0.1)
+    shown = figures.panel(run[0]["1b"]["text"], tokens, 10, "right")
+    inside = (tokens.confidences > shown.bins.edges[4]) & (
+        tokens.confidences <= shown.bins.edges[5]
+    )
+    assert shown.bins.counts[4] == inside.sum() and shown.bins.counts.sum() == len(tokens)
+    assert shown.bins.accuracy[4] == pytest.approx(tokens.correct[inside].mean())
+
+
+def test_every_model_and_part_has_its_diagram(run):
+    result, panels = run
+    rows = tables.rows_of(result)
+    drawn = dict(figures.draw_all(rows, panels, dict.fromkeys(rows), "setting"))
+    assert list(drawn) == ["curves"] + [
+        name
+        for part in ("text", "facts")
+        for name in (f"reliability_{part}", *(f"reliability_{part}_{label}" for label in rows))
+    ]
+    together = drawn["reliability_text"]
+    titles = [ax.get_title() for ax in together.axes if ax.get_title()]
+    assert titles[:3] == ["70m", "1b", "12b"]
+    assert png(together, dpi=40).startswith(b"\x89PNG")
+
+
+def test_of_a_long_series_ends_and_middle_are_drawn():
+    labels = [str(i) for i in range(40)]
+    chosen = figures.spread(labels)
+    assert len(chosen) == figures.MAX_MODELS and chosen[0] == "0" and chosen[-1] == "39"
+    assert figures.spread(["a"]) == ["a"] and figures.spread(labels[:12]) == labels[:12]
