@@ -54,8 +54,10 @@ def get_config(preset: str = ""):
     config.job = "study"
     config.method = "study"
     config.confidence.methods = "choice,continuation_sum,continuation_min"
+    config.data.train = ""
     config.data.eval = "arc_easy,openbookqa,piqa"
     config.data.eval_size = 200
+    config.batch.token_budget = 0
     # Prompts longer than a model's own length are cut at the left, and counted.
     config.prompt.max_length = 0
     if preset == "debug":
@@ -66,6 +68,5 @@ def get_config(preset: str = ""):
         config.study.pairs = ",".join(f"{n}={base}->{it}" for n, (base, it) in PAIRS.items())
         config.data.eval = TASKS
         config.data.eval_size = 0
-        config.batch.token_budget = 65536
         config.mesh.shape = (1, 1, -1)
     return config

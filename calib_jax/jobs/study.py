@@ -19,6 +19,7 @@ import ml_collections
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import evaluating, results
+from calib_jax.jobs.evaluating import TaskScores
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import claim
 from calib_jax.models import peft
@@ -286,29 +287,25 @@ def read_run(folder: Path) -> Mapping[str, Any]:
     return settings
 
 
-def read_scores(folder: Path) -> evaluating.TaskScores:
+def read_scores(folder: Path) -> TaskScores:
     """Task -> method -> scores of a finished run, groups of subjects after their task.
 
     Raises:
       UserError: it is not a finished run, or a predictions file is missing or lacks a method.
     """
     settings = read_run(folder)
-    specs = split_list(settings["data"]["eval"])
-    methods = split_list(settings["confidence"]["methods"])
-    tasks = [
-        evaluating.LoadedTask(sources.split_name(spec), sources.task_of(spec), [], (), {})
-        for spec in specs
-    ]
-    scores = {
-        task.name: {
-            method: predictions.read(
-                folder / "predictions" / f"measured-{task.name}.parquet", method
-            )
-            for method in methods
+    specs = {sources.split_name(s): s for s in split_list(settings["data"]["eval"])}
+    tasks = {name: sources.task_of(spec) for name, spec in specs.items()}
+    groups = {name: task.groups for name, task in tasks.items() if task}
+    result: TaskScores = {}
+    for method in split_list(settings["confidence"]["methods"]):
+        read = {
+            name: predictions.read(folder / "predictions" / f"measured-{name}.parquet", method)
+            for name in specs
         }
-        for task in tasks
-    }
-    return evaluating.with_groups(tasks, scores)
+        for name, scores in results.grouped(read, groups).items():
+            result.setdefault(name, {})[method] = scores
+    return result
 
 
 # --- Results ------------------------------------------------------------------------------------
@@ -317,7 +314,7 @@ def read_scores(folder: Path) -> evaluating.TaskScores:
 def measure_pairs(
     config: ml_collections.ConfigDict,
     pairs: Sequence[Pair],
-    measured: Mapping[tuple, evaluating.TaskScores],
+    measured: Mapping[tuple, TaskScores],
     stop: StopRequest,
 ) -> dict[str, dict[str, dict[str, changes.Cell]]]:
     """pair -> task -> method -> cell, with ranks.
@@ -349,9 +346,7 @@ def measure_pairs(
     return changes.ranked(cells)
 
 
-def _compared(
-    pairs: Sequence[Pair], measured: Mapping[tuple, evaluating.TaskScores]
-) -> dict[str, Any]:
+def _compared(pairs: Sequence[Pair], measured: Mapping[tuple, TaskScores]) -> dict[str, Any]:
     """What the page says first: the pairs, and the questions of every task."""
     if not pairs:
         return {}

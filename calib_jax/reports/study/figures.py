@@ -108,7 +108,7 @@ def figure1(cells: Cells, method: str | None = None) -> Figure:
             values += ratios
             if not ratios:
                 continue
-            spread = 0.11 * np.sin(np.arange(len(ratios)) * 2.4) if len(ratios) > 1 else [0]
+            spread = 0.11 * np.sin(np.arange(len(ratios)) * 2.4)  # apart, the same every time
             ax.plot(
                 ratios, i + shift + spread, marker, color=colour, markersize=4.5, alpha=0.75,
                 markeredgecolor=PAPER, markeredgewidth=0.4,

@@ -81,6 +81,14 @@ def test_no_text_overlaps_or_leaves_the_figure(published_cells):
             assert not legend.overlaps(figure.texts[0].get_window_extent())
 
 
+def test_a_single_cell_makes_both_figures():
+    cell = changes.Cell({name: changes.between(0.2, 0.1) for name in changes.METRICS})
+    cells = changes.ranked({"a": {"t": {"choice": cell}}})
+    left, right = figures.figure1(cells).axes
+    assert marks(left) == pytest.approx([-0.1] * 2) and marks(right) == pytest.approx([-50] * 2)
+    assert [len(marks(ax)) for ax in figures.figure2(cells).axes] == [1, 1]
+
+
 def test_measured_cells_show_the_label_form_and_ratios_that_are_missing_are_left_out():
     cell = changes.Cell(
         {name: changes.between(0.0, 0.1, (0.0, 0.2)) for name in changes.METRICS}, n=5

@@ -1,0 +1,333 @@
+"""The job "study": pairs as they are written, runs that are compared or refused, results."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from calib_jax.confidence.scores import Scores
+from calib_jax.errors import UserError
+from calib_jax.jobs import evaluating, study
+from calib_jax.jobs.run import as_json, show_if_finished
+from calib_jax.main import main
+from calib_jax.reports import predictions, summary
+from calib_jax.reports.study import authors_csv
+from calib_jax.training.interrupt import Stopped, StopRequest
+from tests.conftest import write_tiny_model
+
+
+def make_scores(seed, sharp=1.0, method="choice", n=60):
+    answers = np.random.default_rng(0).integers(0, 4, n).astype(np.int32)
+    logits = np.random.default_rng(seed).normal(size=(n, 4)) * sharp
+    logits[np.arange(n), answers] += 1.0
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Scores(
+        log_scores=np.log(probs).astype(np.float32),
+        probs=probs.astype(np.float32),
+        mask=np.ones((n, 4), bool),
+        answers=answers,
+        ids=tuple(f"q{i}" for i in range(n)),
+        tasks=("exam",) * n,
+        subjects=tuple(("algebra", "chess")[i % 2] for i in range(n)),
+        method=method,
+    )
+
+
+def finish_run(folder, config, sharp, changed=None):
+    """A folder such as the job "evaluate" leaves, of invented scores."""
+    methods = config.confidence.methods.split(",")
+    for i, name in enumerate(("exam", "plain")):
+        scores = [make_scores(i, sharp, method) for method in methods]
+        if changed:
+            scores = [dataclasses.replace(s, **changed) for s in scores]
+        predictions.write(folder / "predictions" / f"measured-{name}.parquet", *scores)
+    (folder / "config.json").write_text(as_json(config))
+    (folder / "summary.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick_intervals(monkeypatch):
+    """They have tests of their own, and take longer to compile than all else here."""
+    monkeypatch.setattr(
+        study.changes.metrics,
+        "paired_bootstrap_all",
+        lambda fns, *_, **__: dict.fromkeys(fns, (-1.0, 1.0)),
+    )
+
+
+@pytest.fixture
+def config(exam_config):
+    config = exam_config
+    config.job = config.method = "study"
+    config.confidence.methods = "choice,continuation_sum"
+    config.report.num_resamples = 20
+    return config
+
+
+@pytest.fixture
+def evaluation(config):
+    derived = config.copy_and_resolve_references()
+    derived.job = derived.method = "evaluate"
+    return derived
+
+
+def start(config, workdir):
+    study.run(config, workdir, StopRequest())
+    return summary.read(workdir / "summary.json")
+
+
+def test_finished_runs_are_compared(config, evaluation, tmp_path, capsys):
+    for name, sharp in (("base", 0.5), ("mild", 0.5), ("sharp", 4.0)):
+        finish_run(tmp_path / name, evaluation, sharp)
+    config.study.pairs = (
+        f"Mild=run:{tmp_path / 'base'}->run:{tmp_path / 'mild'},"
+        f"Sharp=run:{tmp_path / 'base'}->run:{tmp_path / 'sharp'}"
+    )
+    result = start(config, tmp_path / "study")
+    pairs = result["pairs"]
+    assert list(pairs) == ["Mild", "Sharp"]
+    # The groups of subjects stand after their task, pooled over the questions.
+    assert list(pairs["Sharp"]) == ["exam", "exam_hard", "exam_soft", "plain"]
+    assert pairs["Sharp"]["exam_hard"]["choice"]["n"] == 30
+    assert list(pairs["Sharp"]["exam"]) == ["choice", "continuation_sum"]
+    found = pairs["Sharp"]["plain"]["choice"]["conf_ece"]
+    assert found["change"] == pytest.approx(found["it"] - found["pt"])
+    assert found["ratio"] == pytest.approx(found["it"] / found["pt"] - 1)
+    low, high = found["change_ci"]
+    assert low <= found["change"] <= high
+    ranks = [pairs[name]["plain"]["choice"]["conf_ece"]["rank"] for name in pairs]
+    assert sorted(ranks) == [1, 2]
+    assert pairs["Mild"]["exam"]["choice"]["conf_ece"]["change"] == 0
+
+    workdir = tmp_path / "study"
+    names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
+    assert names >= {
+        "report.html", "tables/table1.tex", "figures/figure1.svg", "csv/sce/choice.csv",
+        "csv/sce_ovr/continuation_sum.csv",
+    }  # fmt: skip
+    printed = authors_csv.read(workdir / "csv" / "sce_ovr" / "choice.csv")
+    change = printed["Sharp"]["plain"]["choice"].changes["conf_ece"]
+    assert change.change == pytest.approx(found["change"], abs=5e-4)
+    assert "Sharp" in capsys.readouterr().out
+    assert show_if_finished(workdir)
+    said = capsys.readouterr().out
+    assert "is finished" in said and "exam_soft" in said
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Stands for the job "evaluate": finishes a folder at once; notes which model it measured."""
+    calls = []
+
+    def run_evaluation(config, workdir, stop):
+        if (workdir / "summary.json").exists():
+            return
+        if len(calls) == run_evaluation.stop_after:
+            raise Stopped
+        calls.append((config, workdir))
+        workdir.mkdir(parents=True)
+        finish_run(workdir, config, sharp=1.0 + len(calls))
+
+    run_evaluation.stop_after = -1
+    calls_and_stop = run_evaluation, calls
+    monkeypatch.setattr(evaluating, "run_evaluation", run_evaluation)
+    return calls_and_stop
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Others look at them."""
+    monkeypatch.setattr(study.figures, "write", lambda *args: None)
+    monkeypatch.setattr(study.page, "write", lambda *args, **options: None)
+
+
+def test_every_model_is_measured_once_and_a_stopped_study_goes_on(
+    config, measured, tmp_path, no_pictures
+):
+    run_evaluation, calls = measured
+    a, b, c = (str(write_tiny_model(tmp_path / name, i)) for i, name in enumerate("abc"))
+    config.study.pairs = f"one={a}->{b}, two={a}->{c}, three={b}->{c}"
+    config.data.eval_size = 8
+    run_evaluation.stop_after = 2
+    with pytest.raises(Stopped):
+        start(config, tmp_path / "study")
+    assert not (tmp_path / "study" / "summary.json").exists() and len(calls) == 2
+    run_evaluation.stop_after = -1
+    result = start(config, tmp_path / "study")
+    assert [c.model.name for c, _ in calls] == [a, b, c]
+    assert len({folder for _, folder in calls}) == 3
+    assert all(folder.parent == tmp_path / "study" / "models" for _, folder in calls)
+    derived = calls[1][0]
+    assert derived.job == "evaluate" and derived.data.eval_size == 8 and not derived.study.pairs
+    assert not derived.prompt.chat
+    assert list(result["pairs"]) == ["one", "two", "three"]
+
+
+def test_two_models_end_to_end(config, tmp_path, tiny_model, monkeypatch, no_pictures):
+    """Figures and intervals of each model's own run have tests of their own."""
+    monkeypatch.setattr(
+        evaluating.results, "write_results",
+        lambda workdir, *args, **options: summary.write(workdir / "summary.json", {}),
+    )  # fmt: skip
+    aligned = write_tiny_model(tmp_path / "aligned", seed=7)
+    config.study.pairs = f"tiny={tiny_model}->{aligned}"
+    config.data.eval = config.data.eval.split(",")[1]
+    config.batch.token_budget, config.batch.max_buckets = 1024, 1
+    result = start(config, tmp_path / "study")
+    found = result["pairs"]["tiny"]
+    assert list(found) == ["plain"] and found["plain"]["choice"]["n"] == 10
+    folders = list((tmp_path / "study" / "models").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        side = "it" if "aligned" in folder.name else "pt"
+        for method in ("choice", "continuation_sum"):
+            scores = predictions.read(folder / "predictions" / "measured-plain.parquet", method)
+            accuracy = float((scores.predictions == scores.answers).mean())
+            assert found["plain"][method]["accuracy"][side] == pytest.approx(accuracy)
+    with pytest.raises(UserError, match="another config"):
+        config.em.num_bins = 15
+        (tmp_path / "study" / "summary.json").unlink()
+        start(config, tmp_path / "study")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a=x", "'a=x' is no pair; write name=base->aligned"),
+        ("x->y", "'x->y' is no pair"),
+        ("a=x->", "'a=x->' is no pair"),
+        ("a=x->y->z", "is no pair"),
+        ("a=x->x", "'a' has x on both sides"),
+        ("a=x->y,a=x->z", "the name 'a' stands twice"),
+        ("a=x->y,b=x->y", "'a' and 'b' are one pair"),
+        ('a"=x->y', "holds a quote"),
+    ],
+)
+def test_pairs_that_are_refused(text, message):
+    with pytest.raises(UserError) as error:
+        study.parse_pairs(text)
+    assert message in str(error.value)
+
+
+def test_one_model_in_two_spellings_is_one(tmp_path, monkeypatch):
+    (tmp_path / "m").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="on both sides"):
+        study.parse_pairs(f"a=m->{tmp_path}/m")
+    with pytest.raises(UserError, match="on both sides"):
+        study.parse_pairs(f"a=run:m->run:{tmp_path}/m")
+    assert len(study.parse_pairs("a=m->m+adapter,b=o/m@v1->o/m@v2")) == 2
+
+
+def test_a_path_that_exists_is_taken_whole(tmp_path):
+    for name in ("a@b+c", "plain"):
+        (tmp_path / name).mkdir()
+    side = study.parse_side(f"{tmp_path}/a@b+c")
+    assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/a@b+c", "", "")
+    side = study.parse_side(f"{tmp_path}/plain+x@y")
+    assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/plain", "", "x@y")
+    side = study.parse_side("owner/m@main")
+    assert (side.name, side.revision, side.adapter) == ("owner/m", "main", "")
+
+
+def test_folders_have_names_of_their_own():
+    sides = [study.parse_side(text) for text in ("o/m@1", "o/m_1", "o_m_1")]
+    folders = study.model_folders(sides, study.Path("models"))
+    assert [f.name for f in folders.values()] == ["o_m_1", "o_m_1-2", "o_m_1-3"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", 3, "config.seed=3"),
+        ("data.eval_size", 5, "config.data.eval_size=5"),
+        ("data.shots", 2, "config.data.shots=2"),
+        ("prompt.chat", True, "config.prompt.chat=True"),
+        ("confidence.methods", "choice", "config.confidence.methods=('choice',)"),
+        ("data.eval", "arc_easy", "config.data.eval=('arc_easy',)"),
+    ],
+)
+def test_runs_measured_in_another_way_are_refused(
+    config, evaluation, tmp_path, key, value, message
+):
+    finish_run(tmp_path / "base", evaluation, 1.0)
+    with evaluation.unlocked():
+        evaluation.update_from_flattened_dict({key: value})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text(as_json(evaluation))
+    (tmp_path / "other" / "summary.json").write_text("{}")
+    config.study.pairs = f"a=run:{tmp_path / 'base'}->run:{tmp_path / 'other'}"
+    with pytest.raises(UserError) as error:
+        start(config, tmp_path / "study")
+    assert message in str(error.value) and f"run:{tmp_path / 'base'}" in str(error.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_runs_of_other_questions_are_refused(config, evaluation, tmp_path):
+    finish_run(tmp_path / "base", evaluation, 1.0)
+    finish_run(tmp_path / "other", evaluation, 2.0, {"ids": tuple(f"r{i}" for i in range(60))})
+    config.study.pairs = f"a=run:{tmp_path / 'base'}->run:{tmp_path / 'other'}"
+    with pytest.raises(
+        UserError, match="pair 'a', task exam, .*question 1 is 'q0' in one and 'r0'"
+    ):
+        start(config, tmp_path / "study")
+    assert not (tmp_path / "study" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "no such run; "),
+        (lambda folder: (folder / "config.json").write_text('{"job": "cft"}'), "of the job 'cft'"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not a readable config"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"job": "evaluate"}'),
+            "is not finished: it has no summary.json",
+        ),
+    ],
+)
+def test_folders_that_are_no_finished_run_are_refused(config, evaluation, tmp_path, make, message):
+    finish_run(tmp_path / "base", evaluation, 1.0)
+    (tmp_path / "other").mkdir()
+    make(tmp_path / "other")
+    config.study.pairs = f"a=run:{tmp_path / 'base'}->run:{tmp_path / 'other'}"
+    with pytest.raises(UserError, match=message) as error:
+        start(config, tmp_path / "study")
+    assert str(tmp_path / "other") in str(error.value)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "config.study.pairs names no pair"),
+        ({"study.pairs": "a=o/x->o/y", "model.revision": "v1"}, "config.model.revision is 'v1'"),
+        ({"study.pairs": "a=missing->o/y"}, "missing: no such file or folder"),
+        ({"study.pairs": "a=o/x->o/y", "confidence.methods": "choise"}, "Did you mean 'choice'"),
+        ({"study.published": "none.csv"}, "none.csv: no such file"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(config, tmp_path, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError) as error:
+        start(config, tmp_path / "study")
+    assert message in str(error.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_published_files_need_no_model(tmp_path, capsys):
+    line = "m,0.100,50.00%,1,-0.020,-4.00%,1,1.00%,2.00%,1"
+    (tmp_path / "p.csv").write_text(f"arc_easy,choice,,,,,,,,\r\n{line}")
+    status = main(
+        ["calib_jax", "--config=configs/study.py", f"--workdir={tmp_path / 'run'}",
+         f"--config.study.published={tmp_path / 'p.csv'}"]
+    )  # fmt: skip
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert "0.200 → 0.300" in said.out
+    result = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert result["pairs"] == {} and result["published"]["m"]["arc_easy"]["choice"]["n"] is None
+    names = {p.name for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert names >= {"report.html", "figure2.png", "table1.md", "summary.json"}
