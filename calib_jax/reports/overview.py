@@ -22,16 +22,16 @@ from calib_jax.reports.tables_export import RULE, best, latex_escape
 COLUMNS = (
     ("accuracy", "accuracy", +1),
     ("conf_ece", "conf-ECE", -1),
-    ("cw_ece", "cw-ECE (SCE)", -1),
+    ("cw_ece", "cw-ECE", -1),
     ("sce_ovr", "SCE ovr", 0),
-    ("mean_confidence", "mean conf.", 0),
+    ("mean_confidence", "conf.", 0),
     ("candidate_mass", "mass", 0),
 )
 NOTE = (
-    "Brackets: 95% intervals over questions. cw-ECE is the class-wise error, which the literature "
-    "also calls SCE; SCE ovr: of one-versus-rest decisions, as in published tables of that name, "
-    "which rises with sharpness alone. Mass: the mean probability of all options together, before "
-    "they are made to sum to 1."
+    "Brackets: 95% intervals over questions. cw-ECE: the class-wise error, also known as SCE. SCE "
+    "ovr: of one-versus-rest decisions, as some published tables have it; sharpness alone raises "
+    "it. conf.: mean confidence. mass: mean probability of all options together, before they are "
+    "made to sum to 1."
 )
 # A console shows the details of so many splits; of more, the overview alone.
 MAX_DETAILED = 3

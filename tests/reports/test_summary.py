@@ -11,7 +11,7 @@ from calib_jax.reports import measures, summary
 COMPARED = (
     "accuracy", "conf_ece", "cw_ece", "smooth_ece", "nll", "brier", "auroc", "mean_confidence",
 )  # fmt: skip
-INTERVALS = (*COMPARED, "adaptive_ece", "pooled_ece", "mce", "rmsce", "aurc", "auprc")
+INTERVALS = (*COMPARED, "sce_ovr", "adaptive_ece", "pooled_ece", "mce", "rmsce", "aurc", "auprc")
 
 
 def test_measure_states_every_figure_of_the_row(run):
@@ -19,7 +19,7 @@ def test_measure_states_every_figure_of_the_row(run):
     scores = run[1]["before"]["near"]
     right = scores.predictions == scores.answers
     gold = scores.probs[np.arange(60), scores.answers]
-    assert row["domain"] == "in" and row["n"] == 60
+    assert row["domain"] == "in" and row["n"] == 60 and row["method"] == scores.method
     assert row["accuracy"] == pytest.approx(right.mean())
     assert row["nll"] == pytest.approx(-np.log(gold).mean(), rel=1e-5)
     assert row["mean_confidence"] == pytest.approx(scores.confidences.mean(), rel=1e-5)
@@ -42,13 +42,17 @@ def test_measure_states_every_figure_of_the_row(run):
 def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
     row, scores = run[0]["before"]["far"], run[1]["before"]["far"]
     k = scores.mask.sum(axis=1)
+    mass = np.linspace(0, 1, 60, dtype=np.float32)
     uniform = dataclasses.replace(
-        scores, probs=np.where(scores.mask, 1 / k[:, None], 0).astype(np.float32)
+        scores, probs=np.where(scores.mask, 1 / k[:, None], 0).astype(np.float32), mass=mass
     )
     guessed = summary.measure(uniform, "out", num_resamples=20)
     assert row["num_options"] == [2, 4]
     assert row["uniform_nll"] == pytest.approx(guessed["nll"], rel=1e-5)
     assert row["uniform_brier"] == pytest.approx(guessed["brier"], rel=1e-5)
+    half = 1.96 * mass.std() / np.sqrt(60)
+    assert guessed["candidate_mass"] == pytest.approx(0.5) and "candidate_mass" not in row
+    assert guessed["candidate_mass_ci"] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-6)
 
 
 def test_change_is_the_difference_and_zero_for_equal_scores(run):
