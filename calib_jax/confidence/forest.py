@@ -204,9 +204,14 @@ def find_families(
             families.append(Family(tuple(run), prefixes[run[0]][:length], True))
         else:
             rest += run
+    alone: list[int] = []  # one family, or each would take a row of its own
     for run, length in _runs(rest, prefixes, shortest):
-        length = length if len(run) > 1 else 0
-        families.append(Family(tuple(run), prefixes[run[0]][:length], False))
+        if len(run) > 1:
+            families.append(Family(tuple(run), prefixes[run[0]][:length], False))
+        else:
+            alone += run
+    if alone:
+        families.append(Family(tuple(sorted(alone)), prefixes[alone[0]][:0], False))
     return families
 
 
