@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calib_jax.confidence.choice import choice_log_scores, renormalise
+from calib_jax.confidence.choice import (
+    choice_log_scores,
+    content_free_prior,
+    contextual_log_scores,
+    option_mass,
+    permuted_log_scores,
+    renormalise,
+)
+from calib_jax.posthoc import ContextualCalibration
 
 V = 61
 log_scores_of = jax.jit(choice_log_scores)
@@ -88,3 +96,66 @@ def test_masked_options_do_not_matter():
     np.testing.assert_allclose(
         probs_of(wide, mask)[:, :3], probs_of(narrow, mask[:, :3]), rtol=1e-6
     )
+
+
+# --- Permuted, contextual, mass -------------------------------------------------------------------
+
+
+def permuted_case(N=5, K=4):
+    """Letters' log-probabilities of every shift; the rest, which nobody reads, is rubbish."""
+    rng = np.random.default_rng(3)
+    mask = np.arange(K) < np.array([4, 2, 3, 4, 2])[:N, None]
+    letters = np.log(rng.dirichlet(np.ones(K + 3), (N, K)))[:, :, :K].astype(np.float32)
+    valid = mask[:, :, None] & mask[:, None, :]
+    return np.where(valid, letters, rng.choice([-np.inf, 3.0], letters.shape)), mask
+
+
+def test_permuted_scores_are_mean_probabilities():
+    letters, mask = permuted_case()
+    scores = np.asarray(jax.jit(permuted_log_scores)(letters, mask))
+    for n, valid in enumerate(mask):
+        K = valid.sum()
+        for option in range(K):
+            seen = [np.exp(letters[n, s, (option - s) % K], dtype=np.float64) for s in range(K)]
+            np.testing.assert_allclose(scores[n, option], np.log(np.mean(seen)), rtol=1e-5)
+    assert np.isneginf(scores[~mask]).all()
+    np.testing.assert_allclose(
+        option_mass(scores), np.where(mask, np.exp(scores), 0).sum(1), rtol=1e-6
+    )
+
+
+def test_a_preference_for_a_letter_alone_permutes_to_no_preference():
+    letters, mask = permuted_case()
+    always = np.broadcast_to(letters[:, :1], letters.shape)  # whatever the options
+    probs = np.asarray(renormalise(permuted_log_scores(always, mask), mask))
+    np.testing.assert_allclose(probs, mask / mask.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_a_preference_for_an_option_alone_survives():
+    rng = np.random.default_rng(0)
+    options = np.log(rng.dirichlet(np.ones(4), 3)).astype(np.float32)
+    shifted = np.stack([np.roll(options, -s, axis=1) for s in range(4)], axis=1)
+    scores = permuted_log_scores(shifted, np.ones((3, 4), bool))
+    np.testing.assert_allclose(scores, options, rtol=1e-5)
+
+
+def test_contextual_calibration_is_that_of_posthoc():
+    rng = np.random.default_rng(1)
+    scores = rng.normal(0, 3, (6, 4)).astype(np.float32)
+    free = rng.normal(0, 3, (3, 4)).astype(np.float32)
+    mask = np.arange(4) < np.array([4, 4, 4, 3, 4, 2])[:, None]
+    prior = content_free_prior(np.where(mask[:, None], free, -np.inf), mask)
+    probs = renormalise(contextual_log_scores(scores, prior, mask), mask)
+    for n, valid in enumerate(mask):
+        theirs = ContextualCalibration.fit(content_free_log_scores=free[:, valid])
+        np.testing.assert_allclose(probs[n, valid], theirs(scores[n : n + 1, valid])[0], rtol=1e-4)
+    assert (np.asarray(probs)[~mask] == 0).all()
+
+
+def test_contextual_calibration_undoes_a_bias():
+    """What is said without content is said of every question: only the rest is belief."""
+    belief, bias = np.log([[0.1, 0.6, 0.3]]), np.log([0.7, 0.2, 0.1])
+    mask = np.ones((1, 3), bool)
+    prior = content_free_prior(np.tile(bias - 2, (1, 3, 1)), mask)
+    probs = renormalise(contextual_log_scores(belief + bias, prior, mask), mask)
+    np.testing.assert_allclose(probs, np.exp(belief), rtol=1e-5)
