@@ -33,6 +33,9 @@ class Places:
 
     Attributes:
       groups: lists of pairs for the engine, one pair a place; in the order of the rows below.
+        Places of a document whose contexts begin alike are one group; others stand alone, so that
+        no group is longer than a context.
+      keys: a name for each group.
       gold: [N] int32, the token that follows.
       positions: [N] int32, its index among the tokens of its text.
       ids: N, the document's or fact's id.
@@ -42,6 +45,7 @@ class Places:
     """
 
     groups: list[list[Pair]]
+    keys: list[str]
     gold: np.ndarray
     positions: np.ndarray
     ids: tuple[str, ...]
@@ -51,12 +55,6 @@ class Places:
 
     def __len__(self) -> int:
         return len(self.gold)
-
-    @property
-    def keys(self) -> list[str]:
-        """A name for each group, as a journal of scores needs it."""
-        ids = iter(self.ids)
-        return [[next(ids) for _ in group][0] for group in self.groups]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +168,13 @@ def text_places(
             f"{positions + 1} tokens, and the longest of {short} has {longest}. Ask for fewer "
             "config.lifecycle.positions, or give longer documents."
         )
-    groups, rows = [], []
+    groups: dict[str, list[Pair]] = {}
+    rows = []
     for _, name, tokens in sorted(used, key=lambda entry: entry[0]):
-        chosen = _positions(seed, name, len(tokens.ids), positions)
-        groups.append([_pair(tokens, place, context_length) for place in chosen])
-        rows += [(name, place, name, "") for place in chosen]
+        for place in _positions(seed, name, len(tokens.ids), positions):
+            pair = _pair(tokens, place, context_length)
+            groups.setdefault(f"{name}@{place}" if pair.num_cut else name, []).append(pair)
+            rows.append((name, place, name, ""))
     counts = {"documents": len(documents), "used": len(used), "skipped_too_short": short}
     return _places(groups, rows, counts)
 
@@ -199,13 +199,14 @@ def fact_places(
       UserError: no tokenizer, or one that knows no offsets; or no fact is left.
     """
     _check(tokenizer, context_length)
-    groups, rows, several = [], [], 0
+    groups: dict[str, list[Pair]] = {}
+    rows, several = [], 0
     for _, fact, tokens in _tokenised(facts, range(len(facts)), tokenizer):
         place, last = _span_tokens(fact, tokens)
         if place is None:
             continue
         several += last > place
-        groups.append([_pair(tokens, place, context_length)])
+        groups[fact.id] = [_pair(tokens, place, context_length)]
         rows.append((fact.id, place, fact.document, fact.relation))
     if not groups:
         raise UserError(
@@ -270,11 +271,12 @@ def _pair(tokens: _Tokens, place: int, context_length: int) -> Pair:
     return Pair(np.array(ids, np.int32), 1, num_cut=first)
 
 
-def _places(groups: list[list[Pair]], rows: list[tuple], counts: dict[str, int]) -> Places:
-    pairs = [pair for group in groups for pair in group]
+def _places(groups: dict[str, list[Pair]], rows: list[tuple], counts: dict[str, int]) -> Places:
+    pairs = [pair for group in groups.values() for pair in group]
     ids, positions, documents, relations = zip(*rows, strict=True)
     return Places(
-        groups=groups,
+        groups=list(groups.values()),
+        keys=list(groups),
         gold=np.array([pair.tokens[-1] for pair in pairs], np.int32),
         positions=np.array(positions, np.int32),
         ids=ids,

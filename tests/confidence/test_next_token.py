@@ -38,7 +38,7 @@ def tokenizer(front=(), back=()):
 def test_a_place_is_one_token_after_what_stands_before_it():
     plain = tokenizer()
     places = next_token.text_places(DOCUMENTS, plain, positions=3, context_length=1000, seed=4)
-    assert len(places) == 36 and len(places.groups) == len(places.keys) == 12
+    assert len(places) == 36 and len(places.groups) == 12
     assert places.keys == [d.id for d in DOCUMENTS]  # in the source's order
     pairs = [pair for group in places.groups for pair in group]
     for name, place, gold, pair in zip(
@@ -61,6 +61,9 @@ def test_contexts_are_cut_at_the_left_behind_what_begins_every_text(back):
     np.testing.assert_array_equal(places.positions, without.positions)
     pairs = [pair for group in places.groups for pair in group]
     assert places.counts["cut_contexts"] == sum(p > 7 for p in places.positions) > 5
+    # What begins in the middle of its document is a group of its own, with a name of its own.
+    assert len(set(places.keys)) == len(places.groups) == len(places)
+    assert f"{places.ids[-1]}@{places.positions[-1]}" == places.keys[-1]
     for name, place, pair in zip(places.ids, places.positions, pairs, strict=True):
         ids = plain(DOCUMENTS[int(name[1:])].text).input_ids
         first = max(0, place - 7)
