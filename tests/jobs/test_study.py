@@ -11,9 +11,11 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import evaluating, study
 from calib_jax.jobs.run import as_json, show_if_finished
 from calib_jax.main import main
+from calib_jax.questions import sources
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study import authors_csv
 from calib_jax.training.interrupt import Stopped, StopRequest
+from configs.study import get_config as study_config
 from tests.conftest import write_tiny_model
 
 
@@ -209,6 +211,25 @@ def test_pairs_that_are_refused(text, message):
     with pytest.raises(UserError) as error:
         study.parse_pairs(text)
     assert message in str(error.value)
+
+
+def test_the_papers_config():
+    config = study_config("paper")
+    pairs = study.parse_pairs(config.study.pairs)
+    assert len(pairs) == 7 and all(p.base.name and p.aligned.name for p in pairs)
+    assert (pairs[0].base.name, pairs[0].aligned.name) == (
+        "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-chat-hf"
+    )  # fmt: skip
+    tasks = {name: sources.task_of(name) for name in config.data.eval.split(",")}
+    assert len(tasks) == 7 and all(tasks.values())
+    # The paper's four groups of MMLU.
+    assert sorted(set(tasks["mmlu"].groups.values())) == [
+        "humanities", "other", "social_sciences", "stem"
+    ]  # fmt: skip
+    assert set(config.confidence.methods.split(",")) <= set(evaluating.METHODS)
+    assert config.data.eval_size == config.data.shots == 0 and not config.prompt.chat
+    with pytest.raises(UserError, match="no preset 'papers'"):
+        study_config("papers")
 
 
 def test_one_model_in_two_spellings_is_one(tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def render(
         sections.append(("Changes", _changes(cells)))
         sections.append(("Figures", _figures(cells, "measured")))
     if published:
-        sections.append(("Published figures", _published(published)))
+        sections.append(("Published figures", _published(published, cells)))
     if summary.get("data"):
         sections.append(("Data", facts(summary["data"])))
     sections.append(("How to get this again", again(summary, config, command)))
@@ -166,12 +166,41 @@ def _median(cells: Cells, method: str, metric: str) -> float:
     return ratios[len(ratios) // 2] if ratios else float("nan")
 
 
-def _published(cells: Cells) -> str:
+def _published(cells: Cells, measured: Cells) -> str:
     """What files of the authors' layout hold: Table 1 and the figures from their numbers."""
     text = (
         "Read from files in the layout of Oh and Hwang (2024). Base values are change / ratio, as "
         "exactly as the rounding allows. What they call SCE fits the one-vs-rest form, not the "
         "class-wise ECE, and is compared with that."
     )
-    parts = [note(text), _rankings(cells, "published", ("sce_ovr",)), _figures(cells, "published")]
+    parts = [note(text), _beside(cells, measured), _rankings(cells, "published", ("sce_ovr",))]
+    parts.append(_figures(cells, "published"))
     return "\n".join([*parts, *(note(table.falls_text(cells, m) + ".") for m in methods_of(cells))])
+
+
+def _beside(published: Cells, measured: Cells) -> str:
+    """Measured and published changes of pairs, tasks and methods that have the same names."""
+    metrics = ("conf_ece", "sce_ovr", "accuracy")
+    rows = []
+    for method in methods_of(measured):
+        for task in tasks_of(measured):
+            for pair, by_task in measured.items():
+                ours = by_task.get(task, {}).get(method)
+                theirs = published.get(pair, {}).get(task, {}).get(method)
+                if ours is None or theirs is None:
+                    continue
+                texts = [
+                    f"<td>{escape(table.change_text(ours.changes[m], m))} "
+                    f"<small>{escape(table.change_text(theirs.changes[m], m))}</small></td>"
+                    for m in metrics
+                ]
+                rows.append(
+                    f'<tr><th scope="row">{escape(task)}</th><td class="text">{escape(pair)}</td>'
+                    f'<td class="text">{escape(method)}</td>{"".join(texts)}</tr>'
+                )
+    if not rows:
+        return ""
+    names = "".join(f'<th scope="col" class="text">{n}</th>' for n in ("task", "pair", "method"))
+    head = f"<tr>{names}{layout.heads([table.label(m) for m in metrics])}</tr>"
+    body = layout.table(head, rows, "Measured and published", "stacked", tall=len(rows) > _TALL)
+    return f"<h3>Measured, and published beneath</h3>{body}"

@@ -8,8 +8,14 @@ EVIL = "<script>alert('x')</script>"
 
 
 @pytest.fixture(scope="module")
-def cells(make_scores):
-    cell = changes.measure(make_scores(), make_scores(bias=2.0, seed=1), num_resamples=20)
+def cells():
+    found = {
+        "conf_ece": changes.between(0.1, 0.3, (0.15, 0.25)),
+        "cw_ece": changes.between(0.2, 0.25, (-0.01, 0.11)),
+        "sce_ovr": changes.between(0.4, 0.6, (0.1, 0.3)),
+        "accuracy": changes.between(0.5, 0.55, (0.01, 0.1)),
+    }
+    cell = changes.Cell(found, n=60)
     by_task = {task: {"choice": cell} for task in ("arc_easy", "piqa")}
     return changes.ranked({EVIL: by_task, "two": by_task})
 
@@ -37,7 +43,9 @@ def test_the_page_says_what_was_found(text, cells):
     assert f"{found.change:+.3f} [{low:+.3f}, {high:+.3f}]" in text
     for heading in ("What was compared", "Ranking", "Changes", "Figures", "Published figures"):
         assert f">{heading}</h2>" in text
-    assert text.count("<svg") == 4 and 'class="worse"' in text
+    assert text.count("<svg") == 4
+    # Four cells: ECE is surely worse, accuracy surely better, and the SCE may be either.
+    assert text.count('<td class="worse">') == text.count('<td class="better">') == 4
     # The published SCE is not the class-wise error, and the page does not mix them.
     assert "fits the one-vs-rest form" in text
     assert "choice: lower after alignment: ECE 20 of 70; SCE, one-vs-rest 0 of 70" in text
@@ -52,3 +60,14 @@ def test_published_figures_alone_make_a_page(published_cells):
 def test_one_pair_is_not_ranked(cells):
     text = page.render({}, {"two": cells["two"]})
     assert ">Ranking</h2>" not in text and ">Changes</h2>" in text
+
+
+def test_measured_and_published_changes_of_one_name_stand_together(cells, published_cells):
+    ours = {"OLMo-7B": {"arc_easy": cells["two"]["arc_easy"]}}
+    text = page.render({}, ours, published_cells)
+    part = text[text.index("Measured, and published beneath") :]
+    row = part[part.index("<tbody>") : part.index("</tbody>")]
+    assert row.count("<tr>") == 1 and ">OLMo-7B<" in row
+    change = cells["two"]["arc_easy"]["choice"].changes["sce_ovr"]
+    assert f"{change.change:+.3f}" in row and "<small>+0.350, +89.4%</small>" in row
+    assert "published beneath" not in page.render({}, {"two": cells["two"]}, published_cells)
