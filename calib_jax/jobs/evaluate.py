@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
+from calib_jax.jobs.evaluating import run_evaluation
 from calib_jax.jobs.measuring import say
 from calib_jax.reports import overview
 from calib_jax.training.interrupt import StopRequest
@@ -12,8 +13,6 @@ from calib_jax.training.interrupt import StopRequest
 
 def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
     """Scores every task by every method and writes predictions, figures, report and summary."""
-    from calib_jax.jobs.evaluating import run_evaluation  # until the engine has landed
-
     result = run_evaluation(config, workdir, stop)
     if jax.process_index() == 0:
         overview.show_summary(result)

@@ -35,6 +35,8 @@ NOTE = (
 )
 # A console shows the details of so many splits; of more, the overview alone.
 MAX_DETAILED = 3
+# Intervals of fewer questions are too short to call one method better than another.
+MIN_BEST = 30
 _WIDTH = 120
 
 
@@ -63,8 +65,9 @@ def lines(states: Mapping[str, Mapping[str, Any]]) -> list[Line]:
     found = []
     for split in content.ordered_splits(states):
         here = {name: rows[split] for name, rows in states.items() if split in rows}
+        few = min(row["n"] for row in here.values()) < MIN_BEST
         top = {
-            key: best(list(here.values()), key, direction)
+            key: None if few else best(list(here.values()), key, direction)
             for key, _, direction in COLUMNS
             if direction
         }

@@ -42,12 +42,14 @@ def render(
     )  # fmt: skip
     limit, fewer_limit = ("".join(map(note, texts)) for texts in (limits, fewer))
     bins = (num_bins, edges)
-    table = results.results(states, summary.get("change"))
+    table, headline = results.results(states, summary.get("change")), results.headline(states)
+    cards = results.cards(states)
+    if overview.is_by_method(summary):
+        # Thousands of figures: there for who asks for them.
+        title = "<summary>Every figure, task by task</summary>"
+        table = f"<details>{title}{table}</details>"
+        headline, cards = results.range_of_methods(states), ""
     if overview.worth_showing(states):
-        if overview.is_by_method(summary):
-            # Thousands of figures: there for who asks for them.
-            title = "<summary>Every figure, task by task</summary>"
-            table = f"<details>{title}{table}</details>"
         table = results.one_table(states) + table
 
     # (title, content) in the order of the page.
@@ -77,7 +79,7 @@ def render(
     model, method = summary.get("model"), summary.get("method")
     title = "Calibration" + (f" of {model}" if model else "")
     kicker = " · ".join(str(v) for v in (method, summary.get("config")) if v)
-    return document(title, kicker, results.headline(states), sections, results.cards(states))
+    return document(title, kicker, headline, sections, cards)
 
 
 def write(

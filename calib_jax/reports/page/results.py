@@ -44,6 +44,22 @@ def headline(states: States) -> str:
     return "conf-ECE " + "; ".join(parts) + more
 
 
+def range_of_methods(states: States) -> str:
+    """Several methods in one sentence: "conf-ECE by choice: 0.041 (arc) to 0.43 (mmlu); by ..."."""
+    parts = []
+    for method, rows in states.items():
+        found = sorted(
+            (row["conf_ece"], split)
+            for split, row in rows.items()
+            if row.get("conf_ece") is not None
+        )
+        ends = [
+            f"{content.number(value)} ({split})" for value, split in (found[:1] + found[1:][-1:])
+        ]
+        parts.append(f"by {method}: {' to '.join(ends)}")
+    return "conf-ECE " + "; ".join(parts)
+
+
 def cards(states: States) -> str:
     """A card per split with its course of the main figure."""
     found = []

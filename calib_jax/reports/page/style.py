@@ -56,6 +56,7 @@ th { font-weight: 600; background: var(--page); }
 thead th, thead td { border-bottom: 2px solid var(--text); vertical-align: bottom; }
 .sortable thead th { white-space: normal; min-width: 4.5rem; max-width: 9rem; }
 thead tr:not(:last-child) td { border-bottom: 0; }
+.sortable th, .sortable td { padding-left: .5rem; padding-right: .5rem; }
 /* Intervals beneath their figures, so that many columns fit. */
 .stacked td small { display: block; margin: 0; }
 .tall thead th { position: sticky; top: 0; z-index: 2; }
