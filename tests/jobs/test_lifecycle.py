@@ -125,6 +125,8 @@ def light(scores, domain, **options):
 
 def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_path, monkeypatch):
     monkeypatch.setattr(lifecycle.summary, "measure", light)
+    monkeypatch.setattr(lifecycle, "png", lambda figure, dpi: b"drawn")  # tests/reports draws them
+    monkeypatch.setattr(lifecycle, "svg", lambda figure: b"drawn")
     status, out, err = call()
     assert status == 0, err
     folder = call.workdir
@@ -167,6 +169,7 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
 
     # --- Stopped in the first model's text: what was scored by then is not scored again. ----------
     monkeypatch.setattr(lifecycle.figures, "draw_all", lambda *_: ())
+    monkeypatch.setattr(lifecycle.page, "render", lambda *_: "")
     again, first = tmp_path / "again", tmp_path / "again" / "models" / "1m"
     monkeypatch.setattr("calib_jax.main.StopRequest", lambda: StopAfter(3))
     status, _, err = call(workdir=again)
