@@ -243,7 +243,7 @@ class _Planner:
         self.keys: list[str] = []
         self.groups: list[list[Pair]] = []
         self.places: dict[int, dict[str, Any]] = {}
-        self.lengths: dict[str, list[list[int]]] = {}
+        self.lengths: dict[str, list[list[int]]] = {"characters": [], "bytes": []}
         self.left_out = 0
 
     def _whole(self, prompt: Prompt, question: Question, context: str) -> str:
@@ -316,8 +316,8 @@ class _Planner:
             if unconditional:
                 keys.append((n, "unconditional", f"unconditional/{names[n]}"))
                 pairs.append([("", end) for end in ends])
-            self.lengths.setdefault("characters", []).append([len(t) for t in targets])
-            self.lengths.setdefault("bytes", []).append([len(t.encode()) for t in targets])
+            self.lengths["characters"].append([len(text) for text in targets])
+            self.lengths["bytes"].append([len(text.encode()) for text in targets])
         labels = [
             f"question {questions[n].id!r}"
             for (n, _, _), group in zip(keys, pairs, strict=True)
@@ -364,7 +364,7 @@ class _Planner:
             cut=cut,
             counts=counts,
             places=tuple(_moved(self.places[n], place) for n in kept),
-            lengths={unit: [rows[n] for n in kept] for unit, rows in self.lengths.items()},
+            lengths={unit: [r[n] for n in kept] if r else [] for unit, r in self.lengths.items()},
         )
 
 

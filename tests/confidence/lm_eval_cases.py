@@ -107,7 +107,7 @@ def _wrap(tokenizer: Tokenizer, bos: bool) -> transformers.PreTrainedTokenizerBa
     )
 
 
-WORDS = ["Answer", " A", " B", " C", " D", " hills", " cork", "hello", "\nA", "(A", "  "]
+WORDS = ["Answer", " A", " B", " C", " D", " E", " hills", " cork", "hello", "\nA", "(A", "  "]
 TOKENIZERS = {
     "bytes": lambda: byte_level([f" {c}" for c in "ABCDE"], bos=False),
     "words": lambda: byte_level(WORDS, bos=False),

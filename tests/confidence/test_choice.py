@@ -18,6 +18,9 @@ from calib_jax.posthoc import ContextualCalibration
 V = 61
 log_scores_of = jax.jit(choice_log_scores)
 probs_of = jax.jit(renormalise)
+permuted_of = jax.jit(permuted_log_scores)
+prior_of = jax.jit(content_free_prior)
+contextual_of = jax.jit(contextual_log_scores)
 
 
 def reference(logits, letters, mask):
@@ -112,7 +115,7 @@ def permuted_case(N=5, K=4):
 
 def test_permuted_scores_are_mean_probabilities():
     letters, mask = permuted_case()
-    scores = np.asarray(jax.jit(permuted_log_scores)(letters, mask))
+    scores = np.asarray(permuted_of(letters, mask))
     for n, valid in enumerate(mask):
         K = valid.sum()
         for option in range(K):
@@ -127,7 +130,7 @@ def test_permuted_scores_are_mean_probabilities():
 def test_a_preference_for_a_letter_alone_permutes_to_no_preference():
     letters, mask = permuted_case()
     always = np.broadcast_to(letters[:, :1], letters.shape)  # whatever the options
-    probs = np.asarray(renormalise(permuted_log_scores(always, mask), mask))
+    probs = np.asarray(probs_of(permuted_of(always, mask), mask))
     np.testing.assert_allclose(probs, mask / mask.sum(1, keepdims=True), rtol=1e-5)
 
 
@@ -135,27 +138,27 @@ def test_a_preference_for_an_option_alone_survives():
     rng = np.random.default_rng(0)
     options = np.log(rng.dirichlet(np.ones(4), 3)).astype(np.float32)
     shifted = np.stack([np.roll(options, -s, axis=1) for s in range(4)], axis=1)
-    scores = permuted_log_scores(shifted, np.ones((3, 4), bool))
+    scores = permuted_of(shifted, np.ones((3, 4), bool))
     np.testing.assert_allclose(scores, options, rtol=1e-5)
 
 
 def test_contextual_calibration_is_that_of_posthoc():
     rng = np.random.default_rng(1)
-    scores = rng.normal(0, 3, (6, 4)).astype(np.float32)
     free = rng.normal(0, 3, (3, 4)).astype(np.float32)
     mask = np.arange(4) < np.array([4, 4, 4, 3, 4, 2])[:, None]
-    prior = content_free_prior(np.where(mask[:, None], free, -np.inf), mask)
-    probs = renormalise(contextual_log_scores(scores, prior, mask), mask)
+    prior = np.asarray(prior_of(np.where(mask[:, None], free, -np.inf), mask))
     for n, valid in enumerate(mask):
         theirs = ContextualCalibration.fit(content_free_log_scores=free[:, valid])
-        np.testing.assert_allclose(probs[n, valid], theirs(scores[n : n + 1, valid])[0], rtol=1e-4)
-    assert (np.asarray(probs)[~mask] == 0).all()
+        np.testing.assert_allclose(prior[n, valid], theirs.log_prior, rtol=1e-4)
+    scores = np.asarray(contextual_of(free[:1] + np.zeros((6, 1)), prior, mask))
+    np.testing.assert_allclose(scores[mask], (free[:1] - prior)[mask], rtol=1e-4)
+    assert np.isneginf(scores[~mask]).all()
 
 
 def test_contextual_calibration_undoes_a_bias():
     """What is said without content is said of every question: only the rest is belief."""
     belief, bias = np.log([[0.1, 0.6, 0.3]]), np.log([0.7, 0.2, 0.1])
     mask = np.ones((1, 3), bool)
-    prior = content_free_prior(np.tile(bias - 2, (1, 3, 1)), mask)
-    probs = renormalise(contextual_log_scores(belief + bias, prior, mask), mask)
+    prior = prior_of(np.tile(bias - 2, (1, 3, 1)), mask)
+    probs = probs_of(contextual_of(belief + bias, prior, mask), mask)
     np.testing.assert_allclose(probs, np.exp(belief), rtol=1e-5)
