@@ -9,6 +9,7 @@ from typing import Any
 
 import rich.box
 import rich.console
+import rich.measure
 import rich.table
 import rich.text
 
@@ -28,8 +29,8 @@ NOTE = (
     "Text and facts: top-1 probability over the whole vocabulary, right where its token is the "
     "next one; tasks: the letters' probabilities, renormalised. Brackets: 95% intervals; where a "
     "document gives several positions, by resampling documents. By chance: the conf-ECE that a "
-    "perfectly calibrated model exceeds in one sample of 20. NLL: of the token that follows, in nats "
-    "(of tasks: of the right letter)."
+    "perfectly calibrated model exceeds in one sample of 20. NLL: of the token that follows, in "
+    "nats (of tasks: of the right letter)."
 )
 _WIDTH = 120
 
@@ -50,26 +51,35 @@ def cell(row: Mapping[str, Any], key: str, ranged: bool) -> str:
     return f"{content.number(row.get(key), signed=key == 'overconfidence')} {bounds}".strip()
 
 
+# The figures whose intervals the console shows, as many of them as there is room for.
+_RANGED = (("accuracy", "conf_ece"), ("conf_ece",), ())
+
+
+def _drawn(rows: Mapping[str, Any], part: str, ranged: tuple[str, ...]) -> rich.table.Table:
+    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    drawn.add_column("", no_wrap=True)
+    drawn.add_column("n", justify="right", no_wrap=True)
+    for _, label, _, _ in COLUMNS:
+        drawn.add_column(rich.text.Text(label), justify="right", no_wrap=True)
+    for label, by_part in rows.items():
+        if part in by_part:
+            row = by_part[part]
+            cells = [cell(row, key, key in ranged) for key, _, _, _ in COLUMNS]
+            drawn.add_row(rich.text.Text(label), f"{row['n']:,}", *cells)
+    return drawn
+
+
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
-    """Prints a table per part; intervals of what does not fit the console are left out."""
+    """Prints a table per part; intervals are left out where the console is narrow."""
     console = table.standard_console(console, _WIDTH)
     rows = rows_of(summary)
-    narrow = console.width < _WIDTH
-    for part in parts_of(rows):
-        drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-        drawn.add_column("", no_wrap=True)
-        drawn.add_column("n", justify="right", no_wrap=True)
-        for _, label, _, _ in COLUMNS:
-            drawn.add_column(rich.text.Text(label), justify="right", no_wrap=True)
-        for label, by_part in rows.items():
-            if part in by_part:
-                row = by_part[part]
-                # The two that matter keep their intervals longest.
-                cells = [
-                    cell(row, key, ranged and not narrow and key in ("accuracy", "conf_ece"))
-                    for key, _, _, ranged in COLUMNS
-                ]
-                drawn.add_row(rich.text.Text(label), f"{row['n']:,}", *cells)
+    unbounded = console.options.update(max_width=10_000)
+    for ranged in _RANGED:
+        shown = {part: _drawn(rows, part, ranged) for part in parts_of(rows)}
+        needed = (rich.measure.Measurement.get(console, unbounded, t) for t in shown.values())
+        if max(n.maximum for n in needed) <= console.width:
+            break
+    for part, drawn in shown.items():
         console.print()
         console.print(rich.text.Text(part, style="bold"))
         console.print(drawn)

@@ -23,7 +23,10 @@ def test_the_console_has_a_row_for_each_part_and_model(run):
     assert text.count("70m") == text.count("12b") == 2
     row = result["1b"]["text"]
     assert tables.cell(row, "conf_ece", True) in text and max(map(len, text.splitlines())) <= 120
-    assert f"{row['conf_ece']:.3f}" in shown(result, 90)
+    # Intervals go before figures do.
+    narrow = shown(result, 85)
+    assert f"{row['conf_ece']:.3f}" in narrow and "…" not in narrow
+    assert tables.cell(row, "conf_ece", True) in shown(result, 95)
 
 
 def test_markdown_and_csv_hold_the_same_figures(run, tmp_path):
