@@ -159,7 +159,7 @@ class CalibJaxLM(LM):
         windows, owners = [], []
         for i, request in enumerate(requests):
             (text,) = request.args
-            for pair in self._windows(self.encoder._ids([text])[text]):
+            for pair in self._windows(self.encoder.tokens(text)):
                 windows.append([pair])
                 owners.append(i)
         totals = [0.0] * len(requests)

@@ -144,6 +144,10 @@ class PairEncoder:
             result.append([self._pair(whole[:-1], [letter], "") for letter in some[:count]])
         return result
 
+    def tokens(self, text: str) -> list[int]:
+        """A whole text's tokens, special ones by rule 3."""
+        return self._ids([text])[text]
+
     def _letters(self, text: str, ends: list[str], ids: dict[str, list[int]]) -> list[int]:
         """The token that each end adds to a text, or to the text without its white space."""
         before = ids[text + ends[0]][:-1]
