@@ -38,6 +38,19 @@ def test_texts_of_questions_and_options_are_kept_where_known(tmp_path, make_scor
     assert_same(predictions.read(tmp_path / "s.parquet"), scores)
 
 
+def test_mass_is_kept_for_the_methods_that_have_it(tmp_path, make_scores):
+    scores = make_scores(4, 3, ragged=True)
+    mass = np.array([0.5, 1e-20, 1.0, 0.25], np.float32)
+    choice = dataclasses.replace(scores, mass=mass)
+    shortest = dataclasses.replace(scores, method="continuation_min")
+    predictions.write(tmp_path / "s.parquet", shortest, choice)
+    assert_same(predictions.read(tmp_path / "s.parquet", "choice"), choice)
+    assert_same(predictions.read(tmp_path / "s.parquet"), shortest)
+    assert predictions.methods_of(tmp_path / "s.parquet") == ["continuation_min", "choice"]
+    names = pq.read_schema(tmp_path / "s.parquet").names
+    assert [name for name in names if name.startswith("mass")] == ["mass_choice"]
+
+
 def test_only_own_files_carry_the_mark(tmp_path, make_scores):
     predictions.write(tmp_path / "s.parquet", make_scores(3))
     assert predictions.is_ours(tmp_path / "s.parquet")
