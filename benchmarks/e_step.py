@@ -20,10 +20,9 @@ import transformers
 from torch_twin import torch_twin
 
 import calib_jax
+from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scoring import score_encoded
-from calib_jax.models.decoder import Decoder
 from calib_jax.questions import load, sample
-from calib_jax.questions.batching import choose_buckets
 from calib_jax.questions.encoding import Encoded, Encoder
 
 
@@ -63,14 +62,11 @@ def main() -> None:
     model = calib_jax.load_model("offline:smollm2-135m-instruct", args.dtype)
     questions = sample(load("offline:openbookqa/train"), args.questions, seed=0)
     encoded = Encoder(model.tokenizer, num_options=4).encode(questions)
-    buckets = choose_buckets(encoded.lengths)
-    decoder, variables = Decoder(model.config, model.dtype), {"params": model.params}
+    engine = Engine(model)
     twin = torch_twin(model, getattr(torch, args.dtype))
 
     def ours() -> np.ndarray:
-        return score_encoded(
-            decoder, variables, encoded, mesh=model.mesh, buckets=buckets, token_budget=1024
-        ).probs
+        return score_encoded(engine, encoded).probs
 
     def seconds(function) -> float:
         start = time.perf_counter()

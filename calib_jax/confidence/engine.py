@@ -7,11 +7,9 @@ the places that are read alone, a few hundred at a time.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from calib_jax.confidence.forest import (
@@ -24,16 +22,17 @@ from calib_jax.confidence.forest import (
     pack,
     tree_size,
 )
+from calib_jax.confidence.forward import compute_prefix, score_rows
 from calib_jax.confidence.shapes import Flops, Shapes, cached_lengths, row_lengths
 from calib_jax.errors import UserError
-from calib_jax.models.attention import Forest, Prefix
-from calib_jax.models.decoder import Decoder, head_logits
+from calib_jax.models.attention import Prefix
 from calib_jax.models.model import Model
-from calib_jax.models.table import Tree as Variables
 from calib_jax.parallel import mesh as meshes
 from calib_jax.questions.batching import MAX_BUCKETS, rows_per_batch
 from calib_jax.questions.pairs import Pair
 
+# Tokens that are saved at least by keeping a prefix for several rows.
+CACHING_SAVES = 512
 # Places that the LM head is applied to at a time, on each device.
 READS_AT_A_TIME = 256
 
@@ -85,78 +84,13 @@ class _Row:
     pairs: tuple[tuple[int, int], ...]  # (group, pair) in the order of tree.found
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "chunk"))
-def score_rows(
-    decoder: Decoder, variables: Variables, rows: dict, prefix: Prefix | None, chunk: int
-) -> dict:
-    """Log-probabilities at the places that are read; the compiled heart of the engine.
-
-    Args:
-      decoder: in eval mode.
-      variables: of the decoder.
-      rows: tokens, positions, ends [B, L] int32; reads [B, R] int32, places in the row; targets
-        [B, R, J] int32, tokens to score at each of them; count, scalar: reads of the longest row.
-      prefix: keys and values before every row, or None.
-      chunk: places at a time; R is a multiple of it.
-
-    Returns:
-      log_probs [B, R, J], top_log_probs [B, R] float32, top_tokens [B, R] int32, held whole by
-      every device; 0 beyond ``count``.
-    """
-    forest = Forest(rows["positions"], rows["ends"])
-    hidden_BxLxD = decoder.apply(variables, rows["tokens"], forest, prefix)
-    B, R, J = rows["targets"].shape
-
-    def read(i: jax.Array, out: dict) -> dict:
-        at = i * chunk
-        places_BxP = jax.lax.dynamic_slice_in_dim(rows["reads"], at, chunk, axis=1)
-        targets_BxPxJ = jax.lax.dynamic_slice_in_dim(rows["targets"], at, chunk, axis=1)
-        hidden_BxPxD = jnp.take_along_axis(hidden_BxLxD, places_BxP[:, :, None], axis=1)
-        logits_BxPxV = head_logits(decoder.config, variables["params"], hidden_BxPxD)
-        highest_BxP = logits_BxPxV.max(axis=-1)
-        total_BxP = highest_BxP + jnp.log(
-            jnp.exp(logits_BxPxV - highest_BxP[..., None]).sum(axis=-1)
-        )
-        # The first of equals, by two plain reductions: XLA's argmax is slow on a CPU.
-        V = logits_BxPxV.shape[-1]
-        top_BxP = jnp.where(
-            logits_BxPxV == highest_BxP[..., None], jnp.arange(V, dtype=jnp.int32), V
-        ).min(axis=-1)
-        chosen_BxPxJ = jnp.take_along_axis(logits_BxPxV, targets_BxPxJ, axis=-1)
-        found = {
-            "log_probs": chosen_BxPxJ - total_BxP[..., None],
-            "top_log_probs": highest_BxP - total_BxP,
-            "top_tokens": top_BxP,
-        }
-        return {
-            name: jax.lax.dynamic_update_slice_in_dim(out[name], value, at, axis=1)
-            for name, value in found.items()
-        }
-
-    out = {
-        "log_probs": jnp.zeros((B, R, J), jnp.float32),
-        "top_log_probs": jnp.zeros((B, R), jnp.float32),
-        "top_tokens": jnp.zeros((B, R), jnp.int32),
-    }
-    out = jax.lax.fori_loop(0, (rows["count"] + chunk - 1) // chunk, read, out)
-    everywhere = jax.sharding.PartitionSpec()
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, everywhere), out)
-
-
-@functools.partial(jax.jit, static_argnames="decoder")
-def compute_prefix(decoder: Decoder, variables: Variables, tokens_BxP: jax.Array) -> tuple:
-    """Keys and values [layers, P, G, C] of one prefix, which stands in every row."""
-    _, kept = decoder.clone(keep_kv=True).apply(variables, tokens_BxP)
-    return jax.tree.map(lambda x: x[:, 0], kept)
-
-
 class Engine:
     """Scores groups of pairs with one model.
 
     Args:
       model: with parameters, and adapters where it has some.
       token_budget: tokens of a batch, padding included; 0 for 1,024 on a CPU and 16,384 elsewhere.
-      max_shapes: programs compiled, at most; 4 or more where prefixes are shared.
+      max_shapes: programs compiled, at most; below 4, no prefix is kept for several rows.
       length_multiple: of the rows' lengths; 0 for 8 on a CPU and 128 elsewhere.
       shapes: of an engine that has planned already; None to plan.
 
@@ -186,19 +120,21 @@ class Engine:
 
     def plan(self, groups: Sequence[Group]) -> Shapes:
         """Chooses the row lengths for all groups of a run, so that none is added on the way."""
+        self.shapes = Shapes()
         index = [i for i, group in enumerate(groups) if any(pair.num_targets for pair in group)]
         families, sizes = self._families(groups, index)
         plain = [sizes[i].room + len(f.prefix) for f in families if not f.cached for i in f.members]
         shared = [(len(f.prefix), [sizes[i].room for i in f.members]) for f in families if f.cached]
         cached: tuple[tuple[int, int], ...] = ()
         if shared:
-            most = 2 if self.max_shapes > 3 else 1
-            cached = cached_lengths(shared, most, self.multiple, self.flops)
+            cached = cached_lengths(shared, 2, self.multiple, self.flops)
             for P, rooms in shared:  # what is too long for the rows after a prefix stands alone
                 row = next(row for length, row in cached if length >= P)
                 plain += [P + room for room in rooms if room > row]
         left = max(1, self.max_shapes - len(cached) - bool(cached))
-        lengths = row_lengths(plain, left, self.multiple, self.flops) if plain else ()
+        lengths: tuple[int, ...] = ()
+        if plain:
+            lengths = row_lengths(plain, left, self.multiple, self.flops, self._batch_rows)
         self.shapes = Shapes(lengths, cached)
         return self.shapes
 
@@ -270,12 +206,28 @@ class Engine:
         self, groups: Sequence[Group], index: Sequence[int]
     ) -> tuple[list[Family], dict[int, Size]]:
         """The families of the groups at ``index``, and each group's size beyond its prefix."""
-        read = {i: [pair for pair in groups[i] if pair.num_targets] for i in index}
-        families = find_families([group_prefix(read[i]) for i in index])
-        families = [
-            dataclasses.replace(f, members=tuple(index[m] for m in f.members)) for f in families
-        ]
-        sizes = {i: tree_size(read[i], len(f.prefix)) for f in families for i in f.members}
+        read = [[pair for pair in groups[i] if pair.num_targets] for i in index]
+        prefixes = [group_prefix(pairs) for pairs in read]
+        longest = max(self.shapes.plain, default=0)
+
+        def worth(members: Sequence[int], length: int) -> bool:
+            if self.max_shapes < 4:
+                return False
+            if (len(members) - 1) * length >= CACHING_SAVES:
+                return True
+            # What is left of a family, in a run that goes on, needs its kept prefix all the same.
+            return bool(self.shapes.cached) and any(
+                tree_size(read[m]).room > longest for m in members
+            )
+
+        families, sizes = [], {}
+        for family in find_families(prefixes, worth):
+            prefix = family.prefix
+            if family.cached and self.shapes.cached:
+                prefix = prefix[: self.shapes.cached[-1][0]]
+            sizes |= {index[m]: tree_size(read[m], len(prefix)) for m in family.members}
+            members = tuple(index[m] for m in family.members)
+            families.append(Family(members, prefix, family.cached))
         return families, sizes
 
     def _run(self, groups: Sequence[Group], index: list[int]) -> Iterator[tuple[list[_Row], dict]]:
@@ -283,6 +235,7 @@ class Engine:
         families, sizes = self._families(groups, index)
         if not all(self._shape(f, sizes[i]) for f in families for i in f.members):
             self.plan(groups)
+            families, sizes = self._families(groups, index)
         for family in families:
             self.costs.least_flops += sum(
                 (len(family.prefix) + sizes[i].tokens) * self.flops.token
@@ -351,11 +304,13 @@ class Engine:
             rows.append(_Row(tree, tuple(pairs)))
         return rows
 
+    def _batch_rows(self, length: int) -> int:
+        return rows_per_batch(length, self.token_budget, meshes.batch_shards(self.mesh))
+
     def _batches(
         self, rows: list[_Row], length: int, prefix: Prefix | None
     ) -> Iterator[tuple[list[_Row], dict]]:
-        shards = meshes.batch_shards(self.mesh)
-        B = rows_per_batch(length, self.token_budget, shards)
+        shards, B = meshes.batch_shards(self.mesh), self._batch_rows(length)
         chunk = max(1, min(length, READS_AT_A_TIME * shards // B))
         R = -(-2 * length // chunk) * chunk
         # Rows with as many reads go together: a batch takes as long as its longest.

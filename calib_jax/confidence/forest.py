@@ -6,7 +6,7 @@ subtree of each ends. Rows are filled with whole trees, a group's pairs in one o
 
 import bisect
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -187,20 +187,25 @@ class Family:
 
 
 def find_families(
-    prefixes: Sequence[np.ndarray], *, shortest: int = 4, cached_from: int = 64, saving: int = 512
+    prefixes: Sequence[np.ndarray],
+    worth: Callable[[Sequence[int], int], bool],
+    *,
+    shortest: int = 4,
+    cached_from: int = 64,
 ) -> list[Family]:
     """Sorts groups into families by what they begin with; every group is in one.
 
     Args:
       prefixes: of each group, see ``group_prefix``.
-      shortest: tokens that are worth sharing within a row.
-      cached_from: tokens that are worth computing once for several rows, as few-shot examples are,
-        provided that this saves ``saving`` tokens at least.
+      worth: (groups, tokens that they share) -> whether to compute these once for several rows, as
+        few-shot examples are.
+      shortest: tokens that are shared within a row.
+      cached_from: fewest tokens that ``worth`` is asked about.
     """
     order = sorted(range(len(prefixes)), key=lambda i: prefixes[i].tolist())
     families, rest = [], []
     for run, length in _runs(order, prefixes, cached_from):
-        if (len(run) - 1) * length >= saving:
+        if worth(run, length):
             families.append(Family(tuple(run), prefixes[run[0]][:length], True))
         else:
             rest += run

@@ -1,7 +1,7 @@
 """Which row lengths a run compiles: few of them, little padding, little attention across trees."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -66,7 +66,11 @@ class Shapes:
 
 
 def row_lengths(
-    sizes: Sequence[int], max_lengths: int, multiple: int, flops: Flops
+    sizes: Sequence[int],
+    max_lengths: int,
+    multiple: int,
+    flops: Flops,
+    batch_rows: Callable[[int], int],
 ) -> tuple[int, ...]:
     """The row lengths that compute the least, padding and attention counted.
 
@@ -78,26 +82,28 @@ def row_lengths(
       max_lengths: how many lengths there may be.
       multiple: of the lengths.
       flops: of the model.
+      batch_rows: how many rows of a length make a batch; the last one is computed whole.
     """
     sizes = np.sort(np.asarray(sizes))
-    sample = sizes[:: -(-len(sizes) // SAMPLE)]
+    step = -(-len(sizes) // SAMPLE)
+    sample = sizes[step // 2 :: step]
     longest = _round_up(int(sizes[-1]), multiple)
     bases = {_round_up(base, multiple) for base in _BASES}
     best, least = (longest,), np.inf
-    for base in sorted({min(base, longest) for base in bases if base >= sizes[0]} | {longest}):
+    for base in sorted({base for base in bases if base >= sizes[0]} | {longest}):
         above = sizes[sizes > base]
         if len(above) and max_lengths == 1:
             continue
-        lengths = (base,)
-        if len(above):
-            lengths += choose_buckets(above, max_lengths - 1, multiple)
-        cost = 0
-        for low, high in zip((0, *lengths), lengths, strict=False):
-            members = sample[(sample > low) & (sample <= high)]
-            rows = len(pack(members.tolist(), high)) if len(members) else 0
-            cost += rows * high * (flops.token + flops.key * high)
-        if cost < least:
-            best, least = lengths, cost
+        for more in range(1, max_lengths) if len(above) else (0,):
+            lengths = (base, *(choose_buckets(above, more, multiple) if more else ()))
+            cost = 0
+            for low, high in zip((0, *lengths), lengths, strict=False):
+                members = sample[(sample > low) & (sample <= high)]
+                rows = step * len(pack(members.tolist(), high)) if len(members) else 0
+                B = batch_rows(high)
+                cost += -(-rows // B) * B * high * (flops.token + flops.key * high)
+            if cost < least:
+                best, least = lengths, cost
     return best
 
 

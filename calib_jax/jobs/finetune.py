@@ -28,7 +28,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
 
     # --- Questions, model, plan ------------------------------------------------------------------
     setting = measuring.prepare_setting(config)
-    training = EmTraining(config, setting.model, setting.train, setting.buckets)
+    measured = [*([setting.validation] if setting.validation else []), *setting.evals.values()]
+    training = EmTraining(config, setting.model, setting.train, setting.buckets, measured)
     claim(workdir, config)
     folder, unquantized = workdir / "predictions", {}
     if measuring.measures_quantization(config):
@@ -149,8 +150,8 @@ class Reporter:
             return
         with Progress(len(self.setting.validation), "validation") as bar:
 
-            def on_batch(batch):
-                bar.update(batch.size)
+            def on_batch(count):
+                bar.update(count)
                 self.stop.check()
 
             scores = self.training.score(self.setting.validation, on_batch)

@@ -216,8 +216,8 @@ def measure_splits(
             continue
         with Progress(len(split), f"{state}: {name}") as bar:
 
-            def on_batch(batch: Any, bar: Progress = bar) -> None:
-                bar.update(batch.size)
+            def on_batch(count: int, bar: Progress = bar) -> None:
+                bar.update(count)
                 check()
 
             scores[name] = score(split, on_batch)

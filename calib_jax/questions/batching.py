@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,7 +22,6 @@ class Batch:
       mask: [B, K] bool, the options of each row.
       answers: [B] int32.
       weights: [B] float32, 1 for a question and 0 for a row that only fills the batch.
-      rows: [B] int64, where each question stands in its split; 0 for fill.
     """
 
     tokens: np.ndarray
@@ -30,12 +29,6 @@ class Batch:
     mask: np.ndarray
     answers: np.ndarray
     weights: np.ndarray
-    rows: np.ndarray
-
-    @property
-    def size(self) -> int:
-        """How many questions are in it."""
-        return int(self.weights.sum())
 
 
 def choose_buckets(
@@ -97,7 +90,6 @@ def make_batch(encoded: Encoded, rows: np.ndarray, length: int, size: int) -> Ba
         mask=np.ones((size, K), bool),
         answers=np.zeros(size, np.int32),
         weights=np.zeros(size, np.float32),
-        rows=np.zeros(size, np.int64),
     )
     for i, row in enumerate(rows):
         ids = encoded.tokens[row]
@@ -107,28 +99,7 @@ def make_batch(encoded: Encoded, rows: np.ndarray, length: int, size: int) -> Ba
     batch.mask[:n] = encoded.mask[rows]
     batch.answers[:n] = encoded.answers[rows]
     batch.weights[:n] = 1
-    batch.rows[:n] = rows
     return batch
-
-
-def scoring_batches(
-    encoded: Encoded, buckets: Sequence[int], token_budget: int, multiple_of: int = 1
-) -> Iterator[Batch]:
-    """Every question once, longest first, about ``token_budget`` tokens a batch.
-
-    Longest first, because a batch that does not fit the memory then fails at the start. Each
-    bucket has one shape: budget // length rows, at least one and a multiple of ``multiple_of``. A
-    batch that its bucket's questions do not fill takes the next shorter ones, so only the last
-    batch is ragged.
-    """
-    lengths = encoded.lengths
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        bucket = bucket_of(int(lengths[order[start]]), buckets)
-        size = rows_per_batch(bucket, token_budget, multiple_of)
-        yield make_batch(encoded, order[start : start + size], bucket, size)
-        start += size
 
 
 def rows_per_batch(length: int, token_budget: int, multiple_of: int) -> int:

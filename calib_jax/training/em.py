@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scores import Scores
-from calib_jax.confidence.scoring import score_encoded
+from calib_jax.confidence.scoring import letter_groups, score_encoded
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder
@@ -71,7 +72,8 @@ class EmTraining:
       model: the base; under full fine-tuning its parameters are consumed (donated). With an adapter
         beside them, LoRA trains that one on, and full fine-tuning starts from the merged weights.
       encoded: the training set.
-      buckets: padded lengths.
+      buckets: padded lengths of a training batch.
+      measured: the splits that ``score`` will be given besides: their shapes are planned too.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class EmTraining:
         model: Model,
         encoded: Encoded,
         buckets: Sequence[int],
+        measured: Sequence[Encoded] = (),
     ):
         train = config.train
         self.config, self.encoded, self.buckets = config, encoded, buckets
@@ -93,6 +96,14 @@ class EmTraining:
         self.decoder = Decoder(
             model.config, model.dtype, lora, attention=model.attention, remat=train.remat
         )
+        # Its variables are those of the moment: see ``score``.
+        self.engine = Engine(
+            dataclasses.replace(model.without_params(), lora=lora),
+            token_budget=config.batch.token_budget,
+            max_shapes=config.batch.max_buckets,
+            length_multiple=config.batch.length_multiple,
+        )
+        self.engine.plan([g for split in (encoded, *measured) for g in letter_groups(split)])
         self.objective = Objective(train.sft, train.ece_weight, train.sft2_reduction)
         self._check()
 
@@ -205,17 +216,15 @@ class EmTraining:
     def variables(self) -> Tree:
         return variables_of(self.decoder, self.state.trainable, self.base)
 
-    def score(self, encoded: Encoded, on_batch: Callable = lambda batch: None) -> Scores:
+    def score(
+        self, encoded: Encoded, on_batch: Callable[[int], None] = lambda count: None
+    ) -> Scores:
         """The current model's confidence, in eval mode."""
-        return score_encoded(
-            self.decoder,
-            self.variables,
-            encoded,
-            mesh=self.mesh,
-            buckets=self.buckets,
-            token_budget=self.config.batch.token_budget,
-            on_batch=on_batch,
-        )
+        self.engine.variables = self.variables
+        try:
+            return score_encoded(self.engine, encoded, on_batch)
+        finally:
+            self.engine.variables = {}  # a step consumes what trains
 
     def run(self, checkpoints: Checkpoints, stop: StopRequest, listener: Listener) -> None:
         """Trains from the newest checkpoint, or from the start, to the end.
@@ -255,8 +264,8 @@ class EmTraining:
     def _e_step(self, epoch: int, stop: StopRequest, listener: Listener) -> EStep:
         """π on every training question, then bins z, accuracies q, targets p: constants."""
 
-        def on_batch(batch: Any) -> None:
-            listener.on_scored(epoch, batch.size)
+        def on_batch(count: int) -> None:
+            listener.on_scored(epoch, count)
             stop.check()
 
         scores = self.score(self.encoded, on_batch)

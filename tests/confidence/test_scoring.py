@@ -9,7 +9,7 @@ import pytest
 
 import calib_jax
 from calib_jax import Question, UserError, load_model, make_mesh, score
-from calib_jax.confidence.scoring import _score_batch
+from calib_jax.confidence.forward import score_rows
 from calib_jax.questions.encoding import DEFAULT_PROMPT, Encoder, render
 from tests.conftest import make_questions, write_tiny_model
 
@@ -188,8 +188,8 @@ def test_unreadable_tokenizer(tiny_model, tmp_path):
 
 
 def test_more_questions_bring_no_further_shapes(model, questions):
-    score(model, questions * 10)  # so many that every bucket fills a batch
-    before = _score_batch._cache_size()
+    score(model, questions * 10)  # so many that every length fills a batch
+    before = score_rows._cache_size()
     assert before > 0
     score(model, questions * 20)
-    assert _score_batch._cache_size() == before
+    assert score_rows._cache_size() == before

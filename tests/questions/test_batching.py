@@ -13,7 +13,6 @@ from calib_jax.questions.batching import (
     choose_buckets,
     make_batch,
     rows_per_batch,
-    scoring_batches,
     training_order,
 )
 from calib_jax.questions.encoding import Encoded
@@ -68,26 +67,6 @@ def test_bucket_of():
         bucket_of(17, (8, 16))
 
 
-@settings(deadline=None, max_examples=60)
-@given(lengths_lists, st.integers(1, 400), st.sampled_from([1, 2, 8]))
-def test_scoring_batches(lengths, budget, multiple_of):
-    encoded, buckets = encoded_of(lengths), choose_buckets(lengths)
-    batches = list(scoring_batches(encoded, buckets, budget, multiple_of))
-    rows = [int(row) for batch in batches for row in batch.rows[: batch.size]]
-    assert sorted(rows) == list(range(len(lengths)))  # every question exactly once
-    taken = [lengths[row] for row in rows]
-    assert taken == sorted(taken, reverse=True)  # longest first
-    assert all(batch.size == len(batch.rows) for batch in batches[:-1])  # only the last is ragged
-    shapes = {batch.tokens.shape for batch in batches}
-    assert len(shapes) == len({length for _, length in shapes}) <= len(buckets)
-    for B, length in shapes:
-        assert length in buckets and B % multiple_of == 0
-        assert B == multiple_of or B * length <= budget
-    for batch in batches:
-        for i, row in enumerate(batch.rows[: batch.size]):
-            check_row(batch, i, encoded, row)
-
-
 def check_row(batch, i, encoded, row):
     n = len(encoded.tokens[row])
     assert (batch.tokens[i, :n] == encoded.tokens[row]).all()
@@ -101,12 +80,11 @@ def test_ragged_rows_have_weight_zero_and_a_valid_mask():
     batch = make_batch(encoded, np.array([1, 0]), 8, 4)
     check_row(batch, 0, encoded, 1)
     check_row(batch, 1, encoded, 0)
-    assert batch.weights.tolist() == [1, 1, 0, 0] and batch.size == 2
+    assert batch.weights.tolist() == [1, 1, 0, 0]
     assert batch.mask[2:].all() and (batch.last[2:] == 0).all() and (batch.tokens[2:] == 0).all()
 
 
-def test_no_questions_no_batches():
-    assert list(scoring_batches(encoded_of([]), (), 100)) == []
+def test_no_questions_no_buckets():
     assert choose_buckets([]) == ()
 
 

@@ -1,0 +1,75 @@
+"""The engine's compiled programs: rows of trees in, log-probabilities at the places read out."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from calib_jax.models.attention import Forest, Prefix
+from calib_jax.models.decoder import Decoder, head_logits
+from calib_jax.models.table import Tree
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "chunk"))
+def score_rows(
+    decoder: Decoder, variables: Tree, rows: dict, prefix: Prefix | None, chunk: int
+) -> dict:
+    """Log-probabilities at the places that are read; the compiled heart of the engine.
+
+    Args:
+      decoder: in eval mode.
+      variables: of the decoder.
+      rows: tokens, positions, ends [B, L] int32; reads [B, R] int32, places in the row; targets
+        [B, R, J] int32, tokens to score at each of them; count, scalar: reads of the longest row.
+      prefix: keys and values before every row, or None.
+      chunk: places at a time; R is a multiple of it.
+
+    Returns:
+      log_probs [B, R, J], top_log_probs [B, R] float32, top_tokens [B, R] int32, held whole by
+      every device; 0 beyond ``count``.
+    """
+    forest = Forest(rows["positions"], rows["ends"])
+    hidden_BxLxD = decoder.apply(variables, rows["tokens"], forest, prefix)
+    B, R, J = rows["targets"].shape
+
+    def read(i: jax.Array, out: dict) -> dict:
+        at = i * chunk
+        places_BxP = jax.lax.dynamic_slice_in_dim(rows["reads"], at, chunk, axis=1)
+        targets_BxPxJ = jax.lax.dynamic_slice_in_dim(rows["targets"], at, chunk, axis=1)
+        hidden_BxPxD = jnp.take_along_axis(hidden_BxLxD, places_BxP[:, :, None], axis=1)
+        logits_BxPxV = head_logits(decoder.config, variables["params"], hidden_BxPxD)
+        highest_BxP = logits_BxPxV.max(axis=-1)
+        total_BxP = highest_BxP + jnp.log(
+            jnp.exp(logits_BxPxV - highest_BxP[..., None]).sum(axis=-1)
+        )
+        # The first of equals, by two plain reductions: XLA's argmax is slow on a CPU.
+        V = logits_BxPxV.shape[-1]
+        top_BxP = jnp.where(
+            logits_BxPxV == highest_BxP[..., None], jnp.arange(V, dtype=jnp.int32), V
+        ).min(axis=-1)
+        chosen_BxPxJ = jnp.take_along_axis(logits_BxPxV, targets_BxPxJ, axis=-1)
+        found = {
+            "log_probs": chosen_BxPxJ - total_BxP[..., None],
+            "top_log_probs": highest_BxP - total_BxP,
+            "top_tokens": top_BxP,
+        }
+        return {
+            name: jax.lax.dynamic_update_slice_in_dim(out[name], value, at, axis=1)
+            for name, value in found.items()
+        }
+
+    out = {
+        "log_probs": jnp.zeros((B, R, J), jnp.float32),
+        "top_log_probs": jnp.zeros((B, R), jnp.float32),
+        "top_tokens": jnp.zeros((B, R), jnp.int32),
+    }
+    out = jax.lax.fori_loop(0, (rows["count"] + chunk - 1) // chunk, read, out)
+    everywhere = jax.sharding.PartitionSpec()
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, everywhere), out)
+
+
+@functools.partial(jax.jit, static_argnames="decoder")
+def compute_prefix(decoder: Decoder, variables: Tree, tokens_BxP: jax.Array) -> tuple:
+    """Keys and values [layers, P, G, C] of one prefix, which stands in every row."""
+    _, kept = decoder.clone(keep_kv=True).apply(variables, tokens_BxP)
+    return jax.tree.map(lambda x: x[:, 0], kept)

@@ -1,0 +1,205 @@
+"""The engine against one pair a row, and its scores' independence of everything around them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calib_jax import UserError, load_model, make_mesh
+from calib_jax.confidence import engine as engines
+from calib_jax.confidence.engine import Engine
+from calib_jax.confidence.forward import score_rows
+from calib_jax.confidence.shapes import Shapes
+from calib_jax.questions.pairs import Pair
+from tests.confidence.plain_engine import PlainEngine
+from tests.conftest import write_tiny_model
+
+
+def make_groups(count, seed=0, shots=0, vocab=320, options=4):
+    """Contexts of 1 to 30 tokens with 1 to 4 continuations of 0 to 7, after a common beginning."""
+    rng = np.random.default_rng(seed)
+    shared = rng.integers(0, vocab, shots)
+    groups = []
+    for _ in range(count):
+        context = np.concatenate([shared, rng.integers(0, vocab, rng.integers(1, 30))])
+        group = []
+        for _ in range(rng.integers(1, options + 1)):
+            T = int(rng.integers(0, 8))
+            # Few different tokens, so that options begin alike.
+            ids = np.concatenate([context, rng.integers(0, 4, T)]).astype(np.int32)
+            group.append(Pair(ids, T))
+        groups.append(group)
+    return groups
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return load_model(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """Unrelated ones, two families after long examples, one after short ones, and one reversed."""
+    some = make_groups(12) + make_groups(9, 1, 100) + make_groups(9, 2, 70) + make_groups(3, 3, 5)
+    return [some[i] for i in np.random.default_rng(5).permutation(len(some))]
+
+
+@pytest.fixture(scope="module")
+def plain(model, groups):
+    return PlainEngine(model).score(groups)
+
+
+def close(ours, theirs, atol=2e-5):
+    for group, other in zip(ours, theirs, strict=True):
+        for mine, its in zip(group, other, strict=True):
+            np.testing.assert_allclose(mine.log_probs, its.log_probs, rtol=0, atol=atol)
+            np.testing.assert_allclose(mine.top_log_probs, its.top_log_probs, rtol=0, atol=atol)
+            np.testing.assert_array_equal(mine.top_tokens, its.top_tokens)
+            assert mine.log_probs.dtype == np.float32 and mine.top_tokens.dtype == np.int32
+
+
+def test_scores_are_those_of_one_pair_a_row(model, groups, plain):
+    engine = Engine(model)
+    close(engine.score(groups), plain)
+    assert engine.shapes.cached and engine.shapes.plain and engine.shapes.count <= 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"token_budget": 1},
+        {"token_budget": 4096, "length_multiple": 64},
+        {"max_shapes": 1},
+        {"shapes": Shapes((256,))},
+    ],
+    ids=str,
+)
+def test_batches_padding_and_packing_do_not_matter(model, groups, plain, options):
+    close(Engine(model, **options).score(groups), plain)
+
+
+def test_order_and_company_do_not_matter(model, groups, plain):
+    engine = Engine(model)
+    order = np.random.default_rng(0).permutation(len(groups))
+    close(engine.score([groups[i] for i in order]), [plain[i] for i in order])
+    close(engine.score(groups[:1]), plain[:1])
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
+def test_the_mesh_does_not_matter(tiny_model, groups, plain, shape):
+    engine = Engine(load_model(tiny_model, mesh=make_mesh(shape)))
+    close(engine.score(groups), plain)
+
+
+def test_windows_reach_through_trees_and_prefixes(tmp_path, groups):
+    """A sliding window counts a sequence's own tokens, wherever they stand in the row."""
+    folder = write_tiny_model(
+        tmp_path, architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=12
+    )
+    model = load_model(folder)
+    assert model.config.sliding_window == 12
+    close(Engine(model).score(groups), PlainEngine(model).score(groups))
+
+
+def test_the_least_is_computed(model):
+    """Four options of one context, and one context less for everyone after the first."""
+    rng = np.random.default_rng(0)
+    context = rng.integers(0, 320, 40)
+    group = [
+        Pair(np.concatenate([context, rng.integers(0, 320, 5)]).astype(np.int32), 5)
+        for _ in range(4)
+    ]
+    engine = Engine(model)
+    engine.score([group])
+    assert engine.costs.tokens == 40 + 4 * 4  # the last token of an option is never fed
+    assert engine.costs.reads == 1 + 4 * 4
+    shots = make_groups(40, 7, shots=200)
+    engine = Engine(model)
+    engine.score(shots)
+    assert engine.costs.tokens < 200 + 40 * (30 + 4 * 7)
+    assert engine.costs.flops < 0.5 * engine.costs.least_flops  # which repeats the examples
+
+
+def test_the_plan_holds_for_every_part_of_a_run(model, groups):
+    engine = Engine(model)
+    shapes = engine.plan(groups)
+    before = score_rows._cache_size()
+    for part in (groups[:5], groups[5:20], groups[20:], groups):
+        engine.score(part)
+    assert engine.shapes == shapes
+    assert score_rows._cache_size() - before <= shapes.count
+
+
+def test_groups_beyond_the_plan_are_planned_anew(model, groups, plain):
+    engine = Engine(model, shapes=Shapes((8,)))
+    close(engine.score(groups), plain)
+
+
+def test_results_come_as_they_are_there(model, groups, plain):
+    told, checks = {}, []
+
+    def on_group(i, scores):
+        assert i not in told
+        told[i] = scores
+
+    Engine(model, token_budget=512).score(groups, on_group, lambda: checks.append(len(told)))
+    assert sorted(told) == list(range(len(groups)))
+    close([told[i] for i in range(len(groups))], plain)
+    assert len(set(checks)) >= 3 and checks[-1] == len(groups)
+
+
+def test_a_check_may_stop_it(model, groups):
+    told = []
+
+    def check():
+        if told:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Engine(model, token_budget=256).score(groups, lambda i, scores: told.append(i), check)
+    assert 0 < len(told) < len(groups)
+
+
+def test_empty_continuations_and_empty_groups(model):
+    nothing = Pair(np.array([1, 2], np.int32), 0)
+    told = []
+    scores = Engine(model).score(
+        [[nothing], [], [nothing, Pair(np.array([1, 2], np.int32), 1)]],
+        lambda i, _: told.append(i),
+    )
+    assert [[len(pair.log_probs) for pair in group] for group in scores] == [[0], [], [0, 1]]
+    assert sorted(told) == [0, 1, 2]
+    assert Engine(model).score([]) == []
+
+
+def test_logits_are_never_held_for_every_place(model, monkeypatch):
+    """No array of the compiled program has the row's places and the vocabulary."""
+    seen = {}
+
+    def traced(decoder, variables, rows, prefix, chunk):
+        seen["jaxpr"] = jax.make_jaxpr(lambda v, r: score_rows(decoder, v, r, prefix, chunk))(
+            variables, rows
+        )
+        return score_rows(decoder, variables, rows, prefix, chunk)
+
+    monkeypatch.setattr(engines, "score_rows", traced)
+    monkeypatch.setattr(engines, "READS_AT_A_TIME", 4)
+    Engine(model, token_budget=256, shapes=Shapes((256,))).score(make_groups(4))
+    text = str(seen["jaxpr"])
+    assert "f32[1,4,320]" in text and "f32[1,256,320]" not in text
+
+
+def test_a_token_outside_the_vocabulary(model):
+    with pytest.raises(UserError, match="token 320, and the model's vocabulary is 320"):
+        Engine(model).score([[Pair(np.array([1, 320], np.int32), 1)]])
+
+
+def test_weights_that_are_not_numbers(model):
+    nan = jnp.full_like(model.params["final_norm"], jnp.nan)
+    broken = dataclasses.replace(model, params={**model.params, "final_norm": nan})
+    with pytest.raises(UserError, match="question 7: .*not numbers"):
+        Engine(broken).score(
+            [[Pair(np.array([1, 2], np.int32), 1)]], name_of=lambda i: f"question {i + 7}"
+        )
