@@ -1,13 +1,16 @@
 """The job "report" from the command line: results, and bad input that leaves nothing behind."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from calib_jax import metrics
+from calib_jax.jobs import report, results
 from calib_jax.main import main
 from calib_jax.reports import predictions
+from tests.reports.conftest import build_scores
 
 
 @pytest.fixture
@@ -123,3 +126,14 @@ def test_too_few_questions_for_the_folds_are_refused_before_anything_is_written(
 def test_no_file_named(call):
     status, _, err = call("")
     assert status == 1 and "names no file" in err
+
+
+def test_a_known_task_s_subjects_are_grouped():
+    scores = dataclasses.replace(
+        build_scores(4), tasks=("mmlu",) * 4, subjects=("anatomy", "philosophy", "anatomy", None)
+    )
+    assert report._groups("mmlu", scores)["anatomy"] == "stem"
+    assert not report._groups("other", scores)
+    found = results.grouped({"mmlu": scores}, {"mmlu": report._groups("mmlu", scores)})
+    assert list(found) == ["mmlu", "mmlu_stem", "mmlu_humanities"]
+    assert found["mmlu_stem"].ids == ("q-0", "q-2")

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from calib_jax.reports import content
 from calib_jax.reports.page import html as report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -169,3 +170,17 @@ def test_write_is_whole_or_not_at_all(tmp_path, run, monkeypatch):
         report.write(path, result, {})
     assert path.read_text(encoding="utf-8") == before
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_several_methods_are_one_table_with_the_details_folded(run):
+    states = {"choice": run[0]["before"], "continuation_sum": run[0]["after"]}
+    scores = {"choice": run[1]["before"], "continuation_sum": run[1]["after"]}
+    page = report.render(content.nested(states), scores)
+    Checker(page)
+    part = section(page, "Results")
+    table = part[: part.index("<details")]
+    assert table.count('<tr><th scope="row">') == 4 and "gold letters" not in table
+    for rows in states.values():
+        assert f"{rows['far']['sce_ovr']:.3f}" in table
+    assert "gold letters" in part and "→" not in page[: page.index("<h2")]
+    assert 'class="cards"' not in page
