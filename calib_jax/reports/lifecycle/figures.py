@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from calib_jax.confidence.next_token import NextTokens
 from calib_jax.confidence.scores import Scores
@@ -33,9 +34,9 @@ Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # label -> part -> ROW
 MAX_MODELS = 12
 _AXES = {"scale": "parameters", "step": "training step", "epoch": "epoch of tuning"}
 _COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[5])
-_COLUMNS, _SIDE, _STRIP = 4, 2.6, 0.5
-# Most labels on an axis of numbers.
-_MAX_TICKS = 9
+_COLUMNS, _SIDE, _STRIP, _ABOVE = 4, 2.6, 0.5, 0.72
+# The least distance of two labels on an axis of numbers, as a share of its length.
+_TICK_GAP = 0.075
 
 
 def panel(row: Mapping[str, Any], read: NextTokens | Scores, num_bins: int, edges: str) -> Panel:
@@ -76,16 +77,17 @@ def draw_reliability(part: str, panels: Mapping[str, Panel], title: str = "") ->
     """The diagrams of one part side by side, label -> what is shown, with one scale of shades."""
     columns = min(_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
-    cell, block = _SIDE + 0.55, 0.85 + _SIDE + 0.1 + _STRIP + 0.55
+    cell, block = _SIDE + 0.55, _ABOVE + _SIDE + 0.1 + _STRIP + 0.55
     width = max(0.75 + columns * cell - 0.2, 8.4)
-    height = 0.5 + lines * block + 0.95
+    first = 0.75 + (width - (0.75 + columns * cell - 0.2)) / 2  # few stand in the middle
+    height = 0.45 + lines * block + 0.95
     figure = new_figure(width, height)
     n = next(iter(panels.values())).row["n"]
     add_title(figure, title or f"{part}: reliability of {n:,} {unit(part)}", 0.75)
     norm = reliability.shade_norm(p.bins for p in panels.values())
     for i, (label, shown) in enumerate(panels.items()):
-        left = 0.75 + (i % columns) * cell
-        bottom = height - 0.5 - (i // columns) * block - 0.85 - _SIDE
+        left = first + (i % columns) * cell
+        bottom = height - 0.45 - (i // columns) * block - _ABOVE - _SIDE
         ax = place(figure, left, bottom, _SIDE, _SIDE)
         ax.set_title(label, fontsize=11, weight="bold", color=INK, pad=32)
         ax.text(0.5, 1.025, about(shown.row), transform=ax.transAxes, va="bottom", ha="center",
@@ -116,35 +118,39 @@ def draw_curves(rows: Rows, places: Mapping[str, float | None], axis: str) -> Fi
     xs = {label: float(places[label]) if numbers else float(i) for i, label in enumerate(rows)}
     figure = new_figure(9.6, 4.3)
     for i, (key, title) in enumerate((("conf_ece", "conf-ECE"), ("accuracy", "accuracy"))):
-        ax = place(figure, 0.6 + 4.75 * i, 1.2, 4.05, 2.65)
+        ax = place(figure, 0.6 + 4.75 * i, 1.05, 4.05, 2.5)
         top = 0.0
         for j, part in enumerate(parts):
             here = sorted((label for label in rows if part in rows[label]), key=xs.__getitem__)
             values = np.array([rows[label][part][key] for label in here], float)
             ends = np.array([rows[label][part][f"{key}_ci"] for label in here], float)
-            x = [xs[label] for label in here]
-            colour = _COLOURS[j % 6]
-            ax.vlines(x, ends[:, 0], ends[:, 1], color=colour, alpha=0.55, linewidth=1.6)
-            ax.plot(x, values, color=colour, marker=MARKERS[j % 6], markersize=5, linewidth=1.6,
-                    label=part)  # fmt: skip
+            x, colour = [xs[label] for label in here], _COLOURS[j % 6]
+            # Beside each other, or the intervals of two parts would hide one another.
+            aside = ScaledTranslation(
+                (j - (len(parts) - 1) / 2) * 3 / 72, 0, figure.dpi_scale_trans
+            )
+            look = {"color": colour, "transform": ax.transData + aside}
+            ax.vlines(x, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.6, **look)
+            ax.plot(x, values, marker=MARKERS[j % 6], markersize=5, linewidth=1.6, label=part,
+                    **look)  # fmt: skip
             if key == "conf_ece":
                 chance = [rows[label][part]["conf_ece_null_q95"] for label in here]
-                ax.plot(x, chance, color=colour, linestyle=":", linewidth=1.1)
+                ax.plot(x, chance, linestyle=":", linewidth=1.1, **look)
             else:
                 sure = [rows[label][part]["mean_confidence"] for label in here]
-                ax.plot(x, sure, color=colour, linestyle="--", linewidth=1.1)
+                ax.plot(x, sure, linestyle="--", linewidth=1.1, **look)
             top = max(top, float(np.nanmax(ends, initial=0)), float(np.nanmax(values, initial=0)))
         ax.set_ylim(0, min(1.0, 1.12 * top) or 1.0)
         ax.set_title(title, fontsize=11.5, color=INK, loc="left")
         _draw_axis(ax, list(rows), xs, axis, numbers)
-    handles, labels = ax.get_legend_handles_labels()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, ncols=len(labels), fontsize=9, frameon=False, loc="lower left",
-        bbox_to_anchor=(0.55 / 9.6, 0.28 / 4.3), borderaxespad=0, labelcolor=INK,
+        handles, labels, ncols=len(labels), fontsize=9.5, frameon=False, loc="upper left",
+        bbox_to_anchor=(0.55 / 9.6, 1 - 0.1 / 4.3), borderaxespad=0, labelcolor=INK,
     )  # fmt: skip
     figure.text(
-        0.6 / 9.6, 0.14 / 4.3, "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). Dashed: "
-        "mean confidence.", fontsize=8.5, color=GREY,
+        1 - 0.2 / 9.6, 1 - 0.16 / 4.3, "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). "
+        "Dashed: mean confidence.", fontsize=8.5, color=GREY, ha="right", va="top",
     )  # fmt: skip
     return figure
 
@@ -154,17 +160,32 @@ def _draw_axis(
 ) -> None:
     plain_axes(ax)
     ax.set_xlabel(_AXES.get(axis, axis), fontsize=10, color=INK)
-    ticks = list(labels)
+    places = np.array([xs[label] for label in labels])
     if numbers and axis == "scale":
         ax.set_xscale("log")
+        ax.set_xlim(places.min() / 1.4, places.max() * 1.4)
     elif numbers and axis == "step":
-        ax.set_xscale("symlog", linthresh=max(1.0, _first_step(xs)))
-        ax.set_xlim(left=-0.3 * max(1.0, _first_step(xs)))
-        ticks = spread(sorted(labels, key=xs.__getitem__), _MAX_TICKS)
+        linear = _first_step(xs)
+        ax.set_xscale("symlog", linthresh=linear)
+        ax.set_xlim(-0.4 * linear, places.max() * 1.8 or 1.0)
+    else:
+        margin = 0.06 * (np.ptp(places) or 1.0)
+        ax.set_xlim(places.min() - margin, places.max() + margin)
+    ticks = list(labels)
+    if numbers:
+        # Every other label where they would touch; points keep their places.
+        ends = ax.transScale.transform([(x, 0) for x in ax.get_xlim()])[:, 0]
+        where = ax.transScale.transform([(x, 0) for x in places])[:, 0]
+        where = (where - ends[0]) / (ends[1] - ends[0])
+        ticks, last = [], -1.0
+        for i in np.argsort(where, kind="stable"):
+            if where[i] - last >= _TICK_GAP:
+                ticks.append(labels[i])
+                last = where[i]
     ax.set_xticks([xs[label] for label in ticks], [_tick(label, xs, axis) for label in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     if max(len(_tick(label, xs, axis)) for label in ticks) * len(ticks) > 44:
-        ax.tick_params(axis="x", rotation=35, labelsize=8)
+        ax.tick_params(axis="x", rotation=25, labelsize=8)
         for text in ax.get_xticklabels():
             text.set_ha("right")
 
