@@ -39,7 +39,7 @@ from calib_jax.reports.study.table import falls
 
 # Lines of the left panel: a pair on a task each, or beyond so many a pair each with dots for tasks.
 _LINES = 30
-# Ratios are linear up to so many percent and logarithmic beyond.
+# Axes of ratios beyond ten times so many percent are linear up to it and logarithmic beyond.
 _LINEAR = 10.0
 _TWO = ((CONFIDENCE, "o"), (RIGHT, "D"))  # ECE, SCE
 _ROW, _TOP, _BOTTOM = 0.24, 0.62, 0.62

@@ -111,7 +111,8 @@ def _changes(cells: Cells) -> str:
                     texts.append(
                         f"<td{attribute}>"
                         f"{escape(table.values_text(change))} "
-                        f"<small>{escape(table.change_text(change, metric))}</small></td>"
+                        f"<small>{escape(table.difference_text(change, metric))}</small>"
+                        f"<small>{table.percent(change.ratio)}</small></td>"
                     )
                 number = "" if cell.n is None else f"{cell.n:,}"
                 rows.append(
@@ -153,8 +154,8 @@ def _figures(cells: Cells, name: str) -> str:
                 wide=True,
             ),
             note(
-                "Ratios are linear up to 10% and logarithmic beyond. Lines through marks: 95% "
-                "intervals, where each line of the figure is one pair on one task."
+                "Axes whose ratios exceed 100% are linear up to 10% and logarithmic beyond. Lines "
+                "through marks: 95% intervals, where each line of the figure is one pair on one task."
             ),
         ]
     )  # fmt: skip

@@ -34,10 +34,16 @@ RANKED = ("cw_ece", "sce_ovr", "conf_ece")
 # The console shows values and changes of so many cells, of more of them the changes alone.
 _FULL = 24
 _ARROWS = {-1: " ↓", 1: " ↑", 0: ""}
-CAPTION = (
-    "Change: aligned - base; brackets: its 95% bootstrap interval, paired over the same questions; "
-    "percent: the change over the base's value. SCE is the class-wise ECE; its one-vs-rest form is "
+_SCE = (
+    "Percent: the change over the base's value. SCE is the class-wise ECE; its one-vs-rest form is "
     "the one that the published figures fit, and sharpness alone raises it."
+)
+CAPTION = (
+    "Change: aligned - base; brackets: its 95% bootstrap interval, paired over the same questions. "
+    + _SCE
+)
+_CONSOLE_CAPTION = (
+    f"Change: aligned - base; changes.md and report.html hold its 95% interval. {_SCE}"
 )
 
 
@@ -97,19 +103,24 @@ def percent(ratio: float) -> str:
     return f"{100 * ratio:+.{0 if abs(ratio) >= 9.9995 else 1}f}%"
 
 
-def change_text(change: Change, metric: str, interval: bool = True) -> str:
-    """ "+0.176 [+0.1, +0.2], +41.6%"; accuracy's change in percentage points."""
-    scale, unit = (100, " pts") if metric == "accuracy" else (1, "")
+def difference_text(change: Change, metric: str, interval: bool = True) -> str:
+    """ "+0.176 [+0.1, +0.2]"; accuracy's change in percentage points; "-" where not known."""
+    scaled = metric == "accuracy"
 
     def shown(value: float) -> str:
-        return f"{round(100 * value, 2) + 0.0:+.2f}" if unit else content.number(value, True)
+        return f"{round(100 * value, 2) + 0.0:+.2f}" if scaled else content.number(value, True)
 
     if math.isnan(change.change):
         return "-"
-    text = shown(change.change) + unit
+    text = shown(change.change) + (" pts" if scaled else "")
     if interval and change.interval is not None:
         text += f" [{shown(change.interval[0])}, {shown(change.interval[1])}]"
-    ratio = percent(change.ratio)
+    return text
+
+
+def change_text(change: Change, metric: str, interval: bool = True) -> str:
+    """ "+0.176 [+0.1, +0.2], +41.6%": `difference_text`, and the ratio where there is one."""
+    text, ratio = difference_text(change, metric, interval), percent(change.ratio)
     return f"{text}, {ratio}" if ratio else text
 
 
@@ -237,7 +248,7 @@ def show(cells: Cells, console: rich.console.Console) -> None:
                 console.print(rich.text.Text(title, style="bold"))
                 console.print(table)
     console.print()
-    for text in [*notes(cells), CAPTION]:
+    for text in [*notes(cells), _CONSOLE_CAPTION]:
         console.print(rich.text.Text(text, style="dim"))
 
 
