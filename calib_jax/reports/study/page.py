@@ -155,7 +155,7 @@ def _figures(cells: Cells, name: str) -> str:
             ),
             note(
                 "Axes whose ratios exceed 100% are linear up to 10% and logarithmic beyond. Lines "
-                "through marks: 95% intervals, where each line of the figure is one pair on one task."
+                "through marks: 95% intervals, where each line of a figure is one pair on one task."
             ),
         ]
     )  # fmt: skip
