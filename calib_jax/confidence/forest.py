@@ -12,6 +12,8 @@ import numpy as np
 
 from calib_jax.questions.pairs import Pair
 
+# Tokens that a family must save to be worth rows of its own, the last of which is half empty.
+SHARING_SAVES = 256
 # Targets that one read holds; a place with more of them is read again.
 TARGETS = 8
 
@@ -211,7 +213,7 @@ def find_families(
             rest += run
     alone: list[int] = []  # one family, or each would take a row of its own
     for run, length in _runs(rest, prefixes, shortest):
-        if len(run) > 1:
+        if (len(run) - 1) * length >= SHARING_SAVES:
             families.append(Family(tuple(run), prefixes[run[0]][:length], False))
         else:
             alone += run

@@ -1,8 +1,8 @@
 """The engine's interface without its cleverness: one pair a row, logits at every position."""
 
+import jax
 import numpy as np
 
-import jax
 from calib_jax.confidence.engine import TokenScores
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib_jax.confidence.forest import (
+    SHARING_SAVES,
     TARGETS,
     build_tree,
     find_families,
@@ -110,25 +111,27 @@ def test_packing_is_best_fit():
 
 def test_families():
     shots = [np.array([*range(100), 200 + i]) for i in range(8)]
-    short = [np.array([300, 301, 302, 303, 304 + i]) for i in range(3)]
-    alone = [np.array([400])]
-    families = find_families([*short, *shots, *alone], lambda run, length: len(run) > 5)
-    by_members = {tuple(sorted(f.members)): f for f in families}
-    assert set(by_members) == {tuple(range(3)), tuple(range(3, 11)), (11,)}
-    assert by_members[tuple(range(3, 11))].cached
-    assert by_members[tuple(range(3, 11))].prefix.tolist() == list(range(100))
-    assert not by_members[(0, 1, 2)].cached
-    assert by_members[(0, 1, 2)].prefix.tolist() == [300, 301, 302, 303]
-    assert not len(by_members[(11,)].prefix)
+    short = [np.array([300, 301, 302, 303, 304 + i]) for i in range(SHARING_SAVES // 4 + 1)]
+    alone = [np.array([400]), np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 4, 6])]
+    families = find_families([*shots, *short, *alone], lambda run, length: len(run) == 8)
+    kept, shared, rest = sorted(families, key=lambda f: sorted(f.members))
+    n = len(short)
+    assert sorted(kept.members) == list(range(8)) and kept.cached
+    assert kept.prefix.tolist() == list(range(100))
+    assert sorted(shared.members) == list(range(8, 8 + n)) and not shared.cached
+    assert shared.prefix.tolist() == [300, 301, 302, 303]
+    # What saves too little to fill rows of its own goes with what has nothing in common.
+    assert sorted(rest.members) == list(range(8 + n, 11 + n)) and not rest.cached
+    assert not len(rest.prefix)
 
 
 def test_what_is_not_worth_it_is_not_kept_beyond_a_row():
-    shots = [np.array([*range(100), 200 + i]) for i in range(3)]
+    shots = [np.array([*range(200), 200 + i]) for i in range(3)]
     asked = []
     for answer in (False, True):
         (family,) = find_families(shots, lambda *run, answer=answer: asked.append(run) or answer)
-        assert family.cached == answer and len(family.prefix) == 100
-    assert asked == [([0, 1, 2], 100)] * 2
+        assert family.cached == answer and len(family.prefix) == 200
+    assert asked == [([0, 1, 2], 200)] * 2
 
 
 @pytest.mark.parametrize("count", [1, 2])
