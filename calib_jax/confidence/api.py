@@ -118,6 +118,8 @@ def _merge(parts: Sequence[Scores], order: np.ndarray) -> Scores:
                 for v in values
             ]
             merged[field.name] = np.concatenate(wide)[order]
+        elif any(value is None for value in values):
+            merged[field.name] = None
         elif isinstance(values[0], np.ndarray):
             merged[field.name] = np.concatenate(values)[order]
         elif isinstance(values[0], tuple):

@@ -67,6 +67,7 @@ class Reading:
       counts: what happened to the questions, for a summary: "questions", "scored", "skipped" by
         reason, "cut_questions", "cut_tokens", and "descriptions_left_out", prompts whose chat
         template takes no turn of the system.
+      own_contexts: whether each option has a context of its own (Winogrande).
     """
 
     methods: tuple[str, ...]
@@ -77,6 +78,7 @@ class Reading:
     counts: Mapping[str, Any]
     places: tuple[_Places, ...] = dataclasses.field(repr=False)
     lengths: Mapping[str, list[list[int]]] = dataclasses.field(repr=False)
+    own_contexts: bool = False
 
     def finish(self, token_scores: Sequence[Sequence[TokenScores]]) -> dict[str, Scores]:
         """Every method's scores, all of the same questions.
@@ -107,6 +109,10 @@ class Reading:
             "questions": tuple(q.question for q in self.questions),
             "choices": tuple(q.choices for q in self.questions),
         }
+        if self.own_contexts:  # probabilities after different contexts add up to nothing
+            for method in self.methods:
+                if method.startswith("continuation"):
+                    found[method]["mass"] = None
         return {m: Scores(**found[m], **common, method=m) for m in self.methods}
 
     def _arrays(
@@ -240,6 +246,7 @@ class _Planner:
     def __init__(self, task: Task | None, encoder: PairEncoder, chat: Chat | None):
         self.encoder, self.chat = encoder, chat
         self.name = task.name if task else "questions"
+        self.own_contexts = task is not None and task.form == "contexts"
         self.keys: list[str] = []
         self.groups: list[list[Pair]] = []
         self.places: dict[int, dict[str, Any]] = {}
@@ -365,6 +372,7 @@ class _Planner:
             counts=counts,
             places=tuple(_moved(self.places[n], place) for n in kept),
             lengths={unit: [r[n] for n in kept] if r else [] for unit, r in self.lengths.items()},
+            own_contexts=self.own_contexts,
         )
 
 
