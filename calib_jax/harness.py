@@ -141,7 +141,7 @@ class CalibJaxLM(LM):
             def on_group(group: int, scores: list[TokenScores]) -> None:
                 for i, score in zip(members[group], scores, strict=True):
                     if pairs[i].num_targets:
-                        answers[i] = _answer(pairs[i], score)
+                        answers[i] = _answer(score)
                     # As they come: with --use_cache a run that was killed goes on from there.
                     self.cache_hook.add_partial("loglikelihood", requests[i].args, answers[i])
                 bar.update(len(scores))
@@ -271,10 +271,8 @@ class CalibJaxLM(LM):
         }
 
 
-def _answer(pair: Pair, score: TokenScores) -> tuple[float, bool]:
-    targets = pair.tokens[len(pair.tokens) - pair.num_targets :]
-    greedy = bool(np.array_equal(score.top_tokens, targets))
-    return float(score.log_probs.sum(dtype=np.float64)), greedy
+def _answer(score: TokenScores) -> tuple[float, bool]:
+    return float(score.log_probs.sum(dtype=np.float64)), bool(score.greedy.all())
 
 
 def _check_device(device: str | None) -> None:

@@ -33,8 +33,6 @@ from calib_jax.questions.pairs import Pair
 
 # Tokens that are saved at least by keeping a prefix for several rows.
 CACHING_SAVES = 512
-# Places that the LM head is applied to at a time, on each device.
-READS_AT_A_TIME = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +42,17 @@ class TokenScores:
     Attributes:
       log_probs: [T] float32, natural log, of the targets among the whole vocabulary.
       top_log_probs: [T] float32, of the most probable token at each target's place.
-      top_tokens: [T] int32, that token; the first of equals.
+      top_tokens: [T] int32, that token, the first of equals; -1 from an engine that was not asked.
     """
 
     log_probs: np.ndarray
     top_log_probs: np.ndarray
     top_tokens: np.ndarray
+
+    @property
+    def greedy(self) -> np.ndarray:
+        """[T] bool, whether the target is the most probable token, or as probable."""
+        return self.log_probs == self.top_log_probs
 
 
 NOTHING = TokenScores(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
@@ -93,6 +96,7 @@ class Engine:
       max_shapes: programs compiled, at most; below 4, no prefix is kept for several rows.
       length_multiple: of the rows' lengths; 0 for 8 on a CPU and 128 elsewhere.
       shapes: of an engine that has planned already; None to plan.
+      top_tokens: whether scores name the most probable tokens too.
 
     Attributes:
       shapes: what it compiles, once it is known.
@@ -107,6 +111,7 @@ class Engine:
         max_shapes: int = MAX_BUCKETS,
         length_multiple: int = 0,
         shapes: Shapes | None = None,
+        top_tokens: bool = False,
     ):
         self.decoder, self.variables = model.decoder(), model.variables
         self.mesh = model.mesh or meshes.default_mesh()
@@ -114,6 +119,9 @@ class Engine:
         self.token_budget = token_budget or (1024 if cpu else 16384)
         self.max_shapes = max_shapes
         self.multiple = length_multiple or (8 if cpu else 128)
+        # Places that the LM head is applied to at a time, on each device.
+        self.reads_at_a_time = 128 if cpu else 2048
+        self.top_tokens = top_tokens
         self.flops = Flops.of(model.config)
         self.shapes = shapes or Shapes()
         self.costs = Costs()
@@ -181,9 +189,11 @@ class Engine:
                             f"{name_of(group)}: the model's probabilities are not numbers (NaN). "
                             "Its weights hold NaN or infinity, or overflow in this dtype."
                         )
-                    results[group][pair] = TokenScores(
-                        log_probs, out["top_log_probs"][b, reads], out["top_tokens"][b, reads]
-                    )
+                    tokens = np.full(len(reads), -1, np.int32)
+                    if self.top_tokens:
+                        tokens = out["top_tokens"][b, reads]
+                    top_log_probs = out["top_log_probs"][b, reads]
+                    results[group][pair] = TokenScores(log_probs, top_log_probs, tokens)
                     seen.setdefault(group, []).append(pair)
                 done += seen
             for group in done:
@@ -311,7 +321,7 @@ class Engine:
         self, rows: list[_Row], length: int, prefix: Prefix | None
     ) -> Iterator[tuple[list[_Row], dict]]:
         shards, B = meshes.batch_shards(self.mesh), self._batch_rows(length)
-        chunk = max(1, min(length, READS_AT_A_TIME * shards // B))
+        chunk = max(1, min(length, self.reads_at_a_time * shards // B))
         R = -(-2 * length // chunk) * chunk
         # Rows with as many reads go together: a batch takes as long as its longest.
         rows = sorted(rows, key=lambda row: -len(row.tree.reads))
@@ -334,7 +344,7 @@ class Engine:
             batch = meshes.put_batch(arrays, self.mesh)
             count = max(len(row.tree.reads) for row in part)
             batch["count"] = jax.device_put(np.int32(count), meshes.replicated(self.mesh))
-            out = score_rows(self.decoder, self.variables, batch, prefix, chunk)
+            out = score_rows(self.decoder, self.variables, batch, prefix, chunk, self.top_tokens)
             self._count(part, B * length, keys, B * (-(-count // chunk) * chunk))
             yield part, out
 

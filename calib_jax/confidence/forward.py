@@ -10,9 +10,14 @@ from calib_jax.models.decoder import Decoder, head_logits
 from calib_jax.models.table import Tree
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "chunk"))
+@functools.partial(jax.jit, static_argnames=("decoder", "chunk", "top_tokens"))
 def score_rows(
-    decoder: Decoder, variables: Tree, rows: dict, prefix: Prefix | None, chunk: int
+    decoder: Decoder,
+    variables: Tree,
+    rows: dict,
+    prefix: Prefix | None,
+    chunk: int,
+    top_tokens: bool,
 ) -> dict:
     """Log-probabilities at the places that are read; the compiled heart of the engine.
 
@@ -23,10 +28,11 @@ def score_rows(
         [B, R, J] int32, tokens to score at each of them; count, scalar: reads of the longest row.
       prefix: keys and values before every row, or None.
       chunk: places at a time; R is a multiple of it.
+      top_tokens: whether to look for the most probable tokens, a quarter of the LM head's time.
 
     Returns:
-      log_probs [B, R, J], top_log_probs [B, R] float32, top_tokens [B, R] int32, held whole by
-      every device; 0 beyond ``count``.
+      log_probs [B, R, J], top_log_probs [B, R] float32, and top_tokens [B, R] int32 if asked for,
+      held whole by every device; 0 beyond ``count``.
     """
     forest = Forest(rows["positions"], rows["ends"])
     hidden_BxLxD = decoder.apply(variables, rows["tokens"], forest, prefix)
@@ -42,17 +48,13 @@ def score_rows(
         total_BxP = highest_BxP + jnp.log(
             jnp.exp(logits_BxPxV - highest_BxP[..., None]).sum(axis=-1)
         )
-        # The first of equals, by two plain reductions: XLA's argmax is slow on a CPU.
-        V = logits_BxPxV.shape[-1]
-        top_BxP = jnp.where(
-            logits_BxPxV == highest_BxP[..., None], jnp.arange(V, dtype=jnp.int32), V
-        ).min(axis=-1)
         chosen_BxPxJ = jnp.take_along_axis(logits_BxPxV, targets_BxPxJ, axis=-1)
         found = {
             "log_probs": chosen_BxPxJ - total_BxP[..., None],
             "top_log_probs": highest_BxP - total_BxP,
-            "top_tokens": top_BxP,
         }
+        if top_tokens:
+            found["top_tokens"] = jnp.argmax(logits_BxPxV, axis=-1).astype(jnp.int32)
         return {
             name: jax.lax.dynamic_update_slice_in_dim(out[name], value, at, axis=1)
             for name, value in found.items()
@@ -61,8 +63,9 @@ def score_rows(
     out = {
         "log_probs": jnp.zeros((B, R, J), jnp.float32),
         "top_log_probs": jnp.zeros((B, R), jnp.float32),
-        "top_tokens": jnp.zeros((B, R), jnp.int32),
     }
+    if top_tokens:
+        out["top_tokens"] = jnp.zeros((B, R), jnp.int32)
     out = jax.lax.fori_loop(0, (rows["count"] + chunk - 1) // chunk, read, out)
     everywhere = jax.sharding.PartitionSpec()
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, everywhere), out)

@@ -276,6 +276,7 @@ def _score_places(
         token_budget=batch.token_budget,
         max_shapes=batch.max_buckets,
         length_multiple=batch.length_multiple,
+        top_tokens=True,
     )
     engine.plan([group for some in places.values() for group in some.groups])
     header = {

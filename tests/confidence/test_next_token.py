@@ -176,7 +176,7 @@ def test_on_a_model_confidence_and_correctness_are_those_of_its_logits(tiny_mode
     places = next_token.text_places(
         DOCUMENTS[:4], model.tokenizer, positions=3, context_length=15, seed=7
     )
-    read = next_token.read(places, Engine(model).score(places.groups))
+    read = next_token.read(places, Engine(model, top_tokens=True).score(places.groups))
     plain = next_token.read(places, PlainEngine(model).score(places.groups))
     np.testing.assert_allclose(read.confidences, plain.confidences, rtol=1e-4)
     np.testing.assert_allclose(read.log_probs, plain.log_probs, rtol=1e-4)
