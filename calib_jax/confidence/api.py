@@ -55,6 +55,8 @@ def score(
         context, a tokenizer of another vocabulary, or weights that give no numbers.
     """
     check_methods([method])
+    if prompt is not None and not prompt.strip():
+        raise UserError("prompt is empty; give a template, or None for the task's own.")
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
     template = {method.partition("_")[0]: prompt} if prompt is not None else {}
     readings = []

@@ -24,7 +24,8 @@ from calib_jax.jobs.run import agreed, check_workdir, claim
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.pairs import PairEncoder
-from calib_jax.questions.tasks import Task, load_task
+from calib_jax.questions.prompts import check_template
+from calib_jax.questions.tasks import Task, get_task, load_task
 from calib_jax.reports import Progress, predictions, summary
 from calib_jax.training.interrupt import StopRequest
 
@@ -77,7 +78,10 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
       UserError: a source is not known or not to be had, two have one name, or a task has no split
         to draw ``data.shots`` examples from.
     """
-    data = config.data
+    data, prompt = config.data, config.prompt
+    for key, letters in (("choice", True), ("template", True), ("continuation", False)):
+        if prompt[key]:
+            check_template(prompt[key], letters, f"config.prompt.{key}")
     specs = split_list(data.eval)
     if not specs:
         raise UserError("config.data.eval names no source; there would be nothing to measure.")
@@ -85,6 +89,9 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
         raise UserError(f"config.data.shots is {data.shots}; expected 0 or more.")
     tasks = [sources.task_of(spec) for spec in specs]
     for spec, task in zip(specs, tasks, strict=True):
+        source = spec.partition("=")[2] or spec
+        if task is None and not set("/.:") & set(source):
+            get_task(source)  # a task's name alone can be written so: says which there are
         if data.shots and (task is None or not task.shots_split):
             what = "a plain source" if task is None else "a task without a split for examples"
             raise UserError(

@@ -44,8 +44,8 @@ def load(spec: str) -> list[Question]:
         return tasks.load_task(*parts)
     if not source.lower().endswith(tuple(local.READERS)):
         close = difflib.get_close_matches(source.split("/")[0], tasks.task_names(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ";"
-        raise UserError(f"{spec!r} names no source of questions{hint} Write {SPELLINGS}")
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"{spec!r} names no source of questions.{hint} Write {SPELLINGS}")
     return local.load(source, task=name)
 
 
@@ -65,8 +65,8 @@ def task_of(spec: str) -> Task | None:
 def split_name(spec: str) -> str:
     """The name under which a split is reported, fit for a file's name.
 
-    It is what stands before the equals sign, or else the task, the repository's name or the file's
-    stem, with characters other than letters, digits, ``_``, ``.`` and ``-`` turned to ``_``.
+    It is what stands before the equals sign, or else the task (with its split, where that is not
+    the task's own), the repository's name or the file's stem, with characters other than letters, digits, ``_``, ``.`` and ``-`` turned to ``_``.
 
     >>> split_name("offline:openbookqa/test"), split_name("held_out=data/mine.jsonl")
     ('openbookqa', 'held_out')
@@ -78,6 +78,9 @@ def split_name(spec: str) -> str:
         name = hub.parse(source.removeprefix(HUB))[0].rstrip("/").rsplit("/", 1)[-1]
     elif name is None and (parts := _task_parts(source)):
         name = parts[0].rsplit("/", 1)[-1].removesuffix(TOML)
+        known = name in tasks.task_names()
+        if known and parts[1] not in (None, tasks.get_task(name).eval_split):
+            name += f"_{parts[1]}"  # not the split that the name alone stands for
     elif name is None:
         name = source.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)

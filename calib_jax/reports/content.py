@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calib_jax.errors import UserError
@@ -283,3 +283,8 @@ PAIRED = "Change: paired over the same questions."
 def caption(changed: bool) -> str:
     """What brackets mean, and how a change was taken where there is one."""
     return f"{INTERVALS} {PAIRED}" if changed else INTERVALS
+
+
+def is_part(split: str, splits: Iterable[str]) -> bool:
+    """Whether a split is a group of another one's questions, as mmlu_stem is of mmlu."""
+    return any(split.startswith(f"{other}_") for other in splits)

@@ -31,7 +31,7 @@ NOTE = (
     "Brackets: 95% intervals over questions. cw-ECE: the class-wise error, also known as SCE. SCE "
     "ovr: of one-versus-rest decisions, as some published tables have it; sharpness alone raises "
     "it. conf.: mean confidence. mass: mean probability of all options together, before they are "
-    "made to sum to 1."
+    "made to sum to 1 (-: of scores that are no probabilities)."
 )
 # A console shows the details of so many splits; of more, the overview alone.
 MAX_DETAILED = 3
@@ -85,15 +85,22 @@ def columns(found: Sequence[Line]) -> list[tuple[str, str, int]]:
 
 
 def worth_showing(states: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether there is more than one line, and not one model before and after training."""
-    return "before" not in states and len(lines(states)) > 1
+    """Whether there is anything but one model before and after training."""
+    return "before" not in states and bool(lines(states))
+
+
+def figure(row: Mapping[str, Any], key: str) -> str:
+    """A figure without its interval; a mass may be tiny."""
+    value = row.get(key)
+    tiny = key == "candidate_mass" and value is not None and 0 < value < 5e-4
+    return f"{value:.0e}" if tiny else content.number(value)
 
 
 # --- Console ------------------------------------------------------------------------------------
 
 
 def _line(row: Mapping[str, Any], key: str) -> str:
-    return f"{content.number(row.get(key))} {content.interval(row.get(f'{key}_ci'))}".strip()
+    return f"{figure(row, key)} {content.interval(row.get(f'{key}_ci'))}".strip()
 
 
 def _short(row: Mapping[str, Any], key: str) -> str:
@@ -111,10 +118,6 @@ def _short(row: Mapping[str, Any], key: str) -> str:
     return f"{cut(value, 3)} [{cut(bounds[0], 2)}, {cut(bounds[1], 2)}]"
 
 
-def _plain(row: Mapping[str, Any], key: str) -> str:
-    return content.number(row.get(key))
-
-
 def _rich(found: Sequence[Line], cell: Callable[[Mapping[str, Any], str], str]) -> rich.table.Table:
     result = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     result.add_column("", no_wrap=True)
@@ -128,7 +131,7 @@ def _rich(found: Sequence[Line], cell: Callable[[Mapping[str, Any], str], str]) 
             result.add_row(rich.text.Text(line.task, style="bold"), f"{line.row['n']:,}")
         figures = [
             rich.text.Text(
-                _plain(line.row, key) if key == "candidate_mass" else cell(line.row, key),
+                figure(line.row, key) if key == "candidate_mass" else cell(line.row, key),
                 style="bold" if key in line.best else "",
             )
             for key, _, _ in shown
@@ -152,7 +155,7 @@ def show(
     console = table.standard_console(console, _WIDTH)
     found = lines(states)
     unbounded = console.options.update(max_width=10_000)
-    for cell in (_line, _short, _plain):
+    for cell in (_line, _short, figure):
         drawn = _rich(found, cell)
         if rich.measure.Measurement.get(console, unbounded, drawn).maximum <= console.width:
             break
@@ -162,7 +165,7 @@ def show(
         console.print(rich.text.Text(f"Confidence read by: {methods.pop()}", style="bold"))
     console.print(drawn)
     note = NOTE
-    if cell is _plain:
+    if cell is figure:
         note += " The intervals need a wider console; summary.json and report.html hold them."
     if any(line.best for line in found):
         note += f" {RULE}"

@@ -25,6 +25,8 @@ from calib_jax.reports.writers import plain
 _PACKAGES = ("calib_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
+# Of fewer questions no bootstrap interval is stated: their resamples hardly differ.
+MIN_INTERVAL = 5
 # How the table by subject calls the questions that state none.
 NO_SUBJECT = "(no subject)"
 
@@ -54,7 +56,7 @@ def measure(
       method (how the confidence was read); n; accuracy, conf_ece, cw_ece, sce_ovr, smooth_ece,
       adaptive_ece, pooled_ece, mce, rmsce, nll, brier, auroc, auprc, aurc, mean_confidence and,
       where the scores hold it, candidate_mass (the mean probability of all options together), each
-      with a 95 % interval `<metric>_ci`; overconfidence
+      with a 95 % interval `<metric>_ci` (of fewer than 5 questions [None, None]); overconfidence
       (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
       in the file), conf_ece_debiased, brier_calibration, brier_refinement; what
       perfect calibration would show by chance: conf_ece_null_q95, cw_ece_null_q95,
@@ -96,21 +98,29 @@ def measure(
 
     intervals = metrics.bootstrap_all(functions, *arrays, num_resamples=num_resamples, seed=seed)
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    few = row["n"] < MIN_INTERVAL
+    if few:
+        row |= {f"{name}_ci": [None, None] for name in intervals}
     row |= measures.null_figures(scores, num_bins, edges, num_resamples, seed)
     for name in measures.NULL:
         # What perfect calibration shows by chance is no sign of an error.
-        if row[name] <= row[f"{name}_null_q95"]:
+        if not few and row[name] <= row[f"{name}_null_q95"]:
             row[f"{name}_ci"][0] = 0.0
     correct = row["accuracy"] * row["n"]
     row["accuracy_ci"] = [float(end) for end in metrics.wilson_interval(correct, row["n"])]
     if scores.mass is not None:
         row["candidate_mass"], row["candidate_mass_ci"] = measures.mean_interval(scores.mass)
+        if few:
+            row["candidate_mass_ci"] = [None, None]
     if len(set(scores.subjects) - {None}) >= 2:
         subjects = [NO_SUBJECT if name is None else name for name in scores.subjects]
         row["groups"] = metrics.group_table(
             scores.probs, scores.answers, subjects, scores.mask, num_bins, edges,
             seed=seed, num_resamples=num_resamples,
         )  # fmt: skip
+        for group in row["groups"]:
+            if group["n"] < MIN_INTERVAL:
+                group["conf_ece_ci"] = [None, None]
     return row
 
 

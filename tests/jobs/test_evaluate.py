@@ -64,4 +64,4 @@ def test_one_method_is_the_state_measured(config, tmp_path, capsys):
     result = summary.read(tmp_path / "run" / "summary.json")
     assert result["measured"]["plain"]["n"] == 10
     assert "plain (10 questions)" in capsys.readouterr().out
-    assert not (tmp_path / "run" / "tables" / "overview.csv").exists()
+    assert (tmp_path / "run" / "tables" / "overview.csv").exists()

@@ -76,7 +76,7 @@ def test_a_sample_is_at_most_the_split_and_spread_over_subjects(config):
     ("field", "value", "message"),
     [
         ("data.eval", "", "names no source"),
-        ("data.eval", "arc_esy", "did you mean 'arc_easy'"),
+        ("data.eval", "arc_esy", "(?i)did you mean 'arc_easy'"),
         ("data.eval", "arc_easy/tset", "tset"),
         ("data.shots", -1, "config.data.shots is -1"),
         ("data.shots", 1, "plain.jsonl is a plain source"),

@@ -77,6 +77,16 @@ def test_a_file_of_spans_or_of_templates(tmp_path):
     assert counts["skipped_no_text_before"] == 1  # nothing stands before Ann
 
 
+def test_the_places_of_a_csv_file_are_read_as_numbers(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,start,end\nAnn met Bob.,8,11\n")
+    ((fact,), _) = facts.load(path)
+    assert fact.text[fact.start : fact.end] == "Bob"
+    path.write_text("text,start,end\nAnn met Bob.,8,x\n")
+    with pytest.raises(UserError, match="row 1: field 'end' must be an integer, not 'x'"):
+        facts.load(path)
+
+
 def test_samples_are_even_seeded_and_nested(tmp_path):
     sizes = {"a": 2, "b": 30, "c": 50}
     every = [
@@ -102,7 +112,8 @@ def test_samples_are_even_seeded_and_nested(tmp_path):
     ("row", "message"),
     [
         ({"text": "ab", "start": 1, "end": 3}, "span 1 to 3 does not lie in the text of 2"),
-        ({"text": "ab", "start": 1, "end": 1}, "span 1 to 1"),
+        ({"text": "ab", "start": 1, "end": 1}, "empty span: 'start' and 'end' are both 1"),
+        ({"text": "ab", "start": "1", "end": 2}, "'start' must be an integer, not '1'"),
         ({"text": "ab", "start": "x", "end": 2}, "'start' must be an integer, not 'x'"),
         ({"text": "ab", "start": True, "end": 2}, "'start' must be an integer"),
         ({"subject": "a", "object": "b", "template": "[X] only"}, "must hold [X] and [Y] once"),

@@ -21,7 +21,8 @@ from calib_jax.questions.sources import task_of
         ("./a=b.csv", "a_b"),
         ("x=./a=b.csv", "x"),
         ("arc_easy", "arc_easy"),
-        ("arc_easy/validation", "arc_easy"),
+        ("arc_easy/validation", "arc_easy_validation"),
+        ("arc_easy/test", "arc_easy"),
         ("val=arc_easy/validation", "val"),
         ("here/my task.toml", "my_task"),
         ("here/mine.toml/dev", "mine"),
@@ -45,7 +46,7 @@ def test_a_name_before_the_path_is_the_task_of_rows_that_state_none(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("openbokqa", "'openbokqa' names no source.*did you mean 'openbookqa'"),
+        ("openbokqa", "'openbokqa' names no source.*Did you mean 'openbookqa'"),
         ("openbookqa/exam", "'openbookqa' has no split 'exam'; there are: train, validation, test"),
         ("none.toml", "none.toml: cannot be read"),
         ("data.json", "names no source.*jsonl, .csv or .parquet"),

@@ -21,7 +21,7 @@ WIKI = "\n".join(
 
 
 def texts(spec):
-    return [(d.id, d.text) for d in text.load(str(spec))]
+    return [(d.id, d.text) for d in text.load(str(spec))[0]]
 
 
 def test_articles_begin_at_wikitexts_headings(tmp_path):
@@ -61,6 +61,21 @@ def test_rows_of_a_table_are_documents(tmp_path):
     assert texts(jsonl(tmp_path / "b.jsonl", [{"k": 1, "body": "x"}])) == [("row-1", "x")]
 
 
+def test_rows_without_text_are_counted(tmp_path):
+    rows = [{"body": None}, {"body": "one"}, {"body": ""}, {"body": " \n"}, {"body": "two"}]
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("body,k\n,1\none,2\n,3\n ,4\ntwo,5\n")
+    for spec in (path, tmp_path / "a.parquet", f"{tmp_path / 'a.csv'}:body"):
+        found, counts = text.load(str(spec))
+        assert [d.id for d in found] == ["row-2", "row-5"] and counts == {"skipped_empty": 3}
+    jsonl(path, rows[:1])
+    with pytest.raises(UserError, match="no column 'text'"):
+        text.load(str(path))
+    with pytest.raises(UserError, match="holds no text"):
+        text.load(f"{path}:body")
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """``datasets.load_dataset`` that remembers what it was asked for."""
@@ -79,16 +94,17 @@ def hub(monkeypatch):
 
 
 def test_hub_sets_are_read_row_by_row(hub):
-    found = text.load("hf:some/set:test")
+    found, counts = text.load("hf:some/set:test")
+    assert counts == {"skipped_empty": 2}
     assert len(found) == 2 and [(d.id, d.text) for d in found] == [
         ("row-1", "one"),
         ("row-3", "three"),
     ]
     assert found[1].id == "row-3"
-    assert [d.text for d in text.load("hf:some/set:raw:test:title")] == ["A", "B", "C", "D"]
-    assert (
-        len(text.load("hf:some/set::test:title")) == 4 and len(text.load("hf:some/set:c:test")) == 2
-    )
+    titles, counts = text.load("hf:some/set:raw:test:title")
+    assert [d.text for d in titles] == ["A", "B", "C", "D"] and counts == {"skipped_empty": 0}
+    assert len(text.load("hf:some/set::test:title")[0]) == 4
+    assert len(text.load("hf:some/set:c:test")[0]) == 2
     assert hub == [
         ("some/set", None, "test"),
         ("some/set", "raw", "test"),
@@ -121,12 +137,14 @@ def test_bad_files_are_refused(tmp_path):
     (tmp_path / "empty.txt").write_text(" \n\n")
     (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
     jsonl(tmp_path / "two.jsonl", [{"a": "x", "b": "y"}])
+    jsonl(tmp_path / "lacks.jsonl", [{"text": "x"}, {"title": "y"}])
     jsonl(tmp_path / "number.jsonl", [{"text": "x"}, {"text": 3}])
     for name, message in (
         ("empty.txt", "holds no text"),
         ("latin.txt", "line 2: not UTF-8"),
         ("two.jsonl", "not one column of text alone, among a, b"),
         ("two.jsonl:c", "no column 'c'; there is a, b"),
+        ("lacks.jsonl", "row 2: no column 'text'; there is title"),
         ("number.jsonl", "row 2: column 'text' must hold text, not 3"),
     ):
         with pytest.raises(UserError) as error:

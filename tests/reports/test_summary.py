@@ -182,3 +182,10 @@ def test_an_error_within_chance_has_an_interval_from_0(run):
                 if row[name] <= row[f"{name}_null_q95"]:
                     assert row[f"{name}_ci"][0] == 0
     assert run[0]["before"]["near"]["conf_ece_ci"][0] > 0
+
+
+def test_of_very_few_questions_no_bootstrap_interval_is_stated(make_scores):
+    row = summary.measure(make_scores(4), "", num_resamples=50)
+    assert row["conf_ece_ci"] == row["nll_ci"] == [None, None]
+    assert None not in row["accuracy_ci"]  # Wilson's holds for one question too
+    assert None not in summary.measure(make_scores(5), "", num_resamples=50)["conf_ece_ci"]

@@ -56,8 +56,8 @@ def get_task(name_or_path: str | Path) -> Task:
         return read_task(Path(name_or_path).expanduser())
     if name_or_path not in task_names():
         close = difflib.get_close_matches(str(name_or_path), task_names(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"no task {name_or_path!r}{hint} There are: {', '.join(task_names())}")
+        hint = f"did you mean {close[0]!r}? There" if close else "there"
+        raise UserError(f"no task {name_or_path!r}; {hint} are {', '.join(task_names())}.")
     return _packaged(name_or_path)
 
 

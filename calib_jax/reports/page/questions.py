@@ -28,19 +28,24 @@ class Wrong:
 def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[Wrong]:
     """The `limit` wrong answers of the highest confidence over all splits, the surest first.
 
-    Of equals the one that comes first.
+    Of equals the one that comes first. A question of a task and of one of its groups stands once.
     """
     found = []
+    seen: set[tuple] = set()
     for split, scores in by_split.items():
         confidences, chosen = np.asarray(scores.confidences), np.asarray(scores.predictions)
         wrong = np.flatnonzero(chosen != np.asarray(scores.answers))
-        for row in wrong[np.argsort(-confidences[wrong], kind="stable")[:limit]]:
+        wrong = wrong[np.argsort(-confidences[wrong], kind="stable")]
+        if content.is_part(split, by_split):
+            wrong = [row for row in wrong if (scores.tasks[row], scores.ids[row]) not in seen]
+        for row in wrong[:limit]:
             found.append(
                 Wrong(
                     split, int(row), float(confidences[row]), int(chosen[row]),
                     int(scores.answers[row]),
                 )
             )  # fmt: skip
+        seen |= set(zip(scores.tasks, scores.ids, strict=True))
     return sorted(found, key=lambda wrong: -wrong.confidence)[:limit]
 
 

@@ -45,16 +45,18 @@ def headline(states: States) -> str:
 
 
 def range_of_methods(states: States) -> str:
-    """Several methods in one sentence: "conf-ECE by choice: 0.041 (arc) to 0.43 (mmlu); by ..."."""
+    """Several methods in one sentence: "conf-ECE by choice: 0.041 (arc, n = 9) to ...; by ..."."""
     parts = []
     for method, rows in states.items():
+        whole = {split: row for split, row in rows.items() if not content.is_part(split, rows)}
         found = sorted(
             (row["conf_ece"], split)
-            for split, row in rows.items()
+            for split, row in whole.items()
             if row.get("conf_ece") is not None
         )
         ends = [
-            f"{content.number(value)} ({split})" for value, split in (found[:1] + found[1:][-1:])
+            f"{content.number(value)} ({split}, n = {whole[split]['n']:,})"
+            for value, split in (found[:1] + found[1:][-1:])
         ]
         parts.append(f"by {method}: {' to '.join(ends)}")
     return "conf-ECE " + "; ".join(parts)
@@ -129,7 +131,8 @@ def one_table(states: States) -> str:
             known = value is not None and value == value
             bounds = content.interval(line.row.get(f"{key}_ci"))
             verdict = "best" if key in line.best else ""
-            cells.append(_cell(content.number(value), bounds, verdict, value if known else None))
+            shows = overview.figure(line.row, key)
+            cells.append(_cell(shows, bounds, verdict, value if known else None))
         body.append(f'<tr><th scope="row">{escape(line.task)}</th>{"".join(cells)}</tr>')
     parts = [layout.table(f"<tr>{head}</tr>", body, "Tasks and methods", "sortable stacked")]
     text = "↓ lower is better, ↑ higher is better; press a header to sort. " + overview.NOTE

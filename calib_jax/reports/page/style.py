@@ -5,10 +5,12 @@ from calib_jax.reports.figures.drawing import theme_css
 _COLOURS = f"""
 :root {{ color-scheme: light dark;
   --page: #fff; --text: #1d1f23; --grey: #5a616b; --line: #dcdfe4; --soft: #f5f6f8;
+  --shade: #8a93a0;
   --accent: #08519c; --better: #00695c; --worse: #b23c00;
   {theme_css(dark=False)} }}
 @media screen and (prefers-color-scheme: dark) {{ :root {{
   --page: #15171b; --text: #e4e6ea; --grey: #a3aab5; --line: #33383f; --soft: #1f2228;
+  --shade: #7d8794;
   --accent: #7cb9f0; --better: #4fd1b5; --worse: #ff9a66;
   {theme_css(dark=True)} }} }}
 """
@@ -46,7 +48,10 @@ nav a:hover { text-decoration: underline; }
 """
 
 _TABLES = """
-.scroll { overflow-x: auto; margin: .6rem 0; }
+/* A shadow at the right where a table goes on; at the table's end the first layer hides it. */
+.scroll { overflow-x: auto; margin: .6rem 0; background:
+  linear-gradient(to left, var(--page) 50%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--shade), transparent) right / 1.1rem 100% no-repeat scroll; }
 .tall { max-height: 36rem; overflow-y: auto; border-bottom: 1px solid var(--line); }
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums;
         font-size: .93rem; }

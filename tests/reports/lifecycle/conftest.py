@@ -48,7 +48,10 @@ def run():
         for label, lift in lifts.items()
     }
     rows = {
-        label: {part: measure(one, num_resamples=50) for part, one in by_part.items()}
+        label: {
+            part: measure(one, figures.unit(part), num_resamples=50)
+            for part, one in by_part.items()
+        }
         for label, by_part in read.items()
     }
     places = {"70m": 70e6, "1b": 1e9, "12b": 12e9}
@@ -57,7 +60,7 @@ def run():
         "axis": "scale",
         "models": {label: {"model": f"x/{label}", "place": places[label]} for label in rows},
         **rows,
-        "data": {"text": {"source": "text.txt"}},
+        "data": {"text": {"source": "text.txt", "skipped_empty": 3}},
     }
     panels = {
         part: {

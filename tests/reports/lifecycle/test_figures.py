@@ -45,6 +45,24 @@ def test_numbers_are_joined_in_the_axis_order_whatever_the_series(run):
     assert line.get_xdata().tolist() == [1e9, 5e9, 9e9]
 
 
+@pytest.mark.parametrize("labels", [("a", "b", "c"), ("a long name", "another long name", "third")])
+def test_nothing_empty_is_left_below_the_axes(run, labels):
+    rows = dict(zip(labels, tables.rows_of(run[0]).values(), strict=True))
+    figure = figures.draw_curves(rows, dict.fromkeys(labels), "setting")
+    figure.canvas.draw()
+    drawn = [ax.get_tightbbox() for ax in figure.axes]
+    assert 0 < min(box.y0 for box in drawn) / figure.dpi < 0.2
+    labels = [text for ax in figure.axes for text in ax.get_xticklabels()]
+    assert all(text.get_window_extent().x1 < figure.bbox.x1 for text in labels)
+    for ax in figure.axes:  # mean confidence lies above accuracy here
+        assert max(max(line.get_ydata()) for line in ax.lines) < ax.get_ylim()[1]
+    # The axes keep their size, and stay below the legend.
+    for ax in figure.axes:
+        box = ax.get_window_extent()
+        assert (box.width / figure.dpi, box.height / figure.dpi) == pytest.approx((4.05, 2.5))
+    assert max(box.y1 for box in drawn) < figure.legends[0].get_window_extent().y0
+
+
 def test_a_part_that_one_model_lacks_is_a_gap(run):
     result, _ = run
     rows = {label: dict(row) for label, row in tables.rows_of(result).items()}

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from calib_jax import metrics
-from calib_jax.reports.lifecycle.measure import OVER_DOCUMENTS, OVER_ROWS, measure
+from calib_jax.reports.lifecycle.measure import INTERVALS, measure
 
 
 def test_figures_are_those_of_the_metrics(make_tokens):
     tokens = make_tokens(lift=0.25)
     row = measure(tokens, num_resamples=100)
-    assert row["n"] == 120 and row["documents"] == 40 and row["intervals"] == OVER_DOCUMENTS
+    assert row["n"] == 120 and row["documents"] == 40
+    assert row["intervals"] == INTERVALS["positions"][0]
     assert row["accuracy"] == pytest.approx(tokens.correct.mean())
     assert row["mean_confidence"] == pytest.approx(tokens.confidences.mean(), abs=1e-6)
     assert row["overconfidence"] == pytest.approx(row["mean_confidence"] - row["accuracy"])
@@ -31,7 +32,10 @@ def test_calibrated_predictions_have_an_interval_from_zero(make_tokens):
 def test_one_position_a_document_is_an_ordinary_bootstrap(make_tokens):
     tokens = make_tokens(50, 1, relations=("P1", "P2"))
     row = measure(tokens, num_resamples=50)
-    assert row["intervals"] == OVER_ROWS
+    assert row["intervals"] == INTERVALS["positions"][1]
+    of_facts = measure(tokens, "facts", num_resamples=50)
+    assert "document" not in of_facts.pop("intervals") and row.pop("intervals")
+    assert of_facts == row
     wilson = metrics.wilson_interval(tokens.correct.sum(), 50)
     assert row["accuracy_ci"] == [float(end) for end in wilson]
     assert [group["group"] for group in row["groups"]] == ["P1", "P2"]

@@ -29,6 +29,21 @@ def test_the_console_has_a_row_for_each_part_and_model(run):
     assert tables.cell(row, "conf_ece", True) in shown(result, 95)
 
 
+def test_what_was_skipped_is_said_with_its_reason(run):
+    result = {**run[0], "data": {"text": {"skipped_empty": 3}, "facts": {"skipped_empty": 0}}}
+    for label, number in zip(result["models"], (0, 1, 4), strict=True):
+        counts = {"skipped_inside_token": number}
+        result[label] = {**result[label], "facts": {**result[label]["facts"], "counts": counts}}
+    assert tables.skipped_lines(result) == [
+        "Text: documents skipped: 3 empty; 2 too short.",
+        "Facts skipped: 0 to 4 whose span begins inside a token.",
+    ]
+    assert "Text: documents skipped: 3 empty; 2 too short." in shown(result, 120)
+    for label in result["models"]:
+        result[label] = {part: {**row, "counts": {}} for part, row in result[label].items()}
+    assert tables.skipped_lines({**result, "data": {}}) == []
+
+
 def test_markdown_and_csv_hold_the_same_figures(run, tmp_path):
     result, _ = run
     tables.write(tmp_path, result)

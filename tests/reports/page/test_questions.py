@@ -53,3 +53,10 @@ def test_nothing_wrong_is_said(make_scores):
     assert questions.most_wrong({"near": scores}) == []
     text = questions.section({"m": {"near": {"domain": "in"}}}, {"m": {"near": scores}})
     assert "None is wrong." in text
+
+
+def test_a_group_does_not_repeat_the_questions_of_its_task(make_scores):
+    whole = make_scores(60, bias=2.0)
+    found = questions.most_wrong({"mmlu": whole, "mmlu_stem": whole.take(np.arange(30))})
+    assert len({wrong.row for wrong in found}) == len(found) == 20
+    assert {wrong.split for wrong in found} == {"mmlu"}

@@ -6,8 +6,14 @@ import pytest
 
 from calib_jax.errors import UserError
 from calib_jax.reports.study import authors_csv
+from calib_jax.reports.study.authors_csv import Printed
 from calib_jax.reports.study.changes import Cell, between, column, ranked
 
+HEADER = (
+    ",ece change(IT-PT),change ratio((IT-PT/)PT),ratio rank"
+    ",sce change(IT-PT),change ratio((IT-PT/)PT),ratio rank"
+    ",acc change(IT-PT),change ratio((IT-PT/)PT),ratio rank"
+)
 METHODS = {"choice": "choice", "sum": "continuation_sum", "min": "continuation_min"}
 
 
@@ -64,11 +70,13 @@ def test_recovered_values_fit_the_one_vs_rest_form(published_cells, side, error)
     for by_task in published_cells.values():
         for task, by_method in by_task.items():
             changes = by_method["choice"].changes
-            accuracy, ece, sce = (
-                getattr(changes[m], side) for m in ("accuracy", "conf_ece", "sce_ovr")
-            )
-            if math.isnan(accuracy + ece + sce):
+            three = [changes[m] for m in ("accuracy", "conf_ece", "sce_ovr")]
+            if any(c.change == 0 for c in three):
                 continue
+            pt = [c.change / c.ratio for c in three]
+            accuracy, ece, sce = (
+                v + (c.change if side == "it" else 0) for v, c in zip(pt, three, strict=True)
+            )
             # ECE does not say on which side of the accuracy the confidence lies.
             guesses = [
                 approximate_sce_ovr(accuracy, accuracy + sign * ece, 2 if task == "piqa" else 4)
@@ -83,18 +91,69 @@ def test_recovered_values_fit_the_one_vs_rest_form(published_cells, side, error)
 
 
 @pytest.mark.parametrize("pt", [0.02, 0.4, 0.75])
-@pytest.mark.parametrize("change", [-0.015, 0.0023, 0.3])
-def test_recovered_bounds_hold_the_base_value(pt, change):
-    found = authors_csv.recover(round(change, 3), round(change / pt, 4))
-    assert found.low <= pt <= found.high
-    assert found.low <= found.pt <= found.high
-    assert found.high - found.low < 0.6 * pt
+@pytest.mark.parametrize("change", [-0.015, 0.0023, 0.25])
+def test_recovered_ranges_hold_the_values(pt, change):
+    printed = Printed(round(change, 3), 5e-4), Printed(round(change / pt, 4), 5e-5)
+    (low, high), (it_low, it_high) = authors_csv.recover(*printed)
+    assert low <= pt <= high and it_low <= pt + change <= it_high
+    assert high - low < 0.6 * pt
 
 
-def test_figures_that_say_nothing_are_not_a_number():
-    assert math.isnan(authors_csv.recover(0.0, 0.0001).pt)
-    found = authors_csv.recover(0.0, 0.0)
-    assert math.isnan(found.pt) and (found.low, found.high) == (0.0, math.inf)
+def test_figures_that_say_nothing_leave_every_value():
+    nothing = Printed(0.0, 5e-4)
+    assert authors_csv.recover(nothing, Printed(0.0, 5e-5)) == ((0.0, 1.0), (0.0, 1.0))
+    # A large change says something by itself: both ends lie in [0, 1].
+    (low, high), it = authors_csv.recover(Printed(0.7, 5e-4), Printed(math.nan, math.nan))
+    assert (low, high) == pytest.approx((0.0, 0.3005)) and it == pytest.approx((0.6995, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "ratio", "message"),
+    [
+        ("0.100", "-50.00%", "line 3, ECE: change 0.100 with ratio -50.00%: change and ratio have"),
+        ("0.300", "10.00%", "the base's value, change / ratio, would be at least 2.99"),
+        ("0.300", "40.00%", r"the aligned value would be 1.04\d, above 1"),
+        ("-0.300", "-150.00%", "the aligned value would be -0.100, below 0"),
+        ("1.200", "", "with ratio empty: the aligned value would be 1.200, above 1"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused_with_their_line(tmp_path, change, ratio, message):
+    path = tmp_path / "bad.csv"
+    line = f"m,{change},{ratio},1,-0.020,-4.00%,1,1.00%,2.00%,1"
+    path.write_text(f"t,choice,,,,,,,,\r\n{HEADER}\r\n{line}")
+    with pytest.raises(UserError, match=message) as error:
+        authors_csv.read(path)
+    assert str(error.value).startswith(f"{path}, line 3, ECE: ")
+
+
+def test_what_is_written_is_never_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    sides = rng.random((400, 2, 3)) ** rng.choice([0.05, 1, 8], (400, 2, 3))
+    sides[:20] = sides[:20].round()
+    names = ("conf_ece", "sce_ovr", "accuracy")
+    cells = {
+        f"m{i}": {
+            "t": {"choice": Cell({n: between(*v) for n, v in zip(names, row.T, strict=True)})}
+        }
+        for i, row in enumerate(sides)
+    }
+    (tmp_path / "x.csv").write_text(authors_csv.text_of(ranked(cells), "choice"))
+    read = authors_csv.read(tmp_path / "x.csv")
+    for i, row in enumerate(sides):
+        for name, values in zip(names, row.T, strict=True):
+            change = read[f"m{i}"]["t"]["choice"].changes[name]
+            for (low, high), value in zip((change.pt_range, change.it_range), values, strict=True):
+                assert low - 1e-9 <= value <= high + 1e-9
+
+
+def test_rounding_alone_is_no_error(tmp_path):
+    """As in the authors' own files, where PT = 0.17 % / 0.17 % is 1 and IT would be above it."""
+    path = tmp_path / "p.csv"
+    path.write_text("t,choice,,,,,,,,\r\nm,-0.001,-0.07%,1,0.000,-0.03%,1,0.17%,0.17%,1")
+    found = authors_csv.read(path)["m"]["t"]["choice"].changes
+    assert found["conf_ece"].pt_range == pytest.approx((2 / 3, 1.0), abs=1e-3)
+    assert found["accuracy"].pt_range == pytest.approx((0.943, 0.998), abs=1e-3)
+    assert math.isnan(found["accuracy"].pt)
 
 
 def test_measured_changes_are_written_in_the_layout(tmp_path):
@@ -118,6 +177,29 @@ def test_measured_changes_are_written_in_the_layout(tmp_path):
     assert label[2] == "one,0.100,,,-0.100,-50.00%,1,12.50%,50.00%,1"
     assert ovr[3] == "two,,,,,,,,,"
     assert set(authors_csv.read(paths[0])) == {"one", "two"}
+
+    # Each file says which SCE it holds, wherever it lies, and is read as that.
+    moved = paths[1].rename(tmp_path / "x.csv")
+    for path, sce, change in ((paths[0], "sce_ovr", 0.0), (moved, "cw_ece", -0.1)):
+        read, kinds = authors_csv.read_all(str(path))
+        assert kinds == {str(path): sce}
+        assert list(read["one"]["arc_easy"]["choice"].changes) == ["conf_ece", sce, "accuracy"]
+        assert read["one"]["arc_easy"]["choice"].changes[sce].change == change
+    # Both together are cells with both.
+    both, _ = authors_csv.read_all(f"{paths[0]},{moved}")
+    assert list(both["one"]["arc_easy"]["choice"].changes) == list(cell.changes)
+    with pytest.raises(UserError, match="line 2: 'class-wise sce .*named as sce_ovr="):
+        authors_csv.read_all(f"sce_ovr={moved}")
+    with pytest.raises(UserError, match="x.csv stands twice"):
+        authors_csv.read_all(f"{moved},sce={moved}")
+
+
+def test_the_kind_of_a_file_can_be_said(author_files):
+    path = author_files["choice"]
+    assert authors_csv.read_all(str(path))[1] == {str(path): "sce_ovr"}
+    cells, kinds = authors_csv.read_all(f"sce={path}")
+    assert kinds == {str(path): "cw_ece"}
+    assert not column(cells, "choice", "sce_ovr") and len(column(cells, "choice", "cw_ece")) == 70
 
 
 def test_names_that_the_layout_cannot_hold_are_refused(tmp_path):

@@ -137,5 +137,11 @@ def test_cells_come_back_from_a_summary(make_scores, tmp_path):
     assert json.loads(text)["pairs"]["b"]["t"]["choice"]["conf_ece"]["ratio"] is None
     back = changes.from_dict(json.loads(text)["pairs"])
     assert repr(back) == repr(cells)  # NaN equals nothing, but reads the same
+    known = changes.Change(math.nan, math.nan, 0.1, 0.5, 1, None, (0.19, 0.21), (0.29, 0.31))
+    published = {"a": {"t": {"choice": changes.Cell({"conf_ece": known})}}}
+    summary.write(tmp_path / "summary.json", {"published": changes.as_dict(published)})
+    found = json.loads((tmp_path / "summary.json").read_text())["published"]
+    assert found["a"]["t"]["choice"]["conf_ece"]["pt"] is None
+    assert repr(changes.from_dict(found)) == repr(published)
     with pytest.raises(UserError, match='not the "pairs" of a study\'s'):
         changes.from_dict({"a": {"t": {"choice": 3}}})

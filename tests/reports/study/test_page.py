@@ -52,9 +52,24 @@ def test_the_page_says_what_was_found(text, cells):
 
 
 def test_published_figures_alone_make_a_page(published_cells):
-    text = page.render({}, {}, published_cells)
+    text = page.render({"published_files": {"x.csv": "sce_ovr"}}, {}, published_cells)
+    assert "<p>Published figures of x.csv (SCE, one-vs-rest), not measured here: lower" in text
+    assert "interval" not in text[text.index("<h1>") : text.index("<script>")]
     assert "by choice ECE in 20 of 70 and SCE, one-vs-rest in 0 of 70" in text
     assert ">Changes</h2>" not in text and text.count("<svg") == 2
+
+
+def test_published_class_wise_figures_are_not_called_one_vs_rest(cells):
+    found = {m: c for m, c in cells["two"]["arc_easy"]["choice"].changes.items() if m != "sce_ovr"}
+    cell = {"t": {"choice": changes.Cell(found)}}
+    text = page.render({"published_files": {"x.csv": "cw_ece"}}, {}, {"a": cell, "b": cell})
+    assert "published: choice, SCE" in text and "x.csv (SCE), not measured here" in text
+    assert "one-vs-rest" not in text and "sce_ovr" not in text
+
+
+def test_settings_that_runs_overrule_are_said(cells):
+    text = page.render({"not_used": ["Not used: config.seed=1."]}, {"two": cells["two"]})
+    assert "Not used: config.seed=1." in text
 
 
 def test_one_pair_is_not_ranked(cells):

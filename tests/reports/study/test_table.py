@@ -1,6 +1,5 @@
 import csv
 import io
-import math
 
 import pytest
 import rich.console
@@ -76,29 +75,6 @@ def test_ties_and_missing_ratios_are_said(cells):
     assert table.notes({"a": {"t": {"choice": plain}}}) == []
 
 
-def test_how_changes_are_written(cells):
-    here = cells["a_1|x"]["t"]["choice"].changes
-    assert table.change_text(here["conf_ece"], "conf_ece") == "+0.200 [+0.150, +0.250], +200.0%"
-    assert table.change_text(here["accuracy"], "accuracy") == ("+5.00 pts [+1.00, +10.00], +10.0%")
-    assert table.change_text(changes.between(0, 0.2), "conf_ece") == "+0.200"
-    assert table.values_text(here["conf_ece"]) == "0.100 → 0.300"
-    assert [table.percent(r) for r in (16.7834, 9.98, -0.0007, math.nan)] == [
-        "+1678%", "+998.0%", "-0.1%", ""
-    ]  # fmt: skip
-
-
-def test_only_a_whole_interval_is_better_or_worse(cells):
-    verdicts = {
-        pair: {m: table.verdict(c, m) for m, c in by_task["t"]["choice"].changes.items()}
-        for pair, by_task in cells.items()
-    }
-    # The one-vs-rest form rises with sharpness alone: never a verdict.
-    assert verdicts["a_1|x"] == {
-        "conf_ece": "worse", "cw_ece": "worse", "sce_ovr": "", "accuracy": "better"
-    }  # fmt: skip
-    assert verdicts["b"]["conf_ece"] == "" and verdicts["c"]["conf_ece"] == ""
-
-
 def test_the_console_shows_every_pair_and_the_ranking(cells):
     console = rich.console.Console(file=io.StringIO(), width=110)
     table.show(cells, console)
@@ -109,6 +85,8 @@ def test_the_console_shows_every_pair_and_the_ranking(cells):
         "a_1|x = b = c",
         "ECE 1 of 3",
         "7 question(s)",
+        "Pairs by the change ratio of SCE, choice; rank 1: the largest",
+        "changes.md and report.html hold its 95% interval",
     ):
         assert part in text, part
 
@@ -117,6 +95,37 @@ def test_nothing_is_cut_on_a_narrow_console(published_cells):
     console = rich.console.Console(file=io.StringIO(), width=60)
     table.show(published_cells, console)
     assert "…" not in console.file.getvalue()
+
+
+def test_published_figures_are_shown_as_such(published_cells):
+    few = {"OLMo-7B": {t: published_cells["OLMo-7B"][t] for t in ("arc_easy", "sciq")}}
+    console = rich.console.Console(file=io.StringIO(), width=200)
+    table.show(few, console, {"choice.csv": "sce_ovr"})
+    text = console.file.getvalue()
+    assert "Published figures of choice.csv (SCE, one-vs-rest), not measured here." in text
+    assert "choice: base → aligned, published" in text
+    assert "a range is what the rounding leaves open" in text
+    # None of these is there.
+    assert "changes.md" not in text and "bootstrap" not in table.changes_markdown(few)
+    assert "a range is what the rounding leaves open" in table.changes_latex(few)
+    # 0.350 / 89.4 %, outwards.
+    assert "0.390–0.393 → 0.740–0.743" in text and "+0.350, +89.4%" in text
+    row = list(csv.DictReader(io.StringIO(table.changes_csv(few))))[1]
+    assert (row["metric"], row["pt"], row["low"]) == ("sce_ovr", "", "")
+    low, high = float(row["pt_low"]), float(row["pt_high"])
+    assert 0.3495 / 0.8945 < low < 0.350 / 0.894 < high < 0.3505 / 0.8935
+
+
+def test_cells_of_two_forms_of_sce_stand_in_one_table():
+    one, other = (
+        changes.Cell({m: changes.between(0.2, 0.3) for m in ("conf_ece", sce, "accuracy")})
+        for sce in ("cw_ece", "sce_ovr")
+    )
+    cells = changes.ranked({"a": {"t": {"choice": one}}, "b": {"t": {"continuation_sum": other}}})
+    console = rich.console.Console(file=io.StringIO(), width=110)
+    table.show(cells, console)
+    assert "SCE, one-vs-rest 0 of 1" in console.file.getvalue()
+    assert table.changes_markdown(cells).count("0.200 → 0.300") == 6
 
 
 def test_files_hold_every_cell(cells, tmp_path):
