@@ -160,7 +160,8 @@ def base() -> ml_collections.ConfigDict:
     # The job "study": pairs of models, name=base->aligned, separated by commas. A model is what
     # model.name takes, or run:<folder> for a finished run of the job "evaluate".
     study.pairs = ""
-    # CSV files in the authors' layout to show beside it, separated by commas.
+    # CSV files in the authors' layout to show beside it, separated by commas: FILE, sce=FILE (its
+    # SCE is class-wise) or sce_ovr=FILE (one-vs-rest).
     study.published = ""
 
     config.lifecycle = lifecycle = ml_collections.ConfigDict()

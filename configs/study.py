@@ -20,6 +20,10 @@ repository, github.com/abzb1/alingment_calibration):
 python -m calib_jax.main --config=configs/study.py \\
     --config.study.published=choice.csv,sum.csv,min.csv
 
+Their SCE is read as the one-vs-rest form, which it fits; csv/sce/ of a study of ours says in its
+headers that it is class-wise. sce=FILE (class-wise) and sce_ovr=FILE say it for any other file.
+What a file cannot mean is refused: a change and a ratio of opposite signs, values outside [0, 1].
+
   preset       hardware                what it does
   (default)    2 CPU cores, 3 GiB      three tasks, three methods, 200 questions each
   debug        2 CPU cores, 2 GiB      two tasks, 16 questions each: does everything run?

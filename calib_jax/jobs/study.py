@@ -89,9 +89,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     # --- What is cheap to find wrong comes first --------------------------------------------------
     results.check_options(config)
     pairs = parse_pairs(config.study.pairs)
-    published = authors_csv.merged(
-        {path: authors_csv.read(path) for path in split_list(config.study.published)}
-    )
+    published, files = authors_csv.read_all(config.study.published)
     if not pairs and not published:
         raise UserError(
             "config.study.pairs names no pair. Write --config.study.pairs=name=base->aligned, or "
@@ -105,7 +103,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
                 "does not use. Write it into config.study.pairs: model@revision, model+adapter."
             )
     sides = list({side.key: side for pair in pairs for side in (pair.base, pair.aligned)}.values())
-    _check_settings(config, sides)
+    not_used = _check_settings(config, sides)
     if any(side.run is None for side in sides):
         evaluating.methods_of(config)
         _check_models(sides)
@@ -128,9 +126,12 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     result = {
         "method": config.method,
         "compared": _compared(pairs, measured),
+        "not_used": not_used,
+        "questions": {side.text: _sizes(measured[side.key]) for side in sides},
         "models": {side.text: str(folders[side.key]) for side in sides},
         "pairs": changes.as_dict(cells),
         "published": changes.as_dict(published),
+        "published_files": files,
         "wall_time_s": round(time.monotonic() - started, 1),
         "peak_memory_gib": round(summary.peak_memory_gib(), 2),
         "peak_device_memory_gib": summary.peak_device_memory_gib(),
@@ -234,10 +235,11 @@ def side_config(config: ml_collections.ConfigDict, side: Side) -> ml_collections
 # --- Finished runs ------------------------------------------------------------------------------
 
 
-def _check_settings(config: ml_collections.ConfigDict, sides: Sequence[Side]) -> None:
-    """Raises UserError where a finished run is none, or was measured in another way.
+def _check_settings(config: ml_collections.ConfigDict, sides: Sequence[Side]) -> list[str]:
+    """What this study's config says and its finished runs were not measured with, a line each.
 
-    The way is this study's own where it measures a model itself, else that of the first run.
+    Raises:
+      UserError: a finished run is none, or was measured otherwise than the rest.
     """
     known: list[tuple[str, Mapping[str, Any]]] = []
     if any(side.run is None for side in sides):
@@ -254,6 +256,15 @@ def _check_settings(config: ml_collections.ConfigDict, sides: Sequence[Side]) ->
                     f"{known[0][0]} with {values[0]!r}: their figures cannot be compared. Measure "
                     "one of them again with the other's."
                 )
+    if not known:
+        return []
+    runs, own = known[-1][1], config.to_dict()
+    return [
+        f"Not used: config.{'.'.join(path)}={_setting(own, path)!r}. The finished runs were "
+        f"measured with {_setting(runs, path)!r}."
+        for path in _SHARED
+        if _setting(own, path) != _setting(runs, path)
+    ]
 
 
 def _setting(settings: Mapping[str, Any], path: Sequence[str]) -> Any:
@@ -351,12 +362,16 @@ def _compared(pairs: Sequence[Pair], measured: Mapping[tuple, TaskScores]) -> di
     if not pairs:
         return {}
     first = measured[pairs[0].base.key]
-    sizes = {task: len(next(iter(by_method.values()))) for task, by_method in first.items()}
     return {
         "pairs": {pair.name: f"{pair.base.text} → {pair.aligned.text}" for pair in pairs},
-        "questions": sizes,
+        "questions": _sizes(first),
         "methods": list(next(iter(first.values()))),
     }
+
+
+def _sizes(scores: TaskScores) -> dict[str, int]:
+    """Task -> how many questions of it were measured."""
+    return {task: len(next(iter(by_method.values()))) for task, by_method in scores.items()}
 
 
 def write_results(

@@ -347,8 +347,32 @@ def test_published_files_need_no_model(tmp_path, capsys):
     )  # fmt: skip
     said = capsys.readouterr()
     assert status == 0, said.err
-    assert "0.200 → 0.300" in said.out
+    assert "0.198–0.202 → 0.298–0.302" in said.out
+    assert f"Published figures of {tmp_path / 'p.csv'} (SCE, one-vs-rest)" in unfolded(said.out)
+    assert "a range is what the rounding leaves open" in unfolded(said.out)
+    assert "changes.md" not in said.out
     result = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert result["pairs"] == {} and result["published"]["m"]["arc_easy"]["choice"]["n"] is None
     names = {p.name for p in (tmp_path / "run").rglob("*") if p.is_file()}
     assert names >= {"report.html", "figure2.png", "table1.md", "summary.json"}
+    assert result["published_files"] == {str(tmp_path / "p.csv"): "sce_ovr"}
+    found = result["published"]["m"]["arc_easy"]["choice"]["conf_ece"]
+    assert found["pt"] is None and found["pt_range"] == pytest.approx([0.199, 0.201], abs=1e-4)
+
+
+def unfolded(text):
+    return " ".join(text.split())
+
+
+def test_settings_that_finished_runs_overrule_are_said(
+    config, evaluation, tmp_path, capsys, no_pictures
+):
+    for name, sharp in (("base", 0.5), ("sharp", 4.0)):
+        finish_run(tmp_path / name, evaluation, sharp)
+    config.study.pairs = f"a=run:{tmp_path / 'base'}->run:{tmp_path / 'sharp'}"
+    before = config.data.eval_size
+    config.data.eval_size = 7
+    result = start(config, tmp_path / "study")
+    line = f"config.data.eval_size=7. The finished runs were measured with {before}."
+    assert result["not_used"] == [f"Not used: {line}"] and line in unfolded(capsys.readouterr().out)
+    assert result["questions"][f"run:{tmp_path / 'sharp'}"]["exam"] == 60

@@ -3,7 +3,8 @@
 A block is a line "task,method", a line of headers, and a line per model: change, ratio and rank of
 ECE, of SCE and of accuracy. The changes of ECE and SCE have three decimals, all else is in percent
 with two; what was not measured is empty. Lines end in CR LF, the last one in nothing. The layout,
-with its spelling, is that of github.com/abzb1/alingment_calibration.
+with its spelling, is that of github.com/abzb1/alingment_calibration. What stands under "sce" there
+fits the one-vs-rest form; files of the class-wise form are ours, and say so in their headers.
 """
 
 import dataclasses
@@ -13,12 +14,26 @@ import pathlib
 import re
 from collections.abc import Mapping
 
+from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.reports.atomic import write_text
-from calib_jax.reports.study.changes import Cell, Cells, Change, column, tasks_of
+from calib_jax.reports.study.changes import (
+    METRICS,
+    Cell,
+    Cells,
+    Change,
+    column,
+    methods_of,
+    ranked,
+    tasks_of,
+)
 
+# "(IT-PT/)PT" is how the authors' files spell (IT-PT)/PT; theirs and ours are to be alike.
 _RATIO = "change ratio((IT-PT/)PT),ratio rank"
-_HEADER = ",".join(["", *(f"{name} change(IT-PT),{_RATIO}" for name in ("ece", "sce", "acc"))])
+# Which SCE a file holds, as the header of its column says it.
+_SCE_HEADERS = {"sce_ovr": "sce change(IT-PT)", "cw_ece": "class-wise sce change(IT-PT)"}
+# How config.study.published spells the two.
+_KINDS = {"sce": "cw_ece", "sce_ovr": "sce_ovr"}
 _WIDTH = 10
 # As the authors spell them.
 _SPELT = {
@@ -26,41 +41,58 @@ _SPELT = {
     "continuation_min": "contunuation_min",
 }
 _METHODS = {spelt: method for method, spelt in _SPELT.items()}
-_NUMBER = re.compile(r"-?\d+(\.\d+)?%?")
-# Half of a unit of the last printed digit.
-_HALF_CHANGE, _HALF_PERCENT = 5e-4, 5e-5
+_NUMBER = re.compile(r"-?\d+(\.(?P<decimals>\d+))?(?P<percent>%)?")
+# Of a metric's values, and of sums of floats.
+_ROUND_OFF = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class Recovered:
-    """What a printed change and ratio say of the base's value, PT = change / ratio.
+class Printed:
+    """A figure as a file prints it.
 
     Attributes:
-      pt: the quotient; NaN where change or ratio is printed as 0.
-      low, high: what PT can be, given how the two were rounded; high may be infinite.
+      value: percent as a fraction; NaN where the field is empty.
+      half: half a unit of its last digit: the figure itself lies within value +- half.
     """
 
-    pt: float
-    low: float
-    high: float
+    value: float
+    half: float
 
 
-def recover(change: float, ratio: float, half_change: float = _HALF_CHANGE) -> Recovered:
-    """The base's value from a printed change and a printed ratio.
+def recover(change: Printed, ratio: Printed) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The ranges of PT and of IT that a printed change and a printed ratio leave.
 
-    >>> found = recover(0.176, 0.4156)
-    >>> round(found.pt, 3), round(found.low, 3), round(found.high, 3)
-    (0.423, 0.422, 0.425)
+    >>> pt, it = recover(Printed(0.176, 5e-4), Printed(0.4156, 5e-5))
+    >>> [round(end, 3) for end in (*pt, *it)]
+    [0.422, 0.425, 0.598, 0.601]
 
     Args:
       change: IT - PT.
-      ratio: (IT - PT) / PT, as a fraction.
-      half_change: half a unit of the change's last digit; that of the ratio is 0.005 %.
+      ratio: (IT - PT) / PT; NaN where there is none.
+
+    Raises:
+      ValueError: no PT and IT between 0 and 1 have this change and ratio; the message says why.
     """
-    size, share = abs(change), abs(ratio)
-    low = max(0.0, size - half_change) / (share + _HALF_PERCENT)
-    high = math.inf if share <= _HALF_PERCENT else (size + half_change) / (share - _HALF_PERCENT)
-    return Recovered(change / ratio if change and ratio else math.nan, low, high)
+    if change.value * ratio.value < 0:
+        raise ValueError("change and ratio have opposite signs")
+    low, high = 0.0, math.inf
+    if not math.isnan(ratio.value):
+        size, share = abs(change.value), abs(ratio.value)
+        low = max(0.0, size - change.half) / (share + ratio.half)
+        high = (size + change.half) / (share - ratio.half) if share > ratio.half else math.inf
+    if low > 1 + _ROUND_OFF:
+        raise ValueError(f"the base's value, change / ratio, would be at least {low:.3f}, above 1")
+    # Of both by the change, and of PT so that IT can follow.
+    pt = max(low, -change.value - change.half), min(high, 1.0, 1 - change.value + change.half)
+    if pt[0] > pt[1] + _ROUND_OFF:
+        side = "above 1" if change.value > 0 else "below 0"
+        value = (low if change.value > 0 else high) + change.value
+        raise ValueError(f"the aligned value would be {value:.3f}, {side}")
+    it = (
+        max(0.0, pt[0] + change.value - change.half),
+        min(1.0, pt[1] + change.value + change.half),
+    )
+    return pt, it
 
 
 def text_of(cells: Cells, method: str, sce: str = "sce_ovr") -> str:
@@ -70,11 +102,13 @@ def text_of(cells: Cells, method: str, sce: str = "sce_ovr") -> str:
       cells: with ranks.
       method: which.
       sce: what stands under "sce": "sce_ovr", the form that the authors' figures fit, or
-        "cw_ece".
+        "cw_ece"; the header tells them apart.
     """
+    names = ("ece change(IT-PT)", _SCE_HEADERS[sce], "acc change(IT-PT)")
+    header = ",".join(["", *(f"{name},{_RATIO}" for name in names)])
     blocks = []
     for task in tasks_of(cells):
-        lines = [f"{task},{_SPELT.get(method, method)}" + "," * (_WIDTH - 2), _HEADER]
+        lines = [f"{task},{_SPELT.get(method, method)}" + "," * (_WIDTH - 2), header]
         for pair, by_task in cells.items():
             cell = by_task.get(task, {}).get(method)
             lines.append(",".join([pair, *_figures(cell, sce)]))
@@ -120,14 +154,43 @@ def write(folder: str | os.PathLike, cells: Cells, methods: list[str]) -> list[p
     return paths
 
 
-def read(path: str | os.PathLike) -> dict[str, dict[str, dict[str, Cell]]]:
-    """Reads a file of the authors' layout: model -> task -> method -> cell, ranks as printed.
+def read_all(text: str) -> tuple[dict[str, dict[str, dict[str, Cell]]], dict[str, str]]:
+    """The files of ``config.study.published``: FILE, sce=FILE or sce_ovr=FILE, by commas.
 
-    PT and IT are recovered from change and ratio (`recover`), NaN where the two say nothing. What
-    stands under "sce" is read as "sce_ovr".
+    Returns:
+      Their cells in one (`merged`), and path -> which SCE it holds ("cw_ece" or "sce_ovr").
 
     Raises:
-      UserError: no such file, or a line that does not follow the layout.
+      UserError: see `read` and `merged`; or a file twice.
+    """
+    files: dict[str, Cells] = {}
+    for entry in split_list(text):
+        kind, equals, path = entry.partition("=")
+        if not equals or kind not in _KINDS or pathlib.Path(entry).exists():
+            kind, path = "", entry
+        if path in files:
+            raise UserError(f"config.study.published: {path} stands twice.")
+        files[path] = read(path, _KINDS.get(kind))
+    return merged(files), {path: sce_in(cells) for path, cells in files.items()}
+
+
+def sce_in(cells: Cells) -> str:
+    """Which SCE the cells of one file hold."""
+    every = methods_of(cells)
+    return "cw_ece" if any(column(cells, m, "cw_ece") for m in every) else "sce_ovr"
+
+
+def read(path: str | os.PathLike, sce: str | None = None) -> dict[str, dict[str, dict[str, Cell]]]:
+    """Reads a file of the authors' layout: model -> task -> method -> cell, ranks as printed.
+
+    PT and IT are the ranges that change and ratio leave (`recover`).
+
+    Args:
+      path: the file.
+      sce: what stands under "sce": "sce_ovr" or "cw_ece"; None: as its headers say.
+
+    Raises:
+      UserError: no such file, a line that does not follow the layout, or figures that cannot be.
     """
     path = pathlib.Path(path)
     try:
@@ -138,10 +201,17 @@ def read(path: str | os.PathLike) -> dict[str, dict[str, dict[str, Cell]]]:
         raise UserError(f"{path}: not a readable CSV file ({error})") from None
     result: dict[str, dict[str, dict[str, Cell]]] = {}
     task = method = None
+    kind = sce or "sce_ovr"
     for i, line in enumerate(text.splitlines(), 1):
         where = f"{path}, line {i}"
         fields = [field.strip() for field in line.split(",")]
-        if not any(fields) or _is_header(fields):
+        if not any(fields):
+            continue
+        if _is_header(fields):
+            ours = fields[4:5] == [_SCE_HEADERS["cw_ece"]]
+            if ours and sce == "sce_ovr":
+                raise UserError(f"{where}: {fields[4]!r}, but it is named as sce_ovr={path}")
+            kind = sce or ("cw_ece" if ours else "sce_ovr")
             continue
         if len(fields) >= 2 and not any(fields[2:]) and fields[1]:
             task, method = fields[0], _METHODS.get(fields[1], fields[1])
@@ -157,7 +227,7 @@ def read(path: str | os.PathLike) -> dict[str, dict[str, dict[str, Cell]]]:
         if method in by_method:
             raise UserError(f"{where}: {fields[0]} stands twice under {task}, {method}")
         if any(fields[1:]):
-            by_method[method] = _cell(fields[1:], where)
+            by_method[method] = _cell(fields[1:], kind, where)
     if not result:
         raise UserError(f"{path}: no block of a task; is this a file of the authors' layout?")
     # A model without a value on a task keeps its place among the models.
@@ -171,50 +241,68 @@ def _is_header(fields: list[str]) -> bool:
     return not fields[0] and "rank" in fields[-1]
 
 
-def _cell(fields: list[str], where: str) -> Cell:
+def _cell(fields: list[str], sce: str, where: str) -> Cell:
     changes: dict[str, Change] = {}
-    for i, metric in enumerate(("conf_ece", "sce_ovr", "accuracy")):
-        change, ratio = (_parse(fields[3 * i + j], where) for j in (0, 1))
-        rank = fields[3 * i + 2]
+    for i, metric in enumerate(("conf_ece", sce, "accuracy")):
+        texts = fields[3 * i : 3 * i + 3]
+        change, ratio = (_parse(text, where) for text in texts[:2])
+        rank = texts[2]
         if rank and not rank.isdigit():
             raise UserError(f"{where}: the rank {rank!r} is not a whole number")
-        half = _HALF_PERCENT if metric == "accuracy" else _HALF_CHANGE
-        pt = recover(change, ratio, half).pt
-        changes[metric] = Change(pt, pt + change, change, ratio, int(rank) if rank else None)
+        pt = it = None
+        if not math.isnan(change.value):
+            try:
+                pt, it = recover(change, ratio)
+            except ValueError as error:
+                name = METRICS[metric][0]
+                raise UserError(
+                    f"{where}, {name}: change {texts[0]} with ratio {texts[1] or 'empty'}: {error}"
+                ) from None
+        changes[metric] = Change(
+            math.nan, math.nan, change.value, ratio.value, int(rank) if rank else None, None, pt, it
+        )
     return Cell(changes)
 
 
-def _parse(text: str, where: str) -> float:
+def _parse(text: str, where: str) -> Printed:
     """A figure, of percent as a fraction; NaN where it is empty."""
     if not text:
-        return math.nan
-    if not _NUMBER.fullmatch(text):
+        return Printed(math.nan, math.nan)
+    if not (found := _NUMBER.fullmatch(text)):
         raise UserError(f"{where}: {text!r} is not a number")
-    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    scale = 100 if found["percent"] else 1
+    half = 0.5 * 10.0 ** -len(found["decimals"] or "")
+    return Printed(float(text.removesuffix("%")) / scale, half / scale)
 
 
 def merged(files: Mapping[str, Cells]) -> dict[str, dict[str, dict[str, Cell]]]:
     """Several files' cells in one; `files` is path -> what `read` gave.
 
+    Files of the two forms of SCE may hold the same cells: they become one with both.
+
     Raises:
-      UserError: two files hold the same model, task and method.
+      UserError: two files hold the same model, task and method, in one form or with other figures.
     """
     result: dict[str, dict[str, dict[str, Cell]]] = {}
     for path, cells in files.items():
         for model, by_task in cells.items():
             for task, by_method in by_task.items():
                 here = result.setdefault(model, {}).setdefault(task, {})
-                if again := here.keys() & by_method.keys():
-                    raise UserError(
-                        f"{path}: {model}, {task}, {', '.join(again)} stands in another file too"
-                    )
-                here.update(by_method)
+                for method, cell in by_method.items():
+                    known = here.get(method, Cell({})).changes
+                    # NaN differs from itself, so what they have in common is compared as text.
+                    common = known.keys() & cell.changes.keys()
+                    same = all(repr(known[m]) == repr(cell.changes[m]) for m in common)
+                    if known and (known.keys() == cell.changes.keys() or not same):
+                        raise UserError(
+                            f"{path}: {model}, {task}, {method} stands in another file too"
+                        )
+                    both = {**known, **cell.changes}
+                    here[method] = Cell({m: both[m] for m in METRICS if m in both})
     return result
 
 
 def disagreements(cells: Cells, method: str, metric: str) -> list[tuple[str, str]]:
     """(model, task) whose printed rank is not what the printed ratios give."""
-    from calib_jax.reports.study.changes import ranked
-
     printed, computed = (column(c, method, metric) for c in (cells, ranked(cells)))
     return [key for key in printed if printed[key].rank != computed[key].rank]

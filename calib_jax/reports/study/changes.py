@@ -28,6 +28,7 @@ METRICS = MappingProxyType(
         "accuracy": ("accuracy", +1),
     }
 )
+_RANGES = ("pt_range", "it_range")
 # A base value below this gives no ratio: noise divided by nothing.
 SMALLEST_BASE = 1e-4
 # A task counts as one of K options where at least this share of its questions has K.
@@ -39,11 +40,13 @@ class Change:
     """One metric of a pair on a task.
 
     Attributes:
-      pt, it: of the base (pre-trained) and of the aligned (instruction-tuned) model.
+      pt, it: of the base (pre-trained) and of the aligned (instruction-tuned) model; NaN where
+        only their ranges are known.
       change: it - pt.
       ratio: change / pt, signed, as a fraction; NaN where pt < `SMALLEST_BASE`.
       rank: 1 for the largest ratio among the pairs; None without a ratio.
       interval: 95 %, of the change, paired over the questions; None where they are not known.
+      pt_range, it_range: what pt and it can be, where they are recovered from rounded figures.
     """
 
     pt: float
@@ -52,6 +55,8 @@ class Change:
     ratio: float
     rank: int | None = None
     interval: tuple[float, float] | None = None
+    pt_range: tuple[float, float] | None = None
+    it_range: tuple[float, float] | None = None
 
     @property
     def falls(self) -> bool:
@@ -259,6 +264,11 @@ def as_dict(cells: Cells) -> dict[str, Any]:
                             "ratio": change.ratio,
                             "rank": change.rank,
                             "change_ci": change.interval and list(change.interval),
+                            **{
+                                key: list(ends)
+                                for key in _RANGES
+                                if (ends := getattr(change, key)) is not None
+                            },
                         }
                         for metric, change in cell.changes.items()
                     },
@@ -286,7 +296,10 @@ def from_dict(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Cell]]]
             metric: Change(
                 *(number(row[metric][key]) for key in ("pt", "it", "change", "ratio")),
                 row[metric]["rank"],
-                tuple(map(number, ends)) if (ends := row[metric]["change_ci"]) else None,
+                *(
+                    tuple(map(number, ends)) if (ends := row[metric].get(key)) else None
+                    for key in ("change_ci", *_RANGES)
+                ),
             )
             for metric in METRICS
             if metric in row

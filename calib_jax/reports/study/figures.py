@@ -35,7 +35,7 @@ from calib_jax.reports.study.changes import (
     methods_of,
     tasks_of,
 )
-from calib_jax.reports.study.table import falls
+from calib_jax.reports.study.wording import falls, sce_of
 
 # Lines of the left panel: a pair on a task each, or beyond so many a pair each with dots for tasks.
 _LINES = 30
@@ -46,12 +46,6 @@ _ROW, _TOP, _BOTTOM = 0.24, 0.62, 0.62
 _LETTER = 0.072
 # What the metrics are called where room is scarce.
 _SHORT = {"conf_ece": "ECE", "cw_ece": "SCE", "sce_ovr": "SCE (ovr)"}
-
-
-def sce_of(cells: Cells) -> str:
-    """The SCE that figures show: the label form where it is known, as it is of measured cells."""
-    methods = methods_of(cells)
-    return "cw_ece" if any(column(cells, m, "cw_ece") for m in methods) else "sce_ovr"
 
 
 def draw_all(cells: Cells) -> Iterator[tuple[str, Figure]]:

@@ -9,11 +9,15 @@ from calib_jax.reports.atomic import write_text
 from calib_jax.reports.page import layout
 from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import escape, facts, note
-from calib_jax.reports.study import figures, table
-from calib_jax.reports.study.changes import METRICS, Cells, column, methods_of, tasks_of
+from calib_jax.reports.study import figures, table, wording
+from calib_jax.reports.study.changes import METRICS, Cell, Cells, column, methods_of, tasks_of
 
 # A table of more rows scrolls within itself.
 _TALL = 30
+_AXES = "Axes whose ratios exceed 100% are linear up to 10% and logarithmic beyond."
+_WHISKERS = (
+    " Lines through marks: 95% intervals, where each line of a figure is one pair on one task."
+)
 
 
 def render(
@@ -34,36 +38,30 @@ def render(
     """
     sections = []
     if cells:
-        sections.append(("What was compared", facts(summary.get("compared", {}))))
+        compared = facts(summary.get("compared", {}))
+        unused = [note(text) for text in summary.get("not_used", ())]
+        sections.append(("What was compared", "\n".join([compared, *unused])))
         if len(cells) > 1:
             sections.append(("Ranking", _rankings(cells, "ranking")))
         sections.append(("Changes", _changes(cells)))
         sections.append(("Figures", _figures(cells, "measured")))
     if published:
-        sections.append(("Published figures", _published(published, cells)))
+        sections.append(
+            ("Published figures", _published(published, cells, summary.get("published_files")))
+        )
     if summary.get("data"):
         sections.append(("Data", facts(summary["data"])))
     sections.append(("How to get this again", again(summary, config, command)))
     shown = cells or published or {}
     kicker = f"{len(shown)} pair(s) · {', '.join(tasks_of(shown))} · {', '.join(methods_of(shown))}"
-    return document("What alignment changes in calibration", kicker, headline(shown), sections)
+    files = None if cells else summary.get("published_files")
+    said = wording.headline(shown, files)
+    return document("What alignment changes in calibration", kicker, said, sections)
 
 
 def write(path: str | os.PathLike, *args: Any, **options: Any) -> None:
     """Writes `render(...)` to `path`, atomically."""
     write_text(path, render(*args, **options))
-
-
-def headline(cells: Cells) -> str:
-    """ "Lower after alignment, by choice: ECE in 20 of 70, SCE in 0 of 70; by ..."."""
-    parts = []
-    for method in methods_of(cells):
-        counts = []
-        for metric in ("conf_ece", figures.sce_of(cells)):
-            fallen, total = table.falls(cells, method, metric)
-            counts.append(f"{METRICS[metric][0]} in {fallen} of {total}")
-        parts.append(f"by {method} {' and '.join(counts)}")
-    return "Lower after alignment: " + "; ".join(parts)
 
 
 def _rankings(cells: Cells, name: str, metrics: Sequence[str] = table.RANKED) -> str:
@@ -87,7 +85,7 @@ def _rankings(cells: Cells, name: str, metrics: Sequence[str] = table.RANKED) ->
                 for text in header
             )
             label = METRICS[metric][0]
-            parts.append(note(f"by the change ratio of {label}, largest first"))
+            parts.append(note(f"by the change ratio of {label}, rank 1: the largest"))
             parts.append(layout.table(f"<tr>{head}</tr>", rows, f"{name}: {method}, {label}"))
     return "\n".join([*parts, *map(note, table.notes(cells))])
 
@@ -106,13 +104,13 @@ def _changes(cells: Cells) -> str:
                 texts = []
                 for metric in metrics:
                     change = cell.changes[metric]
-                    kind = table.verdict(change, metric)
+                    kind = wording.verdict(change, metric)
                     attribute = f' class="{kind}"' if kind else ""
                     texts.append(
                         f"<td{attribute}>"
-                        f"{escape(table.values_text(change))} "
-                        f"<small>{escape(table.difference_text(change, metric))}</small>"
-                        f"<small>{table.percent(change.ratio)}</small></td>"
+                        f"{escape(wording.values_text(change))} "
+                        f"<small>{escape(wording.difference_text(change, metric))}</small>"
+                        f"<small>{wording.percent(change.ratio)}</small></td>"
                     )
                 number = "" if cell.n is None else f"{cell.n:,}"
                 rows.append(
@@ -121,25 +119,29 @@ def _changes(cells: Cells) -> str:
                 )
         head = (
             '<tr><th scope="col">task</th><th scope="col" class="text">pair</th>'
-            + layout.heads(["n", *map(table.label, metrics)])
+            + layout.heads(["n", *map(wording.label, metrics)])
             + "</tr>"
         )
         parts.append(f"<h3>{escape(method)}</h3>")
         parts.append(
             layout.table(head, rows, f"Changes by {method}", "stacked", tall=len(rows) > _TALL)
         )
-        parts.append(note(table.falls_text(cells, method) + "."))
+        parts.append(note(wording.falls_text(cells, method) + "."))
     text = "Coloured and bold: the whole interval of the change lies on one side of 0."
-    return "\n".join([*parts, *map(note, table.notes(cells)), note(table.CAPTION), note(text)])
+    return "\n".join(
+        [*parts, *map(note, table.notes(cells)), note(wording.caption(cells)), note(text)]
+    )
 
 
 def _figures(cells: Cells, name: str) -> str:
     """Figures 1 and 2."""
-    said = headline(cells)
+    said = wording.headline(cells)
+    every = [c for m in methods_of(cells) for c in column(cells, m, "conf_ece").values()]
+    known = any(change.interval is not None for change in every)
     ratios = [
         f"{METRICS[metric][0]}, {method}: {content.number(_median(cells, method, metric), True)}"
         for method in methods_of(cells)
-        for metric in ("conf_ece", figures.sce_of(cells))
+        for metric in ("conf_ece", wording.sce_of(cells, method))
     ]
     return "\n".join(
         [
@@ -153,10 +155,7 @@ def _figures(cells: Cells, name: str) -> str:
                 f"Change ratios of ECE and SCE, a panel per method. Medians: {'; '.join(ratios)}.",
                 wide=True,
             ),
-            note(
-                "Axes whose ratios exceed 100% are linear up to 10% and logarithmic beyond. Lines "
-                "through marks: 95% intervals, where each line of a figure is one pair on one task."
-            ),
+            note(_AXES + (_WHISKERS if known else "")),
         ]
     )  # fmt: skip
 
@@ -167,21 +166,28 @@ def _median(cells: Cells, method: str, metric: str) -> float:
     return ratios[len(ratios) // 2] if ratios else float("nan")
 
 
-def _published(cells: Cells, measured: Cells) -> str:
+def _published(cells: Cells, measured: Cells, files: Mapping[str, str] | None) -> str:
     """What files of the authors' layout hold: Table 1 and the figures from their numbers."""
-    text = (
-        "Read from files in the layout of Oh and Hwang (2024). Base values are change / ratio, as "
-        "exactly as the rounding allows. What they call SCE fits the one-vs-rest form, not the "
-        "class-wise ECE, and is compared with that."
-    )
-    parts = [note(text), _beside(cells, measured), _rankings(cells, "published", ("sce_ovr",))]
+    parts = [note(f"{wording.published_text(files)}.")] if files else []
+    metrics = table.metrics_in(cells)
+    if "sce_ovr" in metrics:
+        parts.append(
+            note(
+                "What Oh and Hwang (2024) call SCE fits the one-vs-rest form, not the class-wise "
+                "ECE, and is compared with that."
+            )
+        )
+    parts.append(_beside(cells, measured))
+    parts.append(_rankings(cells, "published", [m for m in table.RANKED[:2] if m in metrics]))
     parts.append(_figures(cells, "published"))
-    return "\n".join([*parts, *(note(table.falls_text(cells, m) + ".") for m in methods_of(cells))])
+    return "\n".join(
+        [*parts, *(note(wording.falls_text(cells, m) + ".") for m in methods_of(cells))]
+    )
 
 
 def _beside(published: Cells, measured: Cells) -> str:
     """Measured and published changes of pairs, tasks and methods that have the same names."""
-    metrics = ("conf_ece", "sce_ovr", "accuracy")
+    metrics = [m for m in table.metrics_in(published) if m in table.metrics_in(measured)]
     rows = []
     for method in methods_of(measured):
         for task in tasks_of(measured):
@@ -191,8 +197,8 @@ def _beside(published: Cells, measured: Cells) -> str:
                 if ours is None or theirs is None:
                     continue
                 texts = [
-                    f"<td>{escape(table.change_text(ours.changes[m], m))} "
-                    f"<small>{escape(table.change_text(theirs.changes[m], m))}</small></td>"
+                    f"<td>{escape(wording.change_text(ours.changes[m], m))} "
+                    f"<small>{escape(_change_text(theirs, m))}</small></td>"
                     for m in metrics
                 ]
                 rows.append(
@@ -202,6 +208,12 @@ def _beside(published: Cells, measured: Cells) -> str:
     if not rows:
         return ""
     names = "".join(f'<th scope="col" class="text">{n}</th>' for n in ("task", "pair", "method"))
-    head = f"<tr>{names}{layout.heads([table.label(m) for m in metrics])}</tr>"
+    head = f"<tr>{names}{layout.heads([wording.label(m) for m in metrics])}</tr>"
     body = layout.table(head, rows, "Measured and published", "stacked", tall=len(rows) > _TALL)
     return f"<h3>Measured, and published beneath</h3>{body}"
+
+
+def _change_text(cell: Cell, metric: str) -> str:
+    """A published change, "" where its file has another form of the metric."""
+    change = cell.changes.get(metric)
+    return wording.change_text(change, metric) if change else ""

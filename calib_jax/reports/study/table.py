@@ -14,17 +14,24 @@ import rich.console
 import rich.table
 import rich.text
 
-from calib_jax.reports import content
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.study.changes import (
     METRICS,
     SMALLEST_BASE,
     Cells,
-    Change,
     column,
     from_dict,
     methods_of,
     tasks_of,
+)
+from calib_jax.reports.study.wording import (
+    caption,
+    change_text,
+    falls_text,
+    label,
+    published_text,
+    values_text,
+    verdict,
 )
 from calib_jax.reports.table import escape, standard_console
 from calib_jax.reports.tables_export import latex_escape
@@ -33,18 +40,6 @@ from calib_jax.reports.tables_export import latex_escape
 RANKED = ("cw_ece", "sce_ovr", "conf_ece")
 # The console shows values and changes of so many cells, of more of them the changes alone.
 _FULL = 24
-_ARROWS = {-1: " ↓", 1: " ↑", 0: ""}
-_SCE = (
-    "Percent: the change over the base's value. SCE is the class-wise ECE; its one-vs-rest form is "
-    "the one that the published figures fit, and sharpness alone raises it."
-)
-CAPTION = (
-    "Change: aligned - base; brackets: its 95% bootstrap interval, paired over the same questions. "
-    + _SCE
-)
-_CONSOLE_CAPTION = (
-    f"Change: aligned - base; changes.md and report.html hold its 95% interval. {_SCE}"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,47 +91,6 @@ def ranking_rows(found: Ranking) -> tuple[list[str], list[list[str]]]:
     return header, lines
 
 
-def percent(ratio: float) -> str:
-    """A signed ratio: "+41.6%", "+1678%"; "" where there is none."""
-    if math.isnan(ratio):
-        return ""
-    return f"{100 * ratio:+.{0 if abs(ratio) >= 9.9995 else 1}f}%"
-
-
-def difference_text(change: Change, metric: str, interval: bool = True) -> str:
-    """ "+0.176 [+0.1, +0.2]"; accuracy's change in percentage points; "-" where not known."""
-    scaled = metric == "accuracy"
-
-    def shown(value: float) -> str:
-        return f"{round(100 * value, 2) + 0.0:+.2f}" if scaled else content.number(value, True)
-
-    if math.isnan(change.change):
-        return "-"
-    text = shown(change.change) + (" pts" if scaled else "")
-    if interval and change.interval is not None:
-        text += f" [{shown(change.interval[0])}, {shown(change.interval[1])}]"
-    return text
-
-
-def change_text(change: Change, metric: str, interval: bool = True) -> str:
-    """ "+0.176 [+0.1, +0.2], +41.6%": `difference_text`, and the ratio where there is one."""
-    text, ratio = difference_text(change, metric, interval), percent(change.ratio)
-    return f"{text}, {ratio}" if ratio else text
-
-
-def values_text(change: Change) -> str:
-    """ "0.423 → 0.599"."""
-    return f"{content.number(change.pt)} → {content.number(change.it)}"
-
-
-def verdict(change: Change, metric: str) -> str:
-    """ "better" or "worse" where the whole interval says so, else ""."""
-    direction, ends = METRICS[metric][1], change.interval
-    if not direction or ends is None or not (min(ends) > 0 or max(ends) < 0):
-        return ""
-    return "better" if ends[0] * direction > 0 else "worse"
-
-
 def metrics_in(cells: Cells) -> list[str]:
     """The metrics that any cell holds."""
     return [
@@ -144,12 +98,6 @@ def metrics_in(cells: Cells) -> list[str]:
         for metric in METRICS
         if any(column(cells, method, metric) for method in methods_of(cells))
     ]
-
-
-def label(metric: str) -> str:
-    """ "SCE ↓"."""
-    name, direction = METRICS[metric]
-    return name + _ARROWS[direction]
 
 
 def notes(cells: Cells) -> list[str]:
@@ -190,21 +138,6 @@ def notes(cells: Cells) -> list[str]:
     return found
 
 
-def falls(cells: Cells, method: str, metric: str) -> tuple[int, int]:
-    """(cells in which the metric is lower after alignment, all cells)."""
-    found = column(cells, method, metric).values()
-    return sum(change.falls for change in found), len(found)
-
-
-def falls_text(cells: Cells, method: str) -> str:
-    """ "choice: ECE falls in 20 of 70, SCE in 0 of 70"."""
-    parts = []
-    for metric in metrics_in(cells):
-        fallen, total = falls(cells, method, metric)
-        parts.append(f"{METRICS[metric][0]} {fallen} of {total}")
-    return f"{method}: lower after alignment: {'; '.join(parts)}"
-
-
 def _console_table(header: Sequence[str], aligned: int) -> rich.table.Table:
     """A table whose first columns are names."""
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
@@ -214,48 +147,69 @@ def _console_table(header: Sequence[str], aligned: int) -> rich.table.Table:
     return table
 
 
-def show(cells: Cells, console: rich.console.Console) -> None:
-    """Prints a table of changes per method, and Table 1 where there are pairs to rank."""
+def show(
+    cells: Cells, console: rich.console.Console, files: Mapping[str, str] | None = None
+) -> None:
+    """Prints a table of changes per method, and Table 1 where there are pairs to rank.
+
+    Args:
+      cells: the changes, with ranks.
+      console: where to.
+      files: where they are published ones: path -> which SCE it holds.
+    """
     styles = {"better": "green", "worse": "red", "": ""}
     metrics = metrics_in(cells)
+    if files:
+        console.print()
+        console.print(rich.text.Text(f"{published_text(files)}."))
     for method in methods_of(cells):
-        keys = list(column(cells, method, metrics[0]))
+        keys = list(column(cells, method, "conf_ece"))
         full = len(keys) <= _FULL
         table = _console_table(["task", "pair", *map(label, metrics)], 2)
         for task in tasks_of(cells):
             for pair in (p for p, t in keys if t == task):
                 texts = []
                 for metric in metrics:
-                    change = cells[pair][task][method].changes[metric]
+                    change = cells[pair][task][method].changes.get(metric)
+                    if change is None:
+                        texts.append(rich.text.Text(""))
+                        continue
                     text = change_text(change, metric, interval=False)
                     style = styles[verdict(change, metric)]
                     above = values_text(change) + "\n" if full else ""
                     texts.append(rich.text.Text(above).append(text, style=style))
                 table.add_row(task, pair, *texts)
         console.print()
-        console.print(rich.text.Text(f"{method}: base → aligned", style="bold"))
+        title = f"{method}: base → aligned{', published' if files else ''}"
+        console.print(rich.text.Text(title, style="bold"))
         console.print(table)
         console.print(rich.text.Text(falls_text(cells, method), style="dim"))
     if len(cells) > 1:
         for method in methods_of(cells):
             for metric in (m for m in RANKED[:2] if m in metrics):
+                if not column(cells, method, metric):
+                    continue
                 header, lines = ranking_rows(ranking(cells, method, metric))
                 table = _console_table(header, len(header))
                 for line in lines:
                     table.add_row(*line)
                 console.print()
-                title = f"Pairs by the change ratio of {METRICS[metric][0]}, {method}"
-                console.print(rich.text.Text(title, style="bold"))
+                console.print(rich.text.Text(title_of(method, metric), style="bold"))
                 console.print(table)
     console.print()
-    for text in [*notes(cells), _CONSOLE_CAPTION]:
+    for text in [*notes(cells), caption(cells, console=True)]:
         console.print(rich.text.Text(text, style="dim"))
 
 
 def show_summary(result: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints a study's summary.json: its changes, or the published ones where it measured none."""
-    cells = from_dict(result["pairs"]) or from_dict(result["published"])
-    show(cells, standard_console(console, 110))
+    cells, console = from_dict(result["pairs"]), standard_console(console, 110)
+    if cells:
+        show(cells, console)
+    else:
+        show(from_dict(result["published"]), console, result.get("published_files"))
+    for text in result.get("not_used", ()):
+        console.print(rich.text.Text(text))
 
 
 def _change_lines(cells: Cells, method: str) -> list[list[str]]:
@@ -267,8 +221,9 @@ def _change_lines(cells: Cells, method: str) -> list[list[str]]:
             if cell is None:
                 continue
             texts = [
-                f"{values_text(cell.changes[m])}; {change_text(cell.changes[m], m)}"
+                f"{values_text(change)}; {change_text(change, m)}" if change else ""
                 for m in metrics_in(cells)
+                for change in [cell.changes.get(m)]
             ]
             lines.append([task, pair, "" if cell.n is None else f"{cell.n:,}", *texts])
     return lines
@@ -285,14 +240,14 @@ def changes_markdown(cells: Cells) -> str:
         parts.append(f"**{escape(method)}**\n")
         parts.append(_markdown(_header(cells), _change_lines(cells, method), 2))
         parts.append(f"{escape(falls_text(cells, method))}.\n")
-    return "\n".join([*parts, *notes(cells), CAPTION]) + "\n"
+    return "\n".join([*parts, *notes(cells), caption(cells)]) + "\n"
 
 
 def changes_latex(cells: Cells) -> str:
     """Every change with its interval, a ``table`` per method (package booktabs)."""
     parts = [r"% Needs \usepackage{booktabs}."]
     for method in methods_of(cells):
-        text = f"Change by alignment, {method}. {CAPTION}"
+        text = f"Change by alignment, {method}. {caption(cells)}"
         parts.append(_latex(_header(cells), _change_lines(cells, method), "llr", text))
     return "\n".join(parts) + "\n"
 
@@ -301,7 +256,7 @@ def table1_markdown(cells: Cells) -> str:
     """Table 1 for every method and form of the error."""
     parts = []
     for method, metric, found in _rankings(cells):
-        parts.append(f"**{escape(_title(method, metric))}**\n")
+        parts.append(f"**{escape(title_of(method, metric))}**\n")
         parts.append(_markdown(*ranking_rows(found), 1))
     return "\n".join([*parts, *notes(cells)]) + "\n"
 
@@ -310,7 +265,7 @@ def table1_latex(cells: Cells) -> str:
     """Table 1 for every method and form of the error (package booktabs)."""
     parts = [r"% Needs \usepackage{booktabs}."]
     for method, metric, found in _rankings(cells):
-        parts.append(_latex(*ranking_rows(found), "r", _title(method, metric) + "."))
+        parts.append(_latex(*ranking_rows(found), "r", title_of(method, metric) + "."))
     return "\n".join(parts) + "\n"
 
 
@@ -323,8 +278,9 @@ def _rankings(cells: Cells) -> list[tuple[str, str, Ranking]]:
     ]
 
 
-def _title(method: str, metric: str) -> str:
-    return f"Pairs by the change ratio of {METRICS[metric][0]}, {method}"
+def title_of(method: str, metric: str) -> str:
+    """What a ranking is called."""
+    return f"Pairs by the change ratio of {METRICS[metric][0]}, {method}; rank 1: the largest"
 
 
 def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]], names: int) -> str:
@@ -370,14 +326,16 @@ def changes_csv(cells: Cells) -> str:
     out = csv.writer(text, lineterminator="\n")
     out.writerow(
         ["pair", "task", "method", "metric", "n", "pt", "it", "change", "low", "high", "ratio",
-         "rank"]
+         "rank", "pt_low", "pt_high", "it_low", "it_high"]
     )  # fmt: skip
+    none = ("", "")
     for pair, by_task in cells.items():
         for task, by_method in by_task.items():
             for method, cell in by_method.items():
                 for metric, change in cell.changes.items():
-                    figures = [change.pt, change.it, change.change, *(change.interval or ("", "")),
-                               change.ratio, change.rank]  # fmt: skip
+                    figures = [change.pt, change.it, change.change, *(change.interval or none),
+                               change.ratio, change.rank, *(change.pt_range or none),
+                               *(change.it_range or none)]  # fmt: skip
                     out.writerow(
                         [pair, task, method, metric, "" if cell.n is None else cell.n]
                         + ["" if v is None or v != v else v for v in figures]
