@@ -65,8 +65,9 @@ def task_of(spec: str) -> Task | None:
 def split_name(spec: str) -> str:
     """The name under which a split is reported, fit for a file's name.
 
-    It is what stands before the equals sign, or else the task (with its split, where that is not
-    the task's own), the repository's name or the file's stem, with characters other than letters, digits, ``_``, ``.`` and ``-`` turned to ``_``.
+    It is what stands before the equals sign; or else the task (with its split, where that is not
+    the task's own), the repository's name or the file's stem, with characters other than letters,
+    digits, ``_``, ``.`` and ``-`` turned to ``_``.
 
     >>> split_name("offline:openbookqa/test"), split_name("held_out=data/mine.jsonl")
     ('openbookqa', 'held_out')
