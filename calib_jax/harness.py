@@ -34,6 +34,8 @@ from calib_jax.models.model import Model
 from calib_jax.questions.pairs import Pair, PairEncoder
 
 try:
+    # Before ours: the harness registers its own models only where there are none so far.
+    import lm_eval.models  # noqa: F401
     from lm_eval import utils as lm_eval_utils
     from lm_eval.api.model import LM, TemplateLM
     from lm_eval.api.registry import register_model

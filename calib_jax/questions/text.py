@@ -47,14 +47,17 @@ class _Rows(Sequence):
         return Document(f"row-{self.ids[i] + 1}", text)
 
 
-def load(spec: str) -> Sequence[Document]:
-    """The documents of a source, in its order, blank ones left out.
+def load(spec: str) -> tuple[Sequence[Document], dict[str, int]]:
+    """The documents of a source, in its order.
 
     Args:
       spec: see ``SPELLINGS``.
 
+    Returns:
+      The documents, and what was left out: ``skipped_empty`` rows without text (null or blank).
+
     Raises:
-      UserError: the source is missing, not understood or empty, or a row has no text.
+      UserError: the source is missing, not understood or empty, or a row holds something else.
     """
     if not spec.strip():
         raise UserError(f"config.lifecycle.text names nothing; write {SPELLINGS}.")
@@ -66,12 +69,15 @@ def load(spec: str) -> Sequence[Document]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
-        found = _text_file(path) if path.suffix.lower() == ".txt" else _table(path, column)
+        if path.suffix.lower() == ".txt":
+            found, empty = _text_file(path), 0
+        else:
+            found, empty = _table(path, column)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     if not found:
         raise UserError(f"{path}: the file holds no text")
-    return found
+    return found, {"skipped_empty": empty}
 
 
 def _local_parts(spec: str) -> tuple[Path, str | None]:
@@ -121,15 +127,18 @@ def _paragraphs(lines: Sequence[str]) -> Iterator[str]:
             paragraph = []
 
 
-def _table(path: Path, column: str | None) -> list[Document]:
+def _table(path: Path, column: str | None) -> tuple[list[Document], int]:
     rows = list(READERS[path.suffix.lower()](path))
     if not rows:
-        return []
-    name = _column(list(rows[0][1]), [k for k, v in rows[0][1].items() if isinstance(v, str)],
-                   column, str(path))  # fmt: skip
+        return [], 0
+    # The first row's text may be null.
+    texts = {key: None for _, row in rows for key, value in row.items() if isinstance(value, str)}
+    name = _column(list(rows[0][1]), list(texts), column, str(path))
     documents = []
     for number, row in rows:
-        text = row.get(name)
+        if name not in row:
+            raise UserError(f"{path} row {number}: no column {name!r}; there is {', '.join(row)}")
+        text = "" if row[name] is None else row[name]
         if not isinstance(text, str):
             raise UserError(
                 f"{path} row {number}: column {name!r} must hold text, not {text!r}; another "
@@ -137,7 +146,7 @@ def _table(path: Path, column: str | None) -> list[Document]:
             )
         if text.strip():
             documents.append(Document(f"row-{number}", text))
-    return documents
+    return documents, len(rows) - len(documents)
 
 
 def _column(names: list[str], texts: list[str], asked: str | None, where: str) -> str:
@@ -156,7 +165,7 @@ def _column(names: list[str], texts: list[str], asked: str | None, where: str) -
     return texts[0]
 
 
-def _load_hub(spec: str) -> Sequence[Document]:
+def _load_hub(spec: str) -> tuple[Sequence[Document], dict[str, int]]:
     parts = spec.removeprefix(HUB).split(":")
     if not 2 <= len(parts) <= 4 or not parts[0] or not parts[-1]:
         raise UserError(f"{spec!r} names no Hugging Face split; write {SPELLINGS}.")
@@ -181,4 +190,4 @@ def _load_hub(spec: str) -> Sequence[Document]:
     ids = [i for i, text in enumerate(column) if text and text.strip()]
     if not ids:
         raise UserError(f"{spec}: the split holds no text")
-    return _Rows(column, ids)
+    return _Rows(column, ids), {"skipped_empty": len(column) - len(ids)}

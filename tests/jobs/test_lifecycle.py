@@ -162,7 +162,8 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
     assert "Facts by relation" in page and "Curves" in page and page.count("<svg") == 1 + 3 * 2
     assert (folder / "tables" / "lifecycle.csv").read_text().count("\n") == 1 + 3 * 2
     assert not list(folder.rglob("partial"))
-    assert "text" in out and "1m" in out
+    assert "text" in out and "1m" in out and "Numbers: " in out
+    assert result["data"]["text"]["skipped_empty"] == 0 and "documents skipped: 1 too short" in out
 
     status, out, _ = call()
     assert status == 0 and "is finished" in out and "conf-ECE" in out
@@ -205,7 +206,8 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
     [
         (["lifecycle.text=none.txt"], "none.txt: there is no such file"),
         (["lifecycle.facts=none"], "none: there is no such file or folder"),
-        (["lifecycle.tasks=no_such_task"], "no_such_task"),
+        (["lifecycle.tasks=no_such_task", "data.shots=5"], "no task 'no_such_task'; there are arc"),
+        (["lifecycle.tasks=x=mmlu_", "data.shots=5"], "no task 'mmlu_'; did you mean 'mmlu'?"),
         (["lifecycle.text=", "lifecycle.facts=", "lifecycle.tasks="], "nothing to measure"),
         (["lifecycle.positions=2000"], "no document of config.lifecycle.text is long enough"),
         (["lifecycle.positions=0"], "config.lifecycle.positions is 0"),

@@ -139,20 +139,35 @@ def draw_curves(rows: Rows, places: Mapping[str, float | None], axis: str) -> Fi
             else:
                 sure = [rows[label][part]["mean_confidence"] for label in here]
                 ax.plot(x, sure, linestyle="--", linewidth=1.1, **look)
+                top = max(top, *sure)
             top = max(top, float(np.nanmax(ends, initial=0)), float(np.nanmax(values, initial=0)))
         ax.set_ylim(0, min(1.0, 1.12 * top) or 1.0)
         ax.set_title(title, fontsize=11.5, color=INK, loc="left")
         _draw_axis(ax, list(rows), xs, axis, numbers)
+    height = _crop_below(figure)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, ncols=len(labels), fontsize=9.5, frameon=False, loc="upper left",
-        bbox_to_anchor=(0.55 / 9.6, 1 - 0.1 / 4.3), borderaxespad=0, labelcolor=INK,
+        bbox_to_anchor=(0.55 / 9.6, 1 - 0.1 / height), borderaxespad=0, labelcolor=INK,
     )  # fmt: skip
     figure.text(
-        1 - 0.2 / 9.6, 1 - 0.16 / 4.3, "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). "
+        1 - 0.2 / 9.6, 1 - 0.16 / height, "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). "
         "Dashed: mean confidence.", fontsize=8.5, color=GREY, ha="right", va="top",
     )  # fmt: skip
     return figure
+
+
+def _crop_below(figure: Figure, margin: float = 0.12) -> float:
+    """Takes away what is empty below the axes and their labels; the height that is left."""
+    width, height = figure.get_size_inches()
+    lowest = min(ax.get_tightbbox().y0 for ax in figure.axes) / figure.dpi
+    cut = lowest - margin
+    boxes = [ax.get_position().bounds for ax in figure.axes]
+    figure.set_size_inches(width, height - cut)
+    for ax, (left, bottom, wide, high) in zip(figure.axes, boxes, strict=True):
+        scale = height / (height - cut)
+        ax.set_position((left, (bottom - cut / height) * scale, wide, high * scale))
+    return height - cut
 
 
 def _draw_axis(
@@ -184,7 +199,9 @@ def _draw_axis(
                 last = where[i]
     ax.set_xticks([xs[label] for label in ticks], [_tick(label, xs, axis) for label in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
-    if max(len(_tick(label, xs, axis)) for label in ticks) * len(ticks) > 44:
+    longest = max(len(_tick(label, xs, axis)) for label in ticks)
+    # Level, a long one would also run over the figure's edge.
+    if longest > 11 or longest * len(ticks) > 44:
         ax.tick_params(axis="x", rotation=25, labelsize=8)
         for text in ax.get_xticklabels():
             text.set_ha("right")

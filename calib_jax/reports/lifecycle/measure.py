@@ -7,12 +7,23 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.next_token import NextTokens
 
-OVER_DOCUMENTS = "bootstrap over documents, each with all of its positions"
-OVER_ROWS = "bootstrap over positions, one of each document (accuracy: Wilson's)"
+# What the rows are -> how intervals are made where some are of one document, and where none are.
+INTERVALS = {
+    "positions": (
+        "bootstrap over documents, each with all of its positions",
+        "bootstrap over positions, one of each document (accuracy: Wilson's)",
+    ),
+    "facts": (
+        "bootstrap over sources (documents, or facts with all their templates), each with all of "
+        "its rows",
+        "bootstrap over facts (accuracy: Wilson's)",
+    ),
+}
 
 
 def measure(
     tokens: NextTokens,
+    unit: str = "positions",
     num_bins: int = 10,
     edges: str = "right",
     seed: int = 0,
@@ -22,6 +33,7 @@ def measure(
 
     Args:
       tokens: N >= 1 predictions.
+      unit: what they are, "positions" or "facts".
       num_bins, edges: of conf-ECE.
       seed, num_resamples: of the bootstrap and the draws under exact calibration.
 
@@ -56,9 +68,10 @@ def measure(
     if row["conf_ece"] <= row["conf_ece_null_q95"]:
         # What perfect calibration shows by chance is no sign of an error.
         row["conf_ece_ci"][0] = 0.0
-    row["intervals"] = OVER_DOCUMENTS
+    clustered, independent = INTERVALS[unit]
+    row["intervals"] = clustered
     if row["documents"] == row["n"]:
-        row["intervals"] = OVER_ROWS
+        row["intervals"] = independent
         wilson = metrics.wilson_interval(correct.sum(), len(tokens))
         row["accuracy_ci"] = [float(end) for end in wilson]
     row["counts"] = dict(tokens.counts)

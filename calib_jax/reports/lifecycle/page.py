@@ -1,6 +1,6 @@
 """report.html of a series of models: results, curves, reliability diagrams, facts by relation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calib_jax.reports import content
@@ -12,6 +12,13 @@ from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import escape, facts, legend, note, swatch
 
 Panels = Mapping[str, Mapping[str, Panel]]  # part -> label -> what its diagram shows
+
+_GROUP_KEYS = (
+    ("accuracy", "accuracy"),
+    ("mean_confidence", "mean confidence"),
+    ("conf_ece", "conf-ECE"),
+    ("conf_ece_null_q95", "by chance (95%)"),
+)
 
 
 def render(
@@ -63,23 +70,29 @@ def _results(rows: figures.Rows) -> str:
     names = [content.Row(label, way, ()).arrow for _, label, way, _ in tables.COLUMNS]
     for part in tables.parts_of(rows):
         body = []
-        for label, by_part in rows.items():
-            if part not in by_part:
-                continue
-            row = by_part[part]
+        here = {label: by_part[part] for label, by_part in rows.items() if part in by_part}
+        sources = _sources(part, here.values())
+        for label, row in here.items():
             cells = "".join(
                 f"<td>{content.number(row.get(key), signed=key == 'overconfidence')} <small>"
                 f"{content.interval(row.get(f'{key}_ci')) if ranged else ''}</small></td>"
                 for key, _, _, ranged in tables.COLUMNS
             )
-            n = f"<td>{row['n']:,}</td><td>{row.get('documents', row['n']):,}</td>"
+            n = f"<td>{row['n']:,}</td>" + (f"<td>{row['documents']:,}</td>" if sources else "")
             body.append(f'<tr><th scope="row">{escape(label)}</th>{n}{cells}</tr>')
-        head = f"<tr>{layout.heads(['model', figures.unit(part), 'documents', *names])}</tr>"
+        head = f"<tr>{layout.heads(['model', figures.unit(part), *sources, *names])}</tr>"
         parts.append(f"<h3>{escape(part)}</h3>")
-        parts.append(layout.table(head, body, f"Results on {part}"))
-        how = {row["intervals"] for by in rows.values() if "intervals" in (row := by.get(part, {}))}
+        parts.append(layout.table(head, body, f"Results on {part}", "stacked"))
+        how = {row["intervals"] for row in here.values() if "intervals" in row}
         parts += [note(f"Intervals: {text}.") for text in sorted(how)]
     return "\n".join([*parts, note(tables.NOTE)])
+
+
+def _sources(part: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The header of what rows may share, where that says more than their number."""
+    if part == "facts" and any(row["documents"] != row["n"] for row in rows):
+        return ["sources"]
+    return ["documents"] if part == "text" else []
 
 
 def _diagrams(panels: Panels, em: Mapping[str, Any]) -> str:
@@ -119,16 +132,12 @@ def _diagrams(panels: Panels, em: Mapping[str, Any]) -> str:
 def _groups(part: str, rows: figures.Rows) -> str:
     """A table that can be sorted: accuracy, confidence and error of every group and model."""
     having = [label for label, by_part in rows.items() if by_part.get(part, {}).get("groups")]
-    chosen = figures.spread(having, layout.MAX_FIGURE_STATES)
+    many = len(having) > layout.MAX_FIGURE_STATES
+    chosen = figures.spread(having)
     found = {
         label: {group["group"]: group for group in rows[label][part]["groups"]} for label in chosen
     }
-    keys = (
-        ("accuracy", "accuracy"),
-        ("mean_confidence", "mean confidence"),
-        ("conf_ece", "conf-ECE"),
-        ("conf_ece_null_q95", "by chance (95%)"),
-    )
+    keys = _GROUP_KEYS if not many else [entry for entry in _GROUP_KEYS if entry[0] == "conf_ece"]
     head = f'<th scope="col" data-type="text">{"relation" if part == "facts" else "subject"}</th>'
     head += f'<th scope="col" data-type="number">{figures.unit(part)}</th>'
     for _, name in keys:
@@ -138,7 +147,9 @@ def _groups(part: str, rows: figures.Rows) -> str:
     body = []
     for name in sorted({name for by_name in found.values() for name in by_name}):
         sizes = [by_name[name]["n"] for by_name in found.values() if name in by_name]
-        cells = f'<td data-v="{max(sizes)}">{max(sizes):,}</td>'
+        # Tokenizers that differ may leave out different facts.
+        size = f"{max(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,}–{max(sizes):,}"
+        cells = f'<td data-v="{max(sizes)}">{size}</td>'
         for key, _ in keys:
             for label in chosen:
                 value = found[label].get(name, {}).get(key)
@@ -146,7 +157,8 @@ def _groups(part: str, rows: figures.Rows) -> str:
                 cells += f'<td data-v="{data}">{content.number(value)}</td>'
         body.append(f'<tr><th scope="row">{escape(name or "(none)")}</th>{cells}</tr>')
     text = "Press a header to sort. Few rows make a large conf-ECE by chance alone."
-    if len(chosen) < len(having):
-        text += f" {len(chosen)} of {len(having)} models; tables/{part}_by_group.csv holds all."
+    if many:
+        shown = f"{len(chosen)} of {len(having)} models, " if len(chosen) < len(having) else ""
+        text += f" Shown: {shown}conf-ECE alone; tables/{part}_by_group.csv holds all."
     kind = "sortable stacked"
     return layout.table(f"<tr>{head}</tr>", body, part, kind, len(body) > 20) + note(text)

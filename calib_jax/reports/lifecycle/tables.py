@@ -33,6 +33,14 @@ NOTE = (
     "nats (of tasks: of the right letter)."
 )
 _WIDTH = 120
+# (key of what was left out, why), before and after a tokenizer has seen it
+_SKIPPED = (
+    ("skipped_empty", "empty"),
+    ("skipped_no_template", "without a template of the relation"),
+    ("skipped_no_text_before", "without text before the object"),
+    ("skipped_too_short", "too short"),
+    ("skipped_inside_token", "whose span begins inside a token"),
+)
 
 
 def rows_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
@@ -49,6 +57,29 @@ def cell(row: Mapping[str, Any], key: str, ranged: bool) -> str:
     """ "0.123 [0.100, 0.200]"."""
     bounds = content.interval(row.get(f"{key}_ci")) if ranged else ""
     return f"{content.number(row.get(key), signed=key == 'overconfidence')} {bounds}".strip()
+
+
+def skipped_lines(summary: Mapping[str, Any]) -> list[str]:
+    """ "Text: documents skipped: 3 empty; 2 to 5 too short", a line per part that skipped any.
+
+    A range is of the models, whose tokenizers may differ.
+    """
+    rows = rows_of(summary)
+    lines = []
+    for part in parts_of(rows):
+        source = summary["data"].get(part, {})
+        counts = [by_part[part].get("counts", {}) for by_part in rows.values() if part in by_part]
+        reasons = []
+        for key, why in _SKIPPED:
+            numbers = [source[key]] if key in source else [count.get(key, 0) for count in counts]
+            least, most = min(numbers), max(numbers)
+            if most:
+                number = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+                reasons.append(f"{number} {why}")
+        if reasons:
+            what = "Text: documents" if part == "text" else part.capitalize()
+            lines.append(f"{what} skipped: {'; '.join(reasons)}.")
+    return lines
 
 
 # The figures whose intervals the console shows, as many of them as there is room for.
@@ -84,6 +115,8 @@ def show_summary(summary: Mapping[str, Any], console: rich.console.Console | Non
         console.print(rich.text.Text(part, style="bold"))
         console.print(drawn)
     console.print()
+    for line in skipped_lines(summary):
+        console.print(rich.text.Text(line))
     console.print(rich.text.Text(NOTE, style="dim"))
 
 
