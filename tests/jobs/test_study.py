@@ -338,7 +338,8 @@ def test_bad_settings_are_refused_before_anything_is_written(config, tmp_path, c
     assert not (tmp_path / "study").exists()
 
 
-def test_published_files_need_no_model(tmp_path, capsys):
+def test_published_files_need_no_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow console wraps the ranges
     line = "m,0.100,50.00%,1,-0.020,-4.00%,1,1.00%,2.00%,1"
     (tmp_path / "p.csv").write_text(f"arc_easy,choice,,,,,,,,\r\n{line}")
     status = main(
