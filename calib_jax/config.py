@@ -11,8 +11,9 @@ def base() -> ml_collections.ConfigDict:
     """All fields with defaults that suit a small model on a CPU."""
     config = ml_collections.ConfigDict()
 
-    # What to do ("finetune": measure, train, measure again; "evaluate": measure; "report": read
-    # predictions; "export": write a Hugging Face checkpoint); what to call the method in tables.
+    # What to do: "finetune" (measure, train, measure again), "evaluate", "compare", "sweep",
+    # "align" (SFT or DPO), "stages", "alignment", "generate", "winrate", "plan", "study",
+    # "lifecycle", "report", "export"; and what to call the method in tables.
     config.job = "finetune"
     config.method = "cft"
     # Seeds sampling, option order, batch order, adapters, dropout and the bootstrap.
@@ -27,14 +28,15 @@ def base() -> ml_collections.ConfigDict:
     # A LoRA adapter in PEFT's format, a folder or a hub id: measured, or trained on from; "" for
     # none.
     model.adapter = ""
-    # "int8": the projections of a frozen base as 8-bit integers, through qwix; "" for none.
+    # The projections of a frozen base as 8-bit integers ("int8") or 4-bit normal floats ("nf4"),
+    # through qwix; "" for none.
     model.quantize = ""
     # Under quantisation: score the evaluation splits without it first, and report the shift.
     model.measure_quantization = True
     # "float32" or "bfloat16" for frozen weights and computation; "auto": float32 on a CPU,
     # bfloat16 elsewhere. Probabilities, losses and trained parameters are float32 always.
     model.dtype = "auto"
-    # "xla", "cudnn" (NVIDIA GPUs, 16-bit), or "auto": cudnn where it can be had.
+    # "xla", "cudnn" (NVIDIA GPUs, 16-bit), "splash" (TPUs), or "auto": the one that fits.
     model.attention = "auto"
 
     config.mesh = mesh = ml_collections.ConfigDict()
@@ -93,6 +95,16 @@ def base() -> ml_collections.ConfigDict:
     # Confidence bins M, and which edge belongs to a bin: "right", (a, b], or "left", [a, b).
     em.num_bins = 10
     em.edges = "right"
+    # Bins of equal "width", or of equal "mass" (as many questions in each; edges then play no
+    # part).
+    em.binning = "width"
+    # κ: a bin's accuracy is drawn towards the overall one as by so many questions; 0 for not at
+    # all.
+    em.shrinkage = 0.0
+    # When bins and targets are made anew: every "epoch", every refresh_steps "steps", or "online",
+    # from the training batches' own forward passes, without any E-step.
+    em.refresh = "epoch"
+    em.refresh_steps = 50
 
     config.train = train = ml_collections.ConfigDict()
     # "full" (all parameters, float32) or "lora" (adapters on a frozen base).
@@ -103,6 +115,16 @@ def base() -> ml_collections.ConfigDict:
     train.ece_weight = 1.0
     # SFT2 over a batch's tokens: "mean", or "sum" over a question's tokens, mean over questions.
     train.sft2_reduction = "mean"
+    # ε of label smoothing in SFT1, and what takes its share: the "vocabulary" or the "letters".
+    train.label_smoothing = 0.0
+    train.smooth_over = "vocabulary"
+    # Several questions in one row, each seeing itself alone: nothing but padding is saved.
+    train.packing = False
+    # Stop after so many epochs without a better validation split, and take the best epoch's model;
+    # 0 for never. The split must share no question with data.eval.
+    train.early_stopping = 0
+    # What is better: lower "nll", "brier" or "conf_ece".
+    train.early_stopping_metric = "nll"
     # EM iterations L: each is an E-step over the training set and one epoch of steps.
     train.epochs = 1
     # Questions per optimiser step, over the whole mesh.
@@ -125,6 +147,76 @@ def base() -> ml_collections.ConfigDict:
     lora.dropout = 0.0
     # Projections, separated by commas (q_proj,v_proj); "" for all linear layers but the LM head.
     lora.targets = ""
+
+    config.align = align = ml_collections.ConfigDict()
+    # The job "align": "sft" (demonstrations, or the chosen answers of pairs) or "dpo" (preference
+    # pairs). train.* holds as in "finetune", where it can.
+    align.method = "dpo"
+    # Pairs or demonstrations: a .jsonl, .json or .parquet file, hf:<owner>/<name>[:<config>]:<split>,
+    # or questions:<source>[@rate], pairs made of questions: the right letter is chosen with that
+    # rate.
+    align.train = "questions:offline:openbookqa/train@0.8"
+    align.eval = "questions:offline:openbookqa/test@0.8"
+    align.train_size = 0
+    align.eval_size = 0
+    # β of DPO, and its label smoothing (cDPO).
+    align.beta = 0.1
+    align.label_smoothing = 0.0
+    # Longest prompt and answer together, in tokens; longer ones are skipped, and counted.
+    align.max_length = 1024
+
+    config.stages = stages = ml_collections.ConfigDict()
+    # The job "stages": what is done to the model, in order, and measured after every one.
+    stages.chain = "sft,dpo,cft"
+
+    config.compare = compare = ml_collections.ConfigDict()
+    # The job "compare": methods in the table's order, and seeds; separated by commas.
+    compare.methods = "dpo,fixed_temperature,temperature,label_smoothing,cft,rcft,sft,ece_only"
+    compare.seeds = "0,1,2"
+
+    config.sweep = sweep = ml_collections.ConfigDict()
+    # The job "sweep": values of λ and of M, every one with every other, and seeds.
+    sweep.ece_weight = "0,0.3,1,3,10"
+    sweep.num_bins = "10"
+    sweep.seeds = "0"
+
+    config.alignment = alignment = ml_collections.ConfigDict()
+    # The job "alignment": what of the alignment a fine-tuned model kept. The models after:
+    # name=model[+adapter] or name=run:<folder>, separated by commas; config.model is before.
+    alignment.models = ""
+    # Held-out preference pairs, as align.eval; and running text for perplexity, as
+    # lifecycle.text; "" for none.
+    alignment.pairs = ""
+    alignment.pairs_size = 0
+    alignment.text = ""
+    alignment.text_size = 200
+
+    config.generate = generate = ml_collections.ConfigDict()
+    # The job "generate": prompts, a .jsonl, .json or .parquet file or hf:...; and the layout of
+    # the answers: "alpaca_eval", "arena_hard" or "jsonl".
+    generate.prompts = ""
+    generate.format = "alpaca_eval"
+    # What the answer files call the model; "" for its own name.
+    generate.name = ""
+    generate.max_new_tokens = 1024
+    # 0 for greedy; top_k 0 and top_p 1 for the whole distribution.
+    generate.temperature = 0.0
+    generate.top_k = 0
+    generate.top_p = 1.0
+    # Answers that are written at a time.
+    generate.batch_size = 16
+    # At most so many prompts; 0 for all.
+    generate.size = 0
+
+    config.winrate = winrate = ml_collections.ConfigDict()
+    # The job "winrate": files of judgements, [name=]file, separated by commas.
+    winrate.judgements = ""
+
+    config.plan = plan = ml_collections.ConfigDict()
+    # The job "plan": the hardware, for example v5e-8; the dimensions are those of plan.model, a
+    # folder with config.json or a name in calib_jax.parallel.planning.
+    plan.topology = "v5e-8"
+    plan.model = ""
 
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     # Steps between checkpoints within an epoch; 0 for one at each epoch's end only.
