@@ -152,9 +152,9 @@ def base() -> ml_collections.ConfigDict:
     # The job "align": "sft" (demonstrations, or the chosen answers of pairs) or "dpo" (preference
     # pairs). train.* holds as in "finetune", where it can.
     align.method = "dpo"
-    # Pairs or demonstrations: a .jsonl, .json or .parquet file, hf:<owner>/<name>[:<config>]:<split>,
-    # or questions:<source>[@rate], pairs made of questions: the right letter is chosen with that
-    # rate.
+    # Pairs or demonstrations: a .jsonl, .json or .parquet file,
+    # hf:<owner>/<name>[:<config>]:<split>, or questions:<source>[@rate], pairs made of questions:
+    # the right letter is chosen with that rate.
     align.train = "questions:offline:openbookqa/train@0.8"
     align.eval = "questions:offline:openbookqa/test@0.8"
     align.train_size = 0
