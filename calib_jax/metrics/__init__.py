@@ -70,12 +70,17 @@ from calib_jax.metrics.letters import (
 from calib_jax.metrics.null import null_all, null_distribution, null_quantile
 from calib_jax.metrics.preference import (
     PreferenceCollapse,
+    preference_accuracy,
     preference_collapse,
+    preference_margins,
+    reward_margins,
+    row_preference_collapse,
 )
 from calib_jax.metrics.ranking import (
     auprc,
     auroc,
 )
+from calib_jax.metrics.ratios import bootstrap_ratios
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
@@ -142,6 +147,7 @@ __all__ = [
     "binary_null_quantile",
     "bootstrap",
     "bootstrap_all",
+    "bootstrap_ratios",
     "brier",
     "brier_decomposition",
     "class_bin_stats",
@@ -180,12 +186,16 @@ __all__ = [
     "pool_classes",
     "pooled_ece",
     "predictions",
+    "preference_accuracy",
     "preference_collapse",
+    "preference_margins",
     "rank_quantiles",
+    "reward_margins",
     "risk_coverage_curve",
     "rmsce",
     "row_brier",
     "row_nll",
+    "row_preference_collapse",
     "sce_ovr",
     "share_above",
     "smooth_curve",

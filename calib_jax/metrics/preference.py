@@ -1,4 +1,7 @@
-"""Preference collapse: does a policy prefer the chosen answer more often than people do?"""
+"""Pairs of answers: preference accuracy, DPO's reward margins, and preference collapse.
+
+Preference collapse asks: does a policy prefer the chosen answer more often than people do?
+"""
 
 from typing import NamedTuple
 
@@ -56,6 +59,135 @@ def preference_collapse(
         >>> [float(value) for value in result]   # ratios 1/2 and 1
         [0.75, 0.0, 0.5]
     """
+    rows = row_preference_collapse(chosen_logps, rejected_logps, preference_rate)
+    weights = as_weights(weights, rows[0].shape[0])
+    return PreferenceCollapse(*(weighted_mean(row, weights) for row in rows))
+
+
+@jax.jit
+def row_preference_collapse(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    preference_rate: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """ratio_i, ratio_i - rate_i and whether ratio_i > rate_i (1 or 0) of every pair, float32 [N].
+
+    What ``preference_collapse`` averages; see there.
+
+    Example:
+        >>> ratio, excess, above = row_preference_collapse([-10.0], [-10.0], 0.25)
+        >>> ratio.tolist(), excess.tolist(), above.tolist()
+        ([0.5], [0.25], [1.0])
+    """
+    chosen, rejected = _pairs(chosen_logps, rejected_logps)
+    num_pairs = chosen.shape[0]
+    rate = jnp.asarray(jnp.nan if preference_rate is None else preference_rate, jnp.float32)
+    if rate.shape not in ((), (num_pairs,)):
+        raise ValueError(f"preference_rate must be a scalar or ({num_pairs},), got {rate.shape}")
+    log_odds = chosen - rejected
+    ratio = jax.nn.sigmoid(log_odds)
+    above = (log_odds > jnp.log(rate) - jnp.log1p(-rate)).astype(jnp.float32)
+    above = jnp.where(jnp.isnan(log_odds) | jnp.isnan(rate), jnp.nan, above)
+    return ratio, ratio - rate, above
+
+
+@jax.jit
+def preference_margins(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    chosen_tokens: ArrayLike | None = None,
+    rejected_tokens: ArrayLike | None = None,
+) -> jax.Array:
+    """log pi(y_w | x) - log pi(y_l | x) of every pair, float32 [N].
+
+    A longer answer is less probable whatever it says. With the numbers of tokens, each sum is
+    divided by its own: the mean log-probability of a token, as SimPO compares answers.
+
+    Source: Meng et al. 2024 (arXiv 2405.14734), Eq. 3, for the length-normalised form.
+
+    Args:
+        chosen_logps, rejected_logps: [N] nats, summed over each answer's tokens.
+        chosen_tokens, rejected_tokens: [N], how many tokens these are; None: not normalised.
+
+    Raises:
+        ValueError: shapes that do not fit, or one number of tokens without the other.
+
+    Example:
+        >>> preference_margins([-4.0], [-3.0]).tolist()
+        [-1.0]
+        >>> preference_margins([-4.0], [-3.0], [4], [2]).tolist()
+        [0.5]
+    """
+    chosen, rejected = _pairs(chosen_logps, rejected_logps)
+    if (chosen_tokens is None) != (rejected_tokens is None):
+        raise ValueError("give the numbers of tokens of both answers, or of none")
+    if chosen_tokens is not None:
+        lengths = jnp.asarray(chosen_tokens), jnp.asarray(rejected_tokens)
+        if any(length.shape != chosen.shape for length in lengths):
+            raise ValueError(f"the numbers of tokens must be {chosen.shape} each")
+        chosen, rejected = chosen / lengths[0], rejected / lengths[1]
+    return chosen - rejected
+
+
+@jax.jit
+def preference_accuracy(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    chosen_tokens: ArrayLike | None = None,
+    rejected_tokens: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    """Share of pairs whose chosen answer is the more probable one, strictly: a tie is none.
+
+    Args:
+        chosen_logps, rejected_logps, chosen_tokens, rejected_tokens: see ``preference_margins``.
+        weights: [N], how often each pair counts; None means once.
+
+    Returns:
+        A float32 scalar; NaN for no pairs.
+
+    Example:
+        >>> float(preference_accuracy([-1.0, -3.0, -2.0, -1.0], [-2.0, -2.0, -2.0, -5.0]))
+        0.5
+    """
+    margins = preference_margins(chosen_logps, rejected_logps, chosen_tokens, rejected_tokens)
+    right = jnp.where(jnp.isnan(margins), jnp.nan, (margins > 0).astype(jnp.float32))
+    return weighted_mean(right, as_weights(weights, right.shape[0]))
+
+
+@jax.jit
+def reward_margins(
+    chosen_logps: ArrayLike,
+    rejected_logps: ArrayLike,
+    reference_chosen_logps: ArrayLike,
+    reference_rejected_logps: ArrayLike,
+    beta: ArrayLike = 0.1,
+) -> jax.Array:
+    """DPO's implicit reward of the chosen answer less the rejected one's, float32 [N].
+
+        beta [(log pi(y_w) - log pi_ref(y_w)) - (log pi(y_l) - log pi_ref(y_l))]
+
+    The loss of DPO is -log sigmoid of it.
+
+    Source: Rafailov et al. 2023 (arXiv 2305.18290), Eq. 7.
+
+    Args:
+        chosen_logps, rejected_logps: [N] of the policy, summed over each answer's tokens.
+        reference_chosen_logps, reference_rejected_logps: [N] of the reference model.
+        beta: the scale of the reward.
+
+    Example:
+        >>> reward_margins([-10.0], [-30.0], [-15.0], [-20.0], beta=0.5).tolist()
+        [7.5]
+    """
+    chosen, rejected = _pairs(chosen_logps, rejected_logps)
+    reference = _pairs(reference_chosen_logps, reference_rejected_logps)
+    if reference[0].shape != chosen.shape:
+        raise ValueError(f"the reference has {reference[0].shape}, the policy {chosen.shape}")
+    return beta * ((chosen - reference[0]) - (rejected - reference[1]))
+
+
+def _pairs(chosen_logps: ArrayLike, rejected_logps: ArrayLike) -> tuple[jax.Array, jax.Array]:
     chosen = jnp.asarray(chosen_logps).astype(jnp.float32)
     rejected = jnp.asarray(rejected_logps).astype(jnp.float32)
     if chosen.ndim != 1 or rejected.shape != chosen.shape:
@@ -63,17 +195,4 @@ def preference_collapse(
             f"chosen_logps and rejected_logps must both have shape [N], got {chosen.shape} and "
             f"{rejected.shape}"
         )
-    num_pairs = chosen.shape[0]
-    rate = jnp.asarray(jnp.nan if preference_rate is None else preference_rate, jnp.float32)
-    if rate.shape not in ((), (num_pairs,)):
-        raise ValueError(f"preference_rate must be a scalar or ({num_pairs},), got {rate.shape}")
-    weights = as_weights(weights, num_pairs)
-    log_odds = chosen - rejected
-    ratio = jax.nn.sigmoid(log_odds)
-    above = (log_odds > jnp.log(rate) - jnp.log1p(-rate)).astype(jnp.float32)
-    above = jnp.where(jnp.isnan(log_odds) | jnp.isnan(rate), jnp.nan, above)
-    return PreferenceCollapse(
-        weighted_mean(ratio, weights),
-        weighted_mean(ratio - rate, weights),
-        weighted_mean(above, weights),
-    )
+    return chosen, rejected

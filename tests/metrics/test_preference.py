@@ -54,3 +54,45 @@ def test_shapes_are_checked():
         metrics.preference_collapse([0.0, 1.0], [0.0])
     with pytest.raises(ValueError, match="preference_rate must be"):
         metrics.preference_collapse([0.0, 1.0], [0.0, 0.0], [0.5])
+
+
+def test_margins_accuracy_and_rewards_against_float64():
+    rng = np.random.default_rng(1)
+    chosen, rejected, ref_chosen, ref_rejected = rng.normal(-40, 6, (4, 300)).astype(np.float32)
+    lengths = rng.integers(1, 30, (2, 300))
+    weights = rng.integers(0, 3, 300)
+    plain = chosen.astype(float) - rejected
+    normalised = chosen.astype(float) / lengths[0] - rejected / lengths[1]
+    np.testing.assert_allclose(metrics.preference_margins(chosen, rejected), plain, atol=1e-5)
+    found = metrics.preference_margins(chosen, rejected, *lengths)
+    np.testing.assert_allclose(found, normalised, atol=1e-5)
+    for w in (None, weights):
+        found = metrics.preference_accuracy(chosen, rejected, weights=w)
+        assert found == pytest.approx(np.average(plain > 0, weights=w), abs=1e-6)
+        found = metrics.preference_accuracy(chosen, rejected, *lengths, weights=w)
+        assert found == pytest.approx(np.average(normalised > 0, weights=w), abs=1e-6)
+    rewards = 0.3 * ((chosen.astype(float) - ref_chosen) - (rejected.astype(float) - ref_rejected))
+    found = metrics.reward_margins(chosen, rejected, ref_chosen, ref_rejected, beta=0.3)
+    np.testing.assert_allclose(found, rewards, atol=2e-5)
+    # The reference itself has no reward.
+    assert not metrics.reward_margins(chosen, rejected, chosen, rejected).any()
+
+
+def test_a_tie_is_no_win_and_nan_is_no_loss():
+    assert metrics.preference_accuracy([-1.0, -2.0], [-1.0, -3.0]) == 0.5
+    assert np.isnan(metrics.preference_accuracy([np.nan], [-1.0]))
+    assert np.isnan(metrics.preference_accuracy([], []))
+    with pytest.raises(ValueError, match="of both answers"):
+        metrics.preference_margins([0.0], [0.0], [1])
+    with pytest.raises(ValueError, match="must be"):
+        metrics.preference_margins([0.0], [0.0], [1], [1, 2])
+    with pytest.raises(ValueError, match="the reference has"):
+        metrics.reward_margins([0.0], [0.0], [0.0, 1.0], [0.0, 1.0])
+
+
+def test_rows_are_what_is_averaged():
+    chosen, rejected = [-1.0, -5.0, -2.0], [-2.0, -1.0, -2.0]
+    rows = metrics.row_preference_collapse(chosen, rejected, [0.5, 0.5, 0.25])
+    found = metrics.preference_collapse(chosen, rejected, [0.5, 0.5, 0.25])
+    for row, mean in zip(rows, found, strict=True):
+        assert mean == pytest.approx(float(np.mean(row)))
