@@ -10,14 +10,27 @@ from calib_jax import metrics
 from calib_jax.jobs import measuring, quantization
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import claim
+from calib_jax.models.model import Model
 from calib_jax.reports import Progress, open_metrics, table
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.em import EmTraining, Listener
 from calib_jax.training.interrupt import StopRequest
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    stop: StopRequest,
+    model: Model | None = None,
+    before: Path | None = None,
+) -> None:
     """One run from aligned model to report; started again, it goes on where it stopped.
+
+    Args:
+      config, workdir, stop: as for every job.
+      model: loaded as this run would load it (full fine-tuning consumes it); None: it is loaded.
+      before: a folder with ``before-<split>.parquet`` of the same model and questions; None: the
+        splits are scored here.
 
     Raises:
       UserError: bad input.
@@ -27,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     started = time.monotonic()
 
     # --- Questions, model, plan ------------------------------------------------------------------
-    setting = measuring.prepare_setting(config)
+    setting = measuring.prepare_setting(config, model)
     measured = [*([setting.validation] if setting.validation else []), *setting.evals.values()]
     training = EmTraining(config, setting.model, setting.train, setting.buckets, measured)
     claim(workdir, config)
@@ -57,6 +70,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
 
     # --- Before ----------------------------------------------------------------------------------
     states = {}
+    if before is not None:
+        measuring.take_scores(before, folder, "before", setting.evals)
     if resumed is None:  # otherwise these lie in the folder: they precede every checkpoint
         measuring.measure_splits(setting.evals, folder, "before", training.score, stop.check)
 

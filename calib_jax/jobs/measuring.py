@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from calib_jax.questions import Prepared, prepare, sample
 from calib_jax.questions.batching import choose_buckets
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.reports import Progress, predictions, summary
+from calib_jax.reports.atomic import atomic_path
 
 
 @dataclasses.dataclass
@@ -71,8 +73,8 @@ def check_batches(config: ml_collections.ConfigDict) -> None:
         check_scheme(config.model.quantize)
 
 
-def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
-    """Loads questions and model, and encodes the ones for the other.
+def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = None) -> Setting:
+    """Loads questions and model (unless it is given), and encodes the ones for the other.
 
     Questions come first: a bad file is found before minutes are spent on weights.
     """
@@ -89,7 +91,8 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         )
     prepared, validation = _questions(config)
     # Where the shift that quantisation causes is measured, the model comes without it first.
-    model = load(config, "" if measures_quantization(config) else config.model.quantize)
+    if model is None:
+        model = load(config, "" if measures_quantization(config) else config.model.quantize)
     splits = [prepared.train, validation, *prepared.evals.values()]
     if config.prompt.max_length > model.config.max_length:
         raise UserError(
@@ -224,6 +227,15 @@ def measure_splits(
         if jax.process_index() == 0:
             predictions.write(path, scores[name])
     return scores
+
+
+def take_scores(source: Path, folder: Path, state: str, names: Iterable[str]) -> None:
+    """Copies another run's scores of the splits ``names`` that this run has not got yet."""
+    for name in names:
+        path = folder / f"{state}-{name}.parquet"
+        if jax.process_index() == 0 and not path.exists():
+            with atomic_path(path) as temporary:
+                shutil.copyfile(source / path.name, temporary)
 
 
 def figures(scores: Scores, config: ml_collections.ConfigDict) -> dict[str, float]:
