@@ -5,7 +5,7 @@ They are those of ``TemplateLM._encode_pair``, ``HFLM.tok_encode`` and
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import transformers
@@ -148,6 +148,10 @@ class PairEncoder:
         """A whole text's tokens, special ones by rule 3."""
         return self._ids([text])[text]
 
+    def token_lists(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """Likewise for many; equal texts are tokenised once."""
+        return self._ids(texts)
+
     def _letters(self, text: str, ends: list[str], ids: dict[str, list[int]]) -> list[int]:
         """The token that each end adds to a text, or to the text without its white space."""
         before = ids[text + ends[0]][:-1]
@@ -182,7 +186,7 @@ class PairEncoder:
             return ids[:1], ids[1:]
         return [self.prefix_id], ids
 
-    def _ids(self, texts, special: bool = True) -> dict[str, list[int]]:
+    def _ids(self, texts: Iterable[str], special: bool = True) -> dict[str, list[int]]:
         """Every text's tokens."""
         by_setting: dict[bool | None, list[str]] = {None: [], False: []}
         for text in dict.fromkeys(texts):

@@ -1,76 +1,134 @@
 """Preference pairs and demonstrations: what DPO and SFT learn from."""
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import transformers
 
-from calib_jax.questions.pairs import Pair
+from calib_jax.errors import UserError
+from calib_jax.questions import hub, local, pipeline, sources
+from calib_jax.questions.dialogue import Rendering
+from calib_jax.questions.pairs import Pair, PairEncoder
+from calib_jax.questions.preference_rows import (
+    Demonstration,
+    Preference,
+    Skipped,
+    demonstration_from_row,
+    preference_from_row,
+)
+from calib_jax.questions.prompts import DEFAULT_PROMPT, render
+from calib_jax.questions.record import LETTERS, Question
 
-# {"role": "system", "user" or "assistant", "content": text}
-Message = dict[str, str]
+__all__ = [
+    "Demonstration",
+    "Loaded",
+    "Preference",
+    "draw",
+    "encode_demonstrations",
+    "encode_preference",
+    "encode_preferences",
+    "load_demonstrations",
+    "load_preferences",
+    "read_rows",
+    "remove_overlap",
+]
 
+QUESTIONS = "questions:"
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+SPELLINGS = (
+    "a .jsonl, .json, .parquet or .csv file, hf:<owner>/<name>[:<config>]:<split>, or "
+    "questions:<source>[@rate]"
+)
+_RATE = re.compile(r"(?P<source>.+)@(?P<rate>[^@/]*)", re.DOTALL)
 
-@dataclasses.dataclass(frozen=True)
-class Preference:
-    """Two answers to one prompt, of which people prefer the first.
-
-    Attributes:
-      id: unique within its source.
-      prompt: plain text that the answer follows directly, or messages for the chat template.
-      chosen, rejected: the answers.
-      rate: P(chosen preferred to rejected), the share of people, where it is known.
-      subject: a finer topic, where there is one.
-      ends: whether nothing follows the answers, so that they end in EOS (or the end of a turn); a
-        letter after a question's prompt does not end, as in calibration.
-    """
-
-    id: str
-    prompt: str | tuple[Message, ...]
-    chosen: str
-    rejected: str
-    rate: float | None = None
-    subject: str | None = None
-    ends: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Demonstration:
-    """A prompt (as in ``Preference``) and the answer to learn."""
-
-    id: str
-    prompt: str | tuple[Message, ...]
-    response: str
-    ends: bool = True
+Item = Preference | Demonstration
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """What a source holds; ``report`` says what was left out and why, for ``summary.json``."""
+    """What a source holds.
+
+    Attributes:
+      items: in the source's order.
+      report: for ``summary.json``: source, rows, n, and how many rows were left out for which
+        reason ("ties", "empty_answers", "identical_answers", "without_preference", "duplicates",
+        "duplicate_options", "not_drawn").
+    """
 
     items: list
-    report: dict
+    report: dict[str, Any]
 
 
 def load_preferences(
     spec: str, size: int = 0, seed: int = 0, *, template: str | None = None, prefix: str = " "
 ) -> Loaded:
-    """The pairs of a source.
+    """The pairs of a source; the layouts are those of ``preference_rows.LAYOUTS``.
 
     Args:
-      spec: a .jsonl, .json or .parquet file, ``hf:<owner>/<name>[:<config>]:<split>``, or
-        ``questions:<source>[@rate]``.
+      spec: a .jsonl, .json, .parquet or .csv file, ``hf:<owner>/<name>[:<config>]:<split>``, or
+        ``questions:<source>[@rate]``: for every question the right letter is chosen over a wrong
+        one with that probability (1 by default), otherwise the wrong one over it.
       size: at most so many, drawn with the seed; 0 for all.
+      seed: of the draw, and of pairs made of questions.
       template, prefix: of pairs made of questions: the prompt (None: the default one), and what
         stands before the letter.
 
     Returns:
-      ``Loaded`` of ``Preference``.
+      ``Loaded`` of ``Preference``. A pair that occurs again, one with equal or empty answers and a
+      tie are left out and counted.
 
     Raises:
-      UserError: the source is missing or not understood, or a row is bad.
+      UserError: the source is missing, not understood or without pairs, or a row is bad: it names
+        source, row and field.
     """
-    raise NotImplementedError
+    if spec.startswith(QUESTIONS):
+        return _of_questions(spec, size, seed, template, prefix, _letter_pair)
+    return _of_rows(spec, size, seed, preference_from_row)
+
+
+def load_demonstrations(
+    spec: str, size: int = 0, seed: int = 0, *, template: str | None = None, prefix: str = " "
+) -> Loaded:
+    """The demonstrations of a source, as ``load_preferences``: of pairs the chosen answers."""
+
+    def build(question: Question, rate: float, seed: int, prompt: str, prefix: str) -> Item:
+        pair = _letter_pair(question, rate, seed, prompt, prefix)
+        return Demonstration(pair.id, pair.prompt, pair.chosen, ends=False, asked=pair.asked)
+
+    if spec.startswith(QUESTIONS):
+        return _of_questions(spec, size, seed, template, prefix, build)
+    return _of_rows(spec, size, seed, demonstration_from_row)
+
+
+def draw(items: Sequence[Item], size: int, seed: int) -> list[Item]:
+    """A seeded subset of at most ``size`` items (0 for all) in their own order.
+
+    Raises:
+      UserError: ``size`` is negative.
+    """
+    if size < 0:
+        raise UserError(f"a number of pairs to draw is {size}; expected 0 (all) or more")
+    if size == 0 or size >= len(items):
+        return list(items)
+    order = sorted(range(len(items)), key=lambda i: (_hash(seed, items[i].id, "draw"), i))
+    return [items[i] for i in sorted(order[:size])]
+
+
+def remove_overlap(items: Sequence[Item], held_out: Collection[str]) -> tuple[list[Item], int]:
+    """The items whose prompt stands in no held-out set, and how many do.
+
+    Args:
+      held_out: normalised texts (``Preference.text``, ``normalised(question.asked)``).
+    """
+    kept = [item for item in items if item.text not in held_out]
+    return kept, len(items) - len(kept)
 
 
 def encode_preference(
@@ -83,8 +141,14 @@ def encode_preference(
       item: messages go through the chat template where the tokenizer has one; a plain text is
         followed by the answer.
       chat: False: messages as a plain transcript, whatever the tokenizer has.
+
+    Raises:
+      UserError: no tokenizer, or a template that does not take the messages.
     """
-    raise NotImplementedError
+    ((chosen, rejected),) = _encode(
+        tokenizer, [item], [(item.chosen, item.rejected)], chat, max_length=1 << 30
+    )
+    return chosen, rejected
 
 
 def encode_preferences(
@@ -93,6 +157,208 @@ def encode_preferences(
     max_length: int,
     chat: bool = True,
 ) -> tuple[list[Preference], list[tuple[Pair, Pair]], int]:
-    """Like ``encode_preference`` for many: those that fit ``max_length`` and their pairs, and how
-    many did not fit."""
-    raise NotImplementedError
+    """Many of them, as ``encode_preference``.
+
+    Returns:
+      The items of which both answers fit ``max_length`` tokens with their prompt, their (chosen,
+      rejected), and how many items do not fit.
+    """
+    answers = [(item.chosen, item.rejected) for item in items]
+    return _fitting(items, _encode(tokenizer, items, answers, chat, max_length), max_length)
+
+
+def encode_demonstrations(
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    items: Sequence[Demonstration],
+    max_length: int,
+    chat: bool = True,
+) -> tuple[list[Demonstration], list[tuple[Pair]], int]:
+    """Likewise, with groups of one: (response,)."""
+    answers = [(item.response,) for item in items]
+    return _fitting(items, _encode(tokenizer, items, answers, chat, max_length), max_length)
+
+
+def _fitting(items: Sequence, groups: list, max_length: int) -> tuple[list, list, int]:
+    fits = [max(len(pair.tokens) for pair in group) <= max_length for group in groups]
+    kept = [i for i, good in enumerate(fits) if good]
+    return [items[i] for i in kept], [groups[i] for i in kept], len(items) - len(kept)
+
+
+def _encode(
+    tokenizer: transformers.PreTrainedTokenizerBase | None,
+    items: Sequence[Item],
+    answers: Sequence[tuple[str, ...]],
+    chat: bool,
+    max_length: int,
+) -> list[tuple[Pair, ...]]:
+    """The targets are the whole's tokens from the first that is not the prompt's own."""
+    encoder = PairEncoder(tokenizer, max_length)
+    rendering = Rendering(tokenizer, chat)
+    eos = tokenizer.eos_token_id
+    texts = []
+    for item, some in zip(items, answers, strict=True):
+        try:
+            before = rendering.prompt(item.prompt)
+            texts.append((before, [rendering.answer(item.prompt, a, item.ends) for a in some]))
+        except UserError as error:
+            raise UserError(f"{item.id!r}: {error}") from None
+    ids = encoder.token_lists(
+        text for before, some in texts for text in (before, *(before + a for a, _ in some))
+    )
+    groups = []
+    for before, some in texts:
+        group = []
+        for answer, add_eos in some:
+            whole = list(ids[before + answer])
+            if add_eos and eos is not None and whole[-1:] != [eos]:
+                whole.append(eos)
+            head = ids[before]
+            same = [a == b for a, b in zip(head, whole, strict=False)]
+            start = same.index(False) if False in same else min(len(head), len(whole) - 1)
+            start = max(start, 1)  # the first token is given, never predicted
+            group.append(Pair(np.array(whole, np.int32), len(whole) - start))
+        groups.append(tuple(group))
+    return groups
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """The rows of a .jsonl, .json (a list of objects), .parquet or .csv file, counted from 1.
+
+    Raises:
+      UserError: the file is missing or of an unknown kind, not UTF-8 or not what its name says.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{str(path)!r} names no source; write {SPELLINGS}")
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        if path.suffix.lower() == ".json":
+            yield from _json_rows(path)
+        else:
+            yield from local.READERS[path.suffix.lower()](path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        rows = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} line {line}: not UTF-8 text ({error.reason}); save the file as UTF-8"
+        ) from None
+    except json.JSONDecodeError as error:
+        hint = " (one object a line is a .jsonl file)" if error.msg == "Extra data" else ""
+        raise UserError(
+            f"{path} line {error.lineno}: not valid JSON: {error.msg}, column {error.colno}{hint}"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid JSON: nested too deeply") from None
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: expected a list of objects, not {type(rows).__name__}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path} row {number}: expected an object, not {type(row).__name__}")
+        yield number, row
+
+
+def _of_rows(spec: str, size: int, seed: int, build: Callable) -> Loaded:
+    if spec.startswith(sources.HUB):
+        parts = hub.parse(spec.removeprefix(sources.HUB))
+        dataset = hub.open_split(*parts, otherwise="without one, give a local file")
+        rows: Iterator[tuple[int, dict]] = enumerate(dataset, 1)
+    else:
+        rows = read_rows(Path(spec))
+    items, skipped, row_of_id, seen, count = [], Counter(), {}, set(), 0
+    for number, row in rows:
+        count += 1
+        try:
+            item = build(row, f"row-{number}")
+            if not isinstance(item, Skipped):
+                first = row_of_id.setdefault(item.id, number)
+                if first != number:
+                    # Mixtures repeat a prompt's id for each of its pairs.
+                    item = dataclasses.replace(item, id=f"{item.id}#{number}")
+        except UserError as error:
+            raise UserError(f"{spec} row {number}: {error}") from None
+        key = None if isinstance(item, Skipped) else _content(item)
+        if isinstance(item, Skipped) or key in seen:
+            skipped["duplicates" if key in seen else item.reason] += 1
+            continue
+        seen.add(key)
+        items.append(item)
+    return _loaded(spec, items, count, skipped, size, seed)
+
+
+def _content(item: Item) -> str:
+    fields = dataclasses.asdict(item)
+    return json.dumps([fields[name] for name in sorted(fields) if name not in ("id", "subject")])
+
+
+def _loaded(
+    spec: str, items: list, rows: int, skipped: dict[str, int], size: int, seed: int
+) -> Loaded:
+    if not items:
+        why = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in skipped.items())
+        raise UserError(f"{spec}: nothing to learn from in {rows} rows" + (why and f" ({why})"))
+    drawn = draw(items, size, seed)
+    skipped = {**skipped, "not_drawn": len(items) - len(drawn)}
+    counts = {reason: int(n) for reason, n in skipped.items() if n}
+    return Loaded(drawn, {"source": spec, "rows": rows, "n": len(drawn), "left_out": counts})
+
+
+def _of_questions(
+    spec: str, size: int, seed: int, template: str | None, prefix: str, build: Callable
+) -> Loaded:
+    source, rate = spec.removeprefix(QUESTIONS), 1.0
+    if match := _RATE.fullmatch(source):
+        source = match["source"]
+        try:
+            rate = float(match["rate"])
+        except ValueError:
+            rate = -1.0
+        if not 0 <= rate <= 1:
+            raise UserError(
+                f"{spec}: the rate {match['rate']!r} behind the @ must be a number, 0 to 1"
+            )
+    questions = sources.load(source)
+    kept, skipped = pipeline.drop_duplicate_options(questions)
+    # As for training by letters: the same shuffle for the same seed.
+    kept, _ = pipeline.shuffle_options(kept, seed)
+    kept, _ = pipeline.balance_answers(kept, seed)
+    template = DEFAULT_PROMPT if template is None else template
+    items = [build(question, rate, seed, render(question, template), prefix) for question in kept]
+    loaded = _loaded(
+        spec, items, len(questions), {"duplicate_options": skipped} if skipped else {}, size, seed
+    )
+    loaded.report["rate"] = rate
+    return loaded
+
+
+def _letter_pair(
+    question: Question, rate: float, seed: int, prompt: str, prefix: str
+) -> Preference:
+    """The right letter over a wrong one with probability ``rate``, else the wrong one over it."""
+    digest = _hash(seed, question.task, question.id, "pair")
+    wrong = [k for k in range(len(question.choices)) if k != question.answer]
+    other = wrong[int.from_bytes(digest[:8], "big") % len(wrong)]
+    agrees = int.from_bytes(digest[8:16], "big") / 2**64 < rate
+    letters = [prefix + LETTERS[k] for k in (question.answer, other)]
+    chosen, rejected = letters if agrees else letters[::-1]
+    return Preference(
+        f"{question.task}/{question.id}",
+        prompt,
+        chosen,
+        rejected,
+        rate if agrees else 1 - rate,
+        question.subject,
+        ends=False,
+        asked=question.asked,
+    )
+
+
+def _hash(seed: int, *parts: Any) -> bytes:
+    return hashlib.sha256(json.dumps([int(seed), *parts]).encode()).digest()
