@@ -1,4 +1,6 @@
-"""Presets that every method's config file offers: which model, which questions, at what size."""
+"""What every method's config file offers: its loss, and presets of model, questions and size."""
+
+import dataclasses
 
 import ml_collections
 
@@ -6,11 +8,41 @@ from calib_jax.config import base
 from calib_jax.errors import UserError
 
 
-def get(name: str) -> ml_collections.ConfigDict:
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What makes a method of fine-tuning.
+
+    Attributes:
+      sft: as ``config.train.sft``.
+      calibrated: whether λ · ECE is added.
+      smoothed: whether the SFT term's labels are smoothed.
+      packed: whether questions share rows; worth while where every token is learnt.
+    """
+
+    sft: str
+    calibrated: bool = False
+    smoothed: bool = False
+    packed: bool = False
+
+
+# Xiao et al. 2025: Algorithm 1 with either SFT term, its ablations, and label smoothing.
+METHODS = {
+    "cft": Method("sft1", calibrated=True),
+    "rcft": Method("sft2", calibrated=True, packed=True),
+    "sft": Method("sft1"),
+    "ece_only": Method("none", calibrated=True),
+    "label_smoothing": Method("sft1", smoothed=True),
+}
+# ε of label smoothing; the paper does not state its own.
+SMOOTHING = 0.1
+
+
+def get(name: str, method: str = "") -> ml_collections.ConfigDict:
     """The base config with a preset applied.
 
     Args:
       name: what follows the colon in ``--config=configs/cft.py:tulu3_8b``; "" for the default.
+      method: a key of ``METHODS`` to set as well; "" for none.
 
     Raises:
       UserError: no such preset.
@@ -22,7 +54,24 @@ def get(name: str) -> ml_collections.ConfigDict:
         )
     config = base()
     _PRESETS[name](config)
+    if method:
+        set_method(config, method)
     return config
+
+
+def set_method(config: ml_collections.ConfigDict, name: str) -> None:
+    """Makes ``config`` one of the method ``name``.
+
+    λ and ε stay as they are where the method has them (ε = 0 becomes ``SMOOTHING``), and are 0
+    where it has not.
+    """
+    method, train = METHODS[name], config.train
+    config.method = name
+    train.sft = method.sft
+    train.packing = method.packed
+    if not method.calibrated:
+        train.ece_weight = 0.0
+    train.label_smoothing = (train.label_smoothing or SMOOTHING) if method.smoothed else 0.0
 
 
 def _demo(config: ml_collections.ConfigDict) -> None:

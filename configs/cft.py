@@ -27,8 +27,4 @@ from calib_jax import presets
 
 
 def get_config(preset: str = ""):
-    config = presets.get(preset)
-    config.method = "cft"
-    config.train.sft = "sft1"
-    config.train.ece_weight = 1.0
-    return config
+    return presets.get(preset, "cft")

@@ -10,8 +10,4 @@ from calib_jax import presets
 
 
 def get_config(preset: str = ""):
-    config = presets.get(preset)
-    config.method = "sft"
-    config.train.sft = "sft1"
-    config.train.ece_weight = 0.0
-    return config
+    return presets.get(preset, "sft")
