@@ -15,7 +15,7 @@ AXES = ("scale", "step", "epoch")
 SPELLING = "label=model[@revision][+adapter], separated by commas"
 # What a summary holds beside the labels.
 RESERVED = ("job", "method", "axis", "models", "data", "wall_time_s", "peak_memory_gib", "versions")
-_LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
+LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([kmbt])(?![a-z0-9])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(k|m)?(?![\w.])", re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -59,7 +59,7 @@ def series(config: ml_collections.ConfigDict) -> list[Entry]:
     for part in split_list(text):
         label, equals, rest = part.partition("=")
         label = label.strip()
-        if not equals or not _LABEL.fullmatch(label) or not rest.strip():
+        if not equals or not LABEL.fullmatch(label) or not rest.strip():
             raise UserError(
                 f"config.lifecycle.models: {part!r} is not understood; write {SPELLING}. A label "
                 "has letters, digits, '_', '.', '+' and '-'."

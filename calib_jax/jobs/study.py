@@ -106,7 +106,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     not_used = _check_settings(config, sides)
     if any(side.run is None for side in sides):
         evaluating.methods_of(config)
-        _check_models(sides)
+        check_models(sides)
         evaluating.load_tasks(config)
     claim(workdir, config)
 
@@ -207,7 +207,7 @@ def model_folders(sides: Sequence[Side], parent: Path) -> dict[tuple, Path]:
     return folders
 
 
-def _check_models(sides: Sequence[Side]) -> None:
+def check_models(sides: Sequence[Side]) -> None:
     """Raises UserError for a model or an adapter on this machine that cannot be read.
 
     What must come from the hub is found missing in its turn.

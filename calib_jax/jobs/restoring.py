@@ -1,0 +1,130 @@
+"""A model to be measured: as the user names one, or as a finished training run left it."""
+
+import dataclasses
+import difflib
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+from calib_jax.jobs import export, measuring
+from calib_jax.jobs.lifecycle_series import LABEL
+from calib_jax.jobs.run import as_json
+from calib_jax.jobs.study import RUN, Side, check_models, parse_side
+from calib_jax.models import model as models
+from calib_jax.models import peft
+from calib_jax.models.model import Model
+from calib_jax.parallel import mesh as meshes
+from calib_jax.training.checkpoints import Checkpoints
+
+SPELLING = "label=model[@revision][+adapter] or label=run:<folder>, separated by commas"
+
+
+def parse_labelled(text: str, field: str, taken: Sequence[str] = ()) -> dict[str, Side]:
+    """The models of a field such as ``config.alignment.models``, by label, in order.
+
+    Args:
+      text: see ``SPELLING``.
+      field: what messages call it.
+      taken: labels that are not to be had.
+
+    Raises:
+      UserError: an entry that is not understood, a label that is taken or stands twice.
+    """
+    sides: dict[str, Side] = {}
+    for entry in split_list(text):
+        label, equals, rest = (part.strip() for part in entry.partition("="))
+        if not equals or not rest or not LABEL.fullmatch(label):
+            raise UserError(
+                f"{field}: {entry!r} is not understood; write {SPELLING}. A label has letters, "
+                "digits, '_', '.', '+' and '-'."
+            )
+        # Folders: what differs in capitals alone is one on some systems.
+        if label.lower() in [name.lower() for name in (*sides, *taken)]:
+            raise UserError(f"{field}: the label {label!r} stands twice, or is taken.")
+        sides[label] = parse_side(rest)
+    return sides
+
+
+def check(sides: Sequence[Side]) -> None:
+    """Raises UserError for a model, adapter or run on this machine that cannot be read."""
+    check_models(sides)
+    for side in sides:
+        if side.run is not None:
+            opened(side.run)
+
+
+def opened(folder: Path) -> export.Run:
+    """The finished training run of a folder.
+
+    Raises:
+      UserError: it is none; the message offers a folder whose name is like it.
+    """
+    if not (folder / "config.json").exists() and folder.parent.is_dir():
+        names = [place.name for place in folder.parent.iterdir() if place.is_dir()]
+        if near := difflib.get_close_matches(folder.name, names, 1):
+            raise UserError(
+                f"{RUN}{folder}: no such run. Did you mean {RUN}{folder.parent / near[0]}?"
+            )
+    return export.read_run(folder)
+
+
+def base_of(side: Side) -> tuple[str, str]:
+    """Name and revision of the checkpoint whose tokenizer and dimensions a model has."""
+    if side.run is None:
+        return side.name, side.revision
+    setting = opened(side.run).config.model
+    return setting.name, setting.revision
+
+
+def load(config: ml_collections.ConfigDict, side: Side) -> Model:
+    """A model on the config's mesh, in its dtype and attention.
+
+    What a run has trained is restored from its checkpoint; its base and quantisation are the run's.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    derived = config.copy_and_resolve_references()
+    derived.job = "evaluate"  # nothing trains: no float32 copy
+    if side.run is None:
+        derived.model.name, derived.model.revision = side.name, side.revision
+        derived.model.adapter = side.adapter
+        return measuring.load(derived, config.model.quantize)
+    trained = opened(side.run)
+    setting = trained.config.model
+    derived.model.name, derived.model.revision = setting.name, setting.revision
+    derived.model.adapter = setting.adapter
+    model = measuring.load(derived, setting.quantize)
+    full = trained.config.train.method == "full"
+    adapter = None
+    if setting.adapter:
+        adapter = peft.read_adapter(setting.adapter, model.config)
+    checkpoint = models.open_checkpoint(setting.name, setting.revision or None)
+    lora = export.lora_of(trained, adapter, checkpoint, "merged")
+    mesh = model.mesh or meshes.default_mesh()
+    abstract = export.abstract_trained(model.config, mesh, None if full else lora)
+    if full:
+        model = model.without_params()  # freed first: what was trained takes their place
+    checkpoints = Checkpoints(
+        side.run / "checkpoints", keep=1, fingerprint=model.fingerprint, read_only=True
+    )
+    try:
+        state = checkpoints.restore_trainable(abstract)
+        mark = f"{as_json(trained.config)}{checkpoints.latest_step()}"
+    finally:
+        checkpoints.close()
+    fingerprint = f"{model.fingerprint}+run:{hashlib.sha256(mark.encode()).hexdigest()[:16]}"
+    if not full:
+        return dataclasses.replace(model, lora=lora, adapters=state, fingerprint=fingerprint)
+    # As the run computed: float32 parameters are brought to the computation's dtype.
+    cast = jax.jit(lambda tree: jax.tree.map(lambda x: x.astype(model.dtype), tree))
+    params = state if model.dtype == jnp.float32 else cast(state)
+    return dataclasses.replace(
+        model, params=params, lora=None, adapters=None, fingerprint=fingerprint
+    )
