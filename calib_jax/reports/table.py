@@ -69,8 +69,16 @@ def show(
       changes: split -> paired differences; a last column.
       console: a rich console; None: standard output.
     """
+    show_sections(content.sections(states, changes), content.caption(bool(changes)), console)
+
+
+def show_sections(
+    sections: list[content.Section],
+    caption: str,
+    console: rich.console.Console | None = None,
+) -> None:
+    """Prints tables; intervals stand where the console has room, see `show`."""
     console = standard_console(console)
-    sections = content.sections(states, changes)
     for layout in ("line", "stack", "plain"):
         tables = _tables(sections, layout)
         unbounded = console.options.update(max_width=10_000)
@@ -83,7 +91,6 @@ def show(
         console.print(table)
         for note in section.notes:
             console.print(rich.text.Text(note, style="dim"))
-    caption = content.caption(bool(changes))
     if layout == "plain":
         caption = "The 95% intervals need a wider console; summary.json and report.html hold them."
     console.print()
@@ -126,7 +133,11 @@ def markdown_compare(summaries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _markdown(states: Mapping[str, Any], changes: Mapping[str, Any] | None) -> str:
-    sections = content.sections(states, changes)
+    return markdown_sections(content.sections(states, changes), content.caption(bool(changes)))
+
+
+def markdown_sections(sections: list[content.Section], caption: str) -> str:
+    """Sections as one Markdown table, their notes beneath, and what brackets mean."""
     # A Markdown table has one header: the longest, should a split lack its change.
     header = max((s.header for s in sections), key=len)
     lines = ["| " + " | ".join(["", *map(escape, header)]) + " |"]
@@ -139,6 +150,7 @@ def _markdown(states: Mapping[str, Any], changes: Mapping[str, Any] | None) -> s
             lines.append(f"| {row.arrow} | " + " | ".join(texts) + " |")
     lines.append("")
     for section in sections:
-        lines.append(f"*{escape(section.split)}*: {'; '.join(section.notes)}.  ")
-    lines.append(content.caption(bool(changes)))
+        if section.notes:
+            lines.append(f"*{escape(section.split)}*: {'; '.join(section.notes)}.  ")
+    lines.append(caption)
     return "\n".join(lines) + "\n"

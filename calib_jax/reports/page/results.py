@@ -90,8 +90,16 @@ def _cell(value: str, interval: str = "", verdict: str = "", number: float | Non
 
 def results(states: States, changes: Mapping[str, Any] | None) -> str:
     """The table of results, one part per split."""
+    text = "↓ lower is better, ↑ higher is better. " + content.caption(bool(changes))
+    if changes:
+        text += " Coloured and bold: the whole interval lies on one side of 0."
+    return section_tables(content.sections(states, changes)) + "\n" + note(text)
+
+
+def section_tables(sections: Sequence[content.Section]) -> str:
+    """A titled table for every section, with its notes."""
     parts = []
-    for section in content.sections(states, changes):
+    for section in sections:
         rows = []
         for row in section.rows:
             cells = "".join(_cell(c.value, c.interval, c.verdict) for c in row.cells)
@@ -102,10 +110,7 @@ def results(states: States, changes: Mapping[str, Any] | None) -> str:
         head = f"<tr><td></td>{layout.heads(section.header)}</tr>"
         parts.append(layout.table(head, rows, f"Results on {section.split}"))
         parts += [note(text) for text in section.notes]
-    text = "↓ lower is better, ↑ higher is better. " + content.caption(bool(changes))
-    if changes:
-        text += " Coloured and bold: the whole interval lies on one side of 0."
-    return "\n".join([*parts, note(text)])
+    return "\n".join(parts)
 
 
 def one_table(states: States) -> str:
