@@ -29,10 +29,11 @@ from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, summary
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.em import lora_settings
+from calib_jax.training.loop import lora_settings
 from calib_jax.training.interrupt import StopRequest
 
 FORMATS = ("merged", "adapter")
+TRAINING_JOBS = ("finetune", "align")
 DTYPES = ("stored", "float32", "bfloat16", "float16")
 
 
@@ -70,13 +71,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         adapter = peft.read_adapter(setting.model.adapter, checkpoint.config)
         if warning := peft.other_base(adapter, checkpoint.name):
             warnings.warn(warning, UserNotice, stacklevel=1)
-    lora = _lora(trained, adapter, checkpoint, asked.format)
+    lora = lora_of(trained, adapter, checkpoint, asked.format)
     fingerprint = checkpoint.fingerprint
     if adapter:
         fingerprint = peft.joint_fingerprint(fingerprint, adapter)
     checkpoints = None
     if trained:
-        checkpoints = Checkpoints(trained.folder / "checkpoints", keep=1, fingerprint=fingerprint)
+        checkpoints = Checkpoints(
+            trained.folder / "checkpoints", keep=1, fingerprint=fingerprint, read_only=True
+        )
     step = checkpoints.latest_step() if checkpoints else None
     identity = _identity(asked, setting if trained else setting.model, fingerprint, step)
     if _done(workdir, identity):
@@ -91,7 +94,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     if adapter and not trained:
         adapters = place_lora(adapter.tree, mesh, checkpoint.config, lora)
     if trained:
-        abstract = _abstract(checkpoint.config, mesh, None if full else lora)
+        abstract = abstract_trained(checkpoint.config, mesh, None if full else lora)
         state = checkpoints.restore_trainable(abstract)
         checkpoints.close()
         params, adapters = (state, None) if full else (None, state)
@@ -214,7 +217,7 @@ def check_destination(workdir: Path) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """The finished fine-tuning run that a folder holds.
+    """The finished training run (of the job "finetune" or "align") that a folder holds.
 
     Raises:
       UserError: no run's folder, one of another job, or a run that is not finished.
@@ -233,7 +236,7 @@ def read_run(folder: Path) -> Run:
         _fill(config, raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: not the config of a run of this version ({error}).") from None
-    if config.job != "finetune":
+    if config.job not in TRAINING_JOBS:
         raise UserError(
             f"{folder}: the run's job is {config.job!r}, which trains nothing. Export its model "
             f"with --config.model.name={config.model.name}."
@@ -294,7 +297,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _lora(
+def lora_of(
     trained: Run | None,
     adapter: peft.Adapter | None,
     checkpoint: models.Checkpoint,
@@ -322,7 +325,7 @@ def _lora(
     return None
 
 
-def _abstract(config: Any, mesh: jax.sharding.Mesh, lora: LoraConfig | None) -> Tree:
+def abstract_trained(config: Any, mesh: jax.sharding.Mesh, lora: LoraConfig | None) -> Tree:
     """The trained parameters of a run, as float32 arrays to be restored."""
     if lora is None:
         layout = row_sharding(mesh)

@@ -13,8 +13,9 @@ from calib_jax.jobs.run import claim
 from calib_jax.models.model import Model
 from calib_jax.reports import Progress, open_metrics, table
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.em import EmTraining, Listener
+from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest
+from calib_jax.training.loop import Listener
 
 
 def run(

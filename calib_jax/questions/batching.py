@@ -1,6 +1,5 @@
 """Batches of constant shape: at most five lengths a run, little padding, ragged tails masked."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -10,25 +9,6 @@ from calib_jax.errors import UserError
 from calib_jax.questions.encoding import Encoded
 
 MAX_BUCKETS = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Batch:
-    """B rows of L right-padded tokens.
-
-    Attributes:
-      tokens: [B, L] int32, 0 where padded.
-      last: [B] int32, the answer position.
-      mask: [B, K] bool, the options of each row.
-      answers: [B] int32.
-      weights: [B] float32, 1 for a question and 0 for a row that only fills the batch.
-    """
-
-    tokens: np.ndarray
-    last: np.ndarray
-    mask: np.ndarray
-    answers: np.ndarray
-    weights: np.ndarray
 
 
 def choose_buckets(
@@ -81,25 +61,85 @@ def bucket_of(length: int, buckets: Sequence[int]) -> int:
     raise UserError(f"a prompt of {length} tokens fits none of the buckets {tuple(buckets)}.")
 
 
-def make_batch(encoded: Encoded, rows: np.ndarray, length: int, size: int) -> Batch:
-    """The questions at ``rows``, padded to ``length`` tokens and ``size`` rows."""
-    K = encoded.mask.shape[1]
-    batch = Batch(
-        tokens=np.zeros((size, length), np.int32),
-        last=np.zeros(size, np.int32),
-        mask=np.ones((size, K), bool),
-        answers=np.zeros(size, np.int32),
-        weights=np.zeros(size, np.float32),
-    )
-    for i, row in enumerate(rows):
-        ids = encoded.tokens[row]
-        batch.tokens[i, : len(ids)] = ids
-        batch.last[i] = len(ids) - 1
-    n = len(rows)
-    batch.mask[:n] = encoded.mask[rows]
-    batch.answers[:n] = encoded.answers[rows]
-    batch.weights[:n] = 1
-    return batch
+def spread(lengths: Sequence[int] | np.ndarray, num_rows: int) -> list[list[int]]:
+    """Puts sequences into ``num_rows`` rows of like length: the longest first, each where room is.
+
+    Returns:
+      The sequences of every row.
+    """
+    rows: list[list[int]] = [[] for _ in range(num_rows)]
+    filled = [0] * num_rows
+    for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        row = min(range(num_rows), key=lambda r: (filled[r], len(rows[r])))
+        rows[row].append(item)
+        filled[row] += int(lengths[item])
+    return rows
+
+
+def row_layout(encoded: Encoded, rows: Sequence[Sequence[int]], length: int) -> dict:
+    """Rows of whole prompts, one after the other, right-padded.
+
+    Args:
+      encoded: the questions.
+      rows: which of them stand in each row, B rows.
+      length: L.
+
+    Returns:
+      tokens, positions, ends, segments [B, L] int32 (see ``models.attention.Forest``; a padding
+      token is a sequence of its own) and labels [B, L] int32: the token after each within its
+      question, the right letter's at the answer position, -1 in the padding.
+    """
+    shape = len(rows), length
+    tokens, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    ends = np.tile(np.arange(1, length + 1, dtype=np.int32), (len(rows), 1))
+    segments, labels = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
+    for b, questions in enumerate(rows):
+        at = 0
+        for number, question in enumerate(questions, 1):
+            ids = encoded.tokens[question]
+            here = slice(at, at + len(ids))
+            tokens[b, here] = ids
+            positions[b, here] = np.arange(len(ids))
+            ends[b, here] = at + len(ids)
+            segments[b, here] = number
+            labels[b, here][:-1] = ids[1:]
+            labels[b, here][-1] = encoded.letter_ids[encoded.answers[question]]
+            at += len(ids)
+    return {
+        "tokens": tokens,
+        "positions": positions,
+        "ends": ends,
+        "segments": segments,
+        "labels": labels,
+    }
+
+
+def asked(encoded: Encoded, rows: Sequence[Sequence[int]], slots: int) -> dict:
+    """What is asked in each row, for up to Q questions a row; see ``row_layout``.
+
+    Returns:
+      last [B, Q] int32, the answer positions; mask [B, Q, K] bool; answers [B, Q] int32; weights
+      [B, Q] float32, 1 for a question and 0 for a place without one; and index [B, Q], the question
+      (0 where there is none).
+    """
+    shape, K = (len(rows), slots), encoded.mask.shape[1]
+    result = {
+        "last": np.zeros(shape, np.int32),
+        "mask": np.ones((*shape, K), bool),
+        "answers": np.zeros(shape, np.int32),
+        "weights": np.zeros(shape, np.float32),
+        "index": np.zeros(shape, np.int32),
+    }
+    for b, questions in enumerate(rows):
+        at = 0
+        for q, question in enumerate(questions):
+            at += len(encoded.tokens[question])
+            result["last"][b, q] = at - 1
+            result["mask"][b, q] = encoded.mask[question]
+            result["answers"][b, q] = encoded.answers[question]
+            result["weights"][b, q] = 1
+            result["index"][b, q] = question
+    return result
 
 
 def rows_per_batch(length: int, token_budget: int, multiple_of: int) -> int:

@@ -6,18 +6,38 @@ import jax.numpy as jnp
 from calib_jax.models.decoder import cap
 
 
-def sft1(logits_BxV: jax.Array, answer_ids_B: jax.Array) -> jax.Array:
+def sft1(
+    logits_BxV: jax.Array,
+    answer_ids_B: jax.Array,
+    smoothing: float = 0.0,
+    letter_ids_K: jax.Array | None = None,
+    mask_BxK: jax.Array | None = None,
+) -> jax.Array:
     """L_SFT1 per row: −log π(y | x) of the answer's token, among the whole vocabulary.
+
+    With label smoothing ε: (1 − ε) · (−log π(y | x)) + ε · mean_v (−log π(v | x)), the mean over
+    the whole vocabulary (Hugging Face's convention), or over the question's letters where these
+    are given; π is the distribution over the whole vocabulary in both.
 
     Args:
       logits_BxV: [B, V] float32, at the answer position.
       answer_ids_B: [B] int32, the token of the right letter.
+      smoothing: ε, in [0, 1).
+      letter_ids_K: [K] int32, the letters' tokens, to smooth over them alone.
+      mask_BxK: [B, K] bool, the letters of each row; with ``letter_ids_K``.
 
     Returns:
-      [B] float32, nats. Source: Xiao et al. 2025, L_SFT1.
+      [B] float32, nats. Source: Xiao et al. 2025, L_SFT1; Szegedy et al. 2016, label smoothing.
     """
+    total_B = jax.nn.logsumexp(logits_BxV, axis=-1)
     answer_B = jnp.take_along_axis(logits_BxV, answer_ids_B[:, None], axis=1)[:, 0]
-    return jax.nn.logsumexp(logits_BxV, axis=-1) - answer_B
+    if not smoothing:
+        return total_B - answer_B
+    if letter_ids_K is None:
+        mean_B = logits_BxV.mean(axis=-1)
+    else:
+        mean_B = logits_BxV[:, letter_ids_K].mean(axis=-1, where=mask_BxK)
+    return total_B - (1.0 - smoothing) * answer_B - smoothing * mean_B
 
 
 def calibration(probs_BxK: jax.Array, targets_BxK: jax.Array) -> jax.Array:
@@ -94,24 +114,3 @@ def next_token_loss(
         preferred_element_type=jnp.float32,
     )
     return highest_BxL + jnp.log(total_BxL) - cap(target_BxL, softcap)
-
-
-def shifted_targets(
-    tokens_BxL: jax.Array, last_B: jax.Array, answer_ids_B: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """What L_SFT2 predicts at each position: the question's next token, then the answer.
-
-    Args:
-      tokens_BxL: [B, L] int32, prompts, right-padded.
-      last_B: [B] int32, the answer positions.
-      answer_ids_B: [B] int32.
-
-    Returns:
-      targets [B, L] int32, and which positions count [B, L] bool: those up to the answer position.
-      The first token is given, never predicted (T − 1 question tokens and the answer).
-    """
-    position_L = jnp.arange(tokens_BxL.shape[1])
-    following_BxL = jnp.roll(tokens_BxL, -1, axis=1)
-    at_answer_BxL = position_L[None, :] == last_B[:, None]
-    targets_BxL = jnp.where(at_answer_BxL, answer_ids_B[:, None], following_BxL)
-    return targets_BxL, position_L[None, :] <= last_B[:, None]

@@ -1,45 +1,58 @@
-"""The M-step: one jitted, sharded, donated optimiser step of SFT + λ · ECE."""
+"""One jitted, sharded, donated optimiser step, whatever is minimised."""
 
-import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from calib_jax.confidence.choice import choice_log_scores, renormalise
-from calib_jax.models.decoder import Decoder, head_logits, head_weights
+from calib_jax.models.decoder import Decoder
 from calib_jax.models.table import Tree
-from calib_jax.training import losses
 from calib_jax.training.optimizer import OptimizerConfig
 
-SFT_LOSSES = ("sft1", "sft2", "none")
 
+class Objective(Protocol):
+    """What is minimised: hashable, so that equal runs share one compiled step."""
 
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """Which losses are minimised.
+    def terms(
+        self,
+        decoder: Decoder,
+        variables: Tree,
+        batch: Tree,
+        dropout: jax.Array | None = None,
+        vocab_shards: int = 1,
+    ) -> dict[str, Any]:
+        """The loss terms of a (micro)batch, as its share of the whole batch's means.
 
-    Attributes:
-      sft: "sft1", the answer's token; "sft2", question and answer tokens; "none".
-      ece_weight: λ; 0 leaves the calibration term out.
-      sft2_reduction: "mean" over the tokens of a batch (Hugging Face's convention, so that λ = 1
-        keeps its meaning) or "sum" over the tokens of a question, averaged over questions.
-    """
+        Args:
+          decoder: in train mode.
+          variables: of the decoder.
+          batch: the microbatch's arrays [B, ...], what the whole batch shares (normalisers above
+            all), and the state's ``stats``.
+          dropout: key of the adapters' dropout, None for none.
+          vocab_shards: ways in which the mesh splits the vocabulary.
 
-    sft: str
-    ece_weight: float
-    sft2_reduction: str = "mean"
+        Returns:
+          "loss" and what it consists of, float32 scalars; and, from an objective that keeps
+          statistics, "stats": what this microbatch adds to them.
+        """
+
+    def update(self, stats: Tree, seen: Tree) -> Tree:
+        """The statistics after a batch; ``seen`` is the sum of its microbatches' "stats"."""
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """What a step changes: the parameters that train, the optimiser's state, the step counter."""
+    """What a step changes: the parameters that train, the optimiser's state, the step counter.
+
+    ``stats`` are statistics that an objective keeps from step to step; () for none.
+    """
 
     step: jax.Array
     trainable: Tree
     opt_state: Any
+    stats: Any = ()
 
 
 def variables_of(decoder: Decoder, trainable: Tree, base: Tree | None) -> Tree:
@@ -47,56 +60,6 @@ def variables_of(decoder: Decoder, trainable: Tree, base: Tree | None) -> Tree:
     if decoder.lora is None:
         return {"params": trainable}
     return {"params": base, "lora": {"layers": trainable}}
-
-
-def objective_terms(
-    decoder: Decoder,
-    objective: Objective,
-    variables: Tree,
-    batch: Tree,
-    letter_ids: jax.Array,
-    dropout: jax.Array | None = None,
-    vocab_shards: int = 1,
-) -> dict[str, jax.Array]:
-    """The loss terms of a (micro)batch, as its share of the whole batch's means.
-
-    Args:
-      batch: tokens [B, L], last [B], mask [B, K], answers [B], weights [B], targets [B, K], and
-        the whole batch's normalisers ``num_rows`` and ``num_tokens``, scalars.
-
-    Returns:
-      "sft", "ece" and "loss" = sft + λ · ece, float32 scalars.
-    """
-    rngs = None if dropout is None else {"dropout": dropout}
-    hidden_BxLxD = decoder.apply(variables, batch["tokens"], rngs=rngs)
-    hidden_BxD = jnp.take_along_axis(hidden_BxLxD, batch["last"][:, None, None], axis=1)[:, 0]
-    logits_BxV = head_logits(decoder.config, variables["params"], hidden_BxD)
-    answer_ids_B = letter_ids[batch["answers"]]
-    weights_B, num_rows = batch["weights"], batch["num_rows"]
-
-    sft = jnp.zeros((), jnp.float32)
-    if objective.sft == "sft1":
-        sft = jnp.sum(weights_B * losses.sft1(logits_BxV, answer_ids_B)) / num_rows
-    elif objective.sft == "sft2":
-        targets_BxL, counted_BxL = losses.shifted_targets(
-            batch["tokens"], batch["last"], answer_ids_B
-        )
-        head_VxD = head_weights(variables["params"])
-        loss_BxL = losses.next_token_loss(
-            hidden_BxLxD,
-            head_VxD,
-            targets_BxL,
-            shards=vocab_shards,
-            softcap=decoder.config.logit_softcap,
-        )
-        total = jnp.sum(jnp.where(counted_BxL, loss_BxL, 0.0) * weights_B[:, None])
-        mean = objective.sft2_reduction == "mean"
-        sft = total / (batch["num_tokens"] if mean else num_rows)
-
-    probs_BxK = renormalise(choice_log_scores(logits_BxV, letter_ids, batch["mask"]), batch["mask"])
-    rows_B = losses.calibration(probs_BxK, batch["targets"])
-    ece = jnp.sum(weights_B * rows_B) / num_rows
-    return {"sft": sft, "ece": ece, "loss": sft + objective.ece_weight * ece}
 
 
 @functools.partial(
@@ -108,7 +71,6 @@ def train_step(
     state: TrainState,
     base: Tree | None,
     batch: Tree,
-    letter_ids: jax.Array,
     *,
     decoder: Decoder,
     objective: Objective,
@@ -121,36 +83,35 @@ def train_step(
     Args:
       state: donated.
       base: the frozen parameters under LoRA, else None.
-      batch: arrays [A, B, ...] (the microbatches' rows), and the scalars ``num_rows`` and
-        ``num_tokens`` of all A together, so that gradients equal those of one batch of A · B.
-      letter_ids: [K] int32.
+      batch: "rows", arrays [A, B, ...], the microbatches' rows; and "whole", arrays that all of
+        them share, such as the number of examples of all A together, so that gradients equal those
+        of one batch of A · B rows.
       decoder: in train mode.
+      objective: what is minimised.
+      optimizer: the settings of AdamW.
+      vocab_shards: ways in which the mesh splits the vocabulary.
       seed: of the adapters' dropout; the stream is a function of it and the step.
 
     Returns:
-      The new state, and the float32 scalars loss, sft, ece, grad_norm (before clipping).
+      The new state, and the float32 scalars of the objective with grad_norm (before clipping).
     """
-    scalars = {key: batch[key] for key in ("num_rows", "num_tokens")}
-    rows = {key: value for key, value in batch.items() if key not in scalars}
-    count = rows["answers"].shape[0]
+    rows = batch["rows"]
+    count = jax.tree.leaves(rows)[0].shape[0]
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     dropping = decoder.lora is not None and decoder.lora.dropout > 0
 
     def loss(trainable: Tree, microbatch: Tree, key: jax.Array) -> tuple[jax.Array, dict]:
-        terms = objective_terms(
+        terms = objective.terms(
             decoder,
-            objective,
             variables_of(decoder, trainable, base),
-            {**microbatch, **scalars},
-            letter_ids,
+            {**microbatch, **batch["whole"], "stats": state.stats},
             key if dropping else None,
             vocab_shards,
         )
         return terms["loss"], terms
 
     gradient = jax.grad(loss, has_aux=True)
-    keys = jax.random.split(key, count)
-    microbatches = (rows, keys)
+    microbatches = (rows, jax.random.split(key, count))
     first = jax.tree.map(lambda x: x[0], microbatches)
     if count == 1:
         grads, terms = gradient(state.trainable, *first)
@@ -162,7 +123,9 @@ def train_step(
         shapes = jax.eval_shape(gradient, state.trainable, *first)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         (grads, terms), _ = jax.lax.scan(accumulate, zeros, microbatches)
+    seen = terms.pop("stats", None)
+    stats = state.stats if seen is None else objective.update(state.stats, seen)
     updates, opt_state = optimizer.transformation().update(grads, state.opt_state, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
     terms["grad_norm"] = optax.tree.norm(grads)
-    return TrainState(state.step + 1, trainable, opt_state), terms
+    return TrainState(state.step + 1, trainable, opt_state, stats), terms

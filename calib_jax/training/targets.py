@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from calib_jax import metrics
+from calib_jax.metrics.equal_mass import inner_edges, sort_mass
 
 # Eq. 6 divides by 1 - q and by the second probability; both are kept away from 0.
 _MIN_MISS = 1e-6
@@ -18,7 +19,8 @@ class EStep(NamedTuple):
 
     Attributes:
       bins: [N] int32, z: the confidence bin of each question.
-      bin_accuracy: [M] float32, q: the share of right predictions in each bin, NaN where empty.
+      bin_accuracy: [M] float32, q: the share of right predictions in each bin, shrunk where asked
+        for; NaN where empty.
       bin_counts: [M] int32.
       targets: [N, K] float32, p of Eq. 6.
     """
@@ -77,7 +79,23 @@ def target_distribution(
     return jnp.where(first, q, rest)
 
 
-@functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
+def shrunk_accuracy(correct: jax.Array, count: jax.Array, shrinkage: float) -> jax.Array:
+    """q of each bin: (correct_m + κ q̄) / (n_m + κ), q̄ the overall accuracy.
+
+    Args:
+      correct, count: [M], right predictions and questions of each bin.
+      shrinkage: κ >= 0, in questions; 0 leaves q_m = correct_m / n_m, NaN where empty.
+
+    Returns:
+      [M] float32; an empty bin has q̄ under shrinkage.
+    """
+    correct, count = correct.astype(jnp.float32), count.astype(jnp.float32)
+    if not shrinkage:
+        return correct / count
+    return (correct + shrinkage * correct.sum() / count.sum()) / (count + shrinkage)
+
+
+@functools.partial(jax.jit, static_argnames=("num_bins", "edges", "binning", "shrinkage"))
 def e_step(
     probs: jax.Array,
     answers: jax.Array,
@@ -85,19 +103,32 @@ def e_step(
     *,
     num_bins: int = 10,
     edges: str = "right",
+    binning: str = "width",
+    shrinkage: float = 0.0,
 ) -> EStep:
     """Bins, bin accuracies and targets of the whole training set (Algorithm 1).
 
     Args:
       probs: [N, K] float32, the current model's option probabilities in eval mode.
       answers: [N] int32.
-      mask: [N, K] bool.
+      mask: [N, K] bool; questions may differ in their number of options.
       num_bins: M.
       edges: "right", (a, b] as Algorithm 1 prints it, or "left".
+      binning: "width", M equal parts of [0, 1]; or "mass", M parts with equally many questions
+        (``metrics.adaptive_bin_stats``; equal confidences stay together).
+      shrinkage: κ, see ``shrunk_accuracy``.
     """
-    stats = metrics.bin_stats(probs, answers, mask, num_bins=num_bins, edges=edges)
-    bins = metrics.bin_index(metrics.confidences(probs, mask), num_bins=num_bins, edges=edges)
-    accuracy = stats.accuracy()
+    confidences = metrics.confidences(probs, mask)
+    if binning == "mass":
+        edges_M = inner_edges(*sort_mass(confidences, None, None), num_bins, num_bins, edges)
+        past = jnp.greater if edges == "right" else jnp.greater_equal
+        bins = past(confidences[:, None], edges_M).sum(axis=1, dtype=jnp.int32)
+    else:
+        bins = metrics.bin_index(confidences, num_bins=num_bins, edges=edges)
+    correct = jnp.argmax(jnp.where(mask, probs, -1.0), axis=-1) == answers
+    count = jax.ops.segment_sum(jnp.ones_like(bins), bins, num_bins)
+    hits = jax.ops.segment_sum(correct.astype(jnp.int32), bins, num_bins)
+    accuracy = shrunk_accuracy(hits, count, shrinkage)
     # Every question's own bin holds at least that question, so its accuracy is a number.
     targets = target_distribution(probs, accuracy[bins], mask)
-    return EStep(bins, accuracy, stats.count, targets)
+    return EStep(bins, accuracy, count, targets)

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from calib_jax.errors import UserError
 from calib_jax.questions.batching import (
+    asked,
     bucket_of,
     choose_buckets,
-    make_batch,
+    row_layout,
     rows_per_batch,
+    spread,
     training_order,
 )
 from calib_jax.questions.encoding import Encoded
@@ -67,21 +69,39 @@ def test_bucket_of():
         bucket_of(17, (8, 16))
 
 
-def check_row(batch, i, encoded, row):
-    n = len(encoded.tokens[row])
-    assert (batch.tokens[i, :n] == encoded.tokens[row]).all()
-    assert (batch.tokens[i, n:] == 0).all() and batch.last[i] == n - 1
-    assert (batch.mask[i] == encoded.mask[row]).all()
-    assert batch.answers[i] == encoded.answers[row] and batch.weights[i] == 1
+def test_rows_hold_whole_questions_and_nothing_else():
+    encoded = encoded_of([3, 5, 2])
+    rows, length, slots = [[1, 2], [0], []], 8, 2
+    layout, what = row_layout(encoded, rows, length), asked(encoded, rows, slots)
+    for b, questions in enumerate(rows):
+        at = 0
+        for q, question in enumerate(questions):
+            ids = encoded.tokens[question]
+            here = slice(at, at + len(ids))
+            assert (layout["tokens"][b, here] == ids).all()
+            assert layout["positions"][b, here].tolist() == list(range(len(ids)))
+            assert (layout["ends"][b, here] == at + len(ids)).all()
+            assert (layout["segments"][b, here] == q + 1).all()
+            answer = encoded.letter_ids[encoded.answers[question]]
+            assert layout["labels"][b, here].tolist() == [*ids[1:], answer]
+            at += len(ids)
+            assert what["last"][b, q] == at - 1 and what["index"][b, q] == question
+            assert (what["mask"][b, q] == encoded.mask[question]).all()
+            assert what["answers"][b, q] == encoded.answers[question]
+        assert (layout["tokens"][b, at:] == 0).all() and (layout["labels"][b, at:] == -1).all()
+        assert (layout["ends"][b, at:] == np.arange(at + 1, length + 1)).all()
+        assert what["weights"][b].tolist() == [1.0] * len(questions) + [0.0] * (2 - len(questions))
+        assert what["mask"][b, len(questions) :].all()
 
 
-def test_ragged_rows_have_weight_zero_and_a_valid_mask():
-    encoded = encoded_of([3, 5])
-    batch = make_batch(encoded, np.array([1, 0]), 8, 4)
-    check_row(batch, 0, encoded, 1)
-    check_row(batch, 1, encoded, 0)
-    assert batch.weights.tolist() == [1, 1, 0, 0]
-    assert batch.mask[2:].all() and (batch.last[2:] == 0).all() and (batch.tokens[2:] == 0).all()
+@given(st.lists(st.integers(1, 90), max_size=40), st.integers(1, 8))
+def test_spread_places_every_sequence_once_and_evenly(lengths, num_rows):
+    rows = spread(lengths, num_rows)
+    assert len(rows) == num_rows
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    filled = [sum(lengths[i] for i in row) for row in rows]
+    # Greedy: a row that got something last was the emptiest then.
+    assert max(filled) - min(filled) <= max(lengths, default=0)
 
 
 def test_no_questions_no_buckets():

@@ -8,8 +8,9 @@ from calib_jax.config import base
 from calib_jax.questions.batching import choose_buckets
 from calib_jax.questions.encoding import Encoder
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.em import EmTraining, Listener
+from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest
+from calib_jax.training.loop import Listener
 from tests.conftest import make_questions
 
 
