@@ -35,6 +35,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        # A full disk is met by name-less writes; whoever reads of it must know where.
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -148,8 +148,11 @@ class MetricsWriter:
         row = plain({"step": int(step), "epoch": int(epoch), "kind": kind, **values})
         if self._key(row) in self._kept:
             return
-        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:  # a full disk; the half line is cut off on the next opening
+            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
         for sink in self.sinks:
             sink.write(row)
 

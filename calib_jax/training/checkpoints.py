@@ -1,15 +1,27 @@
 """Checkpoints with Orbax: saved in the background, complete or absent, restored on any mesh."""
 
+import contextlib
 import logging
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
+from calib_jax.training import manifest
 
-logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax reports every phase of every save
+for _name in ("absl", "asyncio"):  # every phase of every save, every error that is raised as well
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+_TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
@@ -19,37 +31,118 @@ class Checkpoints:
     bins and targets) and ``position`` (epoch, step within it, fingerprint of the base model: plain
     JSON). Orbax writes into a temporary folder and renames it, so a killed save leaves nothing.
 
+    A manifest of checksums is part of every checkpoint, and the newest one is held against its own
+    before anything else: a damaged one is set aside (``<step>.corrupt``) with a notice, and the one
+    before it is the newest then. Process 0 decides for all.
+
     Args:
       folder: of the checkpoints.
       keep: how many of the newest stay.
       fingerprint: of the base model; a checkpoint of another one is refused.
+      read_only: nothing is made, renamed or deleted.
+
+    Raises:
+      UserError: read_only, and the newest checkpoint is damaged.
     """
 
-    def __init__(self, folder: Path, *, keep: int, fingerprint: str):
+    def __init__(self, folder: Path, *, keep: int, fingerprint: str, read_only: bool = False):
         self._fingerprint = fingerprint
         self._folder = folder.resolve()
+        self._saving: int | None = None
+        self._check_newest(read_only)
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, enable_async_checkpointing=True, create=True
+                max_to_keep=keep,
+                enable_async_checkpointing=True,
+                create=not read_only,
+                read_only=read_only,
+                # A shared disk need not look the same to all at once.
+                single_host_load_and_broadcast=jax.process_count() > 1,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             ),
         )
+
+    def _check_newest(self, read_only: bool) -> None:
+        """Sets damaged checkpoints aside until the newest is good; removes what kills left."""
+        refused = None
+        if jax.process_index() == 0 and self._folder.is_dir():
+            for path in [] if read_only else self._folder.glob(f"*{_TEMPORARY}*"):
+                shutil.rmtree(path, ignore_errors=True)
+            steps = [path for path in self._folder.iterdir() if path.name.isdigit()]
+            for path in sorted(steps, key=lambda path: int(path.name), reverse=True):
+                if (fault := manifest.fault(path)) is None:
+                    break
+                if read_only:
+                    refused = f"{path}: the newest checkpoint is damaged ({fault})"
+                    break
+                aside = path.with_name(f"{path.name}.corrupt")
+                while aside.exists():
+                    aside = aside.with_name(f"{aside.name}.corrupt")
+                path.rename(aside)
+                warnings.warn(
+                    f"{path}: the checkpoint is damaged ({fault}). It is set aside as {aside.name}, "
+                    "and the one before it is taken.",
+                    UserNotice,
+                    stacklevel=1,
+                )
+        if jax.process_count() > 1:  # the others wait here, whatever process 0 has to do
+            told = np.array(refused is not None)
+            if multihost_utils.broadcast_one_to_all(told) and refused is None:
+                refused = f"{self._folder}: the newest checkpoint is damaged"
+        if refused:
+            raise UserError(
+                f"{refused}. To train it again from the checkpoint before, delete the run's "
+                "summary.json and start its command."
+            )
 
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, e_step: Any, position: dict) -> None:
-        """Starts saving; the arrays are copied before this returns, so they may be donated."""
+        """Starts saving; the arrays are copied before this returns, so they may be donated.
+
+        Raises:
+          UserError: this save or the one before it failed, for example on a full disk.
+        """
         if self._manager.latest_step() == step:
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                e_step=ocp.args.StandardSave(e_step),
-                position=ocp.args.JsonSave({**position, "fingerprint": self._fingerprint}),
-            ),
-        )
+        with self._explained():
+            self._manager.wait_until_finished()  # the one before, under its own name
+            self._saving = step
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    e_step=ocp.args.StandardSave(e_step),
+                    position=ocp.args.JsonSave({**position, "fingerprint": self._fingerprint}),
+                ),
+            )
+
+    def _write_manifest(self) -> None:
+        """Called by Orbax in process 0 when every process's files are there, before the rename."""
+        (folder,) = self._folder.glob(f"{self._saving}{_TEMPORARY}*")
+        manifest.write(folder)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A failed save as one message; what there is of it is removed, to give the space back."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # TensorStore's errors are ValueErrors with the system's number in their text.
+            number = re.search(r"os_error_code='(\d+)'", str(error))
+            if not number and not isinstance(error, OSError):
+                raise
+            reason = os.strerror(int(number[1])) if number else error.strerror or str(error)
+            if jax.process_index() == 0:
+                for path in self._folder.glob(f"*{_TEMPORARY}*"):
+                    shutil.rmtree(path, ignore_errors=True)
+            raise UserError(
+                f"{self._folder / str(self._saving)}: the checkpoint could not be saved: {reason}. "
+                "The ones before it are as they were; once this is mended, the same command goes "
+                "on from there."
+            ) from None
 
     def restore(self, state: Any, e_step: Any) -> tuple[Any, Any, dict]:
         """The newest checkpoint, laid out like the arrays (or abstract arrays) given.
@@ -94,7 +187,7 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.Composite(**items)), position
         except UserError:
             raise
-        except (KeyError, OSError, ValueError) as error:  # damaged JSON or arrays, lost files
+        except (KeyError, OSError, ValueError) as error:  # whole, by its checksums
             raise UserError(
                 f"{self._folder / str(step)}: the checkpoint cannot be read ({error}). Delete this "
                 "folder to go on from an earlier checkpoint or from the start."
@@ -105,9 +198,15 @@ class Checkpoints:
         return jax.process_count() > 1 and self._manager.reached_preemption(step)
 
     def wait(self) -> None:
-        """Returns when everything that was started is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything that was started is on disk.
+
+        Raises:
+          UserError: a save failed, for example on a full disk.
+        """
+        with self._explained():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self._manager.wait_until_finished()
+        """As ``wait``; nothing can be saved afterwards."""
+        self.wait()
         self._manager.close()
