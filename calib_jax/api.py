@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.models import model as models
+from calib_jax.models import splash
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.quantize import check_scheme
 from calib_jax.parallel import mesh as meshes
@@ -21,7 +22,7 @@ __all__ = ["load_model", "make_mesh"]
 
 DTYPES = ("float32", "bfloat16")
 PARAM_DTYPES = (*DTYPES, "float16", "stored")
-ATTENTIONS = ("auto", "xla", "cudnn")
+ATTENTIONS = ("auto", "xla", "cudnn", "splash")
 
 
 def load_model(
@@ -47,8 +48,8 @@ def load_model(
       param_dtype: of the parameters alone, when they differ from the computation: "float32",
         "bfloat16", "float16", or "stored" for each parameter's own in the checkpoint.
       revision: branch, tag or commit of a hub id.
-      attention: "xla"; "cudnn" on an NVIDIA GPU in bfloat16; "auto" for the latter where it can be
-        had.
+      attention: "xla"; "cudnn" on an NVIDIA GPU in bfloat16; "splash" on a TPU; "auto" for one of
+        the latter where it can be had.
       adapter: a LoRA adapter in PEFT's format, a folder or a hub id. It stays beside the
         parameters, in float32.
       quantize: "int8" for 8-bit projections through qwix.
@@ -114,6 +115,15 @@ def _attention(asked: str, config: ModelConfig, dtype: str) -> str:
             f"attention {asked!r} is not supported; there is {', '.join(ATTENTIONS[:-1])} and "
             f"{ATTENTIONS[-1]}."
         )
+    if asked == "splash" or (asked == "auto" and jax.default_backend() == "tpu"):
+        why = splash.refusal(config)
+        if jax.default_backend() != "tpu":
+            why = f"needs a TPU; this is a {jax.default_backend()}"
+        if asked == "splash" and why:
+            raise UserError(
+                f"config.model.attention is 'splash', which {why}. Choose 'auto' or 'xla'."
+            )
+        return "xla" if why else "splash"
     why = None
     if jax.default_backend() != "gpu":
         why = f"needs an NVIDIA GPU; this is a {jax.default_backend()}"

@@ -19,12 +19,14 @@ from calib_jax.confidence.forest import (
     build_tree,
     find_families,
     group_prefix,
+    join_trees,
     pack,
     tree_size,
 )
 from calib_jax.confidence.forward import compute_prefix, score_rows
 from calib_jax.confidence.shapes import Flops, Shapes, cached_lengths, row_lengths
 from calib_jax.errors import UserError
+from calib_jax.models import splash
 from calib_jax.models.attention import Prefix
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
@@ -58,6 +60,18 @@ class TokenScores:
 NOTHING = TokenScores(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 Group = Sequence[Pair]
+
+
+def read_chunks(length: int, batch_rows: int, at_a_time: int) -> tuple[int, int]:
+    """Places of a row that the LM head is applied to at a time, and room for places of a row.
+
+    Args:
+      length: of the rows.
+      batch_rows: rows of a batch.
+      at_a_time: places of a whole batch that the LM head is applied to at a time.
+    """
+    chunk = max(1, min(length, at_a_time // batch_rows))
+    return chunk, -(-2 * length // chunk) * chunk
 
 
 @dataclasses.dataclass
@@ -310,7 +324,13 @@ class Engine:
                 for k, pair in enumerate(groups[members[item]])
                 if pair.num_targets
             ]
-            tree = build_tree([groups[i][k] for i, k in pairs], skip)
+            if self.decoder.attention == "splash" and not skip and capacity >= splash.SHORTEST:
+                # The kernel knows sequences, not trees: a few first tokens are computed again.
+                tree = join_trees(
+                    [build_tree([p for p in groups[members[i]] if p.num_targets]) for i in items]
+                )
+            else:
+                tree = build_tree([groups[i][k] for i, k in pairs], skip)
             rows.append(_Row(tree, tuple(pairs)))
         return rows
 
@@ -321,8 +341,10 @@ class Engine:
         self, rows: list[_Row], length: int, prefix: Prefix | None
     ) -> Iterator[tuple[list[_Row], dict]]:
         shards, B = meshes.batch_shards(self.mesh), self._batch_rows(length)
-        chunk = max(1, min(length, self.reads_at_a_time * shards // B))
-        R = -(-2 * length // chunk) * chunk
+        chunk, R = read_chunks(length, B, self.reads_at_a_time * shards)
+        # Whole sequences, which the kernel of TPUs computes; decided for all batches of a length.
+        whole = self.decoder.attention == "splash" and prefix is None
+        whole = whole and not any(row.tree.branches for row in rows)
         # Rows with as many reads go together: a batch takes as long as its longest.
         rows = sorted(rows, key=lambda row: -len(row.tree.reads))
         keys = length + (prefix.keys.shape[1] if prefix is not None else 0)
@@ -341,6 +363,8 @@ class Engine:
                     arrays[name][b, : len(row.tree)] = getattr(row.tree, name)
                 for name in ("reads", "targets"):
                     arrays[name][b, : len(row.tree.reads)] = getattr(row.tree, name)
+            if whole:
+                arrays["segments"] = arrays["ends"]
             batch = meshes.put_batch(arrays, self.mesh)
             count = max(len(row.tree.reads) for row in part)
             batch["count"] = jax.device_put(np.int32(count), meshes.replicated(self.mesh))

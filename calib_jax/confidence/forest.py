@@ -42,6 +42,11 @@ class Tree:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def branches(self) -> bool:
+        """Whether any sequence shares its beginning with another: if not, they stand in a row."""
+        return bool(((self.positions[1:] > 0) & (self.ends[1:] != self.ends[:-1])).any())
+
 
 def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
     """How many tokens a and b begin with in common."""
@@ -95,6 +100,27 @@ def build_tree(pairs: Sequence[Pair], skip: int = 0) -> Tree:
         reads=reads,
         targets=targets,
         found=found,
+    )
+
+
+def join_trees(trees: Sequence[Tree]) -> Tree:
+    """Trees one after the other as one, beginnings that two of them share standing in both."""
+    places = np.cumsum([0, *(len(tree) for tree in trees)])[:-1]
+    reads = np.cumsum([0, *(len(tree.reads) for tree in trees)])[:-1]
+    J = max(tree.targets.shape[1] for tree in trees)
+    return Tree(
+        tokens=np.concatenate([tree.tokens for tree in trees]),
+        positions=np.concatenate([tree.positions for tree in trees]),
+        ends=np.concatenate([t.ends + np.int32(p) for t, p in zip(trees, places, strict=True)]),
+        reads=np.concatenate([t.reads + np.int32(p) for t, p in zip(trees, places, strict=True)]),
+        targets=np.concatenate(
+            [np.pad(t.targets, ((0, 0), (0, J - t.targets.shape[1]))) for t in trees]
+        ),
+        found=tuple(
+            pair + np.array([first, 0])
+            for tree, first in zip(trees, reads, strict=True)
+            for pair in tree.found
+        ),
     )
 
 

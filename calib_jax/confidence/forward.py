@@ -25,7 +25,8 @@ def score_rows(
       decoder: in eval mode.
       variables: of the decoder.
       rows: tokens, positions, ends [B, L] int32; reads [B, R] int32, places in the row; targets
-        [B, R, J] int32, tokens to score at each of them; count, scalar: reads of the longest row.
+        [B, R, J] int32, tokens to score at each of them; count, scalar: reads of the longest row;
+        where no tree branches, segments [B, L] int32 too, as in ``Forest``.
       prefix: keys and values before every row, or None.
       chunk: places at a time; R is a multiple of it.
       top_tokens: whether to look for the most probable tokens, a quarter of the LM head's time.
@@ -34,7 +35,7 @@ def score_rows(
       log_probs [B, R, J], top_log_probs [B, R] float32, and top_tokens [B, R] int32 if asked for,
       held whole by every device; 0 beyond ``count``.
     """
-    forest = Forest(rows["positions"], rows["ends"])
+    forest = Forest(rows["positions"], rows["ends"], rows.get("segments"))
     hidden_BxLxD = decoder.apply(variables, rows["tokens"], forest, prefix)
     B, R, J = rows["targets"].shape
 
