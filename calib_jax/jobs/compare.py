@@ -1,0 +1,307 @@
+"""The job ``compare``: fine-tuning methods, their baselines and ablations over several seeds.
+
+Source: Xiao et al. 2025, Table 2, Figure 5 and the ablation.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from calib_jax import posthoc, presets
+from calib_jax.confidence.scores import Scores
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+from calib_jax.jobs import results
+from calib_jax.jobs.measuring import say
+from calib_jax.jobs.run import claim
+from calib_jax.jobs.subruns import Before, Subruns, check_names, numbers
+from calib_jax.reports import calibrated, summary
+from calib_jax.reports.compare import diagrams, measure, page, tables, wording
+from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
+from calib_jax.training.interrupt import StopRequest
+
+BEFORE = "dpo"
+# What the table calls them; the rest by their name.
+_LABELS = {
+    "temperature": "Temp. scale, fitted",
+    "fixed_temperature": "Temp. scale, T = 1.5",
+    "label_smoothing": "Label smooth",
+    "cft": "CFT",
+    "rcft": "RCFT",
+    "sft": "SFT only",
+    "ece_only": "ECE only",
+    "histogram": "Histogram binning",
+    "isotonic": "Isotonic regression",
+    "vector": "Vector scaling",
+    "matrix": "Matrix scaling",
+    "dirichlet": "Dirichlet scaling",
+}
+_CALIBRATION = ("train", "cross")
+# method -> seed -> split -> scores.
+MethodScores = dict[str, dict[int, dict[str, Scores]]]
+
+
+def known_methods() -> list[str]:
+    """Every method that ``config.compare.methods`` may name."""
+    fitted = [name for name in posthoc.METHODS if name not in calibrated.NEEDS_MORE]
+    return [BEFORE, *presets.METHODS, *fitted]
+
+
+def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+    """Trains every method with every seed, then writes Table 2, its page and its figures.
+
+    Raises:
+      UserError: bad input.
+      Stopped: SIGTERM; the same command continues.
+      FloatingPointError: a loss that is not finite.
+    """
+    started = time.monotonic()
+    results.check_options(config)
+    methods = split_list(config.compare.methods)
+    seeds = numbers("compare.seeds", config.compare.seeds)
+    _check(config, methods)
+    beside = read_beside(config)
+
+    # --- Every run, or what is left of them -------------------------------------------------------
+    subruns = Subruns(config, workdir, stop)
+    trained = [name for name in methods if name in presets.METHODS]
+    fitted = [name for name in methods if name not in (BEFORE, *trained)]
+    scores: MethodScores = {name: {} for name in methods}
+    before: dict[int, Before] = {}
+    notes: dict[str, dict[str, str]] = {}
+    for seed in seeds:
+        needed = bool(fitted) and config.compare.calibration == "train"
+        before[seed] = subruns.before(seed, calibration=needed)
+        if fitted and not needed:
+            _check_folds(config, before[seed])
+        claim(workdir, config)
+        for name in trained:
+            derived = subruns.settings(seed)
+            presets.set_method(derived, name)
+            scores[name][seed] = subruns.train(f"{name}-seed{seed}", derived, before[seed])
+        if jax.process_index() == 0:
+            for name in fitted:
+                found, said = calibrate(config, name, before[seed])
+                scores[name][seed] = found
+                notes.setdefault(name, {})[f"seed {seed}"] = said
+            if BEFORE in scores:
+                scores[BEFORE][seed] = dict(before[seed].scores)
+        stop.check()
+    if jax.process_index() != 0:
+        return
+
+    # --- Results ----------------------------------------------------------------------------------
+    first = before[seeds[0]]
+    comparison = measure.compare(
+        scores,
+        first.domains,
+        model=config.report.title or config.model.name.removeprefix("offline:"),
+        labels={name: label(config, name) for name in methods},
+        reference=reference_of(methods),
+        unchanged=[n for n in fitted if n in ("temperature", "fixed_temperature")],
+        num_bins=config.em.num_bins,
+        edges=config.em.edges,
+        seed=config.seed,
+        num_resamples=config.report.num_resamples,
+    )
+    says = wording.sentences(comparison, BEFORE, ["temperature", "fixed_temperature"])
+    result = {
+        "job": config.job,
+        "method": config.method,
+        "model": config.model.name,
+        "fingerprint": first.summary.get("fingerprint"),
+        "methods": {label(config, name): describe(config, name) for name in methods},
+        "said": says,
+        "fitted": {label(config, name): said for name, said in notes.items()},
+        "runs": {
+            f"{name}-seed{seed}": str(workdir / f"{name}-seed{seed}")
+            for seed in seeds
+            for name in ("before", *trained)
+        },
+        "comparisons": [as_dict(c) for c in (comparison, *beside)],
+        "data": first.summary.get("data"),
+        "wall_time_s": round(time.monotonic() - started, 1),
+        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
+        "peak_device_memory_gib": summary.peak_device_memory_gib(),
+        "versions": summary.versions(),
+    }
+    write_results(
+        workdir, config, result, [comparison, *beside], {n: s[seeds[0]] for n, s in scores.items()}
+    )
+    tables.show_summary(result)
+    say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+
+
+def _check(config: ml_collections.ConfigDict, methods: Sequence[str]) -> None:
+    """Raises UserError for methods or settings of theirs that cannot be."""
+    for name in methods:
+        if name in calibrated.NEEDS_MORE:
+            raise UserError(
+                f"config.compare.methods names {name!r}, which needs {calibrated.NEEDS_MORE[name]}."
+            )
+    check_names("compare.methods", methods, known_methods())
+    if config.posthoc.methods:
+        raise UserError(
+            f"config.posthoc.methods is {config.posthoc.methods!r}; name what is to be compared in "
+            "config.compare.methods."
+        )
+    if config.compare.calibration not in _CALIBRATION:
+        raise UserError(
+            f"config.compare.calibration is {config.compare.calibration!r}; expected "
+            f"{' or '.join(map(repr, _CALIBRATION))}."
+        )
+    weighted = [n for n in methods if n in presets.METHODS and presets.METHODS[n].calibrated]
+    if weighted and not config.train.ece_weight > 0:
+        raise UserError(
+            f"config.train.ece_weight is {config.train.ece_weight}, and {', '.join(weighted)} "
+            "would learn no calibration. Set it above 0; what has no calibration term is without "
+            "it all the same."
+        )
+
+
+def _check_folds(config: ml_collections.ConfigDict, before: Before) -> None:
+    """Raises UserError where an evaluation split is too small to be cross-fitted."""
+    for name, row in before.summary["before"].items():
+        if row["n"] < config.posthoc.folds:
+            raise UserError(
+                f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {row['n']} "
+                "question(s). Ask for fewer folds, or set config.compare.calibration to 'train'."
+            )
+
+
+def read_beside(config: ml_collections.ConfigDict) -> list[Comparison]:
+    """The comparisons of other models that ``config.compare.beside`` names.
+
+    Raises:
+      UserError: a folder without a finished run of the job ``compare``.
+    """
+    found = []
+    for folder in split_list(config.compare.beside):
+        path = Path(folder) / "summary.json"
+        comparisons = summary.read(path).get("comparisons")
+        if not comparisons:
+            raise UserError(f"{path} is not of the job 'compare'; see config.compare.beside.")
+        found.append(from_dict(comparisons[0], str(path)))
+    return found
+
+
+def reference_of(methods: Sequence[str]) -> str:
+    """What the others stand against: CFT, or the first that is trained, or the first of all.
+
+    >>> reference_of(["dpo", "rcft", "cft"]), reference_of(["dpo", "sft"]), reference_of(["dpo"])
+    ('cft', 'sft', 'dpo')
+    """
+    trained = [name for name in methods if name in presets.METHODS]
+    return "cft" if "cft" in trained else (trained or list(methods))[0]
+
+
+def label(config: ml_collections.ConfigDict, name: str) -> str:
+    """What the table calls a method."""
+    if name == BEFORE:
+        return f"{config.compare.base}, as it is"
+    return _LABELS.get(name) or name.replace("_", " ").capitalize()
+
+
+def describe(config: ml_collections.ConfigDict, name: str) -> str:
+    """What a method does, in a few words."""
+    if name == BEFORE:
+        return "the model as it is"
+    if name in presets.METHODS:
+        derived = config.copy_and_resolve_references()
+        presets.set_method(derived, name)
+        train = derived.train
+        terms = {"sft1": "SFT1", "sft2": "SFT2", "none": ""}[train.sft]
+        if train.label_smoothing:
+            terms += f" with ε = {train.label_smoothing:g} over the {train.smooth_over}"
+        weight = f"{train.ece_weight:g} · ECE" if train.ece_weight else ""
+        return " + ".join(filter(None, (terms, weight)))
+    if name == "fixed_temperature":
+        return "post hoc; fitted on nothing, the published baseline"
+    if config.compare.calibration == "train":
+        return "post hoc; fitted on the training questions, as the model answers them before"
+    return f"post hoc; cross-fitted on each evaluation split in {config.posthoc.folds} folds"
+
+
+def calibrate(
+    config: ml_collections.ConfigDict, name: str, before: Before
+) -> tuple[dict[str, Scores], str]:
+    """What a post-hoc method makes of the model's scores: split -> scores, and a word on the fit.
+
+    The questions that are reported never take part in the fit that they are measured with.
+
+    """
+    method = posthoc.METHODS[name]
+    splits = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", posthoc.CalibrationWarning)
+        if config.compare.calibration == "train":
+            on = before.calibration
+            fitted = method.fit(on.log_scores, on.answers, on.mask)
+            temperature = getattr(fitted, "temperature", None)
+            said = [f"T = {temperature:.3f}"] if isinstance(temperature, float) else []
+            for split, scores in before.scores.items():
+                splits[split] = np.asarray(fitted(scores.log_scores, scores.mask))
+        else:
+            said = []
+            for split, scores in before.scores.items():
+                splits[split] = posthoc.cross_fit(
+                    name, scores.log_scores, scores.answers, scores.mask,
+                    folds=config.posthoc.folds, seed=config.seed,
+                )  # fmt: skip
+    said += dict.fromkeys(
+        str(w.message) for w in caught if issubclass(w.category, posthoc.CalibrationWarning)
+    )
+    found = {
+        split: dataclasses.replace(
+            before.scores[split], probs=np.asarray(probs, np.float32), mass=None
+        )
+        for split, probs in splits.items()
+    }
+    return found, "; ".join(said) or "fitted"
+
+
+def write_results(
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    result: Mapping[str, Any],
+    comparisons: Sequence[Comparison],
+    scores: Mapping[str, Mapping[str, Scores]],
+) -> None:
+    """Writes tables, figures, the page and, last of all, ``summary.json``."""
+    comparison = comparisons[0]
+    tables.write(workdir / "tables", comparisons)
+    figures = {
+        name: (figure, f"Reliability diagrams, {name.replace('_', ', ')}: a panel per method.")
+        for name, figure in diagrams.draw_all(
+            comparison, scores, config.em.num_bins, config.em.edges
+        ).items()
+    }
+    diagrams.write(workdir / "figures", {name: figure for name, (figure, _) in figures.items()})
+    page.write(
+        workdir / "report.html",
+        "Methods compared",
+        headline_of(comparison),
+        result,
+        comparisons,
+        figures,
+        config=config.to_dict(),
+        command=shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]]),
+    )
+    summary.write(workdir / "summary.json", result)
+
+
+def headline_of(comparison: Comparison) -> str:
+    """The page's first sentence."""
+    if BEFORE in comparison.rows and comparison.reference != BEFORE:
+        return wording.change(comparison, BEFORE, comparison.reference)
+    labels = comparison.labels
+    return f"{', '.join(labels.values())}: against {labels[comparison.reference]}"

@@ -1,0 +1,231 @@
+"""Runs of the job ``finetune`` that belong together: one model, the same scores before training."""
+
+import dataclasses
+import difflib
+import gc
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from calib_jax.confidence.engine import Engine
+from calib_jax.confidence.scores import Scores
+from calib_jax.confidence.scoring import letter_groups, score_encoded
+from calib_jax.config import base, split_list
+from calib_jax.errors import UserError
+from calib_jax.jobs import finetune, measuring
+from calib_jax.jobs.measuring import say
+from calib_jax.jobs.run import agreed, check_workdir, claim
+from calib_jax.models.model import Model
+from calib_jax.questions.encoding import Encoded
+from calib_jax.reports import predictions, summary
+from calib_jax.reports.study.changes import difference
+from calib_jax.training.interrupt import StopRequest
+
+# The training questions as the model scores them before training, and their file's state.
+TRAIN, CALIBRATION = "train", "calibration"
+
+
+@dataclasses.dataclass(frozen=True)
+class Before:
+    """The model as it is, on the questions of one seed; scores on process 0 only.
+
+    Attributes:
+      folder: of ``predictions``.
+      scores: split -> scores.
+      calibration: scores of the training questions, where they were asked for.
+      domains: split -> "in" or "out".
+      summary: what its run wrote.
+    """
+
+    folder: Path
+    scores: Mapping[str, Scores]
+    calibration: Scores | None
+    domains: Mapping[str, str]
+    summary: Mapping
+
+
+class Subruns:
+    """The runs in ``workdir/<name>/``; finished ones are read, an interrupted one goes on.
+
+    The model is loaded when the first unfinished run needs it, and once; under full fine-tuning,
+    which consumes it, once for every run.
+
+    Args:
+      config: of the whole; each run's is derived from it.
+      workdir: of the whole.
+      stop: asked between runs and handed to them.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest):
+        self.config, self.workdir, self.stop = config, workdir, stop
+        self._model: Model | None = None
+
+    def settings(self, seed: int) -> ml_collections.ConfigDict:
+        """The config of a run with this seed, its method still to be set."""
+        derived = self.config.copy_and_resolve_references()
+        derived.job, derived.seed = "finetune", seed
+        # What a quantised base loses is a question of its own, and would load the model twice.
+        derived.model.measure_quantization = False
+        # A whole with other parts has the same runs.
+        for section in ("compare", "sweep"):
+            derived[section].update(base()[section])
+        return derived
+
+    def _loaded(self, config: ml_collections.ConfigDict) -> Model:
+        if self._model is None:
+            self._model = measuring.load(config, config.model.quantize)
+        return self._model
+
+    def before(self, seed: int, calibration: bool = False) -> Before:
+        """Scores the model as it is, or reads what was scored.
+
+        Args:
+          seed: of the questions and the order of their options.
+          calibration: whether to score the training questions, too.
+
+        Raises:
+          UserError: bad input.
+          Stopped: SIGTERM.
+        """
+        config = self.settings(seed)
+        config.method = "before"
+        folder = self.workdir / f"before-seed{seed}"
+        check_workdir(folder, config)
+        if not agreed((folder / "summary.json").exists()):
+            started = time.monotonic()
+            # Loads the model where none is yet, after it has found the questions good.
+            setting = measuring.prepare_setting(config, self._model)
+            claim(folder, config)
+            self._score(config, folder, setting, calibration, started)
+        self.stop.check()
+        found = summary.read(folder / "summary.json")
+        domains = {split: row["domain"] for split, row in found["before"].items()}
+        scores, fitted_on = {}, None
+        if jax.process_index() == 0:
+            scores = _read(folder, "before", domains)
+            if calibration:
+                fitted_on = _read(folder, CALIBRATION, [TRAIN])[TRAIN]
+        return Before(folder / "predictions", scores, fitted_on, domains, found)
+
+    def _score(
+        self,
+        config: ml_collections.ConfigDict,
+        folder: Path,
+        setting: measuring.Setting,
+        calibration: bool,
+        started: float,
+    ) -> None:
+        self._model = setting.model
+        engine = Engine(
+            setting.model,
+            token_budget=config.batch.token_budget,
+            max_shapes=config.batch.max_buckets,
+            length_multiple=config.batch.length_multiple,
+        )
+        train = {TRAIN: setting.train} if calibration else {}
+        splits = [*setting.evals.values(), *train.values()]
+        engine.plan([group for split in splits for group in letter_groups(split)])
+
+        def score(split: Encoded, on_batch) -> Scores:
+            return score_encoded(engine, split, on_batch)
+
+        place, check = folder / "predictions", self.stop.check
+        measuring.measure_splits(train, place, CALIBRATION, score, check)
+        scores = measuring.measure_splits(setting.evals, place, "before", score, check)
+        if jax.process_index() == 0:
+            measuring.write_results(folder, config, setting, {"before": scores}, started, {})
+
+    def train(
+        self, name: str, config: ml_collections.ConfigDict, before: Before
+    ) -> dict[str, Scores]:
+        """Trains and measures, or reads what was measured: split -> scores, on process 0.
+
+        Args:
+          name: of the folder.
+          config: from ``settings``, with the method set.
+          before: of the same seed.
+
+        Raises:
+          UserError: bad input, or a run of other questions.
+          Stopped: SIGTERM.
+          FloatingPointError: a loss that is not finite.
+        """
+        folder = self.workdir / name
+        check_workdir(folder, config)
+        if not agreed((folder / "summary.json").exists()):
+            say(f"\n{name}: {folder}")
+            model = self._loaded(config)
+            if config.train.method == "full":
+                self._model = None
+            finetune.run(config, folder, self.stop, model=model, before=before.folder)
+            del model
+            gc.collect()  # a run's state hangs together in circles
+        self.stop.check()
+        if jax.process_index() != 0:
+            return {}
+        scores = _read(folder, "after", before.domains)
+        for split, found in scores.items():
+            if what := difference(before.scores[split], found):
+                raise UserError(
+                    f"{folder} was measured on other questions than {before.folder.parent}: "
+                    f"{split}, {what}. Delete the folder, and start again."
+                )
+        return scores
+
+
+def _read(folder: Path, state: str, splits: Collection[str]) -> dict[str, Scores]:
+    return {
+        split: predictions.read(folder / "predictions" / f"{state}-{split}.parquet", "choice")
+        for split in splits
+    }
+
+
+def check_names(field: str, names: Collection[str], known: Collection[str]) -> None:
+    """Raises UserError for no names, a name that there is not (with a suggestion), or one twice."""
+    if not names:
+        raise UserError(f"config.{field} names nothing; there is {', '.join(known)}.")
+    for i, name in enumerate(names):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"config.{field} names {name!r}; there is {', '.join(known)}.{guess}")
+        if name in list(names)[:i]:
+            raise UserError(f"config.{field} names {name!r} twice.")
+
+
+def numbers(field: str, text: str, kind: type = int, least: float = 0) -> list:
+    """The numbers of a comma-separated field.
+
+    Args:
+      field: its name, for messages.
+      text: its value.
+      kind: int or float.
+      least: that a number must be.
+
+    Raises:
+      UserError: none, one that is no number or too small, or one twice.
+
+    >>> numbers("sweep.ece_weight", "0, 0.3,1", float)
+    [0.0, 0.3, 1.0]
+    """
+    found: list = []
+    for part in split_list(str(text)):
+        try:
+            value = kind(part)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < 2**32:
+            what = "whole numbers" if kind is int else "numbers"
+            raise UserError(
+                f"config.{field} holds {part!r}; expected {what} of at least {least:g}, separated "
+                "by commas."
+            )
+        if value in found:
+            raise UserError(f"config.{field} holds {part} twice.")
+        found.append(value)
+    if not found:
+        raise UserError(f"config.{field} is empty; expected numbers separated by commas.")
+    return found

@@ -1,0 +1,101 @@
+"""report.html of the jobs ``compare`` and ``sweep``: tables, sentences, figures."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from calib_jax.reports.atomic import write_text
+from calib_jax.reports.compare import tables
+from calib_jax.reports.compare.comparison import Comparison
+from calib_jax.reports.compare.tables import Cell, Grid
+from calib_jax.reports.page import layout
+from calib_jax.reports.page.document import again, document
+from calib_jax.reports.page.layout import escape, facts, note
+
+
+def render(
+    title: str,
+    headline: str,
+    summary: Mapping[str, Any],
+    comparisons: Sequence[Comparison],
+    figures: Mapping[str, tuple[Figure, str]],
+    config: Mapping[str, Any] | None = None,
+    command: str | None = None,
+) -> str:
+    """One HTML document that takes nothing from outside.
+
+    Args:
+      title: what the page is of.
+      headline: the result in one sentence, without its full stop.
+      summary: what summary.json holds.
+      comparisons: this run's, then those of other runs that stand in the table with it.
+      figures: name -> (figure, what a screen reader says).
+      config: the resolved configuration.
+      command: the shell command that runs this again.
+    """
+    first = comparisons[0]
+    said = "".join(f"<li>{escape(text)}.</li>" for text in summary.get("said", ()))
+    sections = [("Result", html(tables.table2(comparisons), "result"))]
+    if said:
+        sections.append(("What it says", f"<ul>{said}</ul>"))
+    drawn = [
+        layout.figure(figure, name, label, wide=True) for name, (figure, label) in figures.items()
+    ]
+    if drawn:
+        sections.append(("Figures", "\n".join([*drawn, note(_BARS)] if len(drawn) > 1 else drawn)))
+    sections.append(("Against the reference", html(tables.versus(comparisons), "versus")))
+    sections.append(("Further measures", html(tables.extended(comparisons), "extended")))
+    if (by_split := tables.splits(first)) is not None:
+        sections.append(("Every split", html(by_split, "splits")))
+    known = {key: summary[key] for key in ("methods", "fitted", "runs") if summary.get(key)}
+    sections.append(("Runs", facts(known)))
+    if summary.get("data"):
+        sections.append(("Data", facts(summary["data"])))
+    sections.append(("How to get this again", again(summary, config, command)))
+    seeds = f"{len(first.seeds)} seed{'s' if len(first.seeds) > 1 else ''}"
+    kicker = f"{first.model} · {seeds} · {len(first.labels)} rows"
+    return document(title, kicker, headline, sections)
+
+
+_BARS = (
+    "Bars: the share that is right in a bin, darker where more questions lie; hatched: the gap to "
+    "the mean confidence, above the bar over-confident, within it under-confident; lines: 95% "
+    "intervals (Wilson)."
+)
+
+
+def write(path: str | os.PathLike, *args: Any, **options: Any) -> None:
+    """Writes `render(...)` to `path`, atomically."""
+    write_text(path, render(*args, **options))
+
+
+def html(grid: Grid, name: str) -> str:
+    """A table with its caption beneath."""
+    columns = sum(len(parts) for _, parts in grid.groups)
+    top = "".join(
+        f'<th scope="colgroup" class="group" colspan="{len(parts)}">{escape(label)}</th>'
+        for label, parts in grid.groups
+    )
+    head = f"<tr><td></td>{top}</tr><tr><td></td>" + layout.heads(
+        [part for _, parts in grid.groups for part in parts]
+    )
+    rows = []
+    for model in grid.models:
+        if len(grid.models) > 1:
+            rows.append(
+                f'<tr><th scope="rowgroup" colspan="{columns + 1}">{escape(model)}</th></tr>'
+            )
+        for of, label, cells in grid.rows:
+            if of == model:
+                rows.append(
+                    f'<tr><th scope="row">{escape(label)}</th>{"".join(map(_cell, cells))}</tr>'
+                )
+    return layout.table(f"{head}</tr>", rows, name, "stacked") + note(grid.caption)
+
+
+def _cell(cell: Cell) -> str:
+    kind = ' class="best"' if cell.bold else ""
+    small = f" <small>{escape(cell.small)}</small>" if cell.small else ""
+    return f"<td{kind}>{escape(cell.text)}{small}</td>"

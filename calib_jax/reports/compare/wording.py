@@ -1,0 +1,78 @@
+"""What a comparison says, in sentences: also where the baseline beats the method."""
+
+from collections.abc import Sequence
+
+from calib_jax.reports.compare.comparison import DOMAINS, METRICS, Comparison
+from calib_jax.reports.content import number
+
+WHERE = {"in": "in-domain", "out": "out-of-domain"}
+# Temperature against fine-tuning: what both can change.
+_CONTESTED = ("conf_ece", "cw_ece", "nll", "brier")
+
+
+def sentences(comparison: Comparison, before: str, rivals: Sequence[str] = ()) -> list[str]:
+    """Sentences without their full stops, the most important first.
+
+    Args:
+      comparison: of one model.
+      before: the method that is the model as it is.
+      rivals: methods to be held against the reference (the temperatures), where they were measured.
+    """
+    said = []
+    reference = comparison.reference
+    if before in comparison.rows and reference != before:
+        said.append(change(comparison, before, reference))
+    for rival in rivals:
+        if rival in comparison.rows and rival != reference:
+            said += _duel(comparison, rival)
+    return said
+
+
+def change(comparison: Comparison, before: str, after: str) -> str:
+    """conf-ECE and accuracy, before and after."""
+    name = comparison.labels[after]
+    parts = []
+    for metric, label in (("conf_ece", "conf-ECE"), ("accuracy", "accuracy")):
+        values = [
+            f"{number(comparison.rows[before][d][metric].value)} → "
+            f"{number(comparison.rows[after][d][metric].value)} {WHERE[d]}"
+            for d in DOMAINS
+            if d in comparison.parts
+        ]
+        parts.append(f"{label} {', '.join(values)}")
+    return f"{comparison.labels[before]} → {name}: {'; '.join(parts)}"
+
+
+def _duel(comparison: Comparison, rival: str) -> list[str]:
+    """Where a rival beats the reference, and where it does not; two sentences at most."""
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for metric in _CONTESTED:
+        for domain in DOMAINS:
+            estimate = comparison.rows[rival].get(domain, {}).get(metric)
+            if estimate is None or estimate.versus is None or not estimate.versus.difference:
+                continue
+            other = comparison.rows[comparison.reference][domain][metric].value
+            wins = (estimate.versus.difference > 0) == (METRICS[metric][1] > 0)
+            doubt = "" if estimate.versus.significant else ", not significantly"
+            sides[wins].append(
+                f"{METRICS[metric][0]} {WHERE[domain]} ({number(estimate.value)} against "
+                f"{number(other)}{doubt})"
+            )
+    one, two = comparison.labels[rival], comparison.labels[comparison.reference]
+    said = [f"{one} beats {two} on {_listed(sides[True])}"]
+    if not sides[True]:
+        said = [f"{one} beats {two} nowhere: not on {_or()}"]
+    if sides[False]:
+        said.append(f"{two} beats {one} on {_listed(sides[False])}")
+    return said
+
+
+def _listed(items: Sequence[str]) -> str:
+    return (
+        items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+    )
+
+
+def _or() -> str:
+    names = [METRICS[metric][0] for metric in _CONTESTED]
+    return f"{', '.join(names[:-1])} or {names[-1]}"

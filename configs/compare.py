@@ -1,0 +1,53 @@
+"""Compare: the model as it is, temperatures, label smoothing, CFT, RCFT and the ablations.
+
+python -m calib_jax.main --config=configs/compare.py
+
+Table 2 of Xiao et al. 2025 (rows model × method; conf-ECE, cw-ECE, accuracy, in-domain and
+out-of-domain) over several seeds, with intervals and what is best in bold.
+
+  preset       hardware                 what it does, and what to expect
+  (default)    2 CPU cores, 6 GiB       SmolLM2-135M-Instruct, 3 seeds: 256 questions of OpenBookQA
+                                        to learn from, 200 of its test and of ARC-Easy's (OOD).
+  debug        2 CPU cores, 3 GiB       CFT, temperatures; one seed, 16 questions: does it run?
+  tulu3_8b, olmo2_7b, vicuna_7b, mistral_7b
+               4 or 8 accelerators      the paper's models and settings (configs/cft.py), 3 seeds;
+                                        not run by us. A run's newest checkpoint (LoRA r 128 and its
+                                        moments, about 4 GB) stays: 15 of them.
+
+Methods (--config.compare.methods=dpo,temperature,cft): dpo (the model as it is), the trained ones
+cft, rcft, sft, ece_only, label_smoothing, and the post-hoc ones temperature, fixed_temperature
+(the published T = 1.5), histogram, isotonic, vector, matrix, dirichlet, beta, platt. These are
+fitted on the training questions, as the model answers them before training; the reported questions
+never take part (--config.compare.calibration=cross: the evaluation splits' own, out of fold).
+
+Every training is a run of the job "finetune" in WORKDIR/<method>-seed<k>/; what they all start from
+is measured once a seed, in WORKDIR/before-seed<k>/. The same command goes on where it was stopped.
+λ and ε are config.train.ece_weight and config.train.label_smoothing.
+
+The paper's four models in one table: run each with its preset and a --workdir of its own, the last
+one with --config.compare.beside=FOLDER,FOLDER,FOLDER.
+
+Written: summary.json, report.html, tables/table2.{md,tex}, extended (NLL, Brier, ...), versus
+(differences to CFT), splits, results.csv, and figures/ (reliability diagrams as in Figure 5).
+"""
+
+from calib_jax import presets
+
+
+def get_config(preset: str = ""):
+    config = presets.get(preset)
+    config.job = "compare"
+    config.method = "compare"
+    config.train.label_smoothing = presets.SMOOTHING
+    if preset == "":
+        config.data.train_size = 256
+        config.data.eval_size = 200
+        # The log of every epoch is of no use here, and would take a third of the time.
+        config.data.validation = ""
+    if preset == "debug":
+        config.data.validation = ""
+        config.compare.methods = "dpo,fixed_temperature,temperature,cft"
+        config.compare.seeds = "0"
+    if preset == "vicuna_7b":
+        config.compare.base = "RLHF"
+    return config
