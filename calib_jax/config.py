@@ -166,13 +166,29 @@ def base() -> ml_collections.ConfigDict:
     align.max_length = 1024
 
     config.stages = stages = ml_collections.ConfigDict()
-    # The job "stages": what is done to the model, in order, and measured after every one.
+    # The job "stages": what is done to the model, in order, and measured after every one: "sft"
+    # and "dpo" (the job "align") and the methods of fine-tuning, "cft", "rcft", ...
     stages.chain = "sft,dpo,cft"
+    # What a stage has otherwise, stage:field=value, separated by commas:
+    # dpo:train.learning_rate=1e-4,dpo:align.beta=0.05
+    stages.settings = ""
+    # What the model that the chain begins with is called.
+    stages.start = "start"
+    # Models that went through the stages already, to be measured instead:
+    # label=model[@revision][+adapter] or label=run:<folder>, separated by commas; "" to train.
+    stages.models = ""
 
     config.compare = compare = ml_collections.ConfigDict()
     # The job "compare": methods in the table's order, and seeds; separated by commas.
     compare.methods = "dpo,fixed_temperature,temperature,label_smoothing,cft,rcft,sft,ece_only"
     compare.seeds = "0,1,2"
+    # What post-hoc methods are fitted on: "train", the questions that fine-tuning learns from, as
+    # the model answers them before; or "cross", the evaluation splits' own, out of fold.
+    compare.calibration = "train"
+    # What the model as it is is called in tables.
+    compare.base = "DPO"
+    # Folders of finished runs of this job whose rows stand in the tables too, separated by commas.
+    compare.beside = ""
 
     config.sweep = sweep = ml_collections.ConfigDict()
     # The job "sweep": values of λ and of M, every one with every other, and seeds.
@@ -190,6 +206,8 @@ def base() -> ml_collections.ConfigDict:
     alignment.pairs_size = 0
     alignment.text = ""
     alignment.text_size = 200
+    # Tokens of text that are read at once; no token is predicted after fewer than half of them.
+    alignment.window = 512
 
     config.generate = generate = ml_collections.ConfigDict()
     # The job "generate": prompts, a .jsonl, .json or .parquet file or hf:...; and the layout of
@@ -221,8 +239,8 @@ def base() -> ml_collections.ConfigDict:
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     # Steps between checkpoints within an epoch; 0 for one at each epoch's end only.
     checkpoint.every_steps = 50
-    # How many of the newest are kept.
-    checkpoint.keep = 1
+    # How many of the newest are kept; of two, one is left to go back to when the other is damaged.
+    checkpoint.keep = 2
 
     config.report = report = ml_collections.ConfigDict()
     # Bootstrap resamples behind every interval.
