@@ -165,7 +165,7 @@ def ordered_splits(states: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(names, key=is_out)
 
 
-def _verdict(change: float | None, bounds: list[float] | None, direction: int) -> str:
+def verdict(change: float | None, bounds: list[float] | None, direction: int) -> str:
     """Whether the whole interval lies on the good or the bad side of 0."""
     if not direction or change is None or not bounds or None in bounds:
         return ""
@@ -249,7 +249,7 @@ def sections(
                     Cell(
                         number(change.get(key), signed=True),
                         interval(bounds, signed=True),
-                        _verdict(change.get(key), bounds, direction),
+                        verdict(change.get(key), bounds, direction),
                     )
                     if key in change
                     else Cell("")

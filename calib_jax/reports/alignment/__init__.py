@@ -1,0 +1,1 @@
+"""What of an alignment is kept: preference pairs and text before and after."""
