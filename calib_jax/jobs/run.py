@@ -11,9 +11,19 @@ from jax.experimental import multihost_utils
 
 from calib_jax.errors import UserError
 from calib_jax.reports import overview, summary
+from calib_jax.reports.alignment import tables as alignment_tables
 from calib_jax.reports.atomic import write_text
+from calib_jax.reports.compare import tables as compare_tables
 from calib_jax.reports.lifecycle import tables as lifecycle_tables
 from calib_jax.reports.study import table as study_table
+
+# Of jobs whose results are no ROWs of metrics alone.
+_TABLES = {
+    "alignment": alignment_tables,
+    "compare": compare_tables,
+    "lifecycle": lifecycle_tables,
+    "sweep": compare_tables,
+}
 
 
 def agreed(value: bool) -> bool:
@@ -62,6 +72,6 @@ def show_if_finished(workdir: Path) -> bool:
         print(f"{workdir} is finished; this is its result.")
         result = summary.read(path)
         shown = study_table if "pairs" in result else overview
-        shown = lifecycle_tables if result.get("job") == "lifecycle" else shown
+        shown = _TABLES.get(result.get("job"), shown)
         shown.show_summary(result)
     return True
