@@ -1,9 +1,9 @@
-"""What a run has scored so far, on disk as it comes: a killed run goes on from there."""
+"""What a run has scored or written so far, on disk as it comes: a killed run goes on from there."""
 
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,35 @@ def fingerprint(keys: Sequence[str], groups: Iterable[Sequence[Pair]]) -> str:
 
 
 class Journal:
-    """An append-only file: a header that says what is scored, then a line per scored group.
+    """An append-only file: a header that says what is done, then a line per item that is.
 
-    A line holds the group's key and its float32 and int32 arrays as base64, so that they come back
-    bit for bit. Lines are handed to the system one by one: a kill loses at most the one that is
-    being written. Reading stops at the first line that is not whole; what follows is cut off.
+    By default items are scored groups: a line holds the group's key and its float32 and int32
+    arrays as base64, so that they come back bit for bit. Lines are handed to the system one by
+    one: a kill loses at most the one that is being written. Reading stops at the first line that
+    is not whole; what follows is cut off.
 
     Args:
       path: the file; made with its folder where there is none.
-      header: what the scores depend on. A file with another header is started anew.
+      header: what the items depend on. A file with another header is started anew.
+      encode: (key, item) -> a line, with its line feed.
+      decode: a line -> (key, item); None for anything but what ``encode`` wrote.
 
     Attributes:
-      done: key -> the scores of the group's pairs, as far as the file had them.
+      done: key -> item (the scores of a group's pairs), as far as the file had them.
       replaced: whether there was a file with another header.
       cut: bytes at its end that were not whole lines.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: Path,
+        header: Mapping[str, Any],
+        encode: Callable[[str, Any], bytes] | None = None,
+        decode: Callable[[bytes], tuple[str, Any] | None] | None = None,
+    ):
         self.path = path
-        self.done: dict[str, list[TokenScores]] = {}
+        self._encode, self._decode = encode or _encode, decode or _decode
+        self.done: dict[str, Any] = {}
         self.replaced, self.cut = False, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         first = json.dumps(dict(header), sort_keys=True).encode() + b"\n"
@@ -67,7 +77,7 @@ class Journal:
             return 0
         end = len(header)
         for line in content[end:].splitlines(keepends=True):
-            entry = _decode(line)
+            entry = self._decode(line)
             if entry is None:
                 break
             self.done[entry[0]] = entry[1]
@@ -78,9 +88,9 @@ class Journal:
         self._file.write(line)
         self._file.flush()
 
-    def write(self, key: str, scores: Sequence[TokenScores]) -> None:
-        """Adds a group."""
-        self._put(_encode(key, scores))
+    def write(self, key: str, item: Any) -> None:
+        """Adds an item."""
+        self._put(self._encode(key, item))
 
     def close(self) -> None:
         self._file.close()

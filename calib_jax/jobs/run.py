@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from calib_jax.errors import UserError
-from calib_jax.reports import overview, summary
+from calib_jax.reports import answers, overview, summary
 from calib_jax.reports.alignment import tables as alignment_tables
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.compare import tables as compare_tables
@@ -21,6 +21,7 @@ from calib_jax.reports.study import table as study_table
 _TABLES = {
     "alignment": alignment_tables,
     "compare": compare_tables,
+    "generate": answers,
     "lifecycle": lifecycle_tables,
     "sweep": compare_tables,
 }

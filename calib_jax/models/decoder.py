@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from calib_jax.models.attention import Forest, Prefix, Sight, attend, forest_sight
+from calib_jax.models.attention import Cache, Forest, Prefix, Sight, attend, forest_sight
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.lora import LoraConfig
 from calib_jax.models.quantize import matmul
@@ -118,7 +118,7 @@ class Block(nn.Module):
         ropes: Ropes,
         sight: Sight | None,
         slides: jax.Array,
-        prefix: Prefix | None,
+        prefix: Prefix | Cache | None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """The layer's attention, and the keys and values that it used, as they can be kept."""
         cfg = self.config
@@ -129,7 +129,7 @@ class Block(nn.Module):
                 jnp.where(slides, mine, all) for mine, all in zip(local, rope, strict=True)
             )
         window = cfg.sliding_window if any(cfg.sliding_layers) else None
-        longest = L if prefix is None else L + len(prefix.keys)
+        longest = L if prefix is None else L + prefix.keys.shape[-3]
         if window is not None and window >= longest:
             window = None
         elif window is not None and cfg.layers_differ:
@@ -166,7 +166,7 @@ class Block(nn.Module):
         ropes: Ropes,
         sight: Sight | None,
         slides: jax.Array,
-        prefix: Prefix | None,
+        prefix: Prefix | Cache | None,
     ):
         kept = None
         before = self.config.block in ("pre", "parallel", "sandwich")
@@ -240,15 +240,15 @@ class Decoder(nn.Module):
         self,
         tokens_BxL: jax.Array,
         forest: Forest | None = None,
-        prefix: Prefix | None = None,
+        prefix: Prefix | Cache | None = None,
     ):
         """Final, normed hidden states [B, L, D] of right-padded tokens [B, L] int32.
 
         Args:
           tokens_BxL: rows of one sequence each, or of prefix trees.
           forest: the trees' layout; None for one sequence a row.
-          prefix: what comes before all of them, keys and values [layers, P, G, C]; only with
-            ``forest``.
+          prefix: what comes before all of them, keys and values [layers, P, G, C], or before each
+            of them, [layers, B, P, G, C]; only with ``forest``.
 
         Returns:
           The hidden states; with ``keep_kv`` (hidden states, (keys, values)).
@@ -265,7 +265,9 @@ class Decoder(nn.Module):
         ]
         slides = jnp.asarray(cfg.sliding_layers or (False,) * cfg.num_layers)
         sight = None if forest is None else forest_sight(forest, prefix)
-        if prefix is not None:  # every layer its own keys and values, all of them one length
+        if isinstance(prefix, Cache):
+            prefix = prefix._replace(positions=None)
+        elif prefix is not None:  # every layer its own keys and values, all of them one length
             lengths = jnp.broadcast_to(prefix.length, (cfg.num_layers,))
             prefix = Prefix(prefix.keys, prefix.values, lengths)
         x_BxLxD, kept = self.layers(x_BxLxD, tuple(ropes), sight, slides, prefix)

@@ -266,9 +266,18 @@ class Chat:
         messages = [{"role": "user", "content": text}]
         if description and getattr(self, "has_system", True):
             messages.insert(0, {"role": "system", "content": description})
+        return self.converse(messages)
+
+    def converse(self, messages: Sequence[dict[str, str]], *, answered: bool = False) -> str:
+        """Whole turns in the template, up to where the assistant's next answer starts.
+
+        Args:
+          messages: {"role": ..., "content": ...} each.
+          answered: whether the last one is the answer, so that the text ends with its turn.
+        """
         try:
             return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
+                list(messages), tokenize=False, add_generation_prompt=not answered
             )
         except ImportError as error:
             raise UserError(

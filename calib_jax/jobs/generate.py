@@ -1,0 +1,250 @@
+"""The job ``generate``: a model's answers to prompts, in a file that a judge reads."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from calib_jax.errors import UserError
+from calib_jax.generation import (
+    Answer,
+    Generator,
+    Prompt,
+    Sampling,
+    encode_prompts,
+    load_prompts,
+    stop_tokens,
+)
+from calib_jax.generation.answers import check_layout, write_answers
+from calib_jax.jobs import measuring
+from calib_jax.jobs.journal import Journal
+from calib_jax.jobs.measuring import say
+from calib_jax.jobs.run import claim
+from calib_jax.models.model import open_checkpoint
+from calib_jax.questions.prompts import Chat
+from calib_jax.reports import Progress, answers, summary
+from calib_jax.training.interrupt import StopRequest
+
+
+def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+    """Answers every prompt, then writes the answer file and ``summary.json``.
+
+    Answers are kept as they come, so a run that was stopped goes on where it was; and an answer
+    does not depend on which others were made with it.
+
+    Raises:
+      UserError: bad input; nothing is written then.
+      Stopped: SIGTERM; the same command continues.
+    """
+    started = time.monotonic()
+
+    # --- What is cheap to find wrong comes first --------------------------------------------------
+    asked = config.generate
+    measuring.check_batches(config)
+    measuring.check_least(config, 1, ("generate", "max_new_tokens"), ("generate", "batch_size"))
+    measuring.check_least(config, 0, ("prompt", "max_length"))
+    sampling = Sampling(asked.temperature, asked.top_k, asked.top_p)
+    prompts = load_prompts(asked.prompts, asked.size)
+    name = asked.name or default_name(config.model.name, config.model.adapter)
+    check_layout(asked.format, prompts, name)
+    checkpoint = open_checkpoint(config.model.name, config.model.revision or None)
+    if checkpoint.tokenizer is None:
+        raise UserError(
+            f"{checkpoint.name}: the model's folder has no tokenizer files (tokenizer.json, "
+            "tokenizer.model), so prompts cannot be encoded; add them to the folder."
+        )
+    chat = Chat(checkpoint.tokenizer) if config.prompt.chat else None
+    stops = stop_tokens(checkpoint, chat)
+    longest = config.prompt.max_length or checkpoint.config.max_length
+    tokens = encode_prompts(checkpoint.tokenizer, prompts, chat, longest)
+
+    # --- The model --------------------------------------------------------------------------------
+    model = measuring.load(config, config.model.quantize)
+    generator = Generator(
+        model,
+        sampling,
+        max_new_tokens=asked.max_new_tokens,
+        stops=list(stops),
+        batch_size=asked.batch_size,
+        seed=config.seed,
+    )
+    names = [prompt.id for prompt in prompts]
+    generator.check(tokens, [f"prompt {name!r}" for name in names])
+    claim(workdir, config)
+
+    # --- Answers ----------------------------------------------------------------------------------
+    header = {
+        "model": model.fingerprint,
+        "dtype": str(model.dtype),
+        "quantize": config.model.quantize,
+        "sampling": [sampling.temperature, sampling.top_k, sampling.top_p],
+        "seed": config.seed,
+        "max_new_tokens": asked.max_new_tokens,
+        "stops": list(stops),
+        "prompts": fingerprint(names, tokens),
+    }
+    path = workdir / "partial" / "answers.jsonl"
+    found, resumed = answer_with_journal(generator, tokens, names, path, header, stop)
+    if jax.process_index() != 0:
+        return
+
+    # --- Results ----------------------------------------------------------------------------------
+    texts = [
+        checkpoint.tokenizer.decode(
+            answer.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        for answer in found
+    ]
+    sizes = [len(answer.tokens) for answer in found]
+    stopped = [answer.stopped for answer in found]
+    written = write_answers(workdir, asked.format, name, prompts, texts, sizes, stopped)
+    short = [generator.limit(len(one)) < generator.room for one in tokens]
+    result = {
+        "job": "generate",
+        "method": config.method,
+        "model": config.model.name,
+        "adapter": config.model.adapter,
+        "fingerprint": model.fingerprint,
+        "generator": name,
+        "format": asked.format,
+        "file": written.name if written.parent == workdir else f"model_answer/{written.name}",
+        "source": asked.prompts,
+        "columns": sorted({prompt.column for prompt in prompts}),
+        "seed": config.seed,
+        "sampling": {
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "max_new_tokens": asked.max_new_tokens,
+        },
+        "stops": {str(i): text for i, text in stops.items()},
+        **counts(prompts, tokens, found, texts, short),
+        "resumed_answers": resumed,
+        "speed": speed(generator),
+        "wall_time_s": round(time.monotonic() - started, 1),
+        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
+        "peak_device_memory_gib": summary.peak_device_memory_gib(),
+        "versions": summary.versions(),
+    }
+    summary.write(workdir / "summary.json", result)
+    path.unlink()
+    path.parent.rmdir()
+    answers.show_summary(result)
+    say(f"\nAnswers: {written}    Figures: {workdir / 'summary.json'}")
+
+
+def default_name(model: str, adapter: str) -> str:
+    """What an answer file calls a model: the last parts of its name and of its adapter's.
+
+    >>> default_name("owner/Model-8B", "runs/cft/export/adapter/"), default_name("offline:m", "")
+    ('Model-8B+adapter', 'm')
+    """
+    parts = [Path(part.removeprefix("offline:")).name for part in (model, adapter) if part]
+    return "+".join(parts).removesuffix(".gguf")
+
+
+def fingerprint(names: Sequence[str], prompts: Sequence[np.ndarray]) -> str:
+    """sha256 over names and tokens of all prompts."""
+    digest = hashlib.sha256(json.dumps(list(names)).encode())
+    for tokens in prompts:
+        digest.update(f"{len(tokens)};".encode() + np.asarray(tokens, "<i4").tobytes())
+    return digest.hexdigest()
+
+
+def answer_with_journal(
+    generator: Generator,
+    prompts: Sequence[np.ndarray],
+    names: Sequence[str],
+    path: Path,
+    header: dict[str, Any],
+    stop: StopRequest,
+) -> tuple[list[Answer], int]:
+    """All answers in order on process 0 ([] on others): those of the journal, and the rest; and
+    how many the journal held."""
+    book = None
+    if jax.process_index() == 0:
+        book = Journal(path, header, _encode, _decode)
+        if book.replaced:
+            say(f"{path} is of other prompts, settings or weights, and is started anew.")
+        if book.done:
+            say(f"{path} holds {len(book.done)} of {len(names)} answers; going on from there.")
+    done = np.array([bool(book) and name in book.done for name in names], bool)
+    if jax.process_count() > 1:
+        done = np.asarray(multihost_utils.broadcast_one_to_all(done))
+    left = np.flatnonzero(~done)
+    found = dict(book.done) if book else {}
+    try:
+        with Progress(len(names), "answers", unit="answers", initial=int(done.sum())) as bar:
+
+            def on_answer(i: int, answer: Answer) -> None:
+                if book:
+                    found[names[left[i]]] = answer
+                    book.write(names[left[i]], answer)
+                bar.update(1)
+
+            generator.generate(
+                [prompts[i] for i in left], [names[i] for i in left], on_answer, stop.check
+            )
+    finally:
+        if book:
+            book.close()
+    return ([found[name] for name in names] if book else []), int(done.sum())
+
+
+def _encode(key: str, answer: Answer) -> bytes:
+    entry = {"key": key, "tokens": list(answer.tokens), "stopped": answer.stopped}
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _decode(line: bytes) -> tuple[str, Answer] | None:
+    try:
+        entry = json.loads(line) if line.endswith(b"\n") else None
+        return entry["key"], Answer(tuple(entry["tokens"]), bool(entry["stopped"]))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def counts(
+    prompts: Sequence[Prompt],
+    tokens: Sequence[np.ndarray],
+    found: Sequence[Answer],
+    texts: Sequence[str],
+    short: Sequence[bool],
+) -> dict[str, Any]:
+    """How many answers there are, how long, and how many were cut or are empty."""
+    sizes = np.array([len(answer.tokens) for answer in found])
+    cut = [not answer.stopped for answer in found]
+    return {
+        "prompts": len(prompts),
+        "prompt_tokens": int(sum(map(len, tokens))),
+        "longest_prompt_tokens": max(map(len, tokens)),
+        "answer_tokens": int(sizes.sum()),
+        "mean_answer_tokens": float(sizes.mean()),
+        "mean_answer_characters": float(np.mean([len(text) for text in texts])),
+        # Of those that did not come to their end: where the model's length left less room.
+        "truncated": int(sum(cut)),
+        "truncated_by_model_length": int(sum(map(bool.__and__, cut, short))),
+        "empty": int(sum(not text.strip() for text in texts)),
+    }
+
+
+def speed(generator: Generator) -> dict[str, Any]:
+    """Tokens a second of every batch but those that compiled; null where there was none."""
+    costs = generator.costs
+
+    def rate(tokens: int, seconds: float) -> float | None:
+        return round(tokens / seconds, 2) if seconds and tokens else None
+
+    return {
+        "prefill_tokens_per_s": rate(costs.prefill_tokens, costs.prefill_seconds),
+        "decode_tokens_per_s": rate(costs.decode_tokens, costs.decode_seconds),
+        "batch_size": generator.batch_size,
+        "compiled_shapes": costs.compiled,
+    }
