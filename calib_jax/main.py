@@ -2,14 +2,17 @@
 
 import signal
 import sys
+import traceback
 import warnings
 from typing import Any
+
+import jax
 
 from calib_jax import command_line
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import JOBS
 from calib_jax.jobs.run import check_workdir, show_if_finished
-from calib_jax.parallel.mesh import join_pod
+from calib_jax.parallel.mesh import join_pod, leave_pod
 from calib_jax.training.interrupt import Stopped, StopRequest
 
 
@@ -50,6 +53,15 @@ def main(argv: list[str]) -> int:
         # A folder that cannot be written, a full disk: the place and the reason say it all.
         print(f"calib_jax: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
+    except jax.errors.JaxRuntimeError as error:
+        if not jax.distributed.is_initialized() or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        print(
+            f"calib_jax: process {jax.process_index()}: {str(error).splitlines()[0]}. If another "
+            "process ended, it says why; the same command, started on all, continues.",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 
@@ -66,7 +78,14 @@ def _show_warning(message: Any, category: type[Warning], *place: Any, **options:
 
 def run() -> None:
     """The console script ``calib-jax``."""
-    sys.exit(main(sys.argv))
+    try:
+        status = main(sys.argv)
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    if status == 1:
+        leave_pod(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

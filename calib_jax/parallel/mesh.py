@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import math
 import os
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from calib_jax.parallel.sharding import RULES, sharding
 
 AXES = ("data", "fsdp", "tensor")
 
+# Seconds after which a process that is heard of no more counts as dead, and the others end too.
+HEARTBEAT_TIMEOUT = 60
+
 # Variables that cluster launchers set; each means that there is a pod to join.
 _POD_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "COORDINATOR_ADDRESS", "MEGASCALE_COORDINATOR_ADDRESS")
 
@@ -27,7 +32,7 @@ def join_pod() -> None:
     One process of several is recognised by JAX's own variables (``JAX_COORDINATOR_ADDRESS`` with
     ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``), by a TPU pod's worker list, by SLURM with more
     than one task, or, on a machine with a TPU, by what JAX learns from its metadata server. On a
-    single machine this does nothing.
+    single machine this does nothing. When one process dies, JAX ends the others with a message.
     """
     if jax.distributed.is_initialized():
         return
@@ -38,12 +43,30 @@ def join_pod() -> None:
         if missing := [name for name in names if name not in os.environ]:
             raise UserError(f"{names[1]} is set, but {missing[0]} is not; set all of {names}.")
         address, count, index = (os.environ[name] for name in names)
-        jax.distributed.initialize(address, int(count), int(index))
+        _initialize(address, int(count), int(index))
     elif len(workers) > 1 or tasks > 1 or any(name in os.environ for name in _POD_VARIABLES):
-        jax.distributed.initialize()
+        _initialize()
     elif os.environ.get("JAX_PLATFORMS", "tpu") == "tpu" and _has_tpu():
         with contextlib.suppress(ValueError):  # "no coordinator": JAX found no pod around it
-            jax.distributed.initialize()
+            _initialize()
+
+
+def _initialize(*pod: Any) -> None:
+    jax.distributed.initialize(*pod, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT)
+
+
+def leave_pod(status: int) -> None:
+    """Ends this process of a pod at once, because it failed; does nothing where there is no pod.
+
+    An ordinary exit waits for the other processes, and they may be waiting for this one.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    if jax.process_index() == 0:
+        time.sleep(2)  # the others hear of its end at once: let them say first what they have to
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _has_tpu() -> bool:

@@ -81,8 +81,8 @@ class Checkpoints:
                     aside = aside.with_name(f"{aside.name}.corrupt")
                 path.rename(aside)
                 warnings.warn(
-                    f"{path}: the checkpoint is damaged ({fault}). It is set aside as {aside.name}, "
-                    "and the one before it is taken.",
+                    f"{path}: the checkpoint is damaged ({fault}). It is set aside as "
+                    f"{aside.name}, and the one before it is taken.",
                     UserNotice,
                     stacklevel=1,
                 )

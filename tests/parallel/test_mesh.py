@@ -62,7 +62,7 @@ def joined(monkeypatch):
     calls = []
     for name in POD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *args: calls.append(args))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **_: calls.append(args))
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: False)
     return calls
 
