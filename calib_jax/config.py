@@ -152,13 +152,18 @@ def base() -> ml_collections.ConfigDict:
     # The job "align": "sft" (demonstrations, or the chosen answers of pairs) or "dpo" (preference
     # pairs). train.* holds as in "finetune", where it can.
     align.method = "dpo"
-    # Pairs or demonstrations: a .jsonl, .json or .parquet file,
+    # Pairs or demonstrations: a .jsonl, .json, .parquet or .csv file,
     # hf:<owner>/<name>[:<config>]:<split>, or questions:<source>[@rate], pairs made of questions:
     # the right letter is chosen with that rate.
     align.train = "questions:offline:openbookqa/train@0.8"
+    # Held-out pairs, likewise; "train:200" holds so many of align.train out; "" for none.
     align.eval = "questions:offline:openbookqa/test@0.8"
+    # At most so many of each; 0 for all.
     align.train_size = 0
     align.eval_size = 0
+    # Messages go through the tokenizer's chat template, where it has one; False: as plain text.
+    # Pairs of questions are plain text always, as in calibration.
+    align.chat = True
     # β of DPO, and its label smoothing (cDPO).
     align.beta = 0.1
     align.label_smoothing = 0.0
@@ -231,10 +236,12 @@ def base() -> ml_collections.ConfigDict:
     winrate.judgements = ""
 
     config.plan = plan = ml_collections.ConfigDict()
-    # The job "plan": the hardware, for example v5e-8; the dimensions are those of plan.model, a
-    # folder with config.json or a name in calib_jax.parallel.planning.
+    # The job "plan": the hardware (v5e-8, v5e-16, v6e-8, v4-8, v5p-8, gpu-80gib, cpu-16gib, ...).
     plan.topology = "v5e-8"
+    # The model's dimensions: a folder with config.json; "" for plan.dimensions, the attributes of
+    # a config.json, which the presets of configs/plan.py fill in.
     plan.model = ""
+    plan.dimensions = ml_collections.ConfigDict()
 
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     # Steps between checkpoints within an epoch; 0 for one at each epoch's end only.

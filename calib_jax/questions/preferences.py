@@ -34,6 +34,7 @@ __all__ = [
     "encode_demonstrations",
     "encode_preference",
     "encode_preferences",
+    "hold_out",
     "load_demonstrations",
     "load_preferences",
     "read_rows",
@@ -129,6 +130,28 @@ def remove_overlap(items: Sequence[Item], held_out: Collection[str]) -> tuple[li
     """
     kept = [item for item in items if item.text not in held_out]
     return kept, len(items) - len(kept)
+
+
+def hold_out(items: Sequence[Item], count: int, seed: int) -> tuple[list[Item], list[Item]]:
+    """Splits one source in two that share no prompt: the rest, and ``count`` items or a few more.
+
+    Prompts are drawn with the seed, and all items of a prompt go the same way.
+
+    Raises:
+      UserError: nothing would be left.
+    """
+    texts = [item.text for item in items]
+    taken: set[str] = set()
+    times, total = Counter(texts), 0
+    for text in sorted(times, key=lambda text: _hash(seed, text, "hold out")):
+        if total >= count:
+            break
+        taken.add(text)
+        total += times[text]
+    rest = [item for item, text in zip(items, texts, strict=True) if text not in taken]
+    if not rest or not taken:
+        raise UserError(f"cannot hold out {count} of {len(items)} pairs; some must be left")
+    return rest, [item for item, text in zip(items, texts, strict=True) if text in taken]
 
 
 def encode_preference(

@@ -6,7 +6,7 @@ one group, or several where they are packed; and the LM head is applied where an
 alone, in chunks of the vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from calib_jax.confidence.forest import build_tree, tree_size
+from calib_jax.confidence.preference import PreferenceScores, score_preferences
 from calib_jax.confidence.scoring import letter_groups
 from calib_jax.errors import UserError
 from calib_jax.models.attention import Forest
@@ -223,6 +224,18 @@ class AnswerTraining(Training):
                 "num_tokens": np.float32(self.reads[rows].sum()),
             },
         }
+
+    def score_pairs(
+        self,
+        pairs: Sequence[tuple[Pair, Pair]],
+        ids: Sequence[str],
+        rates: Sequence[float | None] | None = None,
+        on_pair: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> PreferenceScores:
+        """The current model's log-probabilities of preference pairs, in eval mode."""
+        with self.current_engine() as engine:
+            return score_preferences(engine, pairs, ids, rates, lambda *_: on_pair(), check)
 
     def extra(self, index: np.ndarray, aux: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the objective takes besides, of the examples ``index`` [B, Q]."""

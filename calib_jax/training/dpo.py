@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from calib_jax.confidence.preference import score_preferences
 from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.model import Model
@@ -123,14 +122,9 @@ class DpoTraining(AnswerTraining):
 
     def prepare(self, epoch: int, stop: StopRequest, listener: Listener) -> dict[str, np.ndarray]:
         """The reference's log-probabilities: the model of the moment is the one at the start."""
-        with self.current_engine() as engine:
-            scores = score_preferences(
-                engine,
-                self.groups,
-                self.ids,
-                on_group=lambda *_: listener.on_scored(epoch, 1),
-                check=stop.check,
-            )
+        scores = self.score_pairs(
+            self.groups, self.ids, None, lambda: listener.on_scored(epoch, 1), stop.check
+        )
         reference = np.stack([scores.chosen, scores.rejected], axis=1)
         return {"reference": reference.astype(np.float32)}
 

@@ -1,0 +1,226 @@
+"""What the job ``align`` fixes before a model is run: what is learnt, what is measured."""
+
+import dataclasses
+import re
+from typing import Any
+
+import ml_collections
+
+from calib_jax.config import split_list
+from calib_jax.errors import UserError
+from calib_jax.jobs import measuring, results
+from calib_jax.jobs.measuring import say
+from calib_jax.models.model import Model
+from calib_jax.questions import pipeline, preferences, sources
+from calib_jax.questions.encoding import Encoded, Encoder
+from calib_jax.questions.pairs import Pair
+from calib_jax.questions.preferences import QUESTIONS, Loaded
+from calib_jax.questions.record import normalised
+from calib_jax.training.dpo import DpoTraining
+from calib_jax.training.sft import SftTraining
+
+METHODS = {"sft": SftTraining, "dpo": DpoTraining}
+# align.eval: so many pairs of align.train are held out.
+_OF_TRAIN = re.compile(r"train:(?P<count>\d+)")
+HELD_OUT, TRAINED_ON = "held_out", "training"
+
+
+@dataclasses.dataclass
+class PairSet:
+    """Preference pairs that are measured: encoded, with names and known rates."""
+
+    pairs: list[tuple[Pair, Pair]]
+    ids: list[str]
+    rates: list[float | None]
+
+
+@dataclasses.dataclass
+class Setting:
+    """Everything that is fixed before a model is run.
+
+    Attributes:
+      model: on its mesh.
+      groups, ids: what is learnt, encoded.
+      evals, domains: questions that are measured, by split.
+      pair_sets: "held_out" and, under DPO, "training" (as many of the pairs that are learnt).
+      data: what was done to questions and pairs, for ``summary.json``.
+    """
+
+    model: Model
+    groups: list
+    ids: list[str]
+    evals: dict[str, Encoded]
+    domains: dict[str, str]
+    pair_sets: dict[str, PairSet]
+    data: dict[str, Any]
+
+
+def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
+    """Loads questions and pairs, then the model, and encodes the ones for the other.
+
+    Raises:
+      UserError: bad input.
+    """
+    check_options(config)
+    align, data = config.align, config.data
+    eval_specs = split_list(data.eval)
+    prepared = pipeline.prepare(
+        [], eval_specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+    )
+    asked = {normalised(q.asked) for spec in eval_specs for q in sources.load(spec)}
+    train, held_out, report = load_examples(config, asked)
+    tasks = {item.id.partition("/")[0] for item in train if item.asked}
+
+    model = measuring.load(config, config.model.quantize)
+    for section, key in (("align", "max_length"), ("prompt", "max_length")):
+        if config[section][key] > model.config.max_length:
+            raise UserError(
+                f"config.{section}.{key} is {config[section][key]}, and the model was made for "
+                f"{model.config.max_length} tokens. Set --config.{section}.{key} to at most that."
+            )
+    encoder = Encoder(
+        model.tokenizer,
+        config.prompt.template or None,
+        config.prompt.letter_prefix,
+        config.prompt.max_length,
+        num_options=max(len(q.choices) for split in prepared.evals.values() for q in split),
+    )
+    evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
+    results.check_folds(config, {name: len(split) for name, split in evals.items()})
+    domains = {
+        name: ("in" if {q.task for q in split} <= tasks else "out") if tasks else ""
+        for name, split in prepared.evals.items()
+    }
+
+    encode = {
+        "dpo": preferences.encode_preferences,
+        "sft": preferences.encode_demonstrations,
+    }[align.method]
+    fitting = align.max_length, align.chat
+    items, groups, too_long = encode(model.tokenizer, train, *fitting)
+    report["train"] |= {"n": len(items), "skipped_too_long": too_long}
+    if not items:
+        raise UserError(
+            f"config.align.train: none of {too_long} items fits config.align.max_length="
+            f"{align.max_length} tokens; raise it."
+        )
+    pair_sets = {}
+    if held_out:
+        kept, pairs, too_long = preferences.encode_preferences(model.tokenizer, held_out, *fitting)
+        report["eval"] |= {"n": len(kept), "skipped_too_long": too_long}
+        if not kept:
+            raise UserError(
+                f"config.align.eval: none of {too_long} pairs fits config.align.max_length="
+                f"{align.max_length} tokens; raise it."
+            )
+        pair_sets[HELD_OUT] = PairSet(pairs, [i.id for i in kept], [i.rate for i in kept])
+    if align.method == "dpo":
+        number = min(len(items), len(pair_sets[HELD_OUT].ids) if held_out else 200)
+        drawn = {item.id for item in preferences.draw(items, number, config.seed)}
+        kept = [i for i, item in enumerate(items) if item.id in drawn]
+        pair_sets[TRAINED_ON] = PairSet(
+            [groups[i] for i in kept], [items[i].id for i in kept], [items[i].rate for i in kept]
+        )
+    for name, part in report.items():
+        if isinstance(part, dict) and part.get("skipped_too_long"):
+            say(
+                f"config.align.{name}: {part['skipped_too_long']} items are longer than "
+                f"{align.max_length} tokens and are left out"
+            )
+    return Setting(
+        model,
+        groups,
+        [item.id for item in items],
+        evals,
+        domains,
+        pair_sets,
+        prepared.report | {"align": report},
+    )
+
+
+def load_examples(
+    config: ml_collections.ConfigDict, asked: set[str]
+) -> tuple[list, list, dict[str, Any]]:
+    """What is learnt, the pairs that are held out, and what was left out of each.
+
+    Nothing is learnt whose prompt stands among the held-out pairs or the measured questions.
+
+    Args:
+      asked: normalised texts of the measured questions.
+
+    Raises:
+      UserError: a bad source, or nothing is left to learn.
+    """
+    align, seed = config.align, config.seed
+    prompt = {
+        "template": config.prompt.template or None,
+        "prefix": config.prompt.letter_prefix,
+    }
+    dpo = align.method == "dpo"
+    load = preferences.load_preferences if dpo else preferences.load_demonstrations
+    source: Loaded = load(align.train, seed=seed, **prompt)
+    train, report = source.items, {"train": dict(source.report)}
+    held_out: list = []
+    if match := _OF_TRAIN.fullmatch(align.eval.strip()):
+        if not dpo:
+            raise UserError(
+                "config.align.eval names pairs of config.align.train, which holds demonstrations "
+                "to SFT. Name a source of pairs, or set it to ''."
+            )
+        train, held_out = preferences.hold_out(train, int(match["count"]), seed)
+        report["eval"] = {"source": align.eval}
+    elif align.eval.strip():
+        loaded = preferences.load_preferences(align.eval, seed=seed, **prompt)
+        held_out, report["eval"] = loaded.items, dict(loaded.report)
+    total = len(train)
+    train, overlap = preferences.remove_overlap(train, asked | {item.text for item in held_out})
+    report["train"]["removed_overlap"] = overlap
+    if not train:
+        raise UserError(
+            f"config.align.train leaves nothing to learn: the prompts of all {total} items stand "
+            "in config.align.eval or config.data.eval. With one source of pairs, hold some out: "
+            "--config.align.eval=train:200."
+        )
+    if align.train_size > len(train):
+        raise UserError(
+            f"config.align.train_size is {align.train_size}, and config.align.train has "
+            f"{len(train)} items after {overlap} were removed for standing in a split that is "
+            "measured. Set 0 for all."
+        )
+    train = preferences.draw(train, align.train_size, seed)
+    held_out = preferences.draw(held_out, align.eval_size, seed)
+    for part, items in (("train", train), ("eval", held_out)):
+        if part in report:
+            report[part]["n"] = len(items)
+    return train, held_out, report
+
+
+def check_options(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a setting of this job that cannot be, before any work."""
+    results.check_options(config)
+    measuring.check_batches(config)
+    at_least_1 = ("checkpoint", "keep"), ("prompt", "max_length"), ("align", "max_length")
+    measuring.check_least(config, 1, *at_least_1)
+    sizes = ("align", "train_size"), ("align", "eval_size"), ("checkpoint", "every_steps")
+    measuring.check_least(config, 0, *sizes)
+    align = config.align
+    if align.method not in METHODS:
+        raise UserError(f"config.align.method is {align.method!r}; expected 'sft' or 'dpo'.")
+    if not align.train.strip():
+        raise UserError(
+            f"config.align.train names no source; write {preferences.SPELLINGS}, such as "
+            f"{QUESTIONS}offline:openbookqa/train@0.8."
+        )
+    if not split_list(config.data.eval):
+        raise UserError("config.data.eval names no source; there would be no letters to measure.")
+    if config.train.early_stopping:
+        raise UserError(
+            "config.train.early_stopping is of the job finetune; set it to 0, and choose "
+            "config.train.epochs."
+        )
+    if config.model.quantize and config.train.method != "lora":
+        raise UserError(
+            f"config.model.quantize={config.model.quantize!r} freezes the base, and "
+            f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
+            "or leave config.model.quantize empty."
+        )

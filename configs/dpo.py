@@ -1,0 +1,82 @@
+"""DPO: preference pairs to an aligned model, with its collapse and overconfidence watched.
+
+python -m calib_jax.main --config=configs/dpo.py
+
+  preset       hardware                 what it does, and what to expect
+  (default)    2 CPU cores, 4 GiB       SmolLM2-135M-Instruct, LoRA, offline: pairs of letters made
+                                        of OpenBookQA, of which people prefer the right one 80 % of
+                                        the time.
+  debug        2 CPU cores, 3 GiB       the same on 16 pairs: does everything run?
+  tulu3_8b     8 accelerators           Llama-3.1-Tulu-3-8B-SFT on its own preference mixture, LoRA;
+                                        not run by us.
+
+Pairs (--config.align.train): questions:<source>[@rate], a .jsonl, .json or .parquet file, or
+hf:<owner>/<name>[:<config>]:<split>, in the layouts of UltraFeedback (binarized), hh-rlhf, the Tulu
+mixtures, ShareGPT with "chosen" and "rejected", or AlpacaEval's annotations. Pairs to measure on
+are --config.align.eval; of one file, --config.align.eval=train:200 holds 200 out.
+
+The reference is the model as it starts: its log-probabilities are computed once and kept with the
+checkpoints, so that no second copy of any weights is needed, with LoRA or without
+(--config.train.method=full). Letters (data.eval) are measured before and after, pairs after every
+epoch too: "ratio - rate" above 0 is preference collapse.
+
+A run that was stopped or killed continues with the same command. Written: summary.json,
+report.html, tables/preferences.md, predictions/*.parquet. The adapter alone:
+--config=configs/export.py --config.export.run=FOLDER --config.export.format=adapter.
+"""
+
+from calib_jax import config as base_config
+from calib_jax.errors import UserError
+
+PRESETS = ("debug", "tulu3_8b")
+
+
+def get_config(preset: str = ""):
+    if preset and preset not in PRESETS:
+        raise UserError(f"no preset {preset!r}; there is {', '.join(PRESETS)}, or none.")
+    config = base_config.base()
+    config.job = "align"
+    config.method = "dpo"
+    config.align.method = "dpo"
+    config.data.train = ""
+    config.data.eval_size = 200
+    config.align.train_size = 512
+    config.align.eval_size = 200
+    config.train.method = "lora"
+    config.train.learning_rate = 5e-4
+    config.train.epochs = 3
+    config.train.remat = False
+    config.checkpoint.every_steps = 25
+    if preset == "debug":
+        config.data.eval_size = 16
+        config.align.train_size = 16
+        config.align.eval_size = 16
+        config.train.batch_size = 8
+        config.train.epochs = 1
+        config.batch.max_buckets = 2
+        config.report.num_resamples = 100
+    elif preset == "tulu3_8b":
+        config.model.name = "allenai/Llama-3.1-Tulu-3-8B-SFT"
+        config.data.eval = (
+            "mmlu=hf:cais/mmlu:all:test,openbookqa=hf:allenai/openbookqa:main:test,"
+            "arc_challenge=hf:allenai/ai2_arc:ARC-Challenge:test"
+        )
+        config.data.eval_size = 1000
+        config.prompt.max_length = 2048
+        config.align.train = "hf:allenai/llama-3.1-tulu-3-8b-preference-mixture:train"
+        config.align.eval = "train:1000"
+        config.align.train_size = 0
+        config.align.eval_size = 1000
+        config.align.max_length = 2048
+        # Tulu 3 (Lambert et al. 2024) takes the length-normalised loss with β 5; this is DPO's own.
+        config.align.beta = 0.1
+        config.train.lora.rank = 128
+        config.train.lora.alpha = 64.0
+        config.train.learning_rate = 5e-6
+        config.train.epochs = 1
+        config.train.batch_size = 128
+        config.train.microbatches = 32
+        config.train.remat = True
+        config.batch.token_budget = 65536
+        config.mesh.shape = (1, 4, -1)
+    return config
