@@ -104,7 +104,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     comparison = measure.compare(
         scores,
         first.domains,
-        model=config.report.title or config.model.name.removeprefix("offline:"),
+        model=model_label(config),
         labels={name: label(config, name) for name in methods},
         reference=reference_of(methods),
         unchanged=[n for n in fitted if n in ("temperature", "fixed_temperature")],
@@ -202,6 +202,13 @@ def reference_of(methods: Sequence[str]) -> str:
     """
     trained = [name for name in methods if name in presets.METHODS]
     return "cft" if "cft" in trained else (trained or list(methods))[0]
+
+
+def model_label(config: ml_collections.ConfigDict) -> str:
+    """What the tables call the model: the title, or its name without the folders before it."""
+    name = config.model.name
+    name = Path(name).name if Path(name).exists() else name.removeprefix("offline:")
+    return config.report.title or name
 
 
 def label(config: ml_collections.ConfigDict, name: str) -> str:

@@ -16,7 +16,7 @@ import ml_collections
 from calib_jax import presets
 from calib_jax.errors import UserError
 from calib_jax.jobs import results
-from calib_jax.jobs.compare import MethodScores, label
+from calib_jax.jobs.compare import MethodScores, label, model_label
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import claim
 from calib_jax.jobs.subruns import Before, Subruns, numbers
@@ -87,7 +87,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     comparison = measure.compare(
         scores,
         first.domains,
-        model=config.report.title or config.model.name.removeprefix("offline:"),
+        model=model_label(config),
         labels={BEFORE: "before", **{name: point.label for name, point in points.items()}},
         reference=BEFORE,
         num_bins=config.em.num_bins,

@@ -28,7 +28,7 @@ class Versus:
     Attributes:
       difference: the method's mean over the seeds minus the reference's.
       interval: 95 %, over questions; None where undefined.
-      p_value: two-sided, of no difference: twice the smaller share of resamples on one side of 0.
+      p_value: two-sided, of no difference: the smallest 1 - level whose interval leaves 0 out.
       seeds: in how many seeds the difference has this sign.
     """
 

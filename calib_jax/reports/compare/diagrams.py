@@ -76,10 +76,10 @@ def draw_all(
 
 
 def draw(panels: Mapping[str, tuple[Bins, str]], title: str, x: str, y: str) -> Figure:
-    """Small diagrams, four a line; ``panels``: heading -> (its bins, what stands in its corner)."""
+    """Small diagrams, at most four a line; panels: heading -> (bins, what the corner says)."""
     norm = shade_norm(bins for bins, _ in panels.values())
-    across = min(_ACROSS, len(panels))
-    rows = math.ceil(len(panels) / across)
+    rows = math.ceil(len(panels) / _ACROSS)
+    across = math.ceil(len(panels) / rows)
     # The room of three, or the title would have none.
     width = _LEFT + max(across, 3) * _WIDTH
     height = _TOP + rows * _HEIGHT + _BOTTOM

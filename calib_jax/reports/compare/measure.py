@@ -170,21 +170,46 @@ def estimates(
     return found
 
 
-def _bounds(draws: np.ndarray, estimate: float, signed: bool) -> tuple[float, float] | None:
+def _bounds(
+    draws: np.ndarray, estimate: float, signed: bool, level: float = LEVEL
+) -> tuple[float, float] | None:
     """The interval that ``metrics.bootstrap_all`` would give; None where it is not known."""
     if not math.isfinite(estimate):
         return None
-    low, high = interval(draws, np.asarray(estimate), LEVEL, "bias_aware", signed=signed)
+    low, high = interval(draws, np.asarray(estimate), level, "bias_aware", signed=signed)
     return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
 
 
 def _versus(draws: np.ndarray, each: np.ndarray) -> Versus:
     difference = float(each.mean())
-    known = draws[~np.isnan(draws)]
-    tails = [1 + np.sum(known <= 0), 1 + np.sum(known >= 0)]
-    p_value = min(1.0, 2 * float(min(tails)) / (1 + len(known))) if len(known) else math.nan
     same = int(np.sum(np.sign(each) == np.sign(difference))) if difference else 0
-    return Versus(difference, _bounds(draws, difference, signed=True), p_value, same)
+    bounds = _bounds(draws, difference, signed=True)
+    p_value = math.nan if bounds is None else _p_value(draws, difference)
+    return Versus(difference, bounds, p_value, same)
+
+
+def _p_value(draws: np.ndarray, difference: float) -> float:
+    """The smallest 1 - level whose interval still leaves 0 out; 1 where none does.
+
+    So p < 0.05 where the 95 % interval lies on one side of 0, and never less than the draws can
+    tell, 2 / (R + 1).
+    """
+    if not difference:
+        return 1.0
+
+    def holds_zero(p: float) -> bool:
+        bounds = _bounds(draws, difference, signed=True, level=1 - p)
+        return bounds is None or bounds[0] <= 0 <= bounds[1]
+
+    low, high = 2 / (len(draws) + 1), 1 - 1e-6
+    if not holds_zero(low):
+        return low
+    if holds_zero(high):
+        return 1.0
+    while high - low > 5e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds_zero(middle) else (low, middle)
+    return high
 
 
 def _resample(

@@ -97,5 +97,5 @@ def html(grid: Grid, name: str) -> str:
 
 def _cell(cell: Cell) -> str:
     kind = ' class="best"' if cell.bold else ""
-    small = f" <small>{escape(cell.small)}</small>" if cell.small else ""
+    small = "".join(f" <small>{escape(s)}</small>" for s in (cell.spread, cell.small) if s)
     return f"<td{kind}>{escape(cell.text)}{small}</td>"

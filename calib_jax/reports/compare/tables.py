@@ -31,11 +31,12 @@ MISSING, SAME = "–", "="
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A figure, what stands small beneath it, and whether it is bold."""
+    """A figure, its spread, what stands small beneath it, and whether it is bold."""
 
     text: str
     small: str = ""
     bold: bool = False
+    spread: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +85,9 @@ def bounds(ends: Sequence[float] | None, signed: bool = False) -> str:
 def _value_cell(comparison: Comparison, method: str, metric: str, estimate: Estimate) -> Cell:
     if metric == "accuracy" and method in comparison.unchanged:
         return Cell(SAME)
-    text, deviation = number(estimate.value), estimate.deviation
-    if not math.isnan(deviation):
-        text += f" ± {deviation:.4f}"
-    return Cell(text, bounds(estimate.interval), estimate.best)
+    deviation = estimate.deviation
+    spread = "" if math.isnan(deviation) else f"± {deviation:.4f}"
+    return Cell(number(estimate.value), bounds(estimate.interval), estimate.best, spread)
 
 
 def _versus_cell(comparison: Comparison, method: str, metric: str, estimate: Estimate) -> Cell:
@@ -227,6 +227,7 @@ def markdown(grid: Grid) -> str:
 
 def _md(cell: Cell) -> str:
     text = f"**{escape(cell.text)}**" if cell.bold else escape(cell.text)
+    text = " ".join(filter(None, (text, cell.spread)))
     return f"{text}<br>{escape(cell.small)}" if cell.small else text
 
 
@@ -256,8 +257,7 @@ def latex(grid: Grid, label: str = "") -> str:
         for of, name, cells in grid.rows:
             if of != model:
                 continue
-            texts = [rf"\textbf{{{_tex(c.text)}}}" if c.bold else _tex(c.text) for c in cells]
-            lines.append(f"{_tex(name)} & " + " & ".join(texts) + r" \\")
+            lines.append(f"{_tex(name)} & " + " & ".join(map(_tex_cell, cells)) + r" \\")
             if any(c.small for c in cells):
                 small = [rf"{{\scriptsize {_tex(c.small)}}}" if c.small else "" for c in cells]
                 lines.append(" & " + " & ".join(small) + r" \\")
@@ -265,6 +265,11 @@ def latex(grid: Grid, label: str = "") -> str:
     if label:
         lines.append(rf"\label{{{label}}}")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _tex_cell(cell: Cell) -> str:
+    text = rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text)
+    return rf"{text} {{\scriptsize {_tex(cell.spread)}}}" if cell.spread else text
 
 
 def _tex(text: str) -> str:
@@ -344,10 +349,14 @@ def show(grid: Grid, console: rich.console.Console | None = None) -> None:
         shown.add_row(rich.text.Text(model, style="dim"))
         for of, label, cells in grid.rows:
             if of == model:
-                texts = [rich.text.Text(c.text, style="bold" if c.bold else "") for c in cells]
-                shown.add_row(rich.text.Text(label), *texts)
+                shown.add_row(rich.text.Text(label), *map(_console, cells))
     console.print(shown)
     console.print(rich.text.Text(grid.caption, style="dim"))
+
+
+def _console(cell: Cell) -> rich.text.Text:
+    text = rich.text.Text(cell.text, style="bold" if cell.bold else "")
+    return text.append(f"\n{cell.spread}", style="dim") if cell.spread else text
 
 
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:

@@ -54,9 +54,10 @@ def _duel(comparison: Comparison, rival: str) -> list[str]:
             other = comparison.rows[comparison.reference][domain][metric].value
             wins = (estimate.versus.difference > 0) == (METRICS[metric][1] > 0)
             doubt = "" if estimate.versus.significant else ", not significantly"
+            values = (estimate.value, other) if wins else (other, estimate.value)
             sides[wins].append(
-                f"{METRICS[metric][0]} {WHERE[domain]} ({number(estimate.value)} against "
-                f"{number(other)}{doubt})"
+                f"{METRICS[metric][0]} {WHERE[domain]} ({number(values[0])} against "
+                f"{number(values[1])}{doubt})"
             )
     one, two = comparison.labels[rival], comparison.labels[comparison.reference]
     said = [f"{one} beats {two} on {_listed(sides[True])}"]
