@@ -111,6 +111,12 @@ def load_material(
             if task.name in (PAIRS, TEXT):
                 raise UserError(f"config.data.eval: no task can be called {task.name!r} here.")
             data[task.name] = dict(task.data)
+    if pairs[0].startswith("train:"):
+        raise UserError(
+            f"pairs are asked for as {pairs[0]!r}, held out of a run's own training pairs; here "
+            "every model is asked the same. Name a source, such as "
+            "--config.align.eval=questions:offline:openbookqa/test@0.8."
+        )
     if pairs[0].strip():
         prompt = config.prompt
         found = load_preferences(
@@ -210,7 +216,9 @@ def _encode_pairs(
             f"config.align.max_length is {limit}, and {checkpoint.name} was made for "
             f"{checkpoint.config.max_length} tokens. Set it to at most that."
         )
-    items, groups, skipped = encode_preferences(checkpoint.tokenizer, asked, limit)
+    items, groups, skipped = encode_preferences(
+        checkpoint.tokenizer, asked, limit, config.align.chat
+    )
     if not items:
         raise UserError(
             f"none of {len(asked)} preference pairs fits config.align.max_length={limit} "

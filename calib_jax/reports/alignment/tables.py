@@ -23,8 +23,8 @@ PAIRS = (
     ("reward_accuracy", "  share above 0", 0),
     ("mean_ratio", "policy ratio", 0),
     ("preference_rate", "preference rate", 0),
-    ("mean_excess", "  ratio - rate", 0),
-    ("share_above_rate", "  share of ratio > rate", 0),
+    ("mean_excess", "  ratio less rate", 0),
+    ("share_above_rate", "  ratio above rate", 0),
     ("chosen_log_prob", "log-prob. of the chosen", 0),
     ("rejected_log_prob", "log-prob. of the rejected", 0),
 )

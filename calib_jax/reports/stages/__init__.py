@@ -1,0 +1,1 @@
+"""Calibration and preference collapse after every stage of alignment: figure, tables, page."""

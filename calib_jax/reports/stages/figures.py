@@ -1,0 +1,219 @@
+"""One figure in the manner of Figure 1 of Xiao et al. (2025): calibration after every stage.
+
+Above: the reliability diagrams of all stages in a row, a row per split. Below: errors, accuracy
+and confidence, letter collapse and preference collapse across the stages, with intervals.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from calib_jax.reports import content
+from calib_jax.reports.figures import reliability
+from calib_jax.reports.figures.drawing import (
+    COLOURS,
+    FAINT,
+    GREY,
+    INK,
+    MARKERS,
+    new_figure,
+    place,
+    plain_axes,
+)
+from calib_jax.reports.figures.reliability import Panel
+
+# split -> stage -> what its diagram shows
+Panels = Mapping[str, Mapping[str, Panel]]
+Rows = Mapping[str, Mapping[str, Any]]  # stage -> ROW
+
+# Of more splits the figure shows the first; the tables hold all.
+MAX_SPLITS = 3
+_COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1])
+# Inches.
+_SIDE, _CELL, _STRIP, _ABOVE, _LEFT = 2.6, 3.1, 0.5, 0.75, 0.75
+_BLOCK = _ABOVE + _SIDE + 0.1 + _STRIP + 0.5
+_CURVE, _CURVES, _LEGEND = 1.9, 3.35, 0.95
+
+
+def draw(panels: Panels, pairs: Rows) -> Figure:
+    """The figure.
+
+    Args:
+      panels: of at least one split; stages in order, the same for all splits.
+      pairs: stage -> figures of the preference pairs; {} where none were asked.
+    """
+    panels = dict(list(panels.items())[:MAX_SPLITS])
+    stages = list(next(iter(panels.values())))
+    curves = _curves(panels, pairs)
+    width = max(_LEFT + len(stages) * _CELL, 10.5)
+    first = _LEFT + (width - (_LEFT + len(stages) * _CELL)) / 2  # few stand in the middle
+    slanted = max(map(len, stages)) > 5 or len(stages) > 4
+    height = 0.1 + len(panels) * (_BLOCK + 0.3) + _LEGEND + _CURVES + 0.25 * slanted
+    figure = new_figure(width, height)
+    norm = reliability.shade_norm(p.bins for by_stage in panels.values() for p in by_stage.values())
+    y = height - 0.1
+    for i, (split, by_stage) in enumerate(panels.items()):
+        n = next(iter(by_stage.values())).row["n"]
+        _heading(figure, y, f"{split}: {n:,} questions")
+        y -= 0.3
+        for j, (stage, shown) in enumerate(by_stage.items()):
+            left, bottom = first + j * _CELL, y - _ABOVE - _SIDE
+            _diagram(figure, left, bottom, stage, shown, norm, last=i == len(panels) - 1)
+            if j == 0:
+                figure.axes[-2].set_ylabel("accuracy", fontsize=9.5, color=INK)
+        y -= _BLOCK
+    _legend_of_diagrams(figure, norm, width, height, y)
+    y -= _LEGEND
+    _heading(figure, y, "Across the stages")
+    each = (width - 0.15) / len(curves)
+    for k, (title, plot) in enumerate(curves):
+        ax = place(figure, 0.15 + k * each + 0.4, y - 0.75 - _CURVE, each - 0.6, _CURVE)
+        plot(ax)
+        _stage_axis(ax, stages, title, slanted)
+    _legend_of_curves(figure, list(panels), bool(pairs), width, height)
+    return figure
+
+
+def _heading(figure: Figure, y: float, text: str) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(0.15 / width, (y - 0.05) / height, text, fontsize=12.5, weight="bold", va="top",
+                color=INK)  # fmt: skip
+    line = [(y - 0.29) / height] * 2
+    figure.add_artist(Line2D([0.15 / width, 1 - 0.15 / width], line, color=FAINT, linewidth=1))
+
+
+def _diagram(
+    figure: Figure, left: float, bottom: float, stage: str, shown: Panel, norm: Any, last: bool
+) -> None:
+    row = shown.row
+    ax = place(figure, left, bottom, _SIDE, _SIDE)
+    ax.set_title(stage, fontsize=11.5, weight="bold", color=INK, pad=32)
+    ece = f"{content.number(row['conf_ece'])} {content.interval(row.get('conf_ece_ci'))}".rstrip()
+    text = (
+        f"conf-ECE {ece}\naccuracy {content.number(row['accuracy'])}   "
+        f"mean conf. {content.number(row['mean_confidence'])}"
+    )
+    ax.text(0.5, 1.025, text, transform=ax.transAxes, va="bottom", ha="center", fontsize=8.2,
+            color=INK, linespacing=1.3)  # fmt: skip
+    reliability.draw_bars(ax, shown.bins, norm, size=8)
+    strip = place(figure, left, bottom - 0.1 - _STRIP, _SIDE, _STRIP)
+    reliability.draw_strip(strip, shown)
+    if not last:
+        strip.set_xlabel("")
+
+
+def _legend_of_diagrams(figure: Figure, norm: Any, width: float, height: float, y: float) -> None:
+    """The diagrams' legend beneath them: `draw_legend` places it at a figure's bottom."""
+    before = len(figure.axes), len(figure.legends)
+    reliability.draw_legend(figure, norm, width, height)
+    shift = (y - _LEGEND + 0.12) / height
+    legend, bar = figure.legends[before[1]], figure.axes[before[0]]
+    x, _, w, h = legend.get_bbox_to_anchor().transformed(figure.transFigure.inverted()).bounds
+    legend.set_bbox_to_anchor((x, shift, w, h), figure.transFigure)
+    box = bar.get_position()
+    bar.set_position((box.x0, box.y0 + shift, box.width, box.height))
+
+
+def _curves(panels: Panels, pairs: Rows) -> list[tuple[str, Callable[[Axes], None]]]:
+    """(title, what draws it) of the panels across the stages."""
+
+    def split_lines(key: str, chance: bool = False, dashed: str = "", ranged: bool = True):
+        def plot(ax: Axes) -> None:
+            for i, by_stage in enumerate(panels.values()):
+                rows = [panel.row for panel in by_stage.values()]
+                look = _line(ax, rows, key, i, len(panels), ranged=ranged)
+                if chance:
+                    values = [row[f"{key}_null_q95"] for row in rows]
+                    ax.plot(range(len(rows)), values, linestyle=":", linewidth=1.1, **look)
+                if dashed:
+                    values = [row[dashed] for row in rows]
+                    ax.plot(range(len(rows)), values, linestyle="--", linewidth=1.3, **look)
+
+        return plot
+
+    curves = [
+        ("conf-ECE", split_lines("conf_ece", chance=True)),
+        ("cw-ECE", split_lines("cw_ece", chance=True)),
+        ("accuracy, confidence", split_lines("accuracy", dashed="mean_confidence")),
+        ("share of c > 0.9", split_lines("share_above_090", ranged=False)),
+    ]
+    if pairs:
+        curves.append(("preference collapse", lambda ax: _collapse(ax, list(pairs.values()))))
+    return curves
+
+
+def _collapse(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The policy's ratio against the rate at which people prefer the chosen answer."""
+    _line(ax, rows, "mean_ratio", 0, 1, colour=COLOURS[5])
+    if "share_above_rate" in rows[0]:
+        values = [row["share_above_rate"] for row in rows]
+        ax.plot(range(len(rows)), values, "--", color=COLOURS[5], linewidth=1.3)
+        rates = [row["preference_rate"] for row in rows]
+        ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2)
+
+
+def _line(
+    ax: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    i: int,
+    count: int,
+    colour: str = "",
+    ranged: bool = True,
+) -> dict[str, Any]:
+    """A line over the stages with intervals; returns its look."""
+    xs = np.arange(len(rows))
+    # Beside each other, or the intervals of two splits would hide one another.
+    aside = ScaledTranslation((i - (count - 1) / 2) * 4 / 72, 0, ax.figure.dpi_scale_trans)
+    look = {"color": colour or _COLOURS[i], "transform": ax.transData + aside}
+    if ranged:
+        ends = np.array([row[f"{key}_ci"] for row in rows], float)
+        ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=2, **look)
+    values = np.array([row[key] for row in rows], float)
+    ax.plot(xs, values, marker=MARKERS[i], markersize=5, linewidth=1.6, **look)
+    return look
+
+
+def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> None:
+    # Lines that stand aside have a transform of their own, and do not count for the limits.
+    tops = [float(np.nanmax(line.get_ydata(), initial=0)) for line in ax.lines]
+    for bars in ax.collections:
+        tops += [float(np.nanmax(s[:, 1], initial=0)) for s in bars.get_segments()]
+    ax.set_ylim(0, min(1.02, 1.1 * max(tops)) or 1.0)
+    ax.set_xlim(-0.35, len(stages) - 0.65)
+    plain_axes(ax, size=8.5)
+    ax.set_xticks(range(len(stages)), stages)
+    if slanted:
+        ax.tick_params(axis="x", rotation=25)
+        for text in ax.get_xticklabels():
+            text.set_ha("right")
+    ax.set_title(title, fontsize=10.5, color=INK, loc="left")
+
+
+def _legend_of_curves(
+    figure: Figure, splits: Sequence[str], pairs: bool, width: float, height: float
+) -> None:
+    handles = [
+        Line2D([], [], color=_COLOURS[i], marker=MARKERS[i], markersize=5, linewidth=1.6)
+        for i in range(len(splits))
+    ]
+    labels = list(splits)
+    said = "Bars: 95% intervals. Dotted: by chance (95%). Dashed: mean confidence."
+    if pairs:
+        handles += [
+            Line2D([], [], color=COLOURS[5], marker=MARKERS[0], markersize=5, linewidth=1.6),
+            Line2D([], [], color=COLOURS[5], linestyle="--", linewidth=1.3),
+            Line2D([], [], color=INK, linewidth=1.2),
+        ]
+        labels += ["policy ratio of the pairs", "share of ratio > rate", "preference rate"]
+    figure.legend(
+        handles, labels, ncols=len(labels), fontsize=8.8, frameon=False, loc="lower left",
+        bbox_to_anchor=(0.1 / width, 0.06 / height), borderaxespad=0, labelcolor=INK,
+        columnspacing=1.4,
+    )  # fmt: skip
+    figure.text(1 - 0.15 / width, 0.1 / height, said, fontsize=8.5, color=GREY, ha="right")

@@ -1,0 +1,51 @@
+"""report.html of the stages: the figure, the tables, what was done at every stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from calib_jax.reports import content
+from calib_jax.reports.page import layout, results
+from calib_jax.reports.page.document import again, document
+from calib_jax.reports.page.layout import facts, note
+from calib_jax.reports.stages import figures, tables
+
+
+def render(
+    summary: Mapping[str, Any],
+    panels: figures.Panels,
+    config: Mapping[str, Any],
+    command: str,
+) -> str:
+    """The report as one HTML document that takes nothing from outside."""
+    said = headline(summary)
+    drawn = figures.draw(panels, summary.get(tables.PAIRS_PART) or {})
+    label = f"Reliability diagrams of every stage, and figures across the stages. {said}."
+    left_out = list(panels)[figures.MAX_SPLITS :]
+    more = f"Not drawn: {', '.join(left_out)}; the tables hold all." if left_out else ""
+    sections = [
+        ("Figure", layout.figure(drawn, "stages", label, wide=True) + (note(more) if more else "")),
+        ("Results", results.section_tables(tables.split_sections(summary)) + note(_LEGEND)),
+        ("Stages", facts(summary["stages"])),
+        ("Data", facts(summary["data"])),
+        ("How to get this again", again(summary, config, command)),
+    ]
+    course = " → ".join(summary["stages"])
+    return document("Calibration after every stage", f"stages · {course}", said, sections)
+
+
+_LEGEND = (
+    "↓ lower is better, ↑ higher is better. "
+    + tables.CAPTION
+    + " Coloured and bold: the whole interval lies on one side of 0."
+)
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """ "conf-ECE on openbookqa: 0.41 (start) → 0.05 (sft) → ...; policy ratio ..."."""
+    said = []
+    for part, rows in tables.parts_of(summary).items():
+        pairs = part == tables.PAIRS_PART
+        key, name = ("mean_ratio", "policy ratio") if pairs else ("conf_ece", f"conf-ECE on {part}")
+        course = " → ".join(f"{content.number(row[key])} ({s})" for s, row in rows.items())
+        said.append(f"{name}: {course}")
+    return "; ".join(said)

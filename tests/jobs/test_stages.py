@@ -1,0 +1,159 @@
+"""The job "stages" on a tiny model: a chain that is stopped and goes on, and bad input."""
+
+import json
+
+import numpy as np
+import pytest
+
+from calib_jax.api import load_model
+from calib_jax.errors import UserError
+from calib_jax.jobs import measuring, stages
+from calib_jax.jobs.run import show_if_finished
+from calib_jax.reports import summary
+from calib_jax.training.interrupt import Stopped, StopRequest
+from configs.stages import get_config
+from tests.conftest import make_questions, write_questions
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages")
+    questions = make_questions(24, options=(4, 4))
+    for name, part in (("align", questions[:8]), ("tune", questions[8:16])):
+        write_questions(folder / f"{name}.jsonl", part)
+    write_questions(folder / "exam.jsonl", questions[16:])
+    return folder
+
+
+@pytest.fixture
+def config(inputs, tiny_model, monkeypatch):
+    """One device compiles faster than a mesh of eight."""
+    monkeypatch.setattr(
+        measuring,
+        "load",
+        lambda config, quantize: load_model(
+            config.model.name, adapter=config.model.adapter or None
+        ),
+    )
+    config = get_config("debug")
+    config.model.name = str(tiny_model)
+    config.prompt.max_length = config.align.max_length = 512
+    config.align.train = f"questions:{inputs / 'align.jsonl'}@0.8"
+    config.align.eval = f"questions:{inputs / 'exam.jsonl'}@0.8"
+    config.data.train = str(inputs / "tune.jsonl")
+    config.data.eval = str(inputs / "exam.jsonl")
+    for section in ("align", "data"):
+        config[section].train_size = config[section].eval_size = 0
+    config.stages.chain = "dpo,cft"
+    config.stages.settings = "dpo:train.learning_rate=0.1,dpo:train.epochs=3"
+    config.train.batch_size = 4
+    config.train.lora.rank = 2
+    config.batch.token_budget = 256
+    config.batch.max_buckets = 1
+    config.report.num_resamples = 20
+    return config
+
+
+class StopWhen(StopRequest):
+    """A SIGTERM as soon as there is a file."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def check(self):
+        if self.path.exists():
+            raise Stopped
+
+
+def test_a_chain_goes_on_where_it_was_stopped(config, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    exported = workdir / "1-dpo" / "adapter" / "adapter_model.safetensors"
+    with pytest.raises(Stopped):
+        stages.run(config, workdir, StopWhen(exported))
+    written = exported.read_bytes(), (workdir / "1-dpo" / "summary.json").read_bytes()
+    assert not (workdir / "2-cft").exists()
+    stages.run(config, workdir, StopRequest())
+    assert (exported.read_bytes(), (workdir / "1-dpo" / "summary.json").read_bytes()) == written
+
+    # Every stage goes on from the adapter of the one before, with settings of its own.
+    first, second = (json.loads((workdir / name / "config.json").read_text()) for name in
+                     ("1-dpo", "2-cft"))  # fmt: skip
+    assert first["model"]["adapter"] == "" and first["align"]["method"] == "dpo"
+    assert first["train"]["learning_rate"] == 0.1 and first["train"]["epochs"] == 3
+    assert second["model"]["adapter"] == str(workdir / "1-dpo" / "adapter")
+    assert second["train"]["learning_rate"] == config.train.learning_rate
+    assert second["train"]["ece_weight"] > 0
+
+    result = summary.read(workdir / "summary.json")
+    assert list(result["stages"]) == list(result["letters"]) == ["start", "dpo", "cft"]
+    # What a stage is measured to be is what its own run measured after training.
+    for folder, label in (("1-dpo", "dpo"), ("2-cft", "cft")):
+        own = summary.read(workdir / folder / "summary.json")["after"]["exam"]
+        ours = result["letters"][label]["exam"]
+        for key in ("conf_ece", "cw_ece", "mean_confidence", "nll"):
+            assert ours[key] == pytest.approx(own[key], abs=1e-4)
+    before = summary.read(workdir / "2-cft" / "summary.json")["before"]["exam"]
+    assert before["nll"] == pytest.approx(result["letters"]["dpo"]["exam"]["nll"], abs=1e-4)
+    pairs, change = result["pairs"], result["change"]
+    for key in ("mean_ratio", "share_above_rate"):
+        moved = pairs["dpo"][key] - pairs["start"][key]
+        assert change["dpo"]["pairs"][key] == pytest.approx(moved, abs=1e-6)
+    assert set(change["cft"]) == {"exam", "pairs"}
+    assert (workdir / "figures" / "stages.png").stat().st_size > 10_000
+    assert "by cft" in (workdir / "tables" / "stages.md").read_text()
+    assert "start → dpo → cft" in (workdir / "report.html").read_text()
+    capsys.readouterr()
+    assert show_if_finished(workdir)
+    assert "policy ratio" in capsys.readouterr().out
+
+
+def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, tmp_path):
+    config.stages.models = f"base={tiny_model},dpo={tiny_model}"
+    config.stages.settings = ""
+    stages.run(config, tmp_path / "run", StopRequest())
+    result = summary.read(tmp_path / "run" / "summary.json")
+    assert list(result["letters"]) == ["base", "dpo"]
+    # The same model twice: nothing changes.
+    assert result["change"]["dpo"]["exam"]["conf_ece"] == 0
+    assert result["change"]["dpo"]["pairs"]["mean_margin_ci"] == [0, 0]
+    assert not list((tmp_path / "run").glob("[0-9]-*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stages.chain": ""}, "names no stage"),
+        ({"stages.chain": "sft,dop"}, "Did you mean 'dpo'"),
+        ({"train.method": "full"}, "Set --config.train.method=lora"),
+        ({"stages.settings": "dpo:train.method=full"}, "dpo: config.train.method is 'full'"),
+        ({"stages.settings": "dpo.train.epochs=2"}, "write stage:field=value"),
+        ({"stages.settings": "sft:train.epochs=2"}, "a stage that config.stages.chain"),
+        ({"stages.settings": "dpo:train.epoch=2"}, "Did you mean 'train.epochs'"),
+        ({"stages.settings": "dpo:train.epochs=two"}, "expected a int such as 1"),
+        ({"stages.settings": "dpo:model.name=x"}, "the chain's own"),
+        ({"stages.start": "dpo"}, "config.stages.start is 'dpo'"),
+        ({"stages.models": "a=nowhere"}, "no such file or folder"),
+        ({"stages.models": "a=run:nowhere"}, "no run's folder"),
+        ({"align.eval": "train:3"}, "every model is asked the same"),
+        ({"data.train": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ({"align.train": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ],
+)
+def test_bad_input_is_found_before_anything_is_written(config, tmp_path, changes, said):
+    for field, value in changes.items():
+        section, key = field.split(".")
+        config[section][key] = value
+    with pytest.raises(UserError) as caught:
+        stages.run(config, tmp_path / "run", StopRequest())
+    assert said in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_twice_has_a_name_of_its_own(config, tmp_path):
+    config.stages.chain = "cft,dpo,cft"
+    chain = stages.chain_of(config, tmp_path)
+    assert [stage.label for stage in chain] == ["cft", "dpo", "cft-2"]
+    assert [stage.folder.name for stage in chain] == ["1-cft", "2-dpo", "3-cft"]
+    rates = [stage.config.train.learning_rate for stage in chain]
+    np.testing.assert_allclose(rates, [5e-4, 0.1, 5e-4])
