@@ -29,8 +29,8 @@ from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, summary
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.loop import lora_settings
 from calib_jax.training.interrupt import StopRequest
+from calib_jax.training.loop import lora_settings
 
 FORMATS = ("merged", "adapter")
 TRAINING_JOBS = ("finetune", "align")

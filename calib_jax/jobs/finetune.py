@@ -43,7 +43,7 @@ def run(
     # --- Questions, model, plan ------------------------------------------------------------------
     setting = measuring.prepare_setting(config, model)
     measured = [*([setting.validation] if setting.validation else []), *setting.evals.values()]
-    training = EmTraining(config, setting.model, setting.train, setting.buckets, measured)
+    training = EmTraining(config, setting.model, setting.train, measured)
     claim(workdir, config)
     folder, unquantized = workdir / "predictions", {}
     if measuring.measures_quantization(config):
@@ -60,12 +60,15 @@ def run(
         keep=config.checkpoint.keep,
         fingerprint=setting.model.fingerprint,
     )
+    best = None
+    if config.train.early_stopping:
+        best = Checkpoints(workdir / "best", keep=1, fingerprint=setting.model.fingerprint)
     resumed = checkpoints.latest_step()
     if setting.model.lora:
         say(_adapter_line(config, training))
     say(
         f"{config.method}: {len(setting.train)} questions, {config.train.epochs} epoch(s), "
-        f"{training.num_steps} steps, padded lengths {setting.buckets}"
+        f"{training.num_steps} steps, padded lengths {training.buckets}"
         + (f"; continuing from step {resumed}" if resumed is not None else "")
     )
 
@@ -80,8 +83,10 @@ def run(
     with open_metrics(workdir, config.report.writers, config.to_dict()) as log:
         log.truncate_after(-1 if resumed is None else resumed)
         with Reporter(config, setting, training, log, stop) as reporter:
-            training.run(checkpoints, stop, reporter.listener)
+            training.run(checkpoints, stop, reporter.listener, best)
     checkpoints.close()
+    if best is not None:
+        best.close()
 
     # --- After -----------------------------------------------------------------------------------
     for state in ("before", "after"):
@@ -94,7 +99,8 @@ def run(
                 "questions": len(setting.train),
                 "steps": training.num_steps,
                 "epochs": config.train.epochs,
-                "padded_lengths": list(setting.buckets),
+                "best_epoch": training.best_epoch,
+                "padded_lengths": list(training.buckets),
                 "resumed_from_step": resumed,
             }
         }
@@ -160,10 +166,10 @@ class Reporter:
         bar.update(count, **{key: terms[key] for key in ("loss", "sft", "ece")})
         self.log.write("train", step, epoch, **terms)
 
-    def on_epoch_end(self, epoch, step) -> None:
+    def on_epoch_end(self, epoch, step) -> float | None:
         self._close()
         if self.setting.validation is None:
-            return
+            return None
         with Progress(len(self.setting.validation), "validation") as bar:
 
             def on_batch(count):
@@ -174,6 +180,7 @@ class Reporter:
         figures = measuring.figures(scores, self.config)
         self.log.write("eval", step, epoch, split="validation", **figures)
         say(f"Held out after epoch {epoch + 1}: {_line(figures)}")
+        return figures[self.config.train.early_stopping_metric]
 
 
 def _adapter_line(config: ml_collections.ConfigDict, training: EmTraining) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from calib_jax.api import load_model, make_mesh
 from calib_jax.confidence.scores import Scores
@@ -21,8 +20,8 @@ from calib_jax.jobs.run import agreed
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample
-from calib_jax.questions.batching import choose_buckets
 from calib_jax.questions.encoding import Encoded, Encoder
+from calib_jax.questions.pipeline import remove_overlap
 from calib_jax.reports import Progress, predictions, summary
 from calib_jax.reports.atomic import atomic_path
 
@@ -37,7 +36,6 @@ class Setting:
       validation: the split measured after every epoch, or None.
       evals: name -> split.
       domains: name -> "in" or "out".
-      buckets: the padded lengths of the run.
       data: what was done to the questions, for ``summary.json``.
     """
 
@@ -46,7 +44,6 @@ class Setting:
     validation: Encoded | None
     evals: dict[str, Encoded]
     domains: dict[str, str]
-    buckets: tuple[int, ...]
     data: dict[str, Any]
 
 
@@ -82,14 +79,14 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
     check_batches(config)
     at_least_1 = ("batch", "token_budget"), ("checkpoint", "keep"), ("prompt", "max_length")
     check_least(config, 1, *at_least_1)
-    check_least(config, 0, ("checkpoint", "every_steps"))
+    check_least(config, 0, ("checkpoint", "every_steps"), ("train", "early_stopping"))
     if config.model.quantize and config.train.method != "lora":
         raise UserError(
             f"config.model.quantize={config.model.quantize!r} freezes the base, and "
             f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
             "or leave config.model.quantize empty."
         )
-    prepared, validation = _questions(config)
+    prepared, validation = load_questions(config)
     # Where the shift that quantisation causes is measured, the model comes without it first.
     if model is None:
         model = load(config, "" if measures_quantization(config) else config.model.quantize)
@@ -109,18 +106,13 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
     train = encoder.encode(prepared.train, "config.data.train")
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     extra = encoder.encode(validation, "config.data.validation") if validation else None
-    every = [train, *([extra] if extra else []), *evals.values()]
-    multiple = config.batch.length_multiple or (8 if jax.default_backend() == "cpu" else 128)
-    buckets = choose_buckets(
-        np.concatenate([e.lengths for e in every]), config.batch.max_buckets, multiple
-    )
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
     tasks = {q.task for q in prepared.train}
     domains = {
         name: "in" if {q.task for q in split} <= tasks else "out"
         for name, split in prepared.evals.items()
     }
-    return Setting(model, train, extra, evals, domains, buckets, prepared.report)
+    return Setting(model, train, extra, evals, domains, prepared.report)
 
 
 @contextlib.contextmanager
@@ -151,7 +143,7 @@ def load(config: ml_collections.ConfigDict, quantize: str) -> Model:
     how = f" in {quantize}" if quantize else ""
     say(f"Loading {config.model.name}{how} onto {mesh.size} {mesh.devices.flat[0].device_kind}")
     # Parameters that train are kept in float32, whatever the computation.
-    trained = config.job == "finetune" and config.train.method == "full"
+    trained = config.job in ("finetune", "align") and config.train.method == "full"
     with loading_bar() as on_bytes:
         return load_model(
             config.model.name,
@@ -166,7 +158,7 @@ def load(config: ml_collections.ConfigDict, quantize: str) -> Model:
         )
 
 
-def _questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
+def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
     data = config.data
     evals = split_list(data.eval)
     if not evals:
@@ -188,7 +180,26 @@ def _questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
     held_out = prepared.evals.pop("validation", []) if validation else []
     if data.validation_size:
         held_out = sample(held_out, min(data.validation_size, len(held_out)), config.seed)
+    if config.train.early_stopping:
+        _check_held_out(held_out, prepared.evals)
     return prepared, held_out
+
+
+def _check_held_out(held_out: list, evals: Mapping[str, list]) -> None:
+    """Raises UserError where early stopping would choose the model by what is reported."""
+    if not held_out:
+        raise UserError(
+            "config.train.early_stopping looks at config.data.validation, which is empty. Name a "
+            "split there that is not in config.data.eval."
+        )
+    for name, split in evals.items():
+        _, counts = remove_overlap(held_out, {name: split})
+        if counts[name]:
+            raise UserError(
+                f"config.train.early_stopping would choose the model by {counts[name]} questions "
+                f"of config.data.validation that are also in {name} of config.data.eval. Name "
+                "another split in config.data.validation."
+            )
 
 
 def measure_splits(

@@ -84,8 +84,10 @@ class Block(nn.Module):
         if self.lora is not None and self.lora.adapts(name):
             ab = self.get_variable("lora", name)
             x_BxLxI = self.dropout(x_BxLxI, deterministic=not self.train)
-            low = x_BxLxI @ ab["a"].astype(self.dtype)
-            y_BxLxO += (self.lora.scale * low) @ ab["b"].astype(self.dtype)
+            # Rows of one axis: a gradient that contracts two makes XLA transpose what it contracts.
+            low = x_BxLxI.reshape(-1, x_BxLxI.shape[-1]) @ ab["a"].astype(self.dtype)
+            low = (self.lora.scale * low) @ ab["b"].astype(self.dtype)
+            y_BxLxO += low.reshape(y_BxLxO.shape)
         if name in self.config.biases:
             y_BxLxO += self.weights[f"{name}_bias"].astype(self.dtype)
         return y_BxLxO

@@ -32,7 +32,6 @@ class EmTraining(Training):
       config: the whole config; ``train``, ``em``, ``batch`` and ``checkpoint`` are read.
       model: see ``Training``.
       encoded: the training set.
-      buckets: padded lengths of a training batch, one question a row; packed rows have their own.
       measured: the splits that ``score`` will be given besides: their shapes are planned too.
     """
 
@@ -41,7 +40,6 @@ class EmTraining(Training):
         config: ml_collections.ConfigDict,
         model: Model,
         encoded: Encoded,
-        buckets: Sequence[int],
         measured: Sequence[Encoded] = (),
     ):
         self.encoded = encoded
@@ -61,34 +59,40 @@ class EmTraining(Training):
             online=online,
         )
         super().__init__(config, model, objective)
-        self._plan_rows(buckets)
+        self._plan_rows()
         self.engine.plan([g for split in (encoded, *measured) for g in letter_groups(split)])
 
-    def _plan_rows(self, buckets: Sequence[int]) -> None:
+    def _plan_rows(self) -> None:
         """Fixes the shapes of the run's batches: how many rows, of which lengths.
 
         Without packing a row is a question. With it a batch's questions are spread over as few
         rows as the mesh and the longest question allow.
         """
         train, lengths = self.config.train, self.encoded.lengths
-        self.num_rows, self.slots, self.buckets = train.batch_size, 1, tuple(buckets)
-        if not train.packing:
-            return
-        least = train.microbatches * meshes.batch_shards(self.mesh)
         batches = [rows for epoch in range(train.epochs) for rows in self.batch_rows(epoch)]
-        tokens = float(np.mean([lengths[rows].sum() for rows in batches]))
-        self.num_rows = least * max(1, round(tokens / lengths.max() / least))
-        self.num_rows = min(self.num_rows, train.batch_size)
-        filled = [
-            [lengths[rows][members] for members in spread(lengths[rows], self.num_rows)]
-            for rows in batches
-        ]
-        self.slots = max(len(row) for rows in filled for row in rows)
+        self.num_rows = train.batch_size
+        if train.packing:
+            least = train.microbatches * meshes.batch_shards(self.mesh)
+            tokens = float(np.mean([lengths[rows].sum() for rows in batches]))
+            self.num_rows = min(
+                least * max(1, round(tokens / lengths.max() / least)), train.batch_size
+            )
+        placed = [self._place(rows) for rows in batches]
+        self.slots = max(len(row) for rows in placed for row in rows)
         self.buckets = choose_buckets(
-            np.array([max(int(row.sum()) for row in rows) for rows in filled]),
+            [max(lengths[row].sum() for row in rows if row) for rows in placed],
             self.config.batch.max_buckets,
             self.engine.multiple,
         )
+
+    def _place(self, rows: np.ndarray) -> list[list[int]]:
+        """The questions of each row of a batch."""
+        if not self.config.train.packing:
+            return [[int(row)] for row in rows] + [[]] * (self.num_rows - len(rows))
+        return [
+            [int(rows[i]) for i in members]
+            for members in spread(self.encoded.lengths[rows], self.num_rows)
+        ]
 
     # --- What Training asks ----------------------------------------------------------------------
 
@@ -151,12 +155,8 @@ class EmTraining(Training):
         return estep._asdict()
 
     def make_batch(self, rows: np.ndarray, aux: dict[str, np.ndarray]) -> dict[str, dict]:
-        train, lengths = self.config.train, self.encoded.lengths[rows]
-        if train.packing:
-            placed = [[int(rows[i]) for i in row] for row in spread(lengths, self.num_rows)]
-        else:
-            placed = [[int(row)] for row in rows] + [[]] * (self.num_rows - len(rows))
-        longest = max(sum(len(self.encoded.tokens[i]) for i in row) for row in placed)
+        train, lengths, placed = self.config.train, self.encoded.lengths, self._place(rows)
+        longest = max(int(lengths[row].sum()) for row in placed if row)
         layout = row_layout(self.encoded, placed, bucket_of(longest, self.buckets))
         batch = asked(self.encoded, placed, self.slots)
         if self.objective.online is None:
@@ -174,7 +174,7 @@ class EmTraining(Training):
             "whole": {
                 "letter_ids": self.encoded.letter_ids,
                 "num_rows": np.float32(len(rows)),
-                "num_tokens": np.float32(lengths.sum()),
+                "num_tokens": np.float32(lengths[rows].sum()),
             },
         }
 
@@ -186,6 +186,7 @@ def check_objective(config: ml_collections.ConfigDict) -> None:
         ("train", "sft", ("sft1", "sft2", "none")),
         ("train", "sft2_reduction", ("mean", "sum")),
         ("train", "smooth_over", ("vocabulary", "letters")),
+        ("train", "early_stopping_metric", ("nll", "brier", "conf_ece")),
         ("em", "binning", ("width", "mass")),
         ("em", "refresh", ("epoch", "steps", "online")),
     ):

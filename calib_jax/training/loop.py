@@ -77,7 +77,10 @@ class Training:
       engine: scores with the parameters of the moment; see ``score``.
       state: what the next step starts from.
       base: the frozen parameters under LoRA, else None.
+      best_epoch: whose parameters a run with early stopping ended with, from 1; else None.
     """
+
+    best_epoch: int | None = None
 
     def __init__(self, config: ml_collections.ConfigDict, model: Model, objective: Objective):
         train = config.train
@@ -273,6 +276,7 @@ class Training:
                 best.wait()  # before the checkpoint that says so
             at |= {"epoch": epoch + 1, "batch": 0}
             checkpoints.save(step, self.state, aux, at)
+        self.best_epoch = at["best"] and at["best"]["epoch"] + 1
         if best is not None and not at["taken"]:
             # One more step number, so that the newest checkpoint is what the run ends with.
             self.state, _, _ = best.restore(self.state, self.empty_aux())

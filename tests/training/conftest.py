@@ -5,7 +5,6 @@ import pytest
 
 from calib_jax.api import load_model, make_mesh
 from calib_jax.config import base
-from calib_jax.questions.batching import choose_buckets
 from calib_jax.questions.encoding import Encoder
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.em import EmTraining
@@ -35,10 +34,9 @@ class Run:
         model = load_model(str(folder), mesh=make_mesh(mesh, devices))
         encoder = Encoder(model.tokenizer, num_options=5)
         encoded = encoder.encode(make_questions(count))
-        buckets = choose_buckets(encoded.lengths, max_buckets=1)
         self.fingerprint = model.fingerprint
         self.folder = tmp_path / "checkpoints"
-        self.training = EmTraining(self.config, model, encoded, buckets)
+        self.training = EmTraining(self.config, model, encoded)
         self.scores, self.e_steps, self.terms = [], [], []
         self.stop = StopRequest()
 

@@ -36,7 +36,7 @@ def begin(tiny_model, adapter):
         model = load_model(tiny_model, mesh=mesh, adapter=adapter)
         expected = np.asarray(model.logits(TOKENS))
         encoded = Encoder(model.tokenizer, num_options=5).encode(make_questions(8))
-        training = EmTraining(tiny_config(**train), model, encoded, (int(encoded.lengths.max()),))
+        training = EmTraining(tiny_config(**train), model, encoded)
         return model, training, expected
 
     return build

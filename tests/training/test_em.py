@@ -7,6 +7,7 @@ import pytest
 from calib_jax.errors import UserError
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped
+from calib_jax.training.targets import target_distribution
 from tests.training.conftest import tiny_config
 
 
@@ -19,9 +20,11 @@ def assert_same(ours, expected, tolerance=0.0):
         np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_sharded_equals_single_device(start, mesh, method):
+@pytest.mark.parametrize(
+    ("method", "mesh"),
+    [("full", (2, 4, 1)), ("full", (2, 2, 2)), ("lora", (8, 1, 1)), ("lora", (2, 2, 2))],
+)
+def test_sharded_equals_single_device(start, method, mesh):
     """Three steps: E-step probabilities within 1e-6, parameters within 2e-5 (they move by 3e-3)."""
     config = tiny_config(method=method, epochs=1, sft="sft2")
     single = start(config, "single").run()
@@ -147,6 +150,10 @@ def test_loss_that_is_not_finite_stops_with_step_and_questions(start):
         ({"warmup_ratio": 2.0}, "warmup_ratio"),
         ({"method": "lora", "lora__targets": "qq_proj"}, "qq_proj"),
         ({"method": "lora", "lora__rank": 0}, "rank"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"label_smoothing": 0.1, "sft": "sft2"}, "smooths SFT1"),
+        ({"smooth_over": "words"}, "smooth_over"),
+        ({"early_stopping_metric": "accuracy"}, "early_stopping_metric"),
     ],
 )
 def test_bad_settings_are_named(start, change, message):
@@ -154,6 +161,128 @@ def test_bad_settings_are_named(start, change, message):
         start(tiny_config(**change))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"binning": "quantile"}, "config.em.binning"),
+        ({"shrinkage": -1.0}, "config.em.shrinkage"),
+        ({"refresh": "never"}, "config.em.refresh"),
+        ({"refresh": "steps", "refresh_steps": 0}, "refresh_steps"),
+        ({"refresh": "online", "binning": "mass"}, "all questions at once"),
+    ],
+)
+def test_bad_bins_are_named(start, change, message):
+    config = tiny_config()
+    config.em.update(change)
+    with pytest.raises(UserError, match=message):
+        start(config)
+
+
 def test_batch_that_does_not_divide_over_the_mesh_is_refused(start):
     with pytest.raises(UserError, match="data × fsdp"):
         start(tiny_config(batch_size=4), mesh=(2, 4, 1))
+
+
+@pytest.mark.parametrize("sft", ["sft1", "sft2"])
+def test_packed_rows_compute_what_separate_rows_do(start, sft):
+    settings = {"sft": sft, "method": "lora", "epochs": 1}
+    separate = start(tiny_config(**settings), "separate").run()
+    packed = start(tiny_config(**settings, packing=True), "packed").run()
+    assert packed.training.num_rows < separate.training.num_rows
+    for (_, ours), (_, expected) in zip(packed.terms, separate.terms, strict=True):
+        for name in ("loss", "sft", "ece", "grad_norm"):
+            np.testing.assert_allclose(ours[name], expected[name], rtol=2e-5)
+    assert_same(packed.training, separate.training, 2e-5)
+
+
+def test_packed_and_sharded_and_in_microbatches(start):
+    settings = {"sft": "sft2", "epochs": 1, "packing": True, "batch_size": 16}
+    single = start(tiny_config(**settings), "single").run()
+    split = start(tiny_config(**settings, microbatches=2), "split", mesh=(1, 4, 2)).run()
+    assert split.training.num_rows % 8 == 0
+    for (_, ours), (_, expected) in zip(split.terms, single.terms, strict=True):
+        np.testing.assert_allclose(ours["loss"], expected["loss"], rtol=1e-4)
+
+
+def test_bins_are_made_anew_every_few_steps(start):
+    """Two E-steps within one epoch, the second seeing what the steps between them did."""
+    config = tiny_config(epochs=1, batch_size=4)
+    config.em.refresh, config.em.refresh_steps = "steps", 3
+    run = start(config).run()
+    assert run.training.num_steps == 5 and len(run.e_steps) == 2
+    assert np.abs(run.scores[0].probs - run.scores[1].probs).max() > 1e-4
+
+
+def test_resumed_equals_uninterrupted_whatever_the_refresh(start):
+    for refresh, stop_at in (("steps", 3), ("online", 2)):
+        config = tiny_config(epochs=1, batch_size=4, method="lora")
+        config.em.refresh, config.em.refresh_steps = refresh, 3
+        whole = start(config, f"{refresh}-whole").run()
+        with pytest.raises(Stopped):
+            start(config, f"{refresh}-parts").run(stop_at)
+        assert_same(start(config, f"{refresh}-parts").run().training, whole.training)
+
+
+def test_online_bins_are_running_sums_of_the_batches(start):
+    """Against a loop in numpy over the forward passes of a model that does not move."""
+    config = tiny_config(epochs=2, learning_rate=0.0, batch_size=8)
+    config.em.refresh, config.em.shrinkage = "online", 2.0
+    run = start(config)
+    training, scores = run.training, run.training.score(run.training.encoded)
+    chance = (1.0 / scores.mask.sum(axis=1)).mean()
+    count = np.full(10, 0.8)
+    correct = count * chance
+    bins = np.ceil(scores.confidences * 10).astype(int) - 1
+    expected = []
+    for epoch in range(2):
+        for rows in training.batch_rows(epoch):
+            q = (correct + 2 * correct.sum() / count.sum()) / (count + 2)
+            p = target_distribution(scores.probs[rows], q[bins[rows]], scores.mask[rows])
+            expected.append(((np.asarray(p) - scores.probs[rows]) ** 2).sum(axis=1).mean())
+            right = scores.predictions[rows] == scores.answers[rows]
+            keep = 1 - len(rows) / 20
+            count = count * keep + np.bincount(bins[rows], minlength=10)
+            correct = correct * keep + np.bincount(bins[rows], right, minlength=10)
+    run.run()
+    assert not run.e_steps
+    np.testing.assert_allclose([terms["ece"] for _, terms in run.terms], expected, rtol=1e-4)
+    np.testing.assert_allclose(training.state.stats["count"], count, rtol=1e-5)
+    np.testing.assert_allclose(training.state.stats["correct"], correct, rtol=1e-5)
+
+
+def test_early_stopping_ends_with_the_best_epoch(start, tmp_path):
+    """Epochs as good as 3, 1, 2, 4, ... with a patience of 2: the second is taken after four."""
+    config = tiny_config(epochs=8, early_stopping=2)
+    values = [3.0, 1.0, 2.0, 4.0]
+    kept = []
+
+    def go(run, stop_at=None):
+        listener = run.listener(stop_at)
+
+        def on_epoch_end(epoch, step):
+            if epoch == 1:
+                kept[:] = [leaves(run.training)]
+            return values[epoch]
+
+        listener.on_epoch_end = on_epoch_end
+        folders = run.folder, run.folder.with_name("best")
+        checkpoints, best = (Checkpoints(f, keep=1, fingerprint=run.fingerprint) for f in folders)
+        try:
+            run.training.run(checkpoints, run.stop, listener, best)
+        finally:
+            checkpoints.close()
+            best.close()
+        return run
+
+    run = go(start(config))
+    assert len(run.e_steps) == 4 and run.training.best_epoch == 2
+    for ours, expected in zip(leaves(run.training), kept[0], strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    again = go(start(config))  # a finished run: nothing is trained, the best is in force
+    assert not again.e_steps
+    assert_same(again.training, run.training)
+    with pytest.raises(Stopped):
+        go(start(config, "parts"), stop_at=10)
+    resumed = go(start(config, "parts"))
+    assert resumed.training.best_epoch == 2
+    assert_same(resumed.training, run.training)

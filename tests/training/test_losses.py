@@ -53,3 +53,22 @@ def test_the_vocabulary_is_really_chunked():
     gradient = jax.jit(jax.grad(lambda h, w, t: losses.next_token_loss(h, w, t).sum()))
     memory = gradient.lower(*shapes).compile().memory_analysis()
     assert memory.temp_size_in_bytes < B * L * V * 4
+
+
+@pytest.mark.parametrize("over_letters", [False, True])
+def test_label_smoothing_is_a_cross_entropy_with_smoothed_labels(over_letters):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(6, 11)).astype(np.float32)
+    letters = np.array([7, 2, 9])
+    mask = np.array([[True, True, True]] * 3 + [[True, True, False]] * 3)
+    answers, eps = np.array([0, 1, 2, 0, 1, 0]), 0.3
+    labels = np.zeros((6, 11))
+    for i in range(6):
+        spread = letters[mask[i]] if over_letters else np.arange(11)
+        labels[i, spread] = eps / len(spread)
+        labels[i, letters[answers[i]]] += 1 - eps
+    wide = logits.astype(np.float64)
+    log_p = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    over = (letters, mask) if over_letters else ()
+    ours = losses.sft1(jnp.asarray(logits), letters[answers], eps, *over)
+    np.testing.assert_allclose(ours, -(labels * log_p).sum(axis=1), rtol=1e-5)

@@ -125,3 +125,60 @@ def test_confidence_replaced_by_bin_accuracy_is_calibrated():
     answers = np.where((q >= 0.5) == (right == 1), 0, 1)
     stats = metrics.bin_stats(np.stack([sure, 1 - sure], 1), answers)
     assert float(metrics.ece_from_bins(stats)) < 1e-6
+
+
+def test_bins_of_equal_mass_hold_equally_many():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(4), 1000).astype(np.float32)
+    answers = rng.integers(0, 4, 1000)
+    mask = np.ones((1000, 4), bool)
+    result = e_step(probs, answers, mask, num_bins=8, binning="mass")
+    assert result.bin_counts.tolist() == [125] * 8
+    # The oracle: ranks, cut into eight.
+    ranks = np.argsort(np.argsort(probs.max(axis=1), kind="stable"), kind="stable")
+    np.testing.assert_array_equal(result.bins, ranks // 125)
+    right = probs.argmax(axis=1) == answers
+    expected = [right[ranks // 125 == m].mean() for m in range(8)]
+    np.testing.assert_allclose(result.bin_accuracy, expected, rtol=1e-6)
+    confidences = np.asarray(result.targets)[np.arange(1000), probs.argmax(axis=1)]
+    np.testing.assert_allclose(confidences, np.array(expected)[ranks // 125], rtol=1e-6)
+
+
+def test_equal_confidences_stay_in_one_bin_of_equal_mass():
+    probs = np.tile(np.float32([0.7, 0.3]), (9, 1))
+    result = e_step(probs, np.zeros(9, int), np.ones((9, 2), bool), num_bins=3, binning="mass")
+    assert len(set(result.bins.tolist())) == 1 and result.bin_accuracy[result.bins[0]] == 1
+
+
+def test_small_bins_shrink_towards_the_overall_accuracy():
+    """Nine questions at 0.95, six of them right, and one right one at 0.55: q̄ = 0.7, κ = 2."""
+    probs = np.float32([[0.95, 0.05]] * 9 + [[0.55, 0.45]])
+    answers = np.array([0] * 6 + [1] * 3 + [0])
+    mask = np.ones((10, 2), bool)
+    q = e_step(probs, answers, mask, shrinkage=2.0).bin_accuracy
+    np.testing.assert_allclose(q[9], (6 + 2 * 0.7) / 11, rtol=1e-6)
+    np.testing.assert_allclose(q[5], (1 + 2 * 0.7) / 3, rtol=1e-6)
+    plain = e_step(probs, answers, mask).bin_accuracy
+    np.testing.assert_allclose([plain[9], plain[5]], [6 / 9, 1.0], rtol=1e-6)
+
+
+def test_questions_may_differ_in_their_number_of_options():
+    """Each question's targets are those of its own options; bins are shared."""
+    rng = np.random.default_rng(1)
+    counts = rng.integers(2, 6, 200)
+    mask = np.arange(5) < counts[:, None]
+    probs = rng.dirichlet(np.ones(5), 200) * mask
+    probs = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+    answers = rng.integers(0, counts)
+    result = e_step(probs, answers, mask)
+    np.testing.assert_allclose(result.targets.sum(axis=1), 1.0, rtol=1e-5)
+    assert (np.asarray(result.targets)[~mask] == 0).all()
+    right = probs.argmax(axis=1) == answers
+    bins = np.ceil(probs.max(axis=1) * 10).astype(int) - 1
+    for m in np.unique(bins):
+        np.testing.assert_allclose(result.bin_accuracy[m], right[bins == m].mean(), rtol=1e-6)
+    for i in range(0, 200, 20):
+        alone = target_distribution(
+            probs[i : i + 1, : counts[i]], result.bin_accuracy[bins[i]][None]
+        )
+        np.testing.assert_allclose(result.targets[i, : counts[i]], alone[0], atol=1e-6)
