@@ -6,7 +6,7 @@ of one domain are pooled, question by question.
 
 import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,14 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics.intervals import interval
-from calib_jax.metrics.null import null_values, upper_quantile
-from calib_jax.metrics.resampling import map_draws, row_counts, strata
+from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.resampling import (
+    answer_limits,
+    draw_answers,
+    map_draws,
+    row_counts,
+    strata,
+)
 from calib_jax.reports import measures
 from calib_jax.reports.compare.comparison import (
     DOMAINS,
@@ -29,7 +35,7 @@ from calib_jax.reports.compare.comparison import (
 
 LEVEL = 0.95
 # Row weights times methods that are held at once.
-_CHUNK = 1 << 18
+_CHUNK = 1 << 20
 
 
 def pooled(splits: Mapping[str, Scores]) -> Scores:
@@ -103,20 +109,22 @@ def compare(
     names, seeds = list(scores), list(next(iter(scores.values())))
     first = scores[names[0]][seeds[0]]
     parts = parts_of(domains, {split: len(first[split]) for split in domains})
+    everything = [
+        [pooled({split: scores[name][k][split] for split in domains}) for k in seeds]
+        for name in names
+    ]
+    options = {"num_bins": num_bins, "edges": edges, "num_resamples": num_resamples}
+    values, draws, quantiles = _resample(everything, parts, seed, options)
     rows: dict[str, dict[str, dict[str, Estimate]]] = {name: {} for name in names}
-    chance: dict[str, dict[str, float]] = {name: {} for name in names}
-    for key, part in parts.items():
-        here = {
-            name: [pooled({s: scores[name][k][s] for s in part.splits}) for k in seeds]
-            for name in names
-        }
-        values, draws = _resample(list(here.values()), num_bins, edges, seed, num_resamples)
+    for p, key in enumerate(parts):
         for m, metric in enumerate(measures.logged(num_bins, edges)):
-            found = estimates(names, metric, values[:, :, m], draws[:, :, m], reference, unchanged)
-            for name, estimate in found.items():
-                rows[name].setdefault(key, {})[metric] = estimate
-        for name, by_seed in here.items():
-            chance[name][key] = _chance(by_seed, num_bins, edges, seed, num_resamples)
+            here = values[:, p, :, m], draws[:, p, :, m]
+            for name, found in estimates(names, metric, *here, reference, unchanged).items():
+                rows[name].setdefault(key, {})[metric] = found
+    chance = {
+        name: {key: float(quantiles[p, i]) for p, key in enumerate(parts)}
+        for i, name in enumerate(names)
+    }
     return Comparison(
         model, dict(labels), parts, tuple(seeds), reference, frozenset(unchanged), rows, chance
     )
@@ -135,13 +143,13 @@ def estimates(
     Args:
       names: of P methods.
       metric: a key of ``METRICS``.
-      values: [P, S], of every seed.
+      values: [S, P], of every seed.
       draws: [R, P], the mean over the seeds in every resample, the same questions for all.
       reference: the method that the others stand against; one that is not among them: none.
       unchanged: methods whose accuracy is another's, and is never called the best.
     """
     direction = METRICS[metric][1]
-    means = values.mean(axis=1)
+    means = values.mean(axis=0)
     eligible = np.isfinite(means)
     if metric == "accuracy":
         eligible &= [name not in unchanged for name in names]
@@ -158,11 +166,11 @@ def estimates(
     for i, name in enumerate(names):
         versus = None
         if base is not None and i != base:
-            each = values[i] - values[base]
+            each = values[:, i] - values[:, base]
             versus = _versus(draws[:, i] - draws[:, base], each)
         found[name] = Estimate(
             float(means[i]),
-            tuple(map(float, values[i])),
+            tuple(map(float, values[:, i])),
             _bounds(draws[:, i], means[i], signed=False),
             bool(best[i]),
             versus,
@@ -213,57 +221,75 @@ def _p_value(draws: np.ndarray, difference: float) -> float:
 
 
 def _resample(
-    methods: Sequence[Sequence[Scores]],
-    num_bins: int,
-    edges: str,
-    seed: int,
-    num_resamples: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Every seed's values [P, S, F], and the seeds' mean in every resample [R, P, F]."""
+    methods: Sequence[Sequence[Scores]], parts: Mapping[str, Part], seed: int, options: Mapping
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values and resampled values of every metric, and what chance makes of conf-ECE.
+
+    Args:
+      methods: P times S pooled scores of all splits.
+      parts: Q of them.
+      seed: of the draws.
+      options: num_bins, edges and num_resamples, R.
+
+    Returns:
+      [S, Q, P, F] of every seed; [R, Q, P, F], the seeds' mean in every resample; [Q, P], the 95 %
+      quantile of conf-ECE under perfect calibration, mean over the seeds.
+    """
     first = methods[0]
     # A question that several seeds ask is one question, whatever the order of its options.
     keys = list(dict.fromkeys(i for scores in first for i in scores.ids))
     place = {key: i for i, key in enumerate(keys)}
-    groups = np.unique([key.rpartition("/")[0] for key in keys], return_inverse=True)[1]
-    plan = strata(len(keys), groups)
-    values, draws = [], np.zeros(())
+    split_of = np.array([key.rpartition("/")[0] for key in keys])
+    plan = strata(len(keys), np.unique(split_of, return_inverse=True)[1])
+    values, draws, quantiles = [], 0.0, 0.0
     for s, scores in enumerate(first):
         rows = np.array([place[i] for i in scores.ids], np.int32)
+        # The questions of a part: the rest weigh nothing, so all parts share one compilation.
+        member = np.stack([np.isin(split_of[rows], part.splits) for part in parts.values()])
         probs = np.stack([np.asarray(by_seed[s].probs) for by_seed in methods])
-        found = np.asarray(
-            _weighted(
-                probs, scores.answers, scores.mask, rows, plan, jnp.uint32(seed),
-                num_bins=num_bins, edges=edges, num_resamples=num_resamples,
-            ),
-            np.float64,
-        )  # fmt: skip
+        limits = jnp.stack([answer_limits(one) for one in probs])
+        arrays = probs, limits, scores.answers, scores.mask, member.astype(np.float32), rows
+        found, null = _weighted(*arrays, plan, jnp.uint32(seed), **options)
+        found = np.asarray(found, np.float64)
         values.append(found[-1])
         draws = draws + found[:-1] / len(first)
-    return np.stack(values, axis=1), draws
+        quantiles = quantiles + upper_quantile(np.asarray(null)[:-1], 0.95) / len(first)
+    return np.stack(values), draws, quantiles
 
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "num_resamples"))
-def _weighted(probs_PxNxK, answers, mask, rows_N, plan, seed, *, num_bins, edges, num_resamples):
-    """Every metric of every method, [R + 1, P, F]: R resamples of the questions, then all once."""
-    functions = measures.logged(num_bins, edges).values()
+def _weighted(
+    probs_PxNxK, limits, answers, mask, member_QxN, rows_N, plan, seed, *,
+    num_bins, edges, num_resamples,
+):  # fmt: skip
+    """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
+    answers that are drawn from the probabilities themselves."""
+    functions = measures.logged(num_bins, edges)
 
     def one(key: jax.Array, number: jax.Array) -> list[jax.Array]:
-        weights = jnp.where(number == num_resamples, 1, row_counts(key, plan)[rows_N])
+        counts = jnp.where(number == num_resamples, 1, row_counts(key, plan)[rows_N])
+        drawn_PxN = jax.vmap(lambda limit: draw_answers(key, limit))(limits)
 
-        def measure(probs: jax.Array) -> jax.Array:
-            return jnp.stack([f(probs, answers, mask, weights=weights) for f in functions])
+        def measure(method: tuple, weights: jax.Array) -> jax.Array:
+            return jnp.stack(
+                [f(method[0], answers, mask, weights=weights) for f in functions.values()]
+            )
 
-        return [jax.lax.map(measure, probs_PxNxK)]
+        def by_chance(method: tuple, weights: jax.Array) -> jax.Array:
+            return functions["conf_ece"](method[0], method[1], mask, weights=weights)
 
-    return map_draws(one, seed, num_resamples + 1, _CHUNK // max(answers.shape[0], 1))[0]
+        def every(function: Callable, weigh: Callable) -> jax.Array:
+            return jax.lax.map(
+                lambda member: jax.lax.map(
+                    lambda method: function(method, weigh(member)), (probs_PxNxK, drawn_PxN)
+                ),
+                member_QxN,
+            )
 
+        return [
+            every(measure, lambda member: counts * member),
+            every(by_chance, lambda member: member),
+        ]
 
-def _chance(scores: Sequence[Scores], num_bins: int, edges: str, seed: int, draws: int) -> float:
-    functions = {"conf_ece": measures.logged(num_bins, edges)["conf_ece"]}
-    quantiles = [
-        upper_quantile(
-            null_values(functions, s.probs, s.answers, s.mask, draws, seed)["conf_ece"][:-1], 0.95
-        )
-        for s in scores
-    ]
-    return float(np.mean(quantiles))
+    chunk = _CHUNK // max(probs_PxNxK.shape[0] * answers.shape[0], 1)
+    return map_draws(one, seed, num_resamples + 1, chunk)
