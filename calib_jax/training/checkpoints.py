@@ -174,6 +174,11 @@ class Checkpoints:
     def _restore(self, **items: Any) -> tuple[Any, dict]:
         """The items of the newest checkpoint, and its position; the base is checked first."""
         step = self._manager.latest_step()
+        if step is None:
+            raise UserError(
+                f"{self._folder}: there is no checkpoint that could be read. Choose another "
+                "--workdir to start anew."
+            )
         try:
             position = self._manager.restore(
                 step, args=ocp.args.Composite(position=ocp.args.JsonRestore())

@@ -16,6 +16,7 @@ from tests.conftest import make_questions
 def tiny_config(**train):
     config = base()
     config.train.update({"learning_rate": 1e-3, "batch_size": 8, "epochs": 2, "remat": False})
+    config.train.packing = False
     config.train.warmup_ratio = 0.0
     config.checkpoint.every_steps = 0
     config.batch.token_budget = 1024
@@ -53,7 +54,7 @@ class Run:
         return Listener(on_e_step=on_e_step, on_step=on_step)
 
     def run(self, stop_at=None):
-        checkpoints = Checkpoints(self.folder, keep=1, fingerprint=self.fingerprint)
+        checkpoints = Checkpoints(self.folder, keep=2, fingerprint=self.fingerprint)
         try:
             self.training.run(checkpoints, self.stop, self.listener(stop_at))
         finally:
