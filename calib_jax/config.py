@@ -118,8 +118,8 @@ def base() -> ml_collections.ConfigDict:
     # ε of label smoothing in SFT1, and what takes its share: the "vocabulary" or the "letters".
     train.label_smoothing = 0.0
     train.smooth_over = "vocabulary"
-    # Several questions in one row, each seeing itself alone: nothing but padding is saved.
-    train.packing = False
+    # Several questions in one row, each seeing itself alone: less padding, the same losses.
+    train.packing = True
     # Stop after so many epochs without a better validation split, and take the best epoch's model;
     # 0 for never. The split must share no question with data.eval.
     train.early_stopping = 0
@@ -232,8 +232,12 @@ def base() -> ml_collections.ConfigDict:
     generate.size = 0
 
     config.winrate = winrate = ml_collections.ConfigDict()
-    # The job "winrate": files of judgements, [name=]file, separated by commas.
+    # The job "winrate": files of judgements, separated by commas: AlpacaEval's annotations.json,
+    # Arena-Hard's model_judgment/*.jsonl, or .jsonl rows with "win" (see configs/winrate.py).
     winrate.judgements = ""
+    # Arena-Hard's answer files of the models and of the baseline, for length control: its
+    # judgements do not hold the answers. "" for none.
+    winrate.answers = ""
 
     config.plan = plan = ml_collections.ConfigDict()
     # The job "plan": the hardware (v5e-8, v5e-16, v6e-8, v4-8, v5p-8, gpu-80gib, cpu-16gib, ...).

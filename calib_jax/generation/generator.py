@@ -100,7 +100,9 @@ class Generator:
         self.sampling, self.room = sampling, max_new_tokens
         shards = meshes.batch_shards(self.mesh)
         self.batch_size = -(-batch_size // shards) * shards
-        self.stops = np.asarray(sorted(set(stops)) or [-1], np.int32)
+        # Of few sizes, so that other stops are no other program; -1 is no token.
+        self.stops = np.full(-(-max(len(set(stops)), 1) // 8) * 8, -1, np.int32)
+        self.stops[: len(set(stops))] = sorted(set(stops))
         self.seed = seed
         self.costs = Costs()
         self._compiled: set[int] = set()

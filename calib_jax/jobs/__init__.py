@@ -1,6 +1,7 @@
 """What a user can run: ``config.job`` names one."""
 
 from calib_jax.jobs import (
+    align,
     alignment,
     compare,
     evaluate,
@@ -8,12 +9,16 @@ from calib_jax.jobs import (
     finetune,
     generate,
     lifecycle,
+    plan,
     report,
+    stages,
     study,
     sweep,
+    winrate,
 )
 
 JOBS = {
+    "align": align.run,
     "alignment": alignment.run,
     "compare": compare.run,
     "evaluate": evaluate.run,
@@ -21,9 +26,12 @@ JOBS = {
     "finetune": finetune.run,
     "generate": generate.run,
     "lifecycle": lifecycle.run,
+    "plan": plan.run,
     "report": report.run,
+    "stages": stages.run,
     "study": study.run,
     "sweep": sweep.run,
+    "winrate": winrate.run,
 }
 
 __all__ = ["JOBS"]

@@ -10,20 +10,26 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from calib_jax.errors import UserError
-from calib_jax.reports import answers, overview, summary
+from calib_jax.reports import answers, overview, plan_table, summary, winrate
 from calib_jax.reports.alignment import tables as alignment_tables
+from calib_jax.reports.alignment import training_tables
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.compare import tables as compare_tables
 from calib_jax.reports.lifecycle import tables as lifecycle_tables
+from calib_jax.reports.stages import tables as stages_tables
 from calib_jax.reports.study import table as study_table
 
 # Of jobs whose results are no ROWs of metrics alone.
 _TABLES = {
+    "align": training_tables,
     "alignment": alignment_tables,
     "compare": compare_tables,
     "generate": answers,
     "lifecycle": lifecycle_tables,
+    "plan": plan_table,
+    "stages": stages_tables,
     "sweep": compare_tables,
+    "winrate": winrate,
 }
 
 
