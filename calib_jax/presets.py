@@ -16,19 +16,17 @@ class Method:
       sft: as ``config.train.sft``.
       calibrated: whether λ · ECE is added.
       smoothed: whether the SFT term's labels are smoothed.
-      packed: whether questions share rows; worth while where every token is learnt.
     """
 
     sft: str
     calibrated: bool = False
     smoothed: bool = False
-    packed: bool = False
 
 
 # Xiao et al. 2025: Algorithm 1 with either SFT term, its ablations, and label smoothing.
 METHODS = {
     "cft": Method("sft1", calibrated=True),
-    "rcft": Method("sft2", calibrated=True, packed=True),
+    "rcft": Method("sft2", calibrated=True),
     "sft": Method("sft1"),
     "ece_only": Method("none", calibrated=True),
     "label_smoothing": Method("sft1", smoothed=True),
@@ -68,7 +66,6 @@ def set_method(config: ml_collections.ConfigDict, name: str) -> None:
     method, train = METHODS[name], config.train
     config.method = name
     train.sft = method.sft
-    train.packing = method.packed
     if not method.calibrated:
         train.ece_weight = 0.0
     train.label_smoothing = (train.label_smoothing or SMOOTHING) if method.smoothed else 0.0

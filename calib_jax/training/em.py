@@ -65,8 +65,9 @@ class EmTraining(Training):
     def _plan_rows(self) -> None:
         """Fixes the shapes of the run's batches: how many rows, of which lengths.
 
-        Without packing a row is a question. With it a batch's questions are spread over as few
-        rows as the mesh and the longest question allow.
+        Without packing a row is a question. With it a batch's questions are spread over rows of
+        about two long questions' length, as many of them as the mesh splits evenly: longer rows
+        would pad less and attend to more.
         """
         train, lengths = self.config.train, self.encoded.lengths
         batches = [rows for epoch in range(train.epochs) for rows in self.batch_rows(epoch)]
@@ -74,9 +75,8 @@ class EmTraining(Training):
         if train.packing:
             least = train.microbatches * meshes.batch_shards(self.mesh)
             tokens = float(np.mean([lengths[rows].sum() for rows in batches]))
-            self.num_rows = min(
-                least * max(1, round(tokens / lengths.max() / least)), train.batch_size
-            )
+            rows = least * max(1, round(tokens / (2 * lengths.max()) / least))
+            self.num_rows = min(rows, train.batch_size)
         placed = [self._place(rows) for rows in batches]
         self.slots = max(len(row) for rows in placed for row in rows)
         self.buckets = choose_buckets(
@@ -87,7 +87,7 @@ class EmTraining(Training):
 
     def _place(self, rows: np.ndarray) -> list[list[int]]:
         """The questions of each row of a batch."""
-        if not self.config.train.packing:
+        if self.num_rows == self.config.train.batch_size:
             return [[int(row)] for row in rows] + [[]] * (self.num_rows - len(rows))
         return [
             [int(rows[i]) for i in members]
@@ -165,7 +165,7 @@ class EmTraining(Training):
         names = ["tokens"]
         if self.objective.sft == "sft2":
             names.append("labels")
-        if train.packing:
+        if self.slots > 1:
             names += ["positions", "ends", "segments"]
         batch |= {name: layout[name] for name in names}
         A = train.microbatches
