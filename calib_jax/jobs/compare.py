@@ -300,6 +300,7 @@ def write_results(
         result,
         comparisons,
         figures,
+        diagrams.LEGEND,
         config=config.to_dict(),
         command=shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]]),
     )

@@ -106,7 +106,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         "model": config.model.name,
         "fingerprint": first.summary.get("fingerprint"),
         "said": [
-            f"Pareto frontier {wording.WHERE[domain]}, in increasing accuracy: {', '.join(names)}"
+            f"Pareto frontier {wording.WHERE[domain]}, in increasing accuracy: {'; '.join(names)}"
             for domain, names in on_frontier.items()
         ]
         + [f"Errors are measured with {config.em.num_bins} bins, whatever M was trained with"],
@@ -154,10 +154,11 @@ def write_results(
     page.write(
         workdir / "report.html",
         f"λ and M of {method}",
-        f"{len(points)} settings, {len(comparison.seeds)} seed(s)",
+        result["said"][0],
         result,
         [comparison],
         figures,
+        frontier.LEGEND,
         config=config.to_dict(),
         command=shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]]),
     )

@@ -34,6 +34,11 @@ from calib_jax.reports.figures.reliability import draw_bars, shade_norm
 _SIDE, _WIDTH, _HEIGHT = 2.0, 2.3, 2.55
 _LEFT, _TOP, _BOTTOM = 0.62, 0.5, 0.45
 _ACROSS = 4
+LEGEND = (
+    "Bars: the share that is right in a bin, darker where more questions lie; hatched: the gap to "
+    "the mean confidence, above the bar over-confident, within it under-confident; lines: 95% "
+    "intervals (Wilson)."
+)
 
 
 def draw_all(

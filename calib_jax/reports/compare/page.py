@@ -21,6 +21,7 @@ def render(
     summary: Mapping[str, Any],
     comparisons: Sequence[Comparison],
     figures: Mapping[str, tuple[Figure, str]],
+    legend: str,
     config: Mapping[str, Any] | None = None,
     command: str | None = None,
 ) -> str:
@@ -32,6 +33,7 @@ def render(
       summary: what summary.json holds.
       comparisons: this run's, then those of other runs that stand in the table with it.
       figures: name -> (figure, what a screen reader says).
+      legend: what the figures' marks mean.
       config: the resolved configuration.
       command: the shell command that runs this again.
     """
@@ -44,7 +46,7 @@ def render(
         layout.figure(figure, name, label, wide=True) for name, (figure, label) in figures.items()
     ]
     if drawn:
-        sections.append(("Figures", "\n".join([*drawn, note(_BARS)] if len(drawn) > 1 else drawn)))
+        sections.append(("Figures", "\n".join([*drawn, note(legend)])))
     sections.append(("Against the reference", html(tables.versus(comparisons), "versus")))
     sections.append(("Further measures", html(tables.extended(comparisons), "extended")))
     if (by_split := tables.splits(first)) is not None:
@@ -57,13 +59,6 @@ def render(
     seeds = f"{len(first.seeds)} seed{'s' if len(first.seeds) > 1 else ''}"
     kicker = f"{first.model} · {seeds} · {len(first.labels)} rows"
     return document(title, kicker, headline, sections)
-
-
-_BARS = (
-    "Bars: the share that is right in a bin, darker where more questions lie; hatched: the gap to "
-    "the mean confidence, above the bar over-confident, within it under-confident; lines: 95% "
-    "intervals (Wilson)."
-)
 
 
 def write(path: str | os.PathLike, *args: Any, **options: Any) -> None:

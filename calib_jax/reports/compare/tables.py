@@ -94,13 +94,17 @@ def _versus_cell(comparison: Comparison, method: str, metric: str, estimate: Est
     versus = estimate.versus
     if versus is None:
         return Cell(MISSING)
-    small = bounds(versus.interval, signed=True)
+    small = ""
     if not math.isnan(versus.p_value):
-        least = "<" if versus.p_value < 0.001 else ""
-        small += f" p{least or '='}{max(versus.p_value, 0.001):.3f}"
+        small = "p < 0.001" if versus.p_value < 0.001 else f"p = {versus.p_value:.3f}"
     if len(comparison.seeds) > 1:
-        small += f" {versus.seeds}/{len(comparison.seeds)}"
-    return Cell(number(versus.difference, signed=True), small.strip(), versus.significant)
+        small += f"; {versus.seeds}/{len(comparison.seeds)}"
+    return Cell(
+        number(versus.difference, signed=True),
+        small.removeprefix("; "),
+        versus.significant,
+        bounds(versus.interval, signed=True),
+    )
 
 
 def _grid(
