@@ -97,7 +97,8 @@ class Checkpoints:
             )
 
     def latest_step(self) -> int | None:
-        return self._manager.latest_step()
+        step = self._manager.latest_step()
+        return None if step is None else int(step)  # Orbax broadcasts it as an int32
 
     def save(self, step: int, state: Any, e_step: Any, position: dict) -> None:
         """Starts saving; the arrays are copied before this returns, so they may be donated.
@@ -105,7 +106,7 @@ class Checkpoints:
         Raises:
           UserError: this save or the one before it failed, for example on a full disk.
         """
-        if self._manager.latest_step() == step:
+        if self.latest_step() == step:
             return
         with self._explained():
             self._manager.wait_until_finished()  # the one before, under its own name
@@ -173,7 +174,7 @@ class Checkpoints:
 
     def _restore(self, **items: Any) -> tuple[Any, dict]:
         """The items of the newest checkpoint, and its position; the base is checked first."""
-        step = self._manager.latest_step()
+        step = self.latest_step()
         if step is None:
             raise UserError(
                 f"{self._folder}: there is no checkpoint that could be read. Choose another "

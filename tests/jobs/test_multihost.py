@@ -1,11 +1,19 @@
-"""Two processes of four devices each, as on a pod, against one process."""
+"""Two processes of four devices each, as on a pod: stopped, killed, restored, against one."""
 
 import json
+import shutil
+import signal
 import socket
 import subprocess
+import time
 
+import jax
+import numpy as np
 import pytest
 
+from calib_jax.api import load_model, make_mesh
+from calib_jax.reports import predictions, read_metrics
+from calib_jax.training.checkpoints import Checkpoints
 from tests.jobs.conftest import ROOT
 
 
@@ -15,35 +23,116 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def test_two_processes_end_with_the_numbers_of_one(command, tmp_path):
-    alone = command.run(f"--workdir={tmp_path / 'alone'}")
-    assert alone.returncode == 0, alone.stderr
+FLAGS = ("--config.mesh.shape=(2,2,2)", "--config.checkpoint.every_steps=2")
 
-    port = free_port()
-    processes = [
+
+def start_pod(command, workdir) -> list[subprocess.Popen]:
+    shared = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
+        "JAX_NUM_PROCESSES": "2",
+    }
+    return [
         subprocess.Popen(
-            command.arguments(f"--workdir={tmp_path / 'pod'}", "--config.mesh.shape=(2,2,2)"),
+            command.arguments(f"--workdir={workdir}", *FLAGS),
             cwd=ROOT,
-            env={
-                **command.environment(),
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(i),
-            },
+            env={**command.environment(), **shared, "JAX_PROCESS_ID": str(i)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         for i in range(2)
     ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert "conf-ECE" in outputs[0] and "conf-ECE" not in outputs[1]
 
-    one = json.loads((tmp_path / "alone" / "summary.json").read_text())
-    two = json.loads((tmp_path / "pod" / "summary.json").read_text())
+
+def wait_for_step(processes, workdir, step) -> None:
+    """Returns when the log holds that step of the training."""
+    path, end = workdir / "metrics.jsonl", time.monotonic() + 240
+    while not path.exists() or not any(
+        line["kind"] == "train" and line["step"] >= step for line in read_metrics(path)
+    ):
+        if any(process.poll() is not None for process in processes) or time.monotonic() > end:
+            for process in processes:
+                process.kill()
+            raise AssertionError([process.communicate()[0] for process in processes])
+        time.sleep(0.01)
+
+
+def newest(workdir) -> int:
+    return max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def trained_on(workdir, model, count):
+    """The newest checkpoint's parameters on that many of this process's devices, as numpy."""
+    step = workdir / "checkpoints" / str(newest(workdir))
+    fingerprint = json.loads((step / "position" / "metadata").read_text())["fingerprint"]
+    mesh = make_mesh((1, -1, 1), jax.devices()[:count])
+    like = load_model(model, param_dtype="float32", mesh=mesh)
+    assert like.fingerprint == fingerprint
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like.params
+    )
+    reader = Checkpoints(workdir / "checkpoints", keep=1, fingerprint=fingerprint, read_only=True)
+    params = reader.restore_trainable(abstract)
+    reader.close()
+    assert {len(x.sharding.device_set) for x in jax.tree.leaves(params)} == {count}
+    return jax.tree.map(np.asarray, params)
+
+
+def test_a_pod_that_is_stopped_and_killed_ends_with_the_numbers_of_one(command, tmp_path):
+    """SIGTERM to one process, SIGKILL of the other's neighbour, the rest on one process.
+
+    Losses, figures and scores are those of one device within 1e-4.
+    """
+    alone, workdir = tmp_path / "alone", tmp_path / "pod"
+    done = command.run(f"--workdir={alone}")
+    assert done.returncode == 0, done.stderr
+
+    # SIGTERM to process 1: both save the same step and end cleanly.
+    pod = start_pod(command, workdir)
+    wait_for_step(pod, workdir, 1)
+    pod[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=120)[0] for process in pod]
+    assert [process.returncode for process in pod] == [0, 0], outputs
+    assert all("same command continues" in output for output in outputs)
+    stopped = newest(workdir)
+    eight, four, one = (trained_on(workdir, command.model, count) for count in (8, 4, 1))
+    for other in (four, one):
+        jax.tree.map(np.testing.assert_array_equal, other, eight)
+
+    # SIGKILL of process 1: process 0 says something and ends, soon.
+    pod = start_pod(command, workdir)
+    wait_for_step(pod, workdir, max(6, stopped + 1))
+    pod[1].kill()
+    output, _ = pod[0].communicate(timeout=90)
+    assert pod[0].returncode != 0 and f"continuing from step {stopped}" in output
+    assert "another process ended" in output or "another task died" in output, output
+    pod[1].communicate()
+    assert not (workdir / "summary.json").exists()
+
+    # The rest in one process: what two wrote, one restores.
+    finished = subprocess.run(
+        command.arguments(f"--workdir={workdir}", *FLAGS),
+        cwd=ROOT,
+        env={
+            **command.environment(),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "continuing from step" in finished.stdout
+    ours, expected = (read_metrics(folder / "metrics.jsonl") for folder in (workdir, alone))
+    assert [(x["kind"], x["step"]) for x in ours] == [(x["kind"], x["step"]) for x in expected]
+    for x, y in zip(ours, expected, strict=True):
+        for name in ("loss", "sft", "ece", "nll", "mean_confidence"):
+            assert x.get(name) == pytest.approx(y.get(name), abs=1e-4), (name, x["step"])
     for state in ("before", "after"):
-        for name in ("nll", "brier", "mean_confidence"):
-            ours, expected = two[state]["test"][name], one[state]["test"][name]
-            assert ours == pytest.approx(expected, abs=1e-4), (state, name)
+        x, y = (
+            predictions.read(folder / "predictions" / f"{state}-test.parquet").probs
+            for folder in (workdir, alone)
+        )
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-4)
+    shutil.rmtree(workdir)
