@@ -1,16 +1,28 @@
 """The job "stages" on a tiny model: a chain that is stopped and goes on, and bad input."""
 
+import dataclasses
 import json
 
+import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from calib_jax import metrics
 from calib_jax.api import load_model
 from calib_jax.errors import UserError
 from calib_jax.jobs import measuring, stages
-from calib_jax.jobs.run import show_if_finished
+from calib_jax.jobs.run import claim, show_if_finished
+from calib_jax.models.lora import LoraConfig, lora_shapes
+from calib_jax.questions.preferences import encode_preferences, load_preferences
 from calib_jax.reports import summary
+from calib_jax.reports.alignment import predictions as stored
+from calib_jax.reports.figures.drawing import new_figure
+from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
+from calib_jax.training.optimizer import OptimizerConfig
+from calib_jax.training.step import TrainState
 from configs.stages import get_config
 from tests.conftest import make_questions, write_questions
 
@@ -66,56 +78,118 @@ class StopWhen(StopRequest):
             raise Stopped
 
 
-def test_a_chain_goes_on_where_it_was_stopped(config, tmp_path, capsys):
+@pytest.fixture
+def trained(monkeypatch):
+    """Stages train in no time: each shifts what it starts from; its folder, in order."""
+    done = []
+
+    def train(config, workdir, stop):
+        model = measuring.load(config, "")
+        lora = LoraConfig(config.train.lora.rank, config.train.lora.alpha)
+        shapes = lora_shapes(model.config, lora)
+        start = model.adapters or jax.tree.map(
+            lambda shape: jnp.zeros(shape[0]), shapes, is_leaf=lambda x: isinstance(x, tuple)
+        )
+        rng = np.random.default_rng(len(done))
+        state = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), start)
+        claim(workdir, config)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=1, fingerprint=model.fingerprint)
+        optimizer = OptimizerConfig(1e-3, 1, 0.1, 0.0, 1.0).transformation()
+        whole = TrainState(jnp.int32(1), state, optimizer.init(state))
+        checkpoints.save(1, whole, {"targets": jnp.zeros(1)}, {"epoch": 1, "batch": 0})
+        checkpoints.close()
+        row = {"n": 8, "domain": "in", "accuracy": 0.5, "conf_ece": 0.1}
+        row["answer_counts"] = [4, 4]
+        result = {"before": {"exam": row}, "after": {"exam": row}, "versions": {}}
+        summary.write(workdir / "summary.json", result)
+        done.append((workdir.name, model.adapters, state))
+
+    monkeypatch.setattr(stages.align, "run", train)
+    monkeypatch.setattr(stages.finetune, "run", train)
+    return done
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Measures that have tests of their own and compile for long; figures are drawn elsewhere."""
+
+    def measured(scores, domain, **options):
+        figures = {
+            "accuracy": float((scores.predictions == scores.answers).mean()),
+            "mean_confidence": float(scores.confidences.mean()),
+            "conf_ece": float(metrics.conf_ece(scores.probs, scores.answers, scores.mask)),
+        }
+        ends = {f"{name}_ci": [value, value] for name, value in figures.items()}
+        return {"n": len(scores), **figures, **ends, "top_letter_share": 1.0, "top_letter": "A"}
+
+    def changed(before, after, **options):
+        moved = float(after.confidences.mean() - before.confidences.mean())
+        return {"mean_confidence": moved, "mean_confidence_ci": [moved, moved]}
+
+    monkeypatch.setattr(stages.summary, "measure", measured)
+    monkeypatch.setattr(stages.summary, "change", changed)
+    monkeypatch.setattr(stages.figures, "draw", lambda panels, pairs: new_figure(1, 1))
+
+
+def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, capsys):
     workdir = tmp_path / "run"
     exported = workdir / "1-dpo" / "adapter" / "adapter_model.safetensors"
     with pytest.raises(Stopped):
         stages.run(config, workdir, StopWhen(exported))
-    written = exported.read_bytes(), (workdir / "1-dpo" / "summary.json").read_bytes()
-    assert not (workdir / "2-cft").exists()
+    written = exported.read_bytes()
+    assert not (workdir / "2-cft").exists() and not (workdir / "summary.json").exists()
     stages.run(config, workdir, StopRequest())
-    assert (exported.read_bytes(), (workdir / "1-dpo" / "summary.json").read_bytes()) == written
+    assert exported.read_bytes() == written
+    assert [name for name, _, _ in trained] == ["1-dpo", "2-cft"]  # each once
 
-    # Every stage goes on from the adapter of the one before, with settings of its own.
-    first, second = (json.loads((workdir / name / "config.json").read_text()) for name in
-                     ("1-dpo", "2-cft"))  # fmt: skip
-    assert first["model"]["adapter"] == "" and first["align"]["method"] == "dpo"
+    # Every stage goes on from what the one before has trained, with settings of its own.
+    (_, nothing, after_dpo), (_, start, after_cft) = trained
+    assert nothing is None
+    chex.assert_trees_all_close(start, after_dpo)
+    first, second = (
+        json.loads((workdir / name / "config.json").read_text()) for name in ("1-dpo", "2-cft")
+    )
+    assert first["job"] == "align" and first["align"]["method"] == "dpo"
     assert first["train"]["learning_rate"] == 0.1 and first["train"]["epochs"] == 3
-    assert second["model"]["adapter"] == str(workdir / "1-dpo" / "adapter")
+    assert second["job"] == "finetune" and second["train"]["ece_weight"] > 0
     assert second["train"]["learning_rate"] == config.train.learning_rate
-    assert second["train"]["ece_weight"] > 0
 
+    # What is measured is the model with the last adapter.
     result = summary.read(workdir / "summary.json")
     assert list(result["stages"]) == list(result["letters"]) == ["start", "dpo", "cft"]
-    # What a stage is measured to be is what its own run measured after training.
-    for folder, label in (("1-dpo", "dpo"), ("2-cft", "cft")):
-        own = summary.read(workdir / folder / "summary.json")["after"]["exam"]
-        ours = result["letters"][label]["exam"]
-        for key in ("conf_ece", "cw_ece", "mean_confidence", "nll"):
-            assert ours[key] == pytest.approx(own[key], abs=1e-4)
-    before = summary.read(workdir / "2-cft" / "summary.json")["before"]["exam"]
-    assert before["nll"] == pytest.approx(result["letters"]["dpo"]["exam"]["nll"], abs=1e-4)
+    model = load_model(config.model.name)
+    lora = LoraConfig(config.train.lora.rank, config.train.lora.alpha)
+    model = dataclasses.replace(model, lora=lora, adapters=after_cft)
+    items = load_preferences(config.align.eval, 0, config.seed).items
+    _, groups, _ = encode_preferences(model.tokenizer, items, 512)
+    side = groups[0][0]
+    logits = np.asarray(model.logits(side.tokens[None]))[0].astype(np.float64)
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    place = workdir / "models" / "cft" / "predictions" / "pairs.parquet"
+    assert side.num_targets == 1
+    own = logs[-2, side.tokens[-1]]
+    assert stored.read_pairs(place).chosen[0] == pytest.approx(own, abs=1e-3)
     pairs, change = result["pairs"], result["change"]
     for key in ("mean_ratio", "share_above_rate"):
         moved = pairs["dpo"][key] - pairs["start"][key]
         assert change["dpo"]["pairs"][key] == pytest.approx(moved, abs=1e-6)
     assert set(change["cft"]) == {"exam", "pairs"}
-    assert (workdir / "figures" / "stages.png").stat().st_size > 10_000
     assert "by cft" in (workdir / "tables" / "stages.md").read_text()
+    assert "pairs,cft,mean_ratio," in (workdir / "tables" / "stages.csv").read_text()
     assert "start → dpo → cft" in (workdir / "report.html").read_text()
     capsys.readouterr()
     assert show_if_finished(workdir)
     assert "policy ratio" in capsys.readouterr().out
 
 
-def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, tmp_path):
+def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, light, tmp_path):
     config.stages.models = f"base={tiny_model},dpo={tiny_model}"
     config.stages.settings = ""
     stages.run(config, tmp_path / "run", StopRequest())
     result = summary.read(tmp_path / "run" / "summary.json")
     assert list(result["letters"]) == ["base", "dpo"]
     # The same model twice: nothing changes.
-    assert result["change"]["dpo"]["exam"]["conf_ece"] == 0
+    assert result["change"]["dpo"]["exam"]["mean_confidence"] == 0
     assert result["change"]["dpo"]["pairs"]["mean_margin_ci"] == [0, 0]
     assert not list((tmp_path / "run").glob("[0-9]-*"))
 
