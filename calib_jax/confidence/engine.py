@@ -217,7 +217,7 @@ class Engine:
 
         pending = None
         with meshes.use(self.mesh):
-            for rows, out in self._run(groups, index):
+            for rows, out in self.batches(groups, index):
                 # Fetched one batch late, so that the devices are never idle.
                 if pending:
                     collect(*pending)
@@ -254,7 +254,9 @@ class Engine:
             families.append(Family(members, prefix, family.cached))
         return families, sizes
 
-    def _run(self, groups: Sequence[Group], index: list[int]) -> Iterator[tuple[list[_Row], dict]]:
+    def batches(
+        self, groups: Sequence[Group], index: list[int]
+    ) -> Iterator[tuple[list[_Row], dict]]:
         """Batches as they are sent off: their rows, and what will be their results."""
         families, sizes = self._families(groups, index)
         if not all(self._shape(f, sizes[i]) for f in families for i in f.members):
@@ -365,12 +367,16 @@ class Engine:
                     arrays[name][b, : len(row.tree.reads)] = getattr(row.tree, name)
             if whole:
                 arrays["segments"] = arrays["ends"]
-            batch = meshes.put_batch(arrays, self.mesh)
             count = max(len(row.tree.reads) for row in part)
-            batch["count"] = jax.device_put(np.int32(count), meshes.replicated(self.mesh))
-            out = score_rows(self.decoder, self.variables, batch, prefix, chunk, self.top_tokens)
+            out = self._send(arrays, count, prefix, chunk)
             self._count(part, B * length, keys, B * (-(-count // chunk) * chunk))
             yield part, out
+
+    def _send(self, arrays: dict, count: int, prefix: Prefix | None, chunk: int) -> dict:
+        """Sends a batch off; returns what will be its results."""
+        batch = meshes.put_batch(arrays, self.mesh)
+        batch["count"] = jax.device_put(np.int32(count), meshes.replicated(self.mesh))
+        return score_rows(self.decoder, self.variables, batch, prefix, chunk, self.top_tokens)
 
     def _count(self, rows: list[_Row], computed: int, keys: int, reads: int) -> None:
         self.costs.tokens += sum(len(row.tree) for row in rows)

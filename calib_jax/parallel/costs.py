@@ -8,7 +8,7 @@ they stand (in fusions, in library calls), attention kernels, collectives, and b
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from calib_jax.models import splash
 from calib_jax.parallel.hlo import (
@@ -127,6 +127,8 @@ class _Counter:
     program: Program
     dynamic_trips: int
     kernel_flops: KernelFlops
+    loop: str = ""  # the loop's body that is being counted
+    chains: set = dataclasses.field(default_factory=set)
 
     def computation(self, name: str, arguments: Arguments, fused: bool) -> Costs:
         """One run of a computation; within a fusion nothing is read from or written to HBM."""
@@ -145,7 +147,9 @@ class _Counter:
             trips = trip_count(self.program, where, x, arguments)
             costs.dynamic_loops += trips is None
             inner = loop_arguments(self.program, where, x, arguments)
-            body = self.computation(x.called("body")[0], inner, fused)
+            outside, self.loop = self.loop, x.called("body")[0]
+            body = self.computation(self.loop, inner, fused)
+            self.loop = outside
             costs.add(body, self.dynamic_trips if trips is None else trips)
             return
         if x.opcode == "conditional":
@@ -166,7 +170,12 @@ class _Counter:
         elif x.opcode == "custom-call":
             self.custom_call(where, x, costs)
         elif kind in COLLECTIVES:
-            _collective(where, x, kind, costs)
+            # TPUs do one communication in pieces, beside several fusions of a chain.
+            chain = re.search(r'channel_id=(\d+).*chain_id="(\d+)"', x.attributes)
+            if chain is None or (key := (*chain.groups(), self.loop)) not in self.chains:
+                if chain is not None:
+                    self.chains.add(key)
+                _collective(where, x, kind, costs)
         if not fused:
             costs.memory_bytes += _traffic(self.program, where, x)
 
@@ -258,6 +267,11 @@ def _group_size(attributes: str) -> int:
     """Devices that one collective runs over; 2 for a permutation, 1 where nothing is said."""
     if found := re.search(r"replica_groups=\[\d+,(\d+)\]", attributes):
         return int(found[1])
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+        # An axis, or a part of one: 'a', or 'a':(2)4.
+        parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
+        return math.prod(int(part or sizes[name]) for name, part in parts)
     if found := re.search(r"replica_groups=\{\{([\d,]*)\}", attributes):
         return found[1].count(",") + 1
     return 2 if "source_target_pairs" in attributes else 1
@@ -272,44 +286,72 @@ def _collective(where: Computation, x: Instruction, kind: str, costs: Costs) -> 
     ours.count += 1
     ours.bytes += whole
     ours.sent += share * whole
+    costs.memory_bytes += _far(where.operand_shapes(x)) + _far(x.shapes[-1:])
+
+
+def _far(shapes: Iterable[Shape]) -> int:
+    return sum(shape.bytes for shape in shapes if not shape.near)
 
 
 def _traffic(program: Program, where: Computation, x: Instruction) -> int:
-    """Bytes between HBM and the chip: operands and results, of slices only what is touched."""
+    """Bytes between HBM and the chip: operands and results, of slices only what is touched.
 
-    def far(shapes: list[Shape] | tuple[Shape, ...]) -> int:
-        return sum(shape.bytes for shape in shapes if not shape.near)
-
-    if x.opcode.endswith("-start"):
-        return 2 * far(where.operand_shapes(x))
+    Collectives are counted by ``_Counter``.
+    """
+    if x.opcode.removesuffix("-start") in COLLECTIVES:
+        return 0
+    if x.opcode.endswith("-start"):  # of a copy or a slice: from and to, one of them mostly near
+        moved = min((shape.bytes for shape in x.shapes[:2]), default=0)
+        return moved * sum(not shape.near for shape in x.shapes[:2])
     if x.opcode in ("dynamic-slice", "gather", "slice", "broadcast", "iota"):
-        return far(x.shapes) * (1 if x.opcode in ("broadcast", "iota") else 2)
+        return _far(x.shapes) * (1 if x.opcode in ("broadcast", "iota") else 2)
     if x.opcode == "dynamic-update-slice":
-        return 2 * far(where.operands(x)[1].shapes)
-    written = far(x.shapes)
+        return 2 * _far(where.operands(x)[1].shapes)
     if x.opcode != "fusion":
-        return written + far(where.operand_shapes(x))
+        return _far(x.shapes) + _far(where.operand_shapes(x))
     callee = program.computations[x.called("calls")[0]]
-    users: dict[str, list[Instruction]] = {}
-    for inner in callee:
-        for name in inner.operands:
-            users.setdefault(name, []).append(inner)
-    read = 0
+    root = callee.root
+    results = callee.operands(root) if root.opcode == "tuple" else [root]
+    total = sum(
+        _written(callee, result, shape)
+        for result, shape in zip(results, x.shapes, strict=False)
+        if not shape.near
+    )
     outer = where.operands(x)
     for inner in callee:
-        if inner.opcode != "parameter" or int(inner.inside) >= len(outer):
-            continue
-        shapes = outer[int(inner.inside)].shapes
-        used = users.get(inner.name, [])
-        if used and all(user.opcode in ("dynamic-slice", "gather") for user in used):
-            near = all(shape.near for shape in shapes)
-            read += 0 if near else sum(user.shapes[0].bytes for user in used)
-        elif any(user.opcode == "dynamic-update-slice" for user in used) and all(
-            user.opcode == "dynamic-update-slice" and user.operands[0] == inner.name
-            for user in used
-        ):  # changed in place: only the slice is written
-            slices = sum(callee.operands(user)[1].shapes[0].bytes for user in used)
-            written -= min(written, far(shapes)) - (slices if far(shapes) else 0)
-        else:
-            read += far(shapes)
-    return read + written
+        if inner.opcode == "parameter" and int(inner.inside) < len(outer):
+            shapes = outer[int(inner.inside)].shapes
+            if _far(shapes):
+                total += min(_far(shapes), _read(program, callee, inner.name, _far(shapes)))
+    return total
+
+
+def _written(callee: Computation, result: Instruction, shape: Shape) -> int:
+    """What a fusion writes of one of its results: a slice, if the rest stays as it is."""
+    while result.opcode in ("bitcast", "copy") and callee.operands(result):
+        result = callee.operands(result)[0]
+    if result.opcode == "parameter" or result.opcode in COLLECTIVES:
+        return 0
+    if result.opcode == "dynamic-update-slice":
+        return callee.operands(result)[1].shapes[0].bytes
+    return shape.bytes
+
+
+def _read(program: Program, callee: Computation, name: str, whole: int) -> int:
+    """What a fusion reads of its parameter ``name``, at most ``whole`` bytes."""
+    total = 0
+    for user in callee.users(name):
+        if user.opcode in ("dynamic-slice", "gather"):
+            total += user.shapes[0].bytes
+        elif user.opcode == "bitcast":
+            total += _read(program, callee, user.name, whole)
+        elif user.opcode == "fusion":
+            inner = program.computations[user.called("calls")[0]]
+            for place, operand in enumerate(user.operands):
+                if operand == name:
+                    total += _read(program, inner, inner.parameter(place).name, whole)
+        elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
+            continue  # changed in place
+        elif user.opcode != "tuple" and user.opcode not in COLLECTIVES:
+            return whole
+    return total

@@ -83,6 +83,7 @@ class Computation:
 
     name: str
     instructions: dict[str, Instruction]
+    _users: dict[str, list[Instruction]] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def root(self) -> Instruction:
@@ -90,6 +91,18 @@ class Computation:
 
     def __iter__(self) -> Iterator[Instruction]:
         return iter(self.instructions.values())
+
+    def parameter(self, index: int) -> Instruction:
+        """The parameter of that number."""
+        return next(x for x in self if x.opcode == "parameter" and int(x.inside) == index)
+
+    def users(self, name: str) -> list[Instruction]:
+        """The instructions that read it."""
+        if not self._users:
+            for x in self:
+                for operand in dict.fromkeys(x.operands):
+                    self._users.setdefault(operand, []).append(x)
+        return self._users.get(name, [])
 
     def operands(self, instruction: Instruction) -> list[Instruction]:
         """The instructions that it reads."""

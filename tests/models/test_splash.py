@@ -1,6 +1,7 @@
 """The splash kernel, interpreted on a CPU, against XLA's path."""
 
 import functools
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from calib_jax.models import attention, splash
 from calib_jax.models.attention import Forest, attend, forest_sight
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.hf_config import parse_config
+from calib_jax.parallel import costs, topology
 from calib_jax.parallel import mesh as meshes
 from tests.conftest import TINY
 from tests.models.conftest import random_params
@@ -149,6 +151,28 @@ def test_flops_of_the_kernels():
     for phase, products in (("fwd", 2), ("dq", 3), ("dkv", 4)):
         assert splash.kernel_flops(scope.format(phase), operands) == products * pair
     assert splash.kernel_flops("jit(f)/another/pallas_call", operands) is None
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
+def test_it_compiles_for_a_tpu():
+    """Forward and backward, packed and windowed, over rows and heads of eight chips."""
+    found = topology.find("v5e-8")
+    mesh = make_mesh((1, 4, 2), topology.devices(found))
+    rows = jax.NamedSharding(mesh, jax.P("fsdp"))
+
+    def at(dtype, *shape):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+
+    def loss(q, k, v, ids):
+        out = splash.splash_attention(q, k, v, segments=ids, window=600)
+        return out.astype(jnp.float32).sum()
+
+    q, k = at(jnp.bfloat16, 4, 1024, 4, 128), at(jnp.bfloat16, 4, 1024, 2, 128)
+    with meshes.use(mesh):
+        program = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+        text = program.lower(q, k, k, at(jnp.int32, 4, 1024)).compile().as_text()
+    # One row and two heads a chip; three pairs of blocks of 512; 2 + 3 + 4 products.
+    assert costs.count(text).kernel_flops == 2 * 3 * 512 * 512 * 128 * 2 * (2 + 3 + 4)
 
 
 def test_when_it_is_chosen(monkeypatch):
