@@ -132,6 +132,7 @@ def get_config(preset: str = ""):
         config.model.name = name
         config.train.microbatches = 1
         config.train.remat = True
+        config.train.packing = False
         config.batch.token_budget = 0
         config.prompt.max_length = 1024 if name == "golden_8b" else 256
         config.train.batch_size = 32 if name == "golden_8b" else 16

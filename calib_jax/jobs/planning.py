@@ -233,7 +233,13 @@ class Plan:
                 seed=self.config.seed,
             )
         arguments = (run.state, run.base, batch)
-        ideal = ideal_m_step(self.model, self.config.train, run.decoder.lora, batch_size, L)
+        ideal = ideal_m_step(
+            self.model,
+            self.config.train,
+            run.decoder.lora,
+            batch_size,
+            self.config.prompt.max_length,
+        )
         return self._compile(lowered, arguments, A * B, L, ideal)
 
     def e_step(self) -> Compiled:

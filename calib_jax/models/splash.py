@@ -6,6 +6,7 @@ device's rows and heads; ``jax.shard_map`` gives it these.
 """
 
 import functools
+import math
 import re
 
 import flax.linen as nn
@@ -113,7 +114,7 @@ def _kernel(
     interpret: bool,
 ) -> jax.Array:
     """One device's rows and heads."""
-    _, L, H, _ = q.shape
+    _, L, H, C = q.shape
     block = next(size for size in _BLOCKS if L % size == 0)
     mask = masks.CausalMask((L, L))
     if window is not None:
@@ -135,7 +136,7 @@ def _kernel(
     )
     # The scope tells ``kernel_flops`` what the kernel's operands do not.
     pairs = block_pairs(L, block, window)
-    with jax.named_scope(f"splash_pairs_{pairs}_of_{block}"):
+    with jax.named_scope(f"splash_{pairs}_pairs_of_{block}_in_{L}x{C}"):
         q, k, v = ((x.transpose(0, 2, 1, 3)) for x in (q * scale, k, v))
         if segments is None:
             out = jax.vmap(make)(q, k, v)
@@ -163,11 +164,12 @@ def kernel_flops(op_name: str, operands: list[tuple[int, ...]]) -> int | None:
     Returns:
       Those of one call, blocks that are left out not counted; None for another kernel.
     """
-    scope = re.search(r"splash_pairs_(\d+)_of_(\d+)", op_name)
+    scope = re.search(r"splash_(\d+)_pairs_of_(\d+)_in_(\d+)x(\d+)", op_name)
     phase = re.search(r"splash_mha_(fwd|dq|dkv)", op_name)
     if not scope or not phase:
         return None
-    pairs, block = int(scope[1]), int(scope[2])
-    # The queries come first among the operands with rows, heads, length and channels.
-    B, H, _, C = next(shape for shape in operands if len(shape) == 4)
-    return B * H * pairs * 2 * _PRODUCTS[phase[1]] * block**2 * C
+    pairs, block, L, C = map(int, scope.groups())
+    # The queries come first among the operands of that length: [B, H, L, C], or [H, L, C].
+    queries = next(shape for shape in operands if shape[-2:] == (L, C))
+    heads = math.prod(queries[:-2])
+    return heads * pairs * 2 * _PRODUCTS[phase[1]] * block**2 * C

@@ -146,7 +146,7 @@ def test_block_pairs_against_the_mask(window, block):
 def test_flops_of_the_kernels():
     q, k = (2, 16, 2048, 128), (2, 4, 2048, 128)
     operands = [(1, 4, 4), (1, 4, 4), q, k, k, (2048, 128)]
-    scope = "jit(f)/splash_pairs_10_of_512/splash_mha_{}_residuals/pallas_call"
+    scope = "jit(f)/splash_10_pairs_of_512_in_2048x128/splash_mha_{}_residuals/pallas_call"
     pair = 2 * 16 * 10 * 512 * 512 * 128 * 2
     for phase, products in (("fwd", 2), ("dq", 3), ("dkv", 4)):
         assert splash.kernel_flops(scope.format(phase), operands) == products * pair

@@ -168,7 +168,7 @@ HloModule jit_f, is_scheduled=true
   %q = bf16[2,16,2048,128]{3,2,1,0:T(8,128)(2,1)} bitcast(%x)
   %kernel = (f32[512,128]{1,0:T(8,128)}, bf16[2,16,2048,128]{3,2,1,0}) custom-call(%table, %q, %q, %q), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
 "xprof_metadata":"{\\"block_q\\": 512}"
-}}, metadata={op_name="jit(f)/splash_pairs_10_of_512/splash_mha_fwd_residuals/pallas_call"}
+}}, metadata={op_name="jit(f)/splash_10_pairs_of_512_in_2048x128/splash_mha_fwd_residuals/pallas_call"}
   %other = bf16[2]{0} custom-call(%x), custom_call_target="tpu_custom_call", metadata={op_name="jit(f)/mystery/pallas_call"}
   %gathered = bf16[16,2048,16,128]{3,2,1,0} all-gather(%x), replica_groups=[1,8]<=[8], dimensions={0}
   %sent = bf16[2,2048,16,128]{3,2,1,0} collective-permute(%x), source_target_pairs={{0,1},{1,0}}
