@@ -65,7 +65,7 @@ def opened(folder: Path) -> export.Run:
     Raises:
       UserError: it is none; the message offers a folder whose name is like it.
     """
-    if not (folder / "config.json").exists() and folder.parent.is_dir():
+    if not folder.exists() and folder.parent.is_dir():
         names = [place.name for place in folder.parent.iterdir() if place.is_dir()]
         if near := difflib.get_close_matches(folder.name, names, 1):
             raise UserError(
