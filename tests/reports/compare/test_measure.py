@@ -1,7 +1,6 @@
 """Means over seeds, intervals over questions, what is best and what differs."""
 
 import dataclasses
-import functools
 import json
 from types import SimpleNamespace
 
@@ -12,11 +11,10 @@ from hypothesis import strategies as st
 
 from calib_jax import metrics
 from calib_jax.errors import UserError
-from calib_jax.reports import measures
 from calib_jax.reports.compare import measure
 from calib_jax.reports.compare.comparison import as_dict, from_dict
 from calib_jax.reports.writers import plain
-from tests.reports.compare.conftest import make_scores
+from tests.reports.compare.conftest import few, make_scores
 
 NAMES = ("sharp", "twin", "mild")
 
@@ -36,13 +34,6 @@ def scores_of(seeds=(0, 1)):
 
 
 DOMAINS = {"four": "in", "far": "out", "three": "in"}
-
-
-@functools.cache
-def few(num_bins, edges):
-    """Fewer metrics compile in a third of the time."""
-    names = ("accuracy", "conf_ece", "nll", "mean_confidence")
-    return {name: measures.logged.__wrapped__(num_bins, edges)[name] for name in names}
 
 
 @pytest.fixture(scope="module", autouse=True)

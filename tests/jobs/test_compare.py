@@ -1,0 +1,328 @@
+"""The jobs "compare" and "sweep": runs that are shared, stopped and read back; what is refused."""
+
+import dataclasses
+import hashlib
+import json
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from calib_jax import presets
+from calib_jax.api import make_mesh
+from calib_jax.errors import UserError
+from calib_jax.jobs import compare, finetune, measuring, subruns, sweep
+from calib_jax.jobs.run import as_json, show_if_finished
+from calib_jax.reports import predictions, summary
+from calib_jax.training.interrupt import Stopped, StopRequest
+from configs.compare import get_config as compare_config
+from configs.sweep import get_config as sweep_config
+from tests.conftest import make_questions, write_questions
+from tests.reports.compare.conftest import few
+
+
+def fill(config, folder, model):
+    """The config on the tiny model and invented questions, an in-domain and another split."""
+    for i, (name, count) in enumerate((("train", 24), ("test", 12), ("other", 10))):
+        questions = make_questions(count, i, options=(3, 4))
+        questions = [
+            dataclasses.replace(q, question=f"{name}: {q.question}", task=None) for q in questions
+        ]
+        write_questions(folder / f"{name}.jsonl", questions)
+    config.model.name = str(model)
+    config.data.train = f"exam={folder / 'train.jsonl'}"
+    config.data.eval = f"exam={folder / 'test.jsonl'},{folder / 'other.jsonl'}"
+    config.data.train_size = config.data.eval_size = 0
+    config.prompt.max_length = 256
+    config.batch.max_buckets = 1
+    config.train.learning_rate = 1e-2
+    config.report.num_resamples = 5
+    return config
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    """A run's own report has tests of its own, and takes longer than all else here."""
+
+    def write_results(workdir, config, setting, states, started, extra):
+        rows = {
+            state: {s: {"domain": setting.domains[s], "n": len(x)} for s, x in splits.items()}
+            for state, splits in states.items()
+        }
+        result = {"fingerprint": "f", "data": setting.data, **rows, **extra}
+        summary.write(workdir / "summary.json", result)
+        return result
+
+    monkeypatch.setattr(measuring, "write_results", write_results)
+    one = jax.devices()[:1]
+    monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
+    monkeypatch.setattr(compare.measure, "measures", SimpleNamespace(logged=few))
+    monkeypatch.setattr(finetune.table, "show_summary", lambda *_: None)
+
+
+@pytest.fixture
+def config(tmp_path, tiny_model):
+    config = fill(compare_config("debug"), tmp_path, tiny_model)
+    config.compare.methods = "dpo,fixed_temperature,temperature,cft"
+    return config
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Stands for training: finishes a folder at once, less sure than before; notes its calls."""
+    calls = []
+
+    def run(config, workdir, stop, model=None, before=None):
+        if len(calls) == run.stop_after:
+            raise Stopped
+        calls.append((workdir.name, config, model))
+        (workdir / "predictions").mkdir(parents=True)
+        (workdir / "config.json").write_text(as_json(config))
+        for path in before.glob("before-*.parquet"):
+            scores = predictions.read(path)
+            sharp = 0.5 + 0.1 * len(calls)
+            probs = np.where(scores.mask, scores.probs**sharp, 0)
+            scores = dataclasses.replace(scores, probs=probs / probs.sum(axis=1, keepdims=True))
+            name = path.name.replace("before", "after")
+            predictions.write(workdir / "predictions" / name, scores)
+        summary.write(workdir / "summary.json", {})
+
+    run.stop_after = -1
+    monkeypatch.setattr(finetune, "run", run)
+    return run, calls
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(compare.diagrams, "write", lambda *_: None)
+    monkeypatch.setattr(compare.page, "write", lambda *_, **__: None)
+
+
+def start(config, workdir, job=compare):
+    job.run(config, workdir, StopRequest())
+    return summary.read(workdir / "summary.json")
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_comparison_from_model_to_page(config, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    result = start(config, workdir)
+    found = result["comparisons"][0]
+    assert list(found["rows"]) == ["dpo", "fixed_temperature", "temperature", "cft"]
+    assert found["reference"] == "cft" and found["seeds"] == [0]
+    assert {k: p["splits"] for k, p in found["parts"].items()} == {"in": ["exam"], "out": ["other"]}
+    for domain in ("in", "out"):
+        accuracy = {m: found["rows"][m][domain]["accuracy"]["value"] for m in found["rows"]}
+        assert accuracy["dpo"] == accuracy["temperature"] == accuracy["fixed_temperature"]
+        nll = {m: found["rows"][m][domain]["nll"]["value"] for m in found["rows"]}
+        assert len(set(nll.values())) == 4
+    # What CFT started from is what was scored once.
+    for split in ("exam", "other"):
+        paths = [
+            workdir / run / "predictions" / f"before-{split}.parquet"
+            for run in ("before-seed0", "cft-seed0")
+        ]
+        assert digest(paths[0]) == digest(paths[1])
+    # The temperature is that of the training questions, which are not reported.
+    fitted_on = predictions.read(workdir / "before-seed0/predictions/calibration-train.parquet")
+    assert len(fitted_on) == 24
+    from calib_jax.posthoc import fit_temperature
+
+    t = fit_temperature(fitted_on.log_scores, fitted_on.answers, fitted_on.mask)
+    assert result["fitted"]["Temp. scale, fitted"]["seed 0"].startswith(f"T = {t:.3f}")
+    config_of_run = json.loads((workdir / "cft-seed0" / "config.json").read_text())
+    assert config_of_run["job"] == "finetune" and config_of_run["train"]["sft"] == "sft1"
+
+    names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
+    assert names >= {
+        "report.html", "tables/table2.md", "tables/table2.tex", "tables/versus.md",
+        "figures/reliability_in.png", "figures/classwise_out.svg", "tables/results.csv",
+    }  # fmt: skip
+    page = (workdir / "report.html").read_text()
+    assert "Temp. scale, fitted" in page and "beats" in page
+    capsys.readouterr()
+    assert show_if_finished(workdir)
+    said = capsys.readouterr().out
+    assert "is finished" in said and "CFT" in said and "conf-ECE" in said
+
+
+def test_a_killed_comparison_goes_on(config, tmp_path, trained, no_pictures, monkeypatch):
+    run, calls = trained
+    loads = []
+    load = measuring.load
+    monkeypatch.setattr(measuring, "load", lambda *args: loads.append(1) or load(*args))
+    config.compare.methods = "cft,rcft,label_smoothing,ece_only"
+    config.compare.seeds = "3,5"
+    run.stop_after = 3
+    with pytest.raises(Stopped):
+        start(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "summary.json").exists()
+    run.stop_after = -1
+    result = start(config, tmp_path / "run")
+    names = [name for name, _, _ in calls]
+    assert names == [f"{m}-seed{k}" for k in (3, 5) for m in config.compare.methods.split(",")]
+    # Once in either half: what is frozen is handed on.
+    assert len(loads) == 2 and len({id(model) for _, _, model in calls}) == 2
+    settings = {name: c.train for name, c, _ in calls}
+    assert [settings[f"{m}-seed5"].sft for m in presets.METHODS if m != "sft"] == [
+        "sft1", "sft2", "none", "sft1"
+    ]  # fmt: skip
+    assert settings["label_smoothing-seed3"].label_smoothing == 0.1
+    assert settings["label_smoothing-seed3"].ece_weight == 0
+    assert settings["cft-seed3"].label_smoothing == 0
+    row = result["comparisons"][0]["rows"]["cft"]["in"]["conf_ece"]
+    assert len(row["per_seed"]) == 2 and row["sd"] > 0
+    # Finished: nothing is done again, and no model loaded, to write the tables anew.
+    (tmp_path / "run" / "summary.json").unlink()
+    again = start(config, tmp_path / "run")
+    assert len(calls) == 8 and len(loads) == 2
+    assert again["comparisons"] == result["comparisons"]
+    # A run of other questions is no part of it.
+    path = tmp_path / "run/cft-seed3/predictions/after-exam.parquet"
+    scores = predictions.read(path)
+    predictions.write(path, scores.take(range(1, len(scores))))
+    with pytest.raises(UserError, match="cft-seed3 was measured on other questions"):
+        start(config, tmp_path / "run")
+
+
+def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypatch):
+    config.train.method = "full"
+    loaded = iter("abc")
+    monkeypatch.setattr(measuring, "load", lambda *_: next(loaded))
+    whole = subruns.Subruns(config, tmp_path, StopRequest())
+    given = []
+
+    def run(config, workdir, stop, model, before):
+        given.append(model)
+        workdir.mkdir()
+        (workdir / "summary.json").write_text("{}")
+
+    monkeypatch.setattr(finetune, "run", run)
+    before = subruns.Before(tmp_path, {}, None, {}, {})
+    for name in ("first", "second"):
+        whole.train(name, config, before)
+    assert given == ["a", "b"]
+    config.train.method = "lora"
+    for name in ("third", "fourth"):
+        whole.train(name, config, before)
+    assert given == ["a", "b", "c", "c"]
+
+
+def test_cross_fitting_and_other_calibrators(config, tmp_path, trained, no_pictures):
+    config.compare.methods = "dpo,temperature,histogram,cft"
+    config.compare.calibration = "cross"
+    config.posthoc.folds = 3
+    result = start(config, tmp_path / "run")
+    rows = result["comparisons"][0]["rows"]
+    assert rows["temperature"]["in"]["nll"]["value"] != rows["dpo"]["in"]["nll"]["value"]
+    assert result["comparisons"][0]["labels"]["histogram"] == "Histogram binning"
+    assert not (tmp_path / "run/before-seed0/predictions/calibration-train.parquet").exists()
+    assert "out of fold" in result["methods"]["Temp. scale, fitted"] or "folds" in str(
+        result["methods"]
+    )
+
+
+def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained, no_pictures):
+    start(config, tmp_path / "first")
+    config.compare.beside = str(tmp_path / "first")
+    config.report.title = "second"
+    result = start(config, tmp_path / "second")
+    assert [c["model"] for c in result["comparisons"]] == ["second", "tiny0"]
+    text = (tmp_path / "second" / "tables" / "table2.md").read_text()
+    assert "*second*" in text and text.count("| CFT |") == 2
+    config.compare.beside = str(tmp_path / "first" / "cft-seed0")
+    with pytest.raises(UserError, match="is not of the job 'compare'"):
+        start(config, tmp_path / "third")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("compare.methods", "dpo,ctf", "names 'ctf'; there is .* Did you mean 'cft'"),
+        ("compare.methods", "temprature", "Did you mean 'temperature'"),
+        ("compare.methods", "cft,cft", "names 'cft' twice"),
+        ("compare.methods", " ,", "names nothing"),
+        ("compare.methods", "daca", "needs the pre-trained model's log-scores"),
+        ("compare.seeds", "0,one", "holds 'one'; expected whole numbers"),
+        ("compare.seeds", "-1", "holds '-1'"),
+        ("compare.seeds", "", "is empty"),
+        ("compare.seeds", "1,1", "holds 1 twice"),
+        ("compare.calibration", "test", "expected 'train' or 'cross'"),
+        ("posthoc.methods", "vector", "config.compare.methods"),
+        ("train.ece_weight", 0.0, "cft would learn no calibration"),
+        ("compare.beside", "nowhere", "no such file"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    config, tmp_path, field, value, message
+):
+    section, _, key = field.partition(".")
+    config[section][key] = value
+    with pytest.raises(UserError, match=message):
+        start(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --- Sweep ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sweeping(tmp_path, tiny_model):
+    return fill(sweep_config("debug"), tmp_path, tiny_model)
+
+
+def test_a_sweep_runs_every_weight_with_every_number_of_bins(sweeping, tmp_path, trained, capsys):
+    _, calls = trained
+    sweeping.sweep.ece_weight, sweeping.sweep.num_bins = "0,0.3,10", "5,20"
+    result = start(sweeping, tmp_path / "run", sweep)
+    assert [name for name, _, _ in calls] == [
+        "lambda0-seed0", "lambda0.3-bins5-seed0", "lambda0.3-bins20-seed0", "lambda10-bins5-seed0",
+        "lambda10-bins20-seed0",
+    ]  # fmt: skip
+    assert [(c.train.ece_weight, c.em.num_bins) for _, c, _ in calls] == [
+        (0, 10), (0.3, 5), (0.3, 20), (10, 5), (10, 20)
+    ]  # fmt: skip
+    rows = result["comparisons"][0]["rows"]
+    assert list(rows) == ["before", *result["points"]]
+    # Every setting is measured with the same bins.
+    scores = predictions.read(tmp_path / "run/lambda10-bins5-seed0/predictions/after-exam.parquet")
+    from calib_jax import metrics
+
+    expected = float(metrics.conf_ece(scores.probs, scores.answers, scores.mask, num_bins=10))
+    found = rows["lambda10-bins5"]["in"]["conf_ece"]["value"]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert set(result["frontier"]) == {"in", "out"} and all(result["frontier"].values())
+    assert (tmp_path / "run/figures/frontier_conf_ece.png").stat().st_size > 10_000
+    assert "Pareto" in (tmp_path / "run" / "report.html").read_text()
+    capsys.readouterr()
+    assert show_if_finished(tmp_path / "run") and "λ = 0.3, M = 20" in capsys.readouterr().out
+
+
+def test_a_sweep_that_cannot_be_is_refused(sweeping, tmp_path):
+    for field, value, message in (
+        ("ece_weight", "0,-1", "holds '-1'; expected numbers of at least 0"),
+        ("ece_weight", "nan", "holds 'nan'"),
+        ("num_bins", "0", "holds '0'"),
+        ("num_bins", "2.5", "expected whole numbers"),
+    ):
+        config = sweeping.copy_and_resolve_references()
+        config.sweep[field] = value
+        with pytest.raises(UserError, match=message):
+            start(config, tmp_path / "run", sweep)
+    sweeping.train.sft = "none"
+    with pytest.raises(UserError, match="no loss"):
+        start(sweeping, tmp_path / "run", sweep)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_method_has_its_config_file():
+    import importlib
+
+    for name in presets.METHODS:
+        config = importlib.import_module(f"configs.{name}").get_config()
+        assert config.method == name and config.job == "finetune"
+    assert subruns.numbers("x", "3, 1") == [3, 1]
