@@ -179,9 +179,10 @@ class Soak:
     def start(self, workdir: Path, **limits) -> Job:
         return Job(self.command, workdir, self.args.processes, self.args.devices, **limits)
 
-    def undisturbed(self) -> None:
+    def undisturbed(self, name: str) -> dict:
+        """A whole run; the moments of its start, its training's end and its end are noted."""
         start = time.monotonic()
-        job = self.start(self.folder / "undisturbed")
+        job = self.start(self.folder / name)
         job.until(lambda: "padded lengths" in job.logs[0].read_text())
         self.ready = time.monotonic() - start
         job.until(lambda: any((job.workdir / "predictions").glob("after-*")))
@@ -189,7 +190,15 @@ class Soak:
         if any(job.wait()):
             raise Failure(job.said())
         self.whole = time.monotonic() - start
-        self.expected = result(job.workdir)
+        return result(job.workdir)
+
+    def prepare(self) -> None:
+        empty = not os.path.isdir(os.environ["JAX_COMPILATION_CACHE_DIR"])
+        # The first one compiles; the second tells how long a run takes.
+        first = self.undisturbed("first") if empty else None
+        self.expected = self.undisturbed("undisturbed")
+        if empty:
+            compare(first, self.expected)
         print(
             f"seed {self.args.seed}, {self.args.processes} process(es) of {self.args.devices} "
             f"device(s); undisturbed: {self.ready:.1f} s to start, {self.whole:.1f} s in all",
@@ -314,7 +323,7 @@ def main() -> None:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = args.cache or f"{name}/cache"
         soak = Soak(args, Path(name))
         try:
-            soak.undisturbed()
+            soak.prepare()
             number = 0
             while soak.counts["kills"] < args.kills:
                 soak.disturbed(Path(name) / f"run{number}")
