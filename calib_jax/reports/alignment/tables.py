@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.console
@@ -48,55 +48,87 @@ BEFORE = "before"
 
 
 def sections(summary: Mapping[str, Any]) -> list[Section]:
-    """A section for pairs and one for text: every model, and its change from the first one."""
+    """Tables of pairs and of text: every model, and its change from the first one.
+
+    The change is a column where there is one, else a table of its own.
+    """
     found = []
     for part, figures, unit in (("pairs", PAIRS, "pairs"), ("text", TEXT, "documents")):
         rows = summary.get(part)
         if not rows:
             continue
-        changes = summary["change"].get(part, {})
-        first = rows[BEFORE]
-        header = []
-        for label in rows:
-            header += [label, *([f"{label} - {BEFORE}"] if label in changes else [])]
-        lines = [
-            content.Row(label, direction, _cells(rows, changes, key, direction))
-            for key, label, direction in figures
-            if any(key in row for row in rows.values())
-        ]
-        title = f"{part} ({first['n']:,} {unit})"
-        found.append(Section(part, title, tuple(header), tuple(lines), _notes(summary, part)))
+        title = f"{part} ({rows[BEFORE]['n']:,} {unit})"
+        header, lines = columns(rows, figures)
+        moved = summary["change"].get(part, {})
+        if len(moved) == 1:
+            ((label, row),) = moved.items()
+            header = (*header, f"{label} - {BEFORE}")
+            keys = [key for key, _, _ in figures if any(key in one for one in rows.values())]
+            lines = tuple(
+                content.Row(
+                    line.label, line.direction, (*line.cells, _change(row, key, line.direction))
+                )
+                for key, line in zip(keys, lines, strict=True)
+            )
+            moved = {}
+        found.append(Section(part, title, header, lines, _notes(summary, part)))
+        found += changes(part, f"change from {BEFORE}", moved, figures)
     return found
 
 
-def _cells(
-    rows: Mapping[str, Any], changes: Mapping[str, Any], key: str, direction: int
-) -> tuple[Cell, ...]:
-    cells = []
-    for label, row in rows.items():
-        known = key in row
-        bounds = content.interval(row.get(f"{key}_ci")) if known else ""
-        cells.append(Cell(content.number(row[key]) if known else "", bounds))
-        if label not in changes:
-            continue
-        change = changes[label]
-        if key == "perplexity":
-            ratio, ends = change["perplexity_ratio"], change["perplexity_ratio_ci"]
-            away = [None if end is None else end - 1 for end in ends]
-            text = f"× {content.number(ratio)}"
-            cells.append(Cell(text, content.interval(ends), content.verdict(0, away, direction)))
-        elif key in change:
-            ends = change[f"{key}_ci"]
-            cells.append(
-                Cell(
-                    content.number(change[key], signed=True),
-                    content.interval(ends, signed=True),
-                    content.verdict(change[key], ends, direction),
-                )
+def columns(
+    rows: Mapping[str, Any], figures: Sequence[tuple[str, str, int]]
+) -> tuple[tuple[str, ...], tuple[content.Row, ...]]:
+    """Header and lines: the figures (key, label, direction) of every ROW, by its name."""
+    lines = []
+    for key, label, direction in figures:
+        if any(key in row for row in rows.values()):
+            cells = (
+                Cell(content.number(row[key]), content.interval(row.get(f"{key}_ci")))
+                if key in row
+                else Cell("")
+                for row in rows.values()
             )
-        else:
-            cells.append(Cell(""))
-    return tuple(cells)
+            lines.append(content.Row(label, direction, tuple(cells)))
+    return tuple(rows), tuple(lines)
+
+
+def changes(
+    part: str,
+    what: str,
+    rows: Mapping[str, Any],
+    figures: Sequence[tuple[str, str, int]],
+    head: str = "",
+) -> list[Section]:
+    """A table of paired differences; none where there are none."""
+    known = [entry for entry in figures if any(_moved(entry[0]) in row for row in rows.values())]
+    lines = (
+        content.Row(label, way, tuple(_change(row, key, way) for row in rows.values()))
+        for key, label, way in known
+    )
+    header = tuple(head + name for name in rows)
+    return [Section(part, f"{part}: {what}", header, tuple(lines), ())] if rows else []
+
+
+def _moved(key: str) -> str:
+    """What a change calls a figure: that of the perplexity is a factor."""
+    return "perplexity_ratio" if key == "perplexity" else key
+
+
+def _change(change: Mapping[str, Any], key: str, direction: int) -> Cell:
+    key = _moved(key)
+    if key not in change:
+        return Cell("")
+    value, ends = change[key], change[f"{key}_ci"]
+    if key == "perplexity_ratio":
+        away = [None if end is None else end - 1 for end in ends]
+        verdict = content.verdict(value - 1, away, direction)
+        return Cell(f"× {content.number(value)}", content.interval(ends), verdict)
+    return Cell(
+        content.number(value, signed=True),
+        content.interval(ends, signed=True),
+        content.verdict(value, ends, direction),
+    )
 
 
 def _notes(summary: Mapping[str, Any], part: str) -> tuple[str, ...]:
@@ -131,7 +163,7 @@ def as_csv(summary: Mapping[str, Any]) -> str:
             change = summary["change"].get(part, {}).get(label, {})
             for key, _, _ in figures:
                 if key in row:
-                    moved = "perplexity_ratio" if key == "perplexity" else key
+                    moved = _moved(key)
                     ends = row.get(f"{key}_ci") or [None, None]
                     far = change.get(f"{moved}_ci") or [None, None]
                     line = [part, label, key, row[key], *ends, change.get(moved), *far]

@@ -24,7 +24,7 @@ def render(
     more = f"Not drawn: {', '.join(left_out)}; the tables hold all." if left_out else ""
     sections = [
         ("Figure", layout.figure(drawn, "stages", label, wide=True) + (note(more) if more else "")),
-        ("Results", results.section_tables(tables.split_sections(summary)) + note(_LEGEND)),
+        ("Results", results.section_tables(tables.sections(summary)) + note(_LEGEND)),
         ("Stages", facts(summary["stages"])),
         ("Data", facts(summary["data"])),
         ("How to get this again", again(summary, config, command)),

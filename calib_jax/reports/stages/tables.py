@@ -10,6 +10,7 @@ from typing import Any
 import rich.console
 
 from calib_jax.reports import content, table
+from calib_jax.reports.alignment import tables as alignment_tables
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.content import Cell, Section
 
@@ -56,86 +57,29 @@ def parts_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any
 
 
 def sections(summary: Mapping[str, Any]) -> list[Section]:
-    """A section per split and one for the pairs: the stages as columns, then their changes."""
+    """Per split, and of the pairs: a table of every stage, and one of what it has changed."""
     found = []
     for part, rows in parts_of(summary).items():
         figures, unit = (PAIRS, "pairs") if part == PAIRS_PART else (LETTERS, "questions")
-        changes = {
-            stage: by_part[part] for stage, by_part in summary["change"].items() if part in by_part
-        }
-        header = (*rows, *(f"by {stage}" for stage in changes))
-        lines = []
-        for key, label, direction in figures:
-            if not any(key in row for row in rows.values()):
-                continue
-            cells = [
-                Cell(content.number(row.get(key)), content.interval(row.get(f"{key}_ci")))
-                for row in rows.values()
-            ]
-            cells += [_change(change, key, direction) for change in changes.values()]
-            lines.append(content.Row(label, direction, tuple(cells)))
+        header, lines = alignment_tables.columns(rows, figures)
         if part != PAIRS_PART:
-            tops = [Cell(_top_letter(row)) for row in rows.values()]
-            tops += [Cell("")] * len(changes)
-            lines.append(content.Row(content.TOP_LETTER, 0, tuple(tops)))
-        n = next(iter(rows.values()))["n"]
-        found.append(Section(part, f"{part} ({n:,} {unit})", header, tuple(lines), ()))
+            tops = (
+                Cell(f"{content.share(row['top_letter_share'], 1)} {row['top_letter']}")
+                for row in rows.values()
+            )
+            lines = (*lines, content.Row(content.TOP_LETTER, 0, tuple(tops)))
+        title = f"{part} ({next(iter(rows.values()))['n']:,} {unit})"
+        moved = {s: by_part[part] for s, by_part in summary["change"].items() if part in by_part}
+        found.append(Section(part, title, header, lines, ()))
+        found += alignment_tables.changes(part, "changed by each stage", moved, figures, "by ")
     return found
-
-
-def _change(change: Mapping[str, Any], key: str, direction: int) -> Cell:
-    if key not in change:
-        return Cell("")
-    ends = change[f"{key}_ci"]
-    return Cell(
-        content.number(change[key], signed=True),
-        content.interval(ends, signed=True),
-        content.verdict(change[key], ends, direction),
-    )
-
-
-def _top_letter(row: Mapping[str, Any]) -> str:
-    return f"{content.share(row['top_letter_share'], 1)} {row['top_letter']}"
 
 
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints the figures of a summary.json of the job stages, and what the stages have changed."""
     for section in sections(summary):
-        count = len(parts_of(summary)[section.split])
-        after, changed = _split(section, count)
-        table.show_sections([after], "", console)
-        if changed.header:
-            table.show_sections([changed], "", console)
+        table.show_sections([section], "", console)
     table.standard_console(console).print(CAPTION, style="dim", markup=False)
-
-
-def _split(section: Section, count: int) -> tuple[Section, Section]:
-    """The columns of the stages and those of their changes as two tables."""
-    rows = [row for row in section.rows if any(str(cell) for cell in row.cells[count:])]
-    after = Section(
-        section.split,
-        section.title,
-        section.header[:count],
-        tuple(content.Row(r.label, r.direction, r.cells[:count]) for r in section.rows),
-        section.notes,
-    )
-    changed = Section(
-        section.split,
-        f"{section.split}: changed by each stage",
-        section.header[count:],
-        tuple(content.Row(r.label, r.direction, r.cells[count:]) for r in rows),
-        (),
-    )
-    return after, changed
-
-
-def split_sections(summary: Mapping[str, Any]) -> list[Section]:
-    """The sections with figures and changes in tables of their own."""
-    found: list[Section] = []
-    for section in sections(summary):
-        after, changed = _split(section, len(parts_of(summary)[section.split]))
-        found += [after, *([changed] if changed.header else [])]
-    return found
 
 
 def as_csv(summary: Mapping[str, Any]) -> str:
@@ -159,6 +103,6 @@ def as_csv(summary: Mapping[str, Any]) -> str:
 def write(folder: str | os.PathLike, summary: Mapping[str, Any]) -> None:
     """Writes stages.md and stages.csv."""
     folder = pathlib.Path(folder)
-    parts = [table.markdown_sections([s], "").rstrip() for s in split_sections(summary)]
+    parts = [table.markdown_sections([s], "").rstrip() for s in sections(summary)]
     write_text(folder / "stages.md", "\n\n".join([*parts, CAPTION]) + "\n")
     write_text(folder / "stages.csv", as_csv(summary))
