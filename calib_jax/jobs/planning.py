@@ -131,8 +131,8 @@ def abstract_params(
         array = jax.ShapeDtypeStruct(stacked_shape(config, row), dtype)
         layout = layouts(row)
         if scheme and row.kind == "projection":
-            layout = quantize.layout(layout, len(array.shape))
-            array = jax.eval_shape(quantize.quantize, array)
+            layout = quantize.layout(layout, array.shape, scheme)
+            array = jax.eval_shape(lambda weight: quantize.quantize(weight, scheme), array)
         return _laid_out(array, layout)
 
     return build_tree(config, leaf)

@@ -12,6 +12,7 @@ from calib_jax.confidence import engine as engines
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.forward import score_rows
 from calib_jax.confidence.shapes import Shapes
+from calib_jax.models import splash
 from calib_jax.questions.pairs import Pair
 from tests.confidence.plain_engine import PlainEngine
 from tests.conftest import write_tiny_model
@@ -209,3 +210,40 @@ def test_weights_that_are_not_numbers(model):
         Engine(broken).score(
             [[Pair(np.array([1, 2], np.int32), 1)]], name_of=lambda i: f"question {i + 7}"
         )
+
+
+def test_the_kernel_of_tpus_scores_whole_questions(tmp_path, monkeypatch):
+    """Questions read by their letters stand in rows one after the other, and share no beginning."""
+    kernel, used = splash.splash_attention, []
+
+    def interpreted(*args, **settings):
+        used.append(settings["segments"] is not None)
+        return kernel(*args, **settings, interpret=True)
+
+    monkeypatch.setattr(splash, "splash_attention", interpreted)
+    monkeypatch.setattr(splash, "SHORTEST", 128)
+    folder = write_tiny_model(
+        tmp_path / "m", num_attention_heads=2, num_key_value_heads=1, head_dim=64
+    )
+    model = load_model(folder)
+    rng = np.random.default_rng(0)
+    groups = []
+    for length in rng.integers(20, 60, 9):
+        prompt = np.append([7, 8, 9], rng.integers(0, 320, length)).astype(np.int32)
+        groups.append([Pair(np.append(prompt, letter), 1) for letter in (1, 2, 3)])
+    plain = Engine(model, length_multiple=128).score(groups)
+    assert not used
+    engine = Engine(dataclasses.replace(model, attention="splash"), length_multiple=128)
+    close(engine.score(groups), plain, atol=1e-4)
+    assert used and all(used) and engine.costs.computed >= 128
+    # Options of several tokens branch: they stay where they were.
+    used.clear()
+    for group in groups:
+        group[0] = Pair(np.append(group[0].tokens, [4, 5]).astype(np.int32), 3)
+        group[1] = Pair(np.append(group[1].tokens, [6, 5]).astype(np.int32), 3)
+    close(
+        Engine(dataclasses.replace(model, attention="splash"), length_multiple=128).score(groups),
+        Engine(model, length_multiple=128).score(groups),
+        atol=1e-4,
+    )
+    assert not used

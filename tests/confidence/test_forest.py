@@ -11,6 +11,7 @@ from calib_jax.confidence.forest import (
     build_tree,
     find_families,
     group_prefix,
+    join_trees,
     pack,
     tree_size,
 )
@@ -43,6 +44,19 @@ def sequences(tree, pairs):
             np.testing.assert_array_equal(tree.positions[before], np.arange(start + t))
             assert tree.targets[read, column] == pair.tokens[start + t]
     return {tuple(pair.tokens[:n]) for pair in pairs for n in range(1, len(pair.tokens))}
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(pair_lists(), min_size=1, max_size=4))
+def test_joined_trees_share_nothing(groups):
+    trees = [build_tree(pairs) for pairs in groups]
+    joined = join_trees(trees)
+    pairs = [pair for group in groups for pair in group]
+    sequences(joined, pairs)
+    assert len(joined) == sum(len(tree) for tree in trees)
+    follow = [visible(joined, i) for i in range(len(joined))]
+    chains = all(seen == list(range(seen[0], i + 1)) for i, seen in enumerate(follow))
+    assert joined.branches != chains
 
 
 @settings(deadline=None, max_examples=150)

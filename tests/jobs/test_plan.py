@@ -5,6 +5,7 @@ import importlib.util
 import json
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -146,6 +147,17 @@ def test_operations_of_the_m_step_are_near_the_ideal():
     step = tiny_plan(method="lora", remat=True).m_step(8)
     # Rows are short: attention, computed over all pairs, is small.
     assert 0.85 < step.costs.flops / step.ideal < 1.2
+
+
+@pytest.mark.parametrize(("scheme", "bits"), [("int8", 8), ("nf4", 4)])
+def test_a_quantised_base_is_planned_as_it_is_held(scheme, bits):
+    pytest.importorskip("qwix")
+    mesh = make_mesh((1, 4, 2))
+    config = parse_config(DIMENSIONS, "config.json")
+    weight = planning.abstract_params(config, mesh, jnp.bfloat16, scheme)["layers"]["gate_proj"]
+    assert weight.qvalue.dtype.itemsize * 8 >= bits and weight.qvalue.shape == (2, 128, 512)
+    assert weight.qvalue.sharding.shard_shape(weight.qvalue.shape) == (2, 32, 256)
+    assert weight.scale.sharding.shard_shape(weight.scale.shape)[-1] == 256
 
 
 def test_ideal_operations_by_hand():
