@@ -58,6 +58,8 @@ def brief(monkeypatch):
     one = jax.devices()[:1]
     monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
     monkeypatch.setattr(compare.measure, "measures", SimpleNamespace(logged=few))
+    logged = dict.fromkeys(("conf_ece", "accuracy", "mean_confidence", "nll"), 0.5)
+    monkeypatch.setattr(measuring, "figures", lambda *_: logged)
     monkeypatch.setattr(finetune.table, "show_summary", lambda *_: None)
 
 

@@ -189,6 +189,7 @@ def caption(comparisons: Sequence[Comparison], metrics: Sequence[str] = TABLE2) 
     for domain, short in DOMAINS.items():
         names = dict.fromkeys(
             f"{' + '.join(part.splits)}, {part.questions:,} questions"
+            + (" a seed" if len(c.seeds) > 1 else "")
             for c in comparisons
             if (part := c.parts.get(domain)) is not None
         )

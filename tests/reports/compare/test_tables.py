@@ -37,7 +37,7 @@ def test_markdown_has_a_row_per_method_and_a_column_per_domain(comparison):
 
 def test_caption_tells_one_spread_from_the_other(comparison):
     said = tables.caption([comparison])
-    assert "ID: x + y, 70 questions, pooled." in said or "pooled" in said
+    assert "ID: x + y, 70 questions a seed, pooled. OOD: z, 30 questions a seed" in said
     assert "standard deviation over 3 seeds" in said and "intervals over questions" in said
     assert "not significantly worse" in said and "=: as the model before" in said
     one = dataclasses.replace(comparison, seeds=(0,), unchanged=frozenset())
