@@ -132,6 +132,7 @@ def base() -> ml_collections.ConfigDict:
     # Gradient accumulation: the batch is computed in so many equal parts.
     train.microbatches = 1
     # Recompute layers in the backward pass: memory of one layer instead of all, a third more time.
+    # False: keep the results of the weights' products, and recompute only what is cheap.
     train.remat = True
     # Peak of AdamW's learning rate; linear warm-up over the ratio of all steps, cosine to 0.
     train.learning_rate = 2e-5

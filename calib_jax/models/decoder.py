@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from calib_jax.models.attention import Cache, Forest, Prefix, Sight, attend, forest_sight
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.lora import LoraConfig
-from calib_jax.models.quantize import matmul
+from calib_jax.models.quantize import is_quantized, matmul
 from calib_jax.models.rope import rotate, rotations
 from calib_jax.models.table import Row, Tree, initialiser, parameter_table
 
@@ -71,12 +71,17 @@ class Block(nn.Module):
     keep_kv: bool
 
     def setup(self):
-        rows = [row for row in parameter_table(self.config) if row.stacked]
         self.weights = {
-            row.path[-1]: self.param(row.path[-1], initialiser(self.config, row), row.shape)
-            for row in rows
+            row.path[-1]: self.weight(row) for row in parameter_table(self.config) if row.stacked
         }
         self.dropout = nn.Dropout(self.lora.dropout if self.lora else 0.0)
+
+    def weight(self, row: Row) -> Any:
+        name = row.path[-1]
+        held = self.get_variable("params", name)
+        if is_quantized(held):  # its arrays have shapes of their own, which Flax would refuse
+            return held
+        return self.param(name, initialiser(self.config, row), row.shape)
 
     def project(self, name: str, x_BxLxI: jax.Array) -> jax.Array:
         """x W + b, plus the adapter's x A B where this projection has one."""
@@ -210,7 +215,9 @@ class Decoder(nn.Module):
       train: whether the adapters' dropout is on (needs a "dropout" rng).
       attention: implementation of ``attend``.
       remat: whether the backward pass recomputes each layer from its input, which takes the memory
-        of one layer instead of all and a third more time; nothing to a forward pass.
+        of one layer instead of all and a third more time. Without it the results of the weights'
+        products are kept, and what is cheap (norms, activations, attention) is recomputed: faster
+        on a CPU than to write it and read it back. Nothing to a forward pass.
       keep_kv: whether to return every layer's keys and values too, [layers, B, L, G, C] each.
     """
 
@@ -230,8 +237,9 @@ class Decoder(nn.Module):
             name: self.param(name, initialiser(self.config, row), row.shape)
             for name, row in rows.items()
         }
+        kept = None if self.remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
         self.layers = nn.scan(
-            nn.remat(Block, prevent_cse=False) if self.remat else Block,
+            nn.remat(Block, prevent_cse=False, policy=kept),
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast, 0, 0),
