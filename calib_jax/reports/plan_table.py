@@ -20,9 +20,9 @@ def show_summary(summary: Mapping[str, Any], console: rich.console.Console | Non
     )
     steps = {name: summary[key] for name, key in (("E-step", "e_step"), ("M-step", "m_step"))}
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in steps:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for label, cell in _ROWS:
         table.add_row(label, *(cell(step) for step in steps.values()))
     console.print(table)
@@ -58,7 +58,7 @@ def _number(key: str, unit: float, form: str) -> Any:
 
 _ROWS = (
     ("rows x tokens", lambda step: f"{step['rows']} x {step['length']}"),
-    ("GiB a chip: weights, state and batch", _gib("arguments_gib")),
+    ("GiB a chip: weights, state, batch", _gib("arguments_gib")),
     ("  temporaries", _gib("temporaries_gib")),
     ("  in all", _gib("hbm_gib_per_chip")),
     ("  headroom", _gib("headroom_gib")),
