@@ -40,6 +40,8 @@ from calib_jax.training.interrupt import StopRequest
 # Stages that are runs of the job "align"; the others are methods of the job "finetune".
 ALIGN = ("sft", "dpo")
 STAGES = (*ALIGN, *(name for name in METHODS if name not in ALIGN))
+# A stage's run measures itself on so many questions and pairs, for its log and page alone.
+OWN_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +172,8 @@ def _config_of(
     derived.model.adapter = adapter
     # A longer chain has the same runs.
     derived.stages.update(base().stages)
+    for section in (derived.data, derived.align):
+        section.eval_size = min(section.eval_size or OWN_SIZE, OWN_SIZE)
     if name in ALIGN:
         derived.job = "align"
         derived.method = derived.align.method = name
