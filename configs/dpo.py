@@ -3,9 +3,12 @@
 python -m calib_jax.main --config=configs/dpo.py
 
   preset       hardware                 what it does, and what to expect
-  (default)    2 CPU cores, 4 GiB       SmolLM2-135M-Instruct, LoRA, offline: pairs of letters made
-                                        of OpenBookQA, of which people prefer the right one 80 % of
-                                        the time.
+  (default)    2 CPU cores, 5 GiB       SmolLM2-135M-Instruct, LoRA, offline, minutes: 128 pairs of
+                                        letters made of OpenBookQA, of which people prefer the right
+                                        one 80 % of the time. On 128 test questions conf-ECE 0.426
+                                        -> 0.623, mean confidence 0.684 -> 0.872, accuracy 0.258 ->
+                                        0.250; of held-out pairs mean confidence 0.78 -> 0.91 at an
+                                        accuracy of 0.46 -> 0.48. Measured, seed 0.
   debug        2 CPU cores, 3 GiB       the same on 16 pairs: does everything run?
   tulu3_8b     8 accelerators           Llama-3.1-Tulu-3-8B-SFT on its own preference mixture, LoRA;
                                         not run by us.
@@ -18,7 +21,7 @@ are --config.align.eval; of one file, --config.align.eval=train:200 holds 200 ou
 The reference is the model as it starts: its log-probabilities are computed once and kept with the
 checkpoints, so that no second copy of any weights is needed, with LoRA or without
 (--config.train.method=full). Letters (data.eval) are measured before and after, pairs after every
-epoch too: "ratio - rate" above 0 is preference collapse.
+epoch too: "ratio less rate" above 0 is preference collapse.
 
 A run that was stopped or killed continues with the same command. Written: summary.json,
 report.html, tables/preferences.md, predictions/*.parquet. The adapter alone:
@@ -39,12 +42,12 @@ def get_config(preset: str = ""):
     config.method = "dpo"
     config.align.method = "dpo"
     config.data.train = ""
-    config.data.eval_size = 200
-    config.align.train_size = 512
-    config.align.eval_size = 200
+    config.data.eval_size = 128
+    config.align.train_size = 128
+    config.align.eval_size = 128
     config.train.method = "lora"
-    config.train.learning_rate = 5e-4
-    config.train.epochs = 3
+    config.train.learning_rate = 1e-3
+    config.train.epochs = 4
     config.train.remat = False
     config.checkpoint.every_steps = 25
     if preset == "debug":

@@ -154,14 +154,7 @@ def preference_figures(
             },
             "change": {"pairs": {"after": measure.change_pairs(before, after, **resampling)}},
         }
-        for state, scores in (("before", before), ("after", after)):
-            found[name]["pairs"][state]["mean_confidence"] = pair_confidence(scores)
     return found
-
-
-def pair_confidence(scores: PreferenceScores) -> float:
-    """Mean probability of the answer that the model prefers, of the two."""
-    return float(np.mean(1 / (1 + np.exp(-np.abs(scores.margins)))))
 
 
 class Reporter:
@@ -221,7 +214,8 @@ def logged(scores: PreferenceScores) -> dict[str, float]:
     figures = {
         "accuracy": float(metrics.preference_accuracy(*sides)),
         "mean_margin": float(scores.margins.mean()),
-        "mean_confidence": pair_confidence(scores),
+        # Of the answer that the model prefers, of the two.
+        "mean_confidence": float(np.mean(1 / (1 + np.exp(-np.abs(scores.margins))))),
     }
     rated = ~np.isnan(scores.rates)
     if rated.any():

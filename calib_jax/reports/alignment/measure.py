@@ -16,6 +16,7 @@ _CHANGED = (
     "accuracy_normalised",
     "mean_margin",
     "mean_margin_normalised",
+    "mean_confidence",
     "mean_ratio",
     "mean_excess",
     "share_above_rate",
@@ -44,7 +45,8 @@ def measure_pairs(
     Returns:
       n; accuracy and accuracy_normalised (share of pairs whose chosen answer is the more probable
       one, by the sum and by the mean over its tokens); mean_margin, mean_margin_normalised (nats);
-      chosen_log_prob, rejected_log_prob (means of the sums); mean_ratio, and where the rate is
+      chosen_log_prob, rejected_log_prob (means of the sums); mean_confidence (mean probability of
+      the more probable of the two, what accuracy should be); mean_ratio, and where the rate is
       known preference_rate, mean_excess, share_above_rate (``metrics.preference_collapse``); with
       a reference mean_reward_margin and reward_accuracy (its share above 0). Each but n and
       preference_rate has a 95 % interval ``<name>_ci`` ([None, None] of fewer than 5 pairs;
@@ -181,6 +183,7 @@ def _columns(scores: PreferenceScores) -> dict[str, np.ndarray]:
         "mean_margin_normalised": normalised,
         "chosen_log_prob": scores.chosen,
         "rejected_log_prob": scores.rejected,
+        "mean_confidence": np.maximum(ratio, 1 - ratio),
         "mean_ratio": ratio,
     }
     if rated.any():

@@ -21,6 +21,7 @@ PAIRS = (
     ("mean_margin_normalised", "  per token", 0),
     ("mean_reward_margin", "mean reward margin", 0),
     ("reward_accuracy", "  share above 0", 0),
+    ("mean_confidence", "mean confidence", 0),
     ("mean_ratio", "policy ratio", 0),
     ("preference_rate", "preference rate", 0),
     ("mean_excess", "  ratio less rate", 0),

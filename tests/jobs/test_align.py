@@ -1,0 +1,160 @@
+"""The job align on the tiny model: SFT and DPO end to end, what it writes, what it refuses."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from calib_jax.api import make_mesh
+from calib_jax.config import base
+from calib_jax.errors import UserError
+from calib_jax.jobs import align, aligning, measuring, results
+from calib_jax.jobs.run import show_if_finished
+from calib_jax.reports import read_metrics
+from calib_jax.reports.alignment import predictions
+from calib_jax.training.interrupt import Stopped, StopRequest
+from tests.conftest import make_questions, write_questions
+
+
+@pytest.fixture
+def config(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setattr(results, "write_figures", lambda *_, **__: None)
+    one = jax.devices()[:1]
+    monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
+    train = write_questions(tmp_path / "train.jsonl", make_questions(24, options=(3, 3)))
+    held_out = [
+        q.__class__(q.id, "Held out. " + q.question, q.choices, q.answer)
+        for q in make_questions(12, seed=1, options=(3, 3))
+    ]
+    test = write_questions(tmp_path / "test.jsonl", held_out)
+    config = base()
+    config.job = "align"
+    config.method = "dpo"
+    config.model.name = str(tiny_model)
+    config.data.train = ""
+    config.data.eval = str(test)
+    config.align.train = f"questions:{train}@0.8"
+    config.align.eval = f"questions:{test}@0.8"
+    config.align.max_length = config.prompt.max_length = 256
+    config.align.beta = 1.0
+    config.batch.max_buckets = 1
+    config.train.update({"method": "lora", "learning_rate": 1e-2, "remat": False})
+    config.train.update({"epochs": 2, "batch_size": 16})
+    config.report.num_resamples = 10
+    config.checkpoint.every_steps = 0
+    return config
+
+
+def without_pictures(monkeypatch):
+    """They take most of a tiny run's time."""
+    monkeypatch.setattr(results.html, "write", lambda *_, **__: None)
+
+
+def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    align.run(config, whole, StopRequest())
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["job"] == "align" and summary["after"]["test"]["n"] == 12
+    assert summary["data"]["align"]["train"]["rate"] == 0.8
+    for name, count in (("held_out", 12), ("training", 12)):
+        part = summary["preferences"][name]
+        scores = predictions.read_pairs(whole / f"predictions/after-pairs-{name}.parquet")
+        assert part["pairs"]["after"]["n"] == len(scores) == count
+        assert part["pairs"]["after"]["accuracy"] == pytest.approx((scores.margins > 0).mean())
+        ratio = 1 / (1 + np.exp(-scores.margins))
+        excess = (ratio - scores.rates).mean()
+        assert part["pairs"]["after"]["mean_excess"] == pytest.approx(excess, abs=1e-5)
+    moved = summary["preferences"]["training"]["change"]["pairs"]["after"]
+    assert moved["mean_margin"] > 0.1  # what is trained on is preferred more
+    lines = read_metrics(whole / "metrics.jsonl")
+    assert [line["kind"] for line in lines] == ["train", "train", "eval", "eval"] * 2
+    assert lines[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)
+    shown = capsys.readouterr().out
+    assert "held-out preference pairs (12)" in shown and "conf-ECE" in shown
+    assert show_if_finished(whole) and "preference rate" in capsys.readouterr().out
+    assert (whole / "report.html").exists() and (whole / "tables/preferences.md").exists()
+
+    # The same again, stopped in the second epoch.
+    without_pictures(monkeypatch)
+    stop = StopRequest()
+    original = align.Reporter.on_step
+
+    def on_step(self, *arguments):
+        original(self, *arguments)
+        stop.requested = True
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(align.Reporter, "on_step", on_step)
+        align.run(config, parts, stop)
+    assert not (parts / "summary.json").exists()
+    align.run(config, parts, StopRequest())
+    again = json.loads((parts / "summary.json").read_text())
+    assert again["training"]["resumed_from_step"] is not None
+    for key in ("before", "after", "preferences"):
+        assert again[key] == summary[key]
+    assert read_metrics(parts / "metrics.jsonl") == lines
+
+
+def test_sft_on_the_chosen_answers_of_a_file(config, tmp_path, monkeypatch):
+    without_pictures(monkeypatch)
+    rows = [{"prompt": f"Say {i}.", "chosen": "yes", "rejected": "no"} for i in range(20)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.align.method = "sft"
+    config.align.train, config.align.train_size = str(path), 16
+    config.align.eval = ""
+    config.train.epochs = 3
+    align.run(config, tmp_path / "run", StopRequest())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["preferences"] == {} and summary["after"]["test"]["domain"] == ""
+    losses = [
+        line["loss"]
+        for line in read_metrics(tmp_path / "run" / "metrics.jsonl")
+        if line["kind"] == "train"
+    ]
+    assert losses[-1] < losses[0] - 0.1
+
+
+def load(config):
+    aligning.check_options(config)
+    return aligning.load_examples(config, set())
+
+
+def test_pairs_of_one_file_are_held_out_by_prompt(config, tmp_path):
+    rows = [{"prompt": f"Say {i % 10}.", "chosen": f"{i}", "rejected": "no"} for i in range(30)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.align.train, config.align.eval = str(path), "train:6"
+    train, held_out, report = load(config)
+    assert (len(train), len(held_out)) == (24, 6) and report["train"]["removed_overlap"] == 0
+    assert not {item.text for item in train} & {item.text for item in held_out}
+    config.align.eval = str(path)
+    with pytest.raises(UserError, match=r"all 30 items.*align\.eval=train:200"):
+        load(config)
+
+
+def test_nothing_is_learnt_that_is_measured(config):
+    train, held_out, report = aligning.load_examples(config, {"which number is item 3"})
+    assert report["train"]["removed_overlap"] == 1 and len(train) == 23
+    assert all(item.asked.startswith("Held out.") for item in held_out)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("align.method", "ppo", "align.method is 'ppo'; expected 'sft' or 'dpo'"),
+        ("align.train", "", "align.train names no source"),
+        ("align.train_size", 99, r"train_size is 99, and config.align.train has 24"),
+        ("align.max_length", 0, "align.max_length is 0; expected 1 or more"),
+        ("data.eval", "", "data.eval names no source"),
+        ("train.early_stopping", 2, "early_stopping is of the job finetune"),
+        ("model.quantize", "int8", "freezes the base"),
+    ],
+)
+def test_settings_that_cannot_be(config, field, value, message):
+    config.train.method = "full"
+    section, key = field.split(".")
+    config[section][key] = value
+    with pytest.raises(UserError, match=message):
+        load(config)
