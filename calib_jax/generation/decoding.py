@@ -140,9 +140,7 @@ def prefill(
     return _laid_out(decoder, state)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("decoder", "sampling"), donate_argnames="state", inline=False
-)
+@functools.partial(jax.jit, static_argnames=("decoder", "sampling"), donate_argnames="state")
 def decode(
     decoder: Decoder,
     variables: Tree,

@@ -38,7 +38,6 @@ class Costs:
     """What generation took; the first batch of a shape, which compiles, is in no time.
 
     Attributes:
-      prompts, generated: tokens of finished batches, padding and stopping tokens included or not.
       prefill_tokens, prefill_seconds: real prompt tokens, timed.
       decode_tokens, decode_seconds: tokens of answers beyond each one's first, timed.
       compiled: batches that were the first of their shape.
