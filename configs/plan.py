@@ -14,8 +14,8 @@ four compilations takes one to three minutes.
   vicuna_7b    the same
   mistral_7b   the same; the paper does not name its Mistral, and we chose
                princeton-nlp/Mistral-7B-Base-SFT-DPO
-  golden_8b    Llama-3.1-8B, LoRA r 16, 32 questions of 1,024 tokens, answers only: 6.4 of 15.75
-               GiB a chip on v5e-8
+  golden_8b    Llama-3.1-8B, LoRA r 16, 32 questions of 1,024 tokens, answers only, attention by
+               XLA: about 6.4 of 15.75 GiB a chip on v5e-8
   smollm2      SmolLM2-135M, LoRA r 16, 16 questions of 256 tokens
 
   topology     v5e-8, v5e-16, v6e-8, v4-8, v5p-8; or one GPU or CPU by its memory: gpu-80gib,
@@ -137,6 +137,9 @@ def get_config(preset: str = ""):
         config.prompt.max_length = 1024 if name == "golden_8b" else 256
         config.train.batch_size = 32 if name == "golden_8b" else 16
         config.mesh.shape = (1, -1, 1)
+    if name == "golden_8b":
+        # As the figure was measured. The splash kernel, which "auto" takes, needs less: 5.7 GiB.
+        config.model.attention = "xla"
     if topologies.find(topology).chips == 1:
         config.mesh.shape = (1, 1, 1)
     elif name == "smollm2":  # 9 heads, and a hidden size of 9 x 64

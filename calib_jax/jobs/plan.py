@@ -12,6 +12,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.planning import Compiled, Plan
 from calib_jax.jobs.run import claim
+from calib_jax.models import splash
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.hf_config import parse_config, read_config
 from calib_jax.models.quantize import check_scheme
@@ -49,6 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         )
     mesh = make_mesh(config.mesh.shape, topologies.devices(topology))
     check_mesh(model, mesh)
+    _check_attention(config.model.attention, model, topology)
     plan = Plan(config, model, topology, mesh)
     if jax.process_index() != 0:
         return
@@ -96,6 +98,22 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     summary.write(workdir / "summary.json", result)
     plan_table.show_summary(result)
     say(f"\nFigures: {workdir / 'summary.json'}")
+
+
+def _check_attention(asked: str, model: ModelConfig, topology: Topology) -> None:
+    """Raises UserError for an implementation that cannot be compiled for that hardware."""
+    why = None
+    if asked == "splash":
+        why = splash.refusal(model) if topology.kind == "tpu" else "is for TPUs"
+    elif asked == "cudnn":
+        why = "cannot be compiled without the GPU"
+    elif asked not in ("auto", "xla"):
+        why = "is none"
+    if why:
+        raise UserError(
+            f"config.model.attention is {asked!r}, which {why} (config.plan.topology is "
+            f"{topology.name}). Choose 'auto' or 'xla'."
+        )
 
 
 def dimensions(config: ml_collections.ConfigDict) -> ModelConfig:

@@ -70,6 +70,8 @@ def test_the_job(tmp_path, capsys, tiny_model):
         (["--config.mesh.shape=(1,2,1)"], "does not fit 1 devices"),
         (["--config.plan.model=nowhere"], "nowhere.*no such file"),
         (["--config.train.sft=sft9"], "'sft9'"),
+        (["--config.model.attention=splash"], "'splash', which is for TPUs"),
+        (["--config.model.attention=flash"], "'flash', which is none"),
     ],
 )
 def test_bad_input(tmp_path, capsys, changes, words):
