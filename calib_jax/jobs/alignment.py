@@ -110,7 +110,7 @@ def write_results(
     """
     beta = config.align.beta
     resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
-    pairs = {label: one.pairs for label, one in found.items() if one.pairs is not None}
+    pairs = {label: one.pairs[PAIRS] for label, one in found.items() if one.pairs}
     text = {label: one.text for label, one in found.items() if one.text is not None}
     for label, scores in pairs.items():
         if not measure.same_pairs(pairs[BEFORE], scores):

@@ -40,13 +40,13 @@ class Material:
 
     Attributes:
       tasks: questions of multiple choice, () for none.
-      pairs: preference pairs, () for none.
+      pairs: sets of preference pairs by name; {} for none.
       documents: of running text, () for none.
       data: where it comes from and what was left out, for ``summary.json``.
     """
 
     tasks: Sequence[LoadedTask]
-    pairs: Sequence[Preference]
+    pairs: Mapping[str, Sequence[Preference]]
     documents: Sequence[Document]
     data: dict[str, Any]
 
@@ -57,12 +57,13 @@ class Answers:
 
     Attributes:
       letters: task -> scores.
-      pairs, text: None where they were not asked.
+      pairs: set -> scores.
+      text: None where none was asked.
       about: model, fingerprint and what its tokenizer left out, for ``summary.json``.
     """
 
     letters: dict[str, Scores]
-    pairs: PreferenceScores | None
+    pairs: dict[str, PreferenceScores]
     text: TextLosses | None
     about: dict[str, Any]
 
@@ -97,7 +98,7 @@ def load_material(
     """
     data: dict[str, Any] = {"seed": config.seed}
     loaded: Sequence[LoadedTask] = ()
-    items: Sequence[Preference] = ()
+    sets: dict[str, Sequence[Preference]] = {}
     documents: Sequence[Document] = ()
     if tasks.strip():
         if len(evaluating.methods_of(config)) > 1:
@@ -126,11 +127,11 @@ def load_material(
             template=prompt.template or None,
             prefix=prompt.letter_prefix,
         )
-        items, data[PAIRS] = found.items, dict(found.report)
+        sets[PAIRS], data[PAIRS] = found.items, dict(found.report)
     if text[0].strip():
         documents, counts = texts.load(text[0])
         data[TEXT] = {"source": text[0], "documents": len(documents), **counts}
-    return Material(loaded, items, documents, data)
+    return Material(loaded, sets, documents, data)
 
 
 def ask(
@@ -159,13 +160,14 @@ def ask(
     """
     place = folder / "predictions"
     paths = {task.name: place / f"measured-{task.name}.parquet" for task in material.tasks}
-    if material.pairs:
-        paths[PAIRS] = place / "pairs.parquet"
+    paths |= {name: place / f"{name}.parquet" for name in material.pairs}
     if material.documents:
         paths[TEXT] = place / "text.parquet"
     if not agreed(all(path.exists() for path in [*paths.values(), folder / "model.json"])):
         checkpoint = open_checkpoint(*_named(side))
-        pairs = _encode_pairs(config, material.pairs, checkpoint)
+        pairs = {
+            name: _encode_pairs(config, items, checkpoint) for name, items in material.pairs.items()
+        }
         windows = _cut_text(config, material.documents, checkpoint)
         # Of the checkpoint it takes the tokenizer and the length alone: no weights so far.
         readings = {}
@@ -175,10 +177,9 @@ def ask(
         model = restoring.load(config, side)
         if jax.process_index() == 0:
             about = {"model": side.text, "fingerprint": model.fingerprint}
-            if pairs and pairs.skipped:
-                about["pairs_skipped_too_long"] = pairs.skipped
+            about |= {f"{k}_skipped_too_long": p.skipped for k, p in pairs.items() if p.skipped}
             write_text(folder / "model.json", json.dumps(about, indent=2) + "\n")
-        _score(config, label, model, {PAIRS: pairs, TEXT: windows}, paths, folder, stop)
+        _score(config, label, model, {**pairs, TEXT: windows}, paths, folder, stop)
         if material.tasks:
             evaluating.measure_tasks(
                 config, model, material.tasks, folder, stop.check, readings=readings
@@ -186,10 +187,10 @@ def ask(
         del model
         gc.collect()  # its parameters and programs, before the next one is loaded
     if jax.process_index() != 0:
-        return Answers({}, None, None, {})
+        return Answers({}, {}, None, {})
     return Answers(
         letters={task.name: predictions.read(paths[task.name]) for task in material.tasks},
-        pairs=stored.read_pairs(paths[PAIRS]) if PAIRS in paths else None,
+        pairs={name: stored.read_pairs(paths[name]) for name in material.pairs},
         text=stored.read_text(paths[TEXT]) if TEXT in paths else None,
         about=summary.read(folder / "model.json"),
     )
@@ -202,14 +203,12 @@ def _named(side: Side) -> tuple[str, str | None]:
 
 def _encode_pairs(
     config: ml_collections.ConfigDict, asked: Sequence[Preference], checkpoint: Checkpoint
-) -> _Pairs | None:
+) -> _Pairs:
     """The pairs as one model's tokens; those that are too long are counted.
 
     Raises:
       UserError: none is left, or the limit is beyond the model's own.
     """
-    if not asked:
-        return None
     limit = config.align.max_length
     if limit > checkpoint.config.max_length:
         raise UserError(
@@ -277,10 +276,10 @@ def _score(
         if not agreed(paths[name].exists()):
             title = f"{label}: {name}"
             found = evaluating.score_with_journal(engine, part, partial, header, title, stop.check)
-            if jax.process_index() == 0 and name == PAIRS:
-                stored.write_pairs(paths[name], preference.collect(found, part.keys, part.rates))
-            elif jax.process_index() == 0:
+            if jax.process_index() == 0 and name == TEXT:
                 stored.write_text(paths[name], running_text.read(part, found))
+            elif jax.process_index() == 0:
+                stored.write_pairs(paths[name], preference.collect(found, part.keys, part.rates))
         if jax.process_index() == 0:
             partial.unlink(missing_ok=True)
     if jax.process_index() == 0:

@@ -6,13 +6,12 @@ Source: Xiao et al. 2025 (arXiv 2505.01997), Figure 1.
 """
 
 import dataclasses
-import difflib
 import functools
 import gc
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,14 @@ import ml_collections
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import align, aligning, export, finetune, measuring, probing, restoring, results
-from calib_jax.jobs.lifecycle_series import LABEL
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.probing import PAIRS, Answers
 from calib_jax.jobs.run import agreed, check_workdir, claim
+from calib_jax.jobs.stages_chain import Stage, chain_of, start_label
 from calib_jax.jobs.study import Side
-from calib_jax.presets import METHODS, set_method
+from calib_jax.questions import sources
+from calib_jax.questions.preferences import draw
+from calib_jax.questions.record import normalised
 from calib_jax.reports import summary
 from calib_jax.reports.alignment import measure
 from calib_jax.reports.atomic import atomic_path, write_text
@@ -37,33 +38,8 @@ from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.stages import figures, page, tables
 from calib_jax.training.interrupt import StopRequest
 
-# Stages that are runs of the job "align"; the others are methods of the job "finetune".
-ALIGN = ("sft", "dpo")
-STAGES = (*ALIGN, *(name for name in METHODS if name not in ALIGN))
-# A stage's run measures itself on so many questions and pairs, for its log and page alone.
-OWN_SIZE = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One step of the chain.
-
-    Attributes:
-      label: unique, in tables and figures.
-      name: what is done, one of ``STAGES``.
-      folder: of its run.
-      config: of its run.
-    """
-
-    label: str
-    name: str
-    folder: Path
-    config: ml_collections.ConfigDict
-
-    @property
-    def adapter(self) -> Path:
-        """Where what it has trained is exported to."""
-        return self.folder / "adapter"
+# Besides the held-out pairs ("pairs"): those that DPO has learnt from.
+TRAINED = "pairs_trained"
 
 
 def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
@@ -96,7 +72,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     else:
         chain = chain_of(config, workdir)
         model = config.model
-        sides[_start_label(config, chain)] = Side(
+        sides[start_label(config, chain)] = Side(
             model.name, model.name, model.revision, model.adapter
         )
         restoring.check(list(sides.values()))
@@ -107,7 +83,11 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         raise UserError("config.data.eval names no questions; there would be nothing to measure.")
     for stage in chain:
         check_workdir(stage.folder, stage.config)
-        _check_sources(stage)
+        learnt = _load_examples(stage)
+        if stage.name == "dpo" and TRAINED not in material.pairs:
+            # On pairs that were learnt collapse is seen first.
+            some = draw(learnt, config.align.eval_size, config.seed)
+            material = dataclasses.replace(material, pairs={**material.pairs, TRAINED: some})
 
     # --- Stage after stage ------------------------------------------------------------------------
     found: dict[str, Answers] = {}
@@ -134,149 +114,20 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
 
 
-def chain_of(config: ml_collections.ConfigDict, workdir: Path) -> list[Stage]:
-    """The stages of ``config.stages.chain``, each with the config of its run.
+def _load_examples(stage: Stage) -> list:
+    """What a stage of alignment learns from, as its run will take it; [] of the other stages.
 
     Raises:
-      UserError: no stage, one that there is not, full fine-tuning, or settings that cannot be.
+      UserError: training data that cannot be read: found before any stage is trained.
     """
-    names = split_list(config.stages.chain)
-    if not names:
-        raise UserError(f"config.stages.chain names no stage; there is {', '.join(STAGES)}.")
-    for name in names:
-        _check_known(name, "config.stages.chain")
-    settings = _settings(config, names)
-    chain: list[Stage] = []
-    adapter = config.model.adapter
-    for i, name in enumerate(names, 1):
-        times = names[: i - 1].count(name)
-        label = name + (f"-{times + 1}" if times else "")
-        stage = Stage(label, name, workdir / f"{i}-{name}", _config_of(config, name, adapter))
-        for field, text in settings.get(name, {}).items():
-            _set(stage.config, field, text, name)
-        if stage.config.train.method != "lora":
-            raise UserError(
-                f"{name}: config.train.method is {stage.config.train.method!r}, and a stage hands "
-                "its adapter to the next one. Set --config.train.method=lora."
-            )
-        chain.append(stage)
-        adapter = str(stage.adapter)
-    return chain
-
-
-def _config_of(
-    config: ml_collections.ConfigDict, name: str, adapter: str
-) -> ml_collections.ConfigDict:
-    """The config of one stage's run, its own settings still to be made."""
-    derived = config.copy_and_resolve_references()
-    derived.model.adapter = adapter
-    # A longer chain has the same runs.
-    derived.stages.update(base().stages)
-    for section in (derived.data, derived.align):
-        section.eval_size = min(section.eval_size or OWN_SIZE, OWN_SIZE)
-    if name in ALIGN:
-        derived.job = "align"
-        derived.method = derived.align.method = name
-    else:
-        derived.job = "finetune"
-        set_method(derived, name)
-        # What a quantised base loses would be a question of its own.
-        derived.model.measure_quantization = False
-    return derived
-
-
-def _check_known(name: str, field: str) -> None:
-    if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, 1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"{field} names {name!r}; there is {', '.join(STAGES)}.{guess}")
-
-
-def _settings(config: ml_collections.ConfigDict, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """stage -> field -> text of ``config.stages.settings``."""
-    found: dict[str, dict[str, str]] = {}
-    for entry in split_list(config.stages.settings):
-        head, equals, text = entry.partition("=")
-        name, colon, field = (part.strip() for part in head.partition(":"))
-        if not (equals and colon and name and field):
-            raise UserError(
-                f"config.stages.settings: {entry!r} is not understood; write stage:field=value, "
-                "such as dpo:train.learning_rate=1e-4, several separated by commas."
-            )
-        _check_known(name, "config.stages.settings")
-        if name not in names:
-            raise UserError(
-                f"config.stages.settings: {entry!r} is of a stage that config.stages.chain "
-                f"({config.stages.chain}) has not."
-            )
-        found.setdefault(name, {})[field] = text.strip()
-    return found
-
-
-def _set(config: ml_collections.ConfigDict, field: str, text: str, stage: str) -> None:
-    """Sets a field, such as "train.epochs", from text.
-
-    Raises:
-      UserError: there is no such field, or the text is no value of it.
-    """
-    where = f"config.stages.settings, {stage}"
-    section, _, key = field.rpartition(".")
-    flat = _flat(config)
-    if field not in flat:
-        near = difflib.get_close_matches(field, flat, 1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"{where}: there is no field {field!r}.{guess}")
-    if field.split(".")[0] in ("job", "model", "stages"):
-        raise UserError(f"{where}: {field} is the chain's own, the same for every stage.")
-    node = config
-    for part in filter(None, section.split(".")):
-        node = node[part]
-    kind = type(flat[field])
-    try:
-        if kind is bool:
-            value = {"true": True, "false": False}[text.lower()]
-        elif kind in (int, float, str):
-            value = kind(text)
-        else:
-            raise ValueError(f"it is a {kind.__name__}")
-    except (KeyError, ValueError):
-        raise UserError(
-            f"{where}: {field}={text} is no value of this field; expected a {kind.__name__} such "
-            f"as {flat[field]!r}."
-        ) from None
-    node[key] = value
-
-
-def _flat(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
-
-
-def _start_label(config: ml_collections.ConfigDict, chain: Sequence[Stage]) -> str:
-    """What the model before the first stage is called."""
-    label = config.stages.start
-    if not LABEL.fullmatch(label) or label.lower() in [stage.label for stage in chain]:
-        raise UserError(
-            f"config.stages.start is {label!r}; expected a name of letters, digits, '_', '.', '+' "
-            "and '-' that is no stage's."
-        )
-    return label
-
-
-def _check_sources(stage: Stage) -> None:
-    """Raises UserError for training data that cannot be read, before any stage is trained."""
-    if agreed((stage.folder / "summary.json").exists()):
-        return
-    if stage.config.job == "align":
-        aligning.check_options(stage.config)
-        aligning.load_examples(stage.config, set())
-    else:
-        measuring.load_questions(stage.config)
+    config = stage.config
+    if config.job != "align":
+        measuring.load_questions(config)
+        return []
+    aligning.check_options(config)
+    specs = split_list(config.data.eval)
+    asked = {normalised(q.asked) for spec in specs for q in sources.load(spec)}
+    return aligning.load_examples(config, asked)[0]
 
 
 def train(stage: Stage, stop: StopRequest) -> None:
@@ -324,8 +175,8 @@ def write_results(
 ) -> dict[str, Any]:
     """Writes figure, tables, the report and, last of all, ``summary.json``; returns the summary.
 
-    The summary holds "letters" (stage -> split -> ROW), "pairs" (stage -> ROW) and "change"
-    (stage -> split or "pairs" -> differences from the stage before).
+    The summary holds "letters" (stage -> split -> ROW), "pairs" (set -> stage -> ROW) and "change"
+    (stage -> split or set -> differences from the stage before).
 
     Raises:
       UserError: the models were not asked the same pairs: tokenizers that differ leave out others.
@@ -334,13 +185,14 @@ def write_results(
     resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
     labels = list(found)
     for before, after in zip(labels, labels[1:], strict=False):
-        one, other = found[before].pairs, found[after].pairs
-        if one is not None and not measure.same_pairs(one, other):
-            raise UserError(
-                f"{before} and {after} were not asked the same preference pairs: {len(one)} and "
-                f"{len(other)} of them fit config.align.max_length in their tokens. Raise it, so "
-                "that none is left out."
-            )
+        for name, one in found[before].pairs.items():
+            other = found[after].pairs[name]
+            if not measure.same_pairs(one, other):
+                raise UserError(
+                    f"{before} and {after} were not asked the same preference pairs: {len(one)} "
+                    f"and {len(other)} of them fit config.align.max_length in their tokens. Raise "
+                    "it, so that none is left out."
+                )
     letters = {
         label: {
             split: summary.measure(scores, "", **bins, **resampling)
@@ -355,17 +207,20 @@ def write_results(
             split: summary.change(scores, other.letters[split], **bins, **resampling)
             for split, scores in one.letters.items()
         }
-        if one.pairs is not None:
-            change[after][PAIRS] = measure.change_pairs(one.pairs, other.pairs, **resampling)
+        for name, scores in one.pairs.items():
+            moved = measure.change_pairs(scores, other.pairs[name], **resampling)
+            change[after][name] = moved
     result: dict[str, Any] = {
         "job": "stages",
         "method": config.method,
         "stages": {label: {**about[label], **found[label].about} for label in labels},
         "letters": letters,
         PAIRS: {
-            label: measure.measure_pairs(answers.pairs, **resampling)
-            for label, answers in found.items()
-            if answers.pairs is not None
+            name: {
+                label: measure.measure_pairs(answers.pairs[name], **resampling)
+                for label, answers in found.items()
+            }
+            for name in found[labels[0]].pairs
         },
         "change": change,
         "data": dict(data),

@@ -14,6 +14,7 @@ from calib_jax.api import load_model
 from calib_jax.errors import UserError
 from calib_jax.jobs import measuring, stages
 from calib_jax.jobs.run import claim, show_if_finished
+from calib_jax.jobs.stages_chain import chain_of
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.questions.preferences import encode_preferences, load_preferences
 from calib_jax.reports import summary
@@ -169,11 +170,14 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
     assert side.num_targets == 1
     own = logs[-2, side.tokens[-1]]
     assert stored.read_pairs(place).chosen[0] == pytest.approx(own, abs=1e-3)
-    pairs, change = result["pairs"], result["change"]
+    pairs, change = result["pairs"]["pairs"], result["change"]
     for key in ("mean_ratio", "share_above_rate"):
         moved = pairs["dpo"][key] - pairs["start"][key]
         assert change["dpo"]["pairs"][key] == pytest.approx(moved, abs=1e-6)
-    assert set(change["cft"]) == {"exam", "pairs"}
+    assert set(change["cft"]) == {"exam", "pairs", "pairs_trained"}
+    # Among the pairs that were learnt is none of a question that is measured.
+    learnt = stored.read_pairs(place.with_name("pairs_trained.parquet"))
+    assert len(learnt) == 8 and not set(learnt.ids) & set(stored.read_pairs(place).ids)
     assert "by cft" in (workdir / "tables" / "stages.md").read_text()
     assert "pairs,cft,mean_ratio," in (workdir / "tables" / "stages.csv").read_text()
     assert "start → dpo → cft" in (workdir / "report.html").read_text()
@@ -226,7 +230,7 @@ def test_bad_input_is_found_before_anything_is_written(config, tmp_path, changes
 
 def test_a_stage_twice_has_a_name_of_its_own(config, tmp_path):
     config.stages.chain = "cft,dpo,cft"
-    chain = stages.chain_of(config, tmp_path)
+    chain = chain_of(config, tmp_path)
     assert [stage.label for stage in chain] == ["cft", "dpo", "cft-2"]
     assert [stage.folder.name for stage in chain] == ["1-cft", "2-dpo", "3-cft"]
     rates = [stage.config.train.learning_rate for stage in chain]

@@ -34,18 +34,19 @@ Rows = Mapping[str, Mapping[str, Any]]  # stage -> ROW
 # Of more splits the figure shows the first; the tables hold all.
 MAX_SPLITS = 3
 _COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1])
+_PAIR_COLOURS = (COLOURS[5], COLOURS[2])
 # Inches.
 _SIDE, _CELL, _STRIP, _ABOVE, _LEFT = 2.6, 3.1, 0.5, 0.75, 0.75
 _BLOCK = _ABOVE + _SIDE + 0.1 + _STRIP + 0.5
 _CURVE, _CURVES, _LEGEND = 1.9, 3.35, 0.95
 
 
-def draw(panels: Panels, pairs: Rows) -> Figure:
+def draw(panels: Panels, pairs: Mapping[str, Rows]) -> Figure:
     """The figure.
 
     Args:
       panels: of at least one split; stages in order, the same for all splits.
-      pairs: stage -> figures of the preference pairs; {} where none were asked.
+      pairs: set of preference pairs -> stage -> figures; {} where none were asked.
     """
     panels = dict(list(panels.items())[:MAX_SPLITS])
     stages = list(next(iter(panels.values())))
@@ -75,7 +76,7 @@ def draw(panels: Panels, pairs: Rows) -> Figure:
         ax = place(figure, 0.15 + k * each + 0.4, y - 0.75 - _CURVE, each - 0.6, _CURVE)
         plot(ax)
         _stage_axis(ax, stages, title, slanted)
-    _legend_of_curves(figure, list(panels), bool(pairs), width, height)
+    _legend_of_curves(figure, list(panels), list(pairs), width, height)
     return figure
 
 
@@ -119,7 +120,7 @@ def _legend_of_diagrams(figure: Figure, norm: Any, width: float, height: float, 
     bar.set_position((box.x0, box.y0 + shift, box.width, box.height))
 
 
-def _curves(panels: Panels, pairs: Rows) -> list[tuple[str, Callable[[Axes], None]]]:
+def _curves(panels: Panels, pairs: Mapping[str, Rows]) -> list[tuple[str, Callable[[Axes], None]]]:
     """(title, what draws it) of the panels across the stages."""
 
     def split_lines(key: str, chance: bool = False, dashed: str = "", ranged: bool = True):
@@ -143,16 +144,19 @@ def _curves(panels: Panels, pairs: Rows) -> list[tuple[str, Callable[[Axes], Non
         ("share of c > 0.9", split_lines("share_above_090", ranged=False)),
     ]
     if pairs:
-        curves.append(("preference collapse", lambda ax: _collapse(ax, list(pairs.values()))))
+        curves.append(("preference collapse", lambda ax: _collapse(ax, pairs)))
     return curves
 
 
-def _collapse(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _collapse(ax: Axes, pairs: Mapping[str, Rows]) -> None:
     """The policy's ratio against the rate at which people prefer the chosen answer."""
-    _line(ax, rows, "mean_ratio", 0, 1, colour=COLOURS[5])
-    if "share_above_rate" in rows[0]:
-        values = [row["share_above_rate"] for row in rows]
-        ax.plot(range(len(rows)), values, "--", color=COLOURS[5], linewidth=1.3)
+    for i, by_stage in enumerate(pairs.values()):
+        rows = list(by_stage.values())
+        look = _line(ax, rows, "mean_ratio", i, len(pairs), colour=_PAIR_COLOURS[i])
+        if "share_above_rate" in rows[0]:
+            values = [row["share_above_rate"] for row in rows]
+            ax.plot(range(len(rows)), values, "--", linewidth=1.3, **look)
+    if "preference_rate" in rows[0]:
         rates = [row["preference_rate"] for row in rows]
         ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2)
 
@@ -196,7 +200,7 @@ def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> N
 
 
 def _legend_of_curves(
-    figure: Figure, splits: Sequence[str], pairs: bool, width: float, height: float
+    figure: Figure, splits: Sequence[str], pairs: Sequence[str], width: float, height: float
 ) -> None:
     handles = [
         Line2D([], [], color=_COLOURS[i], marker=MARKERS[i], markersize=5, linewidth=1.6)
@@ -204,13 +208,16 @@ def _legend_of_curves(
     ]
     labels = list(splits)
     said = "Bars: 95% intervals. Dotted: by chance (95%). Dashed: mean confidence."
+    for i, name in enumerate(pairs):
+        handles.append(Line2D([], [], color=_PAIR_COLOURS[i], marker=MARKERS[i], markersize=5,
+                              linewidth=1.6))  # fmt: skip
+        labels.append(f"policy ratio, {name.replace('_', ' ')}")
     if pairs:
         handles += [
-            Line2D([], [], color=COLOURS[5], marker=MARKERS[0], markersize=5, linewidth=1.6),
-            Line2D([], [], color=COLOURS[5], linestyle="--", linewidth=1.3),
+            Line2D([], [], color=_PAIR_COLOURS[0], linestyle="--", linewidth=1.3),
             Line2D([], [], color=INK, linewidth=1.2),
         ]
-        labels += ["policy ratio of the pairs", "share of ratio > rate", "preference rate"]
+        labels += ["share above the rate", "preference rate"]
     figure.legend(
         handles, labels, ncols=len(labels), fontsize=8.8, frameon=False, loc="lower left",
         bbox_to_anchor=(0.1 / width, 0.06 / height), borderaxespad=0, labelcolor=INK,

@@ -18,7 +18,7 @@ def render(
 ) -> str:
     """The report as one HTML document that takes nothing from outside."""
     said = headline(summary)
-    drawn = figures.draw(panels, summary.get(tables.PAIRS_PART) or {})
+    drawn = figures.draw(panels, summary["pairs"])
     label = f"Reliability diagrams of every stage, and figures across the stages. {said}."
     left_out = list(panels)[figures.MAX_SPLITS :]
     more = f"Not drawn: {', '.join(left_out)}; the tables hold all." if left_out else ""
@@ -44,8 +44,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     """ "conf-ECE on openbookqa: 0.41 (start) → 0.05 (sft) → ...; policy ratio ..."."""
     said = []
     for part, rows in tables.parts_of(summary).items():
-        pairs = part == tables.PAIRS_PART
-        key, name = ("mean_ratio", "policy ratio") if pairs else ("conf_ece", f"conf-ECE on {part}")
+        pairs = part in summary["pairs"]
+        key, name = ("mean_ratio", "policy ratio of") if pairs else ("conf_ece", "conf-ECE on")
         course = " → ".join(f"{content.number(row[key])} ({s})" for s, row in rows.items())
-        said.append(f"{name}: {course}")
+        said.append(f"{name} {part.replace('_', ' ')}: {course}")
     return "; ".join(said)

@@ -35,7 +35,6 @@ PAIRS = (
     ("accuracy", "preference accuracy", +1),
     ("mean_margin", "mean margin, nats", 0),
 )
-PAIRS_PART = "pairs"
 CAPTION = (
     "Brackets: 95% bootstrap intervals over questions or pairs (shares: Wilson's); those of "
     "calibration errors allow for their bias, and hold 0 where chance alone would explain the "
@@ -46,23 +45,21 @@ CAPTION = (
 
 
 def parts_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """split or "pairs" -> stage -> ROW."""
+    """split or set of pairs -> stage -> ROW."""
     parts: dict[str, dict[str, Mapping[str, Any]]] = {}
     for stage, splits in summary["letters"].items():
         for split, row in splits.items():
             parts.setdefault(split, {})[stage] = row
-    if summary.get(PAIRS_PART):
-        parts[PAIRS_PART] = dict(summary[PAIRS_PART])
-    return parts
+    return parts | {name: dict(rows) for name, rows in summary["pairs"].items()}
 
 
 def sections(summary: Mapping[str, Any]) -> list[Section]:
     """Per split, and of the pairs: a table of every stage, and one of what it has changed."""
     found = []
     for part, rows in parts_of(summary).items():
-        figures, unit = (PAIRS, "pairs") if part == PAIRS_PART else (LETTERS, "questions")
+        figures, unit = (PAIRS, "pairs") if part in summary["pairs"] else (LETTERS, "questions")
         header, lines = alignment_tables.columns(rows, figures)
-        if part != PAIRS_PART:
+        if part not in summary["pairs"]:
             tops = (
                 Cell(f"{content.share(row['top_letter_share'], 1)} {row['top_letter']}")
                 for row in rows.values()
@@ -91,7 +88,7 @@ def as_csv(summary: Mapping[str, Any]) -> str:
     for part, rows in parts_of(summary).items():
         for stage, row in rows.items():
             change = summary["change"].get(stage, {}).get(part, {})
-            for key, _, _ in PAIRS if part == PAIRS_PART else LETTERS:
+            for key, _, _ in PAIRS if part in summary["pairs"] else LETTERS:
                 if key in row:
                     ends = row.get(f"{key}_ci") or [None, None]
                     far = change.get(f"{key}_ci") or [None, None]

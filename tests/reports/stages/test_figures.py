@@ -57,7 +57,7 @@ def line(ax, style):
 def test_a_row_of_diagrams_per_split_and_curves_across_stages(splits):
     stages = {"sft": make_panel(0.45, 0.5), "dpo": make_panel(0.95, 0.5)}
     stages["cft"] = make_panel(0.55, 0.5)
-    figure = figures.draw({f"split{i}": stages for i in range(splits)}, PAIRS)
+    figure = figures.draw({f"split{i}": stages for i in range(splits)}, {"pairs": PAIRS})
     found = titles(figure)
     for name in stages:
         assert found.count(name) == splits
