@@ -22,10 +22,11 @@ def config(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr(results, "write_figures", lambda *_, **__: None)
     one = jax.devices()[:1]
     monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
-    train = write_questions(tmp_path / "train.jsonl", make_questions(24, options=(3, 3)))
+    # As many questions as in the other tests of jobs, which compile the same metrics.
+    train = write_questions(tmp_path / "train.jsonl", make_questions(24))
     held_out = [
         q.__class__(q.id, "Held out. " + q.question, q.choices, q.answer)
-        for q in make_questions(12, seed=1, options=(3, 3))
+        for q in make_questions(16, seed=1)
     ]
     test = write_questions(tmp_path / "test.jsonl", held_out)
     config = base()
@@ -41,7 +42,7 @@ def config(tmp_path, tiny_model, monkeypatch):
     config.batch.max_buckets = 1
     config.train.update({"method": "lora", "learning_rate": 1e-2, "remat": False})
     config.train.update({"epochs": 2, "batch_size": 16})
-    config.report.num_resamples = 10
+    config.report.num_resamples = 20
     config.checkpoint.every_steps = 0
     return config
 
@@ -55,9 +56,9 @@ def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypa
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     align.run(config, whole, StopRequest())
     summary = json.loads((whole / "summary.json").read_text())
-    assert summary["job"] == "align" and summary["after"]["test"]["n"] == 12
+    assert summary["job"] == "align" and summary["after"]["test"]["n"] == 16
     assert summary["data"]["align"]["train"]["rate"] == 0.8
-    for name, count in (("held_out", 12), ("training", 12)):
+    for name, count in (("held_out", 16), ("training", 16)):
         part = summary["preferences"][name]
         scores = predictions.read_pairs(whole / f"predictions/after-pairs-{name}.parquet")
         assert part["pairs"]["after"]["n"] == len(scores) == count
@@ -71,7 +72,7 @@ def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypa
     assert [line["kind"] for line in lines] == ["train", "train", "eval", "eval"] * 2
     assert lines[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)
     shown = capsys.readouterr().out
-    assert "held-out preference pairs (12)" in shown and "conf-ECE" in shown
+    assert "held-out preference pairs (16)" in shown and "conf-ECE" in shown
     assert show_if_finished(whole) and "preference rate" in capsys.readouterr().out
     assert (whole / "report.html").exists() and (whole / "tables/preferences.md").exists()
 
