@@ -157,7 +157,7 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
 
     # What is measured is the model with the last adapter.
     result = summary.read(workdir / "summary.json")
-    assert list(result["stages"]) == list(result["letters"]) == ["start", "dpo", "cft"]
+    assert list(result["stages"]) == list(result["letters"]) == ["instruct", "dpo", "cft"]
     model = load_model(config.model.name)
     lora = LoraConfig(config.train.lora.rank, config.train.lora.alpha)
     model = dataclasses.replace(model, lora=lora, adapters=after_cft)
@@ -172,7 +172,7 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
     assert stored.read_pairs(place).chosen[0] == pytest.approx(own, abs=1e-3)
     pairs, change = result["pairs"]["pairs"], result["change"]
     for key in ("mean_ratio", "share_above_rate"):
-        moved = pairs["dpo"][key] - pairs["start"][key]
+        moved = pairs["dpo"][key] - pairs["instruct"][key]
         assert change["dpo"]["pairs"][key] == pytest.approx(moved, abs=1e-6)
     assert set(change["cft"]) == {"exam", "pairs", "pairs_trained"}
     # Among the pairs that were learnt is none of a question that is measured.
@@ -180,7 +180,7 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
     assert len(learnt) == 8 and not set(learnt.ids) & set(stored.read_pairs(place).ids)
     assert "by cft" in (workdir / "tables" / "stages.md").read_text()
     assert "pairs,cft,mean_ratio," in (workdir / "tables" / "stages.csv").read_text()
-    assert "start → dpo → cft" in (workdir / "report.html").read_text()
+    assert "instruct → dpo → cft" in (workdir / "report.html").read_text()
     capsys.readouterr()
     assert show_if_finished(workdir)
     assert "policy ratio" in capsys.readouterr().out
@@ -234,4 +234,4 @@ def test_a_stage_twice_has_a_name_of_its_own(config, tmp_path):
     assert [stage.label for stage in chain] == ["cft", "dpo", "cft-2"]
     assert [stage.folder.name for stage in chain] == ["1-cft", "2-dpo", "3-cft"]
     rates = [stage.config.train.learning_rate for stage in chain]
-    np.testing.assert_allclose(rates, [5e-4, 0.1, 5e-4])
+    np.testing.assert_allclose(rates, [1e-3, 0.1, 1e-3])
