@@ -149,8 +149,8 @@ def _set(config: ml_collections.ConfigDict, field: str, text: str, stage: str) -
             raise ValueError(f"it is a {kind.__name__}")
     except (KeyError, ValueError):
         raise UserError(
-            f"{where}: {field}={text} is no value of this field; expected a {kind.__name__} such "
-            f"as {flat[field]!r}."
+            f"{where}: {field}={text} is no value of this field; expected one such as "
+            f"{flat[field]!r}."
         ) from None
     node[key] = value
 
