@@ -43,11 +43,12 @@ def tiny_plan(**train):
     return planning.Plan(config, plan.dimensions(config), found, mesh)
 
 
-def test_the_job(tmp_path, capsys, tiny_model):
+def test_the_job(tmp_path, capsys):
     """A folder's dimensions; four compilations; a result that is shown again."""
     workdir = tmp_path / "run"
+    (tmp_path / "config.json").write_text(json.dumps(DIMENSIONS))
     command = ["x", "--config=configs/plan.py:smollm2@cpu-1gib", f"--workdir={workdir}", *SIZE]
-    command.append(f"--config.plan.model={tiny_model}")
+    command.append(f"--config.plan.model={tmp_path}")
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert printed.count("Compiling the M-step") == 3 and printed.count("Compiling the E-step") == 1
@@ -55,7 +56,7 @@ def test_the_job(tmp_path, capsys, tiny_model):
     assert result["hbm_limit_gib"] == 1 and result["fits"] and result["max_batch_compiled"]
     assert 0 < result["hbm_gib_per_chip"] < 1
     assert result["max_batch"] > 40  # of four, which take next to nothing
-    assert 0.9 < result["flops"] / result["ideal_flops"] < 3  # all pairs of tiny heads
+    assert 0.85 < result["flops"] / result["ideal_flops"] < 1.2
     assert result["m_step"]["length"] == 256 and result["e_step"]["flops"] > 0
     assert main(command) == 0
     assert "is finished" in capsys.readouterr().out
@@ -143,12 +144,6 @@ def _model(planned):
     from calib_jax.models.model import Model
 
     return Model("", planned.model, {}, None, np.dtype("float32"), "", planned.mesh)
-
-
-def test_operations_of_the_m_step_are_near_the_ideal():
-    step = tiny_plan(method="lora", remat=True).m_step(8)
-    # Rows are short: attention, computed over all pairs, is small.
-    assert 0.85 < step.costs.flops / step.ideal < 1.2
 
 
 @pytest.mark.parametrize(("scheme", "bits"), [("int8", 8), ("nf4", 4)])
