@@ -52,7 +52,7 @@ def load_model(
         the latter where it can be had.
       adapter: a LoRA adapter in PEFT's format, a folder or a hub id. It stays beside the
         parameters, in float32.
-      quantize: "int8" for 8-bit projections through qwix.
+      quantize: "int8" for 8-bit projections through qwix, "nf4" for 4-bit ones.
       on_bytes: called as (bytes read since the last call, bytes to read in all).
 
     Raises:

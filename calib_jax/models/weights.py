@@ -94,8 +94,8 @@ def load_params(
         every device; None for the default device.
       on_bytes: called as (bytes read since the last call, bytes to read in all), in the dtypes of
         ``source.dtype``.
-      quantize: "int8" for projections that are QArrays (``models.quantize``); ``dtype`` is then the
-        other arrays'.
+      quantize: "int8" or "nf4" for projections that are QArrays (``models.quantize``); ``dtype`` is
+        then the other arrays'.
 
     Returns:
       The tree of jax.Arrays. Each process reads the slices that its own devices hold.
@@ -110,16 +110,16 @@ def load_params(
     default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     chunks: list[_Chunk] = []
     for row in parameter_table(config):
-        quantized = bool(quantize) and row.kind == "projection"
+        scheme = quantize if quantize and row.kind == "projection" else ""
         # Scales come from the values as they are stored.
-        stored = quantized or dtype == "stored"
+        stored = bool(scheme) or dtype == "stored"
         leaf = _Leaf(
             row=row,
             names=_names(row, config),
             shape=stacked_shape(config, row),
             dtype=stored_dtype(source, config, row) if stored else jnp.dtype(dtype),
             sharding=shardings(row) if shardings else default,
-            quantized=quantized,
+            scheme=scheme,
         )
         chunks += leaf.chunks()
         if row.path == ("embed",) and config.tie_embeddings:
@@ -170,7 +170,7 @@ class _Leaf:
     shape: tuple[int, ...]
     dtype: np.dtype  # on the host, and on the devices unless it is quantised there
     sharding: jax.sharding.Sharding
-    quantized: bool
+    scheme: str  # how it is quantised; "" for not at all
 
     def chunks(self) -> list["_Chunk"]:
         """The whole, or a few layers at a time; every process comes to the same division."""
@@ -231,20 +231,20 @@ class _Chunk:
         value = jax.make_array_from_callback(
             self.shape, leaf.sharding, lambda index: pieces[_key(index)]
         )
-        if self.shape == leaf.shape and not leaf.quantized:
+        if self.shape == leaf.shape and not leaf.scheme:
             return value
-        allocate, fill = _programs(leaf.shape, leaf.dtype, leaf.sharding, leaf.quantized)
+        allocate, fill = _programs(leaf.shape, leaf.dtype, leaf.sharding, leaf.scheme)
         return fill(allocate() if array is None else array, value, self.start)
 
 
 @functools.lru_cache(maxsize=64)
 def _programs(
-    shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding, quantized: bool
+    shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding, scheme: str
 ) -> tuple[Callable[[], Any], Callable[[Any, jax.Array, int], Any]]:
     """Compiled: zeros of a leaf, and ``(leaf, chunk, start) -> leaf`` that fills it in place."""
 
     def convert(chunk: jax.Array) -> Any:
-        return quantization.quantize(chunk) if quantized else chunk
+        return quantization.quantize(chunk, scheme) if scheme else chunk
 
     def allocate() -> Any:
         leaf = jax.eval_shape(convert, jax.ShapeDtypeStruct(shape, dtype))
@@ -256,7 +256,7 @@ def _programs(
 
         return jax.tree.map(put, leaf, convert(chunk))
 
-    layout = quantization.layout(sharding, len(shape)) if quantized else sharding
+    layout = quantization.layout(sharding, shape, scheme) if scheme else sharding
     return (
         jax.jit(allocate, out_shardings=layout),
         jax.jit(fill, out_shardings=layout, donate_argnums=0),
