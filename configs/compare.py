@@ -11,8 +11,8 @@ out-of-domain) over several seeds, with intervals and what is best in bold.
   debug        2 CPU cores, 3 GiB       CFT, temperatures; one seed, 16 questions: does it run?
   tulu3_8b, olmo2_7b, vicuna_7b, mistral_7b
                4 or 8 accelerators      the paper's models and settings (configs/cft.py), 3 seeds;
-                                        not run by us. A run's newest checkpoint (LoRA r 128 and its
-                                        moments, about 4 GB) stays: 15 of them.
+                                        not run by us. A run's two newest checkpoints (LoRA r 128
+                                        and its moments, about 4 GB each) stay, of 15 runs.
 
 Methods (--config.compare.methods=dpo,temperature,cft): dpo (the model as it is), the trained ones
 cft, rcft, sft, ece_only, label_smoothing, and the post-hoc ones temperature, fixed_temperature
