@@ -163,14 +163,25 @@ class Checkpoints:
           trainable: abstract arrays with the shardings wanted.
 
         Raises:
-          UserError: it belongs to another base model, or it cannot be read.
+          UserError: it belongs to another base model, it cannot be read, or it holds other arrays.
         """
         wanted = {"trainable": trainable}
         layouts = ocp.checkpoint_utils.construct_restore_args(wanted)
         restored, _ = self._restore(
             state=ocp.args.PyTreeRestore(wanted, restore_args=layouts, partial_restore=True)
         )
-        return restored.state["trainable"]
+        found = restored.state["trainable"]
+        # Where the checkpoint has no such array, Orbax hands back what was asked for.
+        if missing := [
+            jax.tree_util.keystr(path)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(found)
+            if not isinstance(leaf, jax.Array)
+        ]:
+            raise UserError(
+                f"{self._folder}: the newest checkpoint holds no {missing[0]}; it was trained with "
+                "other settings (config.train.method, config.train.lora)."
+            )
+        return found
 
     def _restore(self, **items: Any) -> tuple[Any, dict]:
         """The items of the newest checkpoint, and its position; the base is checked first."""

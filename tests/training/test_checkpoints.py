@@ -123,6 +123,19 @@ def test_a_reader_changes_nothing_and_takes_no_older_one(copied):
     assert {path.name for path in copied.iterdir()} == {"2", "3.corrupt"}
 
 
+def test_trained_parameters_alone_and_no_others(copied):
+    def abstract(name):
+        return {name: jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=one)}
+
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    reader = open_folder(copied, read_only=True)
+    found = reader.restore_trainable(abstract("w"))
+    np.testing.assert_array_equal(found["w"], state_of(3)["trainable"]["w"])
+    with pytest.raises(UserError, match=r"holds no \['v'\]"):
+        reader.restore_trainable(abstract("v"))
+    reader.close()
+
+
 def test_a_save_without_room_says_so_and_leaves_the_others(copied):
     assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN  # so writing fails instead
     checkpoints = open_folder(copied)
