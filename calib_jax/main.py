@@ -76,8 +76,18 @@ def _show_warning(message: Any, category: type[Warning], *place: Any, **options:
         _default_show(message, category, *place, **options)
 
 
+def _show_exception(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Python's own, but for the echoes of a save that failed: that one is raised, and said once.
+
+    TensorStore tells every other write of the save through a loop that Orbax has closed by then.
+    """
+    if kind is not RuntimeError or str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
+
+
 def run() -> None:
     """The console script ``calib-jax``."""
+    sys.excepthook = _show_exception
     try:
         status = main(sys.argv)
     except Exception:
