@@ -278,19 +278,20 @@ class Soak:
         place = workdir / "checkpoints"
         place.mkdir(parents=True)
         (workdir / "config.json").write_text((self.folder / "undisturbed/config.json").read_text())
-        largest = max(
+        sizes = [
             path.stat().st_size
             for path in steps_of(self.folder / "undisturbed")[-1].rglob("*")
             if path.is_file()
-        )
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={8 * largest}", "tmpfs", str(place)]
+        ]
+        whole = sum(-(-size // 4096) * 4096 for size in sizes)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={6 * whole}", "tmpfs", str(place)]
         mounted = subprocess.run(mount, capture_output=True).returncode == 0
         try:
             limits = {}
             if mounted:  # one checkpoint fits, two do not
-                (place / "filler").write_bytes(bytes(int(5.5 * largest)))
+                (place / "filler").write_bytes(bytes(int(4.4 * whole)))
             else:
-                size = (largest // 2, resource.RLIM_INFINITY)
+                size = (max(sizes) // 2, resource.RLIM_INFINITY)
                 limits["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, size)
             job = self.start(workdir, **limits)
             statuses, said = job.wait(), job.said()

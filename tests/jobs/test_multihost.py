@@ -73,7 +73,8 @@ def trained_on(workdir, model, count):
     mesh = make_mesh((1, -1, 1), jax.devices()[:count])
     train = base().train
     train.update(json.loads((workdir / "config.json").read_text())["train"])
-    abstract = abstract_trained(open_checkpoint(model).config, mesh, lora_settings(train, None))
+    model_config = open_checkpoint(str(model)).config
+    abstract = abstract_trained(model_config, mesh, lora_settings(train, None))
     reader = Checkpoints(workdir / "checkpoints", keep=1, fingerprint=fingerprint, read_only=True)
     params = reader.restore_trainable(abstract)
     reader.close()
