@@ -4,18 +4,19 @@ JAX_PLATFORMS=cpu python -m calib_jax.main --config=configs/plan.py:tulu3_8b@v5e
 
 Nothing is downloaded, loaded or run: the E-step and the M-step are compiled ahead of time for the
 hardware, which need not be there (any CPU; TPUs' compiler is in the tpu extra). Each of at most
-four compilations takes one to three minutes.
+four compilations takes two to five minutes of a core.
 
   MODEL@TOPOLOGY
 
   model        what is planned
-  tulu3_8b     the paper's setting (configs/cft.py): LoRA r 128, 4 questions of 2,048 tokens a step
+  tulu3_8b     the paper's setting (configs/cft.py): LoRA r 128, 4 questions of 2,048 tokens a step;
+               6.0 of 15.75 GiB a chip on v5e-8 (M-step)
   olmo2_7b     the same
   vicuna_7b    the same
   mistral_7b   the same; the paper does not name its Mistral, and we chose
                princeton-nlp/Mistral-7B-Base-SFT-DPO
   golden_8b    Llama-3.1-8B, LoRA r 16, 32 questions of 1,024 tokens, answers only, attention by
-               XLA: about 6.4 of 15.75 GiB a chip on v5e-8
+               XLA: 6.1 of 15.75 GiB a chip on v5e-8 (M-step)
   smollm2      SmolLM2-135M, LoRA r 16, 16 questions of 256 tokens
 
   topology     v5e-8, v5e-16, v6e-8, v4-8, v5p-8; or one GPU or CPU by its memory: gpu-80gib,
