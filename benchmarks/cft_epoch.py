@@ -52,6 +52,7 @@ from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 
+TIMES = ("seconds", "cpu")
 BATCH, RANK, ALPHA, PEAK_RATE, WARMUP = 16, 16, 32.0, 5e-4, 0.1
 SETTINGS = ("sdpa:16", "sdpa:8", "sdpa:4", "eager:16", "sdpa:16:compile")
 
@@ -65,17 +66,27 @@ class Spent:
       computed: tokens of the batches, padding included.
       flops: of their matrix products.
       seconds: of wall clock.
+      cpu: seconds of all threads; what is left when other work shares the cores.
     """
 
     real: int = 0
     computed: int = 0
     flops: int = 0
     seconds: float = 0.0
+    cpu: float = 0.0
+
+    def start(self) -> None:
+        self.seconds, self.cpu = -time.perf_counter(), -time.process_time()
+
+    def stop(self) -> None:
+        self.seconds += time.perf_counter()
+        self.cpu += time.process_time()
 
     def __str__(self) -> str:
         padding = 1 - self.real / self.computed
         return (
-            f"{self.seconds:6.1f} s  {self.real:,} tokens + {padding:5.1%} padding  "
+            f"{self.seconds:6.1f} s ({self.cpu:.1f} cpu)  {self.real:,} tokens + {padding:5.1%} "
+            "padding  "
             f"{self.flops / 1e9:7,.0f} GFLOP  {self.flops / self.seconds / 1e9:6.1f} GFLOP/s"
         )
 
@@ -125,7 +136,7 @@ def programs() -> Iterator[collections.Counter]:
             if str(record.msg).startswith("Compiling"):
                 counts[str(record.args[0])] += 1
 
-    logger, handler = logging.getLogger("jax._src.interpreters.pxla"), Count()
+    logger, handler = logging.getLogger("jax"), Count()
     logger.addHandler(handler)
     propagates, logger.propagate = logger.propagate, False
     jax.config.update("jax_log_compiles", True)
@@ -223,10 +234,10 @@ class Peer:
 
         class Clock(transformers.TrainerCallback):
             def on_epoch_begin(self, *args, **kwargs):
-                spent.seconds = -time.perf_counter()
+                spent.start()
 
             def on_epoch_end(self, *args, **kwargs):
-                spent.seconds += time.perf_counter()
+                spent.stop()
 
         class Collator(trl.trainer.sft_trainer.DataCollatorForLanguageModeling):
             def torch_call(self, examples):
@@ -320,33 +331,32 @@ def compare(args: argparse.Namespace) -> None:
 
     training = EmTraining(config, model, encoded)
     spent = counting(training, encoded, args.remat)
-    tried: list[tuple[Spent, float, Costs]] = []  # our M-step, our E-step's seconds and costs
+    tried: list[tuple[Spent, Spent]] = []  # our E-steps and M-steps
     theirs: list[Spent] = []
-    start = time.perf_counter()
+    scored = Spent()
 
     def on_e_step(epoch: int, step: int, scores, estep) -> None:
-        nonlocal start
-        now = time.perf_counter()
-        tried.append((Spent(), now - start, training.engine.costs))
+        scored.stop()
+        costs = training.engine.costs
+        scored.real, scored.computed, scored.flops = costs.tokens, costs.computed, costs.flops
         if epoch == 0:
             mine = -scores.log_scores[np.arange(len(encoded)), encoded.answers][:16]
             worst = np.abs(mine - peer.first_losses(16)).max()
             print(f"largest difference of a first loss, ours and theirs: {worst:.1e} nats")
         training.engine.costs = Costs()
-        start = time.perf_counter()
+        spent.start()
 
     def on_epoch_end(epoch: int, step: int) -> None:
-        nonlocal start
         jax.block_until_ready(training.state)
-        spent.seconds = time.perf_counter() - start
-        tried[-1] = (dataclasses.replace(spent), *tried[-1][1:])
+        spent.stop()
+        tried.append((dataclasses.replace(scored), dataclasses.replace(spent)))
         spent.__init__()
         if epoch:  # the first one compiles
             theirs.append(peer.epoch(setting))
-        start = time.perf_counter()
+        scored.start()
 
     with programs() as compiled:
-        start = time.perf_counter()
+        scored.start()
         training.run(
             NoCheckpoints(), StopRequest(), Listener(on_e_step=on_e_step, on_epoch_end=on_epoch_end)
         )
@@ -354,32 +364,30 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def report(args, tried, theirs, compiled, training) -> None:
-    (first_m, first_e, _), *rounds = tried
-    last_m, _, costs = rounds[-1]
-    m_seconds = statistics.median(m.seconds for m, _, _ in rounds)
-    e_seconds = statistics.median(e for _, e, _ in rounds)
-    shown = dataclasses.replace(last_m, seconds=m_seconds)
-    their = dataclasses.replace(theirs[-1], seconds=statistics.median(t.seconds for t in theirs))
-    pairs = list(zip(rounds, theirs, strict=True))
-    alone = [t.seconds / m.seconds for (m, _, _), t in pairs]
-    whole = [t.seconds / (m.seconds + e) for (m, e, _), t in pairs]
-    print(f"\n  TRL + peft, SFT epoch {their}")
-    print(f"  calib_jax, M-step     {shown}")
-    print(
-        f"  calib_jax, E-step     {e_seconds:6.1f} s  {costs.tokens:,} tokens + "
-        f"{1 - costs.tokens / costs.computed:5.1%} padding  {costs.flops / 1e9:7,.0f} GFLOP  "
-        f"{costs.flops / e_seconds / 1e9:6.1f} GFLOP/s"
-    )
+    (first_e, first_m), *rounds = tried
+
+    def middle(epochs: list[Spent]) -> Spent:
+        """The last one, with the median's times."""
+        times = {key: statistics.median(getattr(x, key) for x in epochs) for key in TIMES}
+        return dataclasses.replace(epochs[-1], **times)
+
+    e_step, m_step = (middle(list(column)) for column in zip(*rounds, strict=True))
+    print(f"\n  TRL + peft, SFT epoch {middle(theirs)}")
+    print(f"  calib_jax, M-step     {m_step}")
+    print(f"  calib_jax, E-step     {e_step}")
     print(f"  medians of {args.rounds} epochs in turn, load {os.getloadavg()[0]:.1f}\n")
-    for what, ratios, bar in (("M-step alone", alone, 2.0), ("whole CFT epoch", whole, 1.5)):
-        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"  {what:16} {statistics.median(ratios):5.2f} x  (bar {bar}; of {shown})")
+    pairs = list(zip(rounds, theirs, strict=True))
+    for what, parts, bar in (("M-step alone", (1,), 2.0), ("whole CFT epoch", (0, 1), 1.5)):
+        for key in TIMES:
+            ratios = [getattr(t, key) / sum(getattr(r[k], key) for k in parts) for r, t in pairs]
+            shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            print(f"  {what:16} {statistics.median(ratios):5.2f} x in {key} (bar {bar}; {shown})")
     big = {name: n for name, n in compiled.items() if "train_step" in name or "score_rows" in name}
     print(
-        f"\n  programs of steps and scoring: {sum(big.values())} ({big}); padded "
-        f"lengths {training.buckets}, {training.num_rows} rows; "
-        f"first epoch, compiling, {first_e + first_m.seconds:.1f} s, later ones "
-        f"{e_seconds + m_seconds:.1f} s"
+        f"\n  programs of steps and scoring: {sum(big.values())} ({big}); rows of lengths "
+        f"{training.buckets}, {training.num_rows} a batch; first epoch, compiling, "
+        f"{first_e.seconds + first_m.seconds:.1f} s, later ones "
+        f"{e_step.seconds + m_step.seconds:.1f} s"
     )
 
 
@@ -391,7 +399,7 @@ def main() -> None:
     parser.add_argument("--setting", help="TRL's, such as sdpa:16, instead of trying several")
     parser.add_argument("--microbatches", type=int, default=1)
     parser.add_argument("--remat", action="store_true", help="ours recomputes layers")
-    parser.add_argument("--packing", action="store_true", help="ours packs questions into rows")
+    parser.add_argument("--packing", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--peer-python", help="an interpreter that has torch, to run all of it in")
     args = parser.parse_args()
     if args.peer_python:
