@@ -42,12 +42,11 @@ uv venv --quiet --allow-existing --python $TPU_PYTHON $REMOTE_ENV; \
 uv pip install --quiet --python $REMOTE_ENV/bin/python \"./${REMOTE_CODE}[$TPU_EXTRAS]\""
 
 if [[ -n $TPU_BUCKET ]]; then
-  repo=https://packages.cloud.google.com/apt
+  GCSFUSE=${GCSFUSE:-3.11.1} # its version
+  release=https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v$GCSFUSE
   remote all "set -e; command -v gcsfuse >/dev/null || { \
-curl -fsSL $repo/doc/apt-key.gpg | sudo tee /usr/share/keyrings/cloud.google.asc >/dev/null; \
-echo \"deb [signed-by=/usr/share/keyrings/cloud.google.asc] $repo gcsfuse-\$(lsb_release -cs) main\" \
-| sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null; \
-sudo apt-get update -q; sudo apt-get install -y -q gcsfuse; }; \
+curl -fsSL -o /tmp/gcsfuse.deb $release/gcsfuse_${GCSFUSE}_amd64.deb; \
+sudo apt-get update -q; sudo apt-get install -y -q /tmp/gcsfuse.deb; }; \
 mountpoint -q $MOUNT || { sudo mkdir -p $MOUNT; sudo chown \"\$(id -u):\$(id -g)\" $MOUNT; \
 gcsfuse --implicit-dirs --rename-dir-limit=100000 $TPU_BUCKET $MOUNT; }"
 fi
