@@ -58,36 +58,28 @@ class EmTraining(Training):
             smooth_over=train.smooth_over,
             online=online,
         )
+        self.num_rows = rows_per_step(train, encoded.lengths, meshes.batch_shards(model.mesh))
+        self.packed = self.num_rows < train.batch_size
         super().__init__(config, model, objective)
-        self._plan_rows()
+        self._plan_shapes()
         self.engine.plan([g for split in (encoded, *measured) for g in letter_groups(split)])
 
-    def _plan_rows(self) -> None:
-        """Fixes the shapes of the run's batches: how many rows, of which lengths.
-
-        Without packing a row is a question. With it a batch's questions are spread over rows of
-        about two long questions' length, as many of them as the mesh splits evenly: longer rows
-        would pad less and attend to more.
-        """
-        train, lengths = self.config.train, self.encoded.lengths
-        batches = [rows for epoch in range(train.epochs) for rows in self.batch_rows(epoch)]
-        self.num_rows = train.batch_size
-        if train.packing:
-            least = train.microbatches * meshes.batch_shards(self.mesh)
-            tokens = float(np.mean([lengths[rows].sum() for rows in batches]))
-            rows = least * max(1, round(tokens / (2 * lengths.max()) / least))
-            self.num_rows = min(rows, train.batch_size)
+    def _plan_shapes(self) -> None:
+        """Fixes the shapes of the run's batches: questions a row, and the rows' lengths."""
+        lengths, epochs = self.encoded.lengths, range(self.config.train.epochs)
+        batches = [rows for epoch in epochs for rows in self.batch_rows(epoch)]
         placed = [self._place(rows) for rows in batches]
         self.slots = max(len(row) for rows in placed for row in rows)
         self.buckets = choose_buckets(
             [max(lengths[row].sum() for row in rows if row) for rows in placed],
-            self.config.batch.max_buckets,
+            # Packed batches are of like length, and scoring compiles a shape or two besides.
+            max(1, self.config.batch.max_buckets - 2 * self.packed),
             self.engine.multiple,
         )
 
     def _place(self, rows: np.ndarray) -> list[list[int]]:
         """The questions of each row of a batch."""
-        if self.num_rows == self.config.train.batch_size:
+        if not self.packed:
             return [[int(row)] for row in rows] + [[]] * (self.num_rows - len(rows))
         return [
             [int(rows[i]) for i in members]
@@ -105,6 +97,8 @@ class EmTraining(Training):
             self.config.seed,
             epoch,
             strata=self.encoded.answers,
+            # In packed rows questions of any length go together.
+            window=1 if self.packed else 16,
         )
 
     def example_name(self, row: int) -> str:
@@ -165,7 +159,7 @@ class EmTraining(Training):
         names = ["tokens"]
         if self.objective.sft == "sft2":
             names.append("labels")
-        if self.slots > 1:
+        if self.packed:
             names += ["positions", "ends", "segments"]
         batch |= {name: layout[name] for name in names}
         A = train.microbatches
@@ -177,6 +171,19 @@ class EmTraining(Training):
                 "num_tokens": np.float32(lengths[rows].sum()),
             },
         }
+
+
+def rows_per_step(train: ml_collections.ConfigDict, lengths: np.ndarray, shards: int) -> int:
+    """Rows of a batch: its questions, or fewer where several share a row.
+
+    Packed rows are about as long as two long questions, and as many as the mesh and the
+    microbatches split evenly: longer ones would pad less and attend to more.
+    """
+    if not train.packing:
+        return train.batch_size
+    least = train.microbatches * shards
+    rows = least * max(1, round(train.batch_size * lengths.mean() / (2 * lengths.max()) / least))
+    return min(rows, train.batch_size)
 
 
 def check_objective(config: ml_collections.ConfigDict) -> None:
