@@ -16,7 +16,8 @@ four compilations takes two to five minutes of a core.
   mistral_7b   the same; the paper does not name its Mistral, and we chose
                princeton-nlp/Mistral-7B-Base-SFT-DPO
   golden_8b    Llama-3.1-8B, LoRA r 16, 32 questions of 1,024 tokens, answers only, attention by
-               XLA: 6.1 of 15.75 GiB a chip on v5e-8 (M-step)
+               XLA: 6.1 of 15.75 GiB a chip on v5e-8 (M-step). With --config.train.method=full 18.3:
+               it does not fit; on v6e-8 it does, 21.3 of 31.25
   smollm2      SmolLM2-135M, LoRA r 16, 16 questions of 256 tokens
 
   topology     v5e-8, v5e-16, v6e-8, v4-8, v5p-8; or one GPU or CPU by its memory: gpu-80gib,

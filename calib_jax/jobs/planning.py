@@ -232,7 +232,6 @@ class Plan:
                 vocab_shards=self.mesh.shape["tensor"],
                 seed=self.config.seed,
             )
-        arguments = (run.state, run.base, batch)
         ideal = ideal_m_step(
             self.model,
             self.config.train,
@@ -240,7 +239,7 @@ class Plan:
             batch_size,
             self.config.prompt.max_length,
         )
-        return self._compile(lowered, arguments, A * B, L, ideal)
+        return self._compile(lowered, A * B, L, ideal)
 
     def e_step(self) -> Compiled:
         """The scoring pass's longest rows, as many as its token budget holds."""
@@ -275,18 +274,16 @@ class Plan:
             )
         B, L = arrays["tokens"].shape
         ideal = ideal_e_step(self.model, run.decoder.lora, B, L)
-        compiled = self._compile(lowered, (run.variables, arrays), B, L, ideal)
+        compiled = self._compile(lowered, B, L, ideal)
         # The optimiser's state stays where it is meanwhile.
         resting = _held(run.state.opt_state)
         return dataclasses.replace(compiled, needed=compiled.needed + resting)
 
-    def _compile(
-        self, lowered: Any, arguments: Any, rows: int, length: int, ideal: int
-    ) -> Compiled:
+    def _compile(self, lowered: Any, rows: int, length: int, ideal: int) -> Compiled:
         try:
             program = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            needed = _needed(str(error), _held(arguments))
+            needed = _needed(str(error))
             if needed is None:
                 raise
             return Compiled(rows, length, None, needed, None, ideal)
@@ -315,14 +312,14 @@ def _held(tree: Any) -> int:
 _UNITS = {"K": 2**10, "M": 2**20, "G": GIB}
 
 
-def _needed(message: str, arguments: int) -> int | None:
+def _needed(message: str) -> int | None:
     """What a compiler that ran out of memory says it needs; None for another error."""
     if "RESOURCE_EXHAUSTED" not in message:
         return None
-    if found := re.search(r"Used ([\d.]+)([KMG]) of", message):
-        return int(float(found[1]) * _UNITS[found[2]])
-    if found := re.search(r"temporaries \(([\d.]+)([KMG])\) exceeds", message):
-        return int(float(found[1]) * _UNITS[found[2]]) + arguments
+    # Arguments are among what either message calls used or required.
+    for form in (r"Used ([\d.]+)([KMG]) of", r"temporaries \(([\d.]+)([KMG])\) exceeds"):
+        if found := re.search(form, message):
+            return int(float(found[1]) * _UNITS[found[2]])
     return None
 
 

@@ -219,7 +219,7 @@ def test_the_largest_batch(fixed, slope, batch, unit, expected):
 
 def test_what_a_compiler_needs_that_gave_up():
     used = "RESOURCE_EXHAUSTED: Ran out of memory. Used 16.70G of 15.75G hbm. Exceeded by 972.0M."
-    assert planning._needed(used, 0) == int(16.7 * GIB)
+    assert planning._needed(used) == int(16.7 * GIB)
     over = "RESOURCE_EXHAUSTED: total memory required for HLO temporaries (20.00G) exceeds (15.75G)"
-    assert planning._needed(over, GIB) == 21 * GIB
-    assert planning._needed("INTERNAL: something else", 0) is None
+    assert planning._needed(over) == 20 * GIB
+    assert planning._needed("INTERNAL: something else") is None
