@@ -140,7 +140,7 @@ def get_config(preset: str = ""):
         config.train.batch_size = 32 if name == "golden_8b" else 16
         config.mesh.shape = (1, -1, 1)
     if name == "golden_8b":
-        # Splash attention takes 0.3 GiB less; this is the reference attention, at its own figure. The splash kernel, which "auto" takes, needs less: 5.7 GiB.
+        # The reference attention; the splash kernel, which "auto" takes, needs 0.3 GiB less.
         config.model.attention = "xla"
     if topologies.find(topology).chips == 1:
         config.mesh.shape = (1, 1, 1)
