@@ -1,4 +1,4 @@
-"""What weights in few bits do to a model's confidence: the same questions scored with and without."""
+"""What weights in few bits do to a model: the same questions scored with and without."""
 
 from typing import Any
 
