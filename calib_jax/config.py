@@ -52,7 +52,8 @@ def base() -> ml_collections.ConfigDict:
     data.eval = "offline:openbookqa/test,offline:arc_easy/test"
     # Measured after every epoch, into the log; "" for none.
     data.validation = ""
-    # Questions to train on, drawn in equal parts from the sources; 0 for all.
+    # Questions to train on, drawn in equal parts from the sources; 0 for all. More than there are
+    # is an error.
     data.train_size = 0
     # At most so many questions of each evaluation split and of the validation split; 0 for all.
     data.eval_size = 0
@@ -102,7 +103,7 @@ def base() -> ml_collections.ConfigDict:
     # all.
     em.shrinkage = 0.0
     # When bins and targets are made anew: every "epoch", every refresh_steps "steps", or "online",
-    # from the training batches' own forward passes, without any E-step.
+    # from the training batches' own forward passes, without any E-step (bins of equal width alone).
     em.refresh = "epoch"
     em.refresh_steps = 50
 

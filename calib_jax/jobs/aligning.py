@@ -17,12 +17,22 @@ from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import QUESTIONS, Loaded
 from calib_jax.questions.record import normalised
 from calib_jax.training.dpo import DpoTraining
+from calib_jax.training.loop import check_training
 from calib_jax.training.sft import SftTraining
 
 METHODS = {"sft": SftTraining, "dpo": DpoTraining}
 # align.eval: so many pairs of align.train are held out.
 _OF_TRAIN = re.compile(r"train:(?P<count>\d+)")
 HELD_OUT, TRAINED_ON = "held_out", "training"
+# Why a source's rows are left out (``preferences.Loaded``), in words.
+_REASONS = {
+    "identical_answers": "with identical answers",
+    "empty_answers": "with an empty answer",
+    "ties": "where neither answer is preferred",
+    "without_preference": "without a preference",
+    "duplicates": "that occurred before",
+    "duplicate_options": "with equal options",
+}
 
 
 @dataclasses.dataclass
@@ -62,6 +72,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
       UserError: bad input.
     """
     check_options(config)
+    check_training(config)
     align, data = config.align, config.data
     eval_specs = split_list(data.eval)
     prepared = pipeline.prepare(
@@ -121,12 +132,8 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         pair_sets[TRAINED_ON] = PairSet(
             [groups[i] for i in kept], [items[i].id for i in kept], [items[i].rate for i in kept]
         )
-    for name, part in report.items():
-        if isinstance(part, dict) and part.get("skipped_too_long"):
-            say(
-                f"config.align.{name}: {part['skipped_too_long']} items are longer than "
-                f"{align.max_length} tokens and are left out"
-            )
+    for line in left_out(report, align):
+        say(line)
     return Setting(
         model,
         groups,
@@ -143,7 +150,8 @@ def load_examples(
 ) -> tuple[list, list, dict[str, Any]]:
     """What is learnt, the pairs that are held out, and what was left out of each.
 
-    Nothing is learnt whose prompt stands among the held-out pairs or the measured questions.
+    Nothing is learnt whose prompt stands among the held-out pairs or the measured questions; of
+    what is left, config.align.train_size and eval_size are drawn, where there are more.
 
     Args:
       asked: normalised texts of the measured questions.
@@ -181,17 +189,40 @@ def load_examples(
             "in config.align.eval or config.data.eval. With one source of pairs, hold some out: "
             "--config.align.eval=train:200."
         )
-    if align.train_size > len(train):
-        raise UserError(
-            f"config.align.train_size is {align.train_size}, and config.align.train has "
-            f"{len(train)} items after {overlap} were removed for standing in a split that is "
-            "measured. Set 0 for all."
-        )
-    train = preferences.draw(train, align.train_size, seed)
-    held_out = preferences.draw(held_out, align.eval_size, seed)
-    for part, items in (("train", train), ("eval", held_out)):
+    parts = ("train", train, align.train_size), ("eval", held_out, align.eval_size)
+    drawn = {part: preferences.draw(items, size, seed) for part, items, size in parts}
+    for part, items, _ in parts:
         if part in report:
-            report[part]["n"] = len(items)
+            report[part] |= {"n": len(drawn[part]), "not_drawn": len(items) - len(drawn[part])}
+    return drawn["train"], drawn["eval"], report
+
+
+def left_out(report: dict[str, Any], align: ml_collections.ConfigDict) -> list[str]:
+    """Lines on what is neither learnt nor measured of config.align, and why; none where all is.
+
+    Args:
+      report: the part "align" of ``Setting.data``.
+      align: the section of the config.
+    """
+    lines = []
+    for part, found in report.items():
+        what = "answers" if part == "train" and align.method == "sft" else "pairs"
+        reasons = {why: found["left_out"][key] for key, why in _REASONS.items()
+                   if found.get("left_out", {}).get(key)}  # fmt: skip
+        reasons["with a prompt that is measured"] = found.get("removed_overlap", 0)
+        long = found.get("skipped_too_long", 0)
+        reasons[f"longer than {align.max_length} tokens (config.align.max_length)"] = long
+        counts = [f"{count:,} {why}" for why, count in reasons.items() if count]
+        if counts:
+            rows = f" of {found['rows']:,} rows" if "rows" in found else ""
+            lines.append(f"config.align.{part}: left out{rows}: {', '.join(counts)}")
+        if found.get("not_drawn"):
+            kept = found["n"] + long
+            lines.append(
+                f"config.align.{part}: {kept:,} of {kept + found['not_drawn']:,} {what} "
+                f"(config.align.{part}_size)"
+            )
+    return lines
     return train, held_out, report
 
 

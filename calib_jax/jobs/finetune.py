@@ -87,6 +87,7 @@ def run(
     checkpoints.close()
     if best is not None:
         best.close()
+        say(_stopping_line(config, training))
 
     # --- After -----------------------------------------------------------------------------------
     for state in ("before", "after"):
@@ -97,8 +98,9 @@ def run(
         extra = quantization.shift(config, unquantized, states["before"]) | {
             "training": {
                 "questions": len(setting.train),
-                "steps": training.num_steps,
+                "steps": training.epochs_trained * training.steps_per_epoch,
                 "epochs": config.train.epochs,
+                "epochs_trained": training.epochs_trained,
                 "best_epoch": training.best_epoch,
                 "padded_lengths": list(training.buckets),
                 "resumed_from_step": resumed,
@@ -115,7 +117,7 @@ class Reporter:
     def __init__(self, config, setting, training, log, stop):
         self.config, self.setting, self.training = config, setting, training
         self.log, self.stop = log, stop
-        self.bar = None
+        self.bar = self.title = None
         self.listener = Listener(
             on_scored=self.on_scored,
             on_e_step=self.on_e_step,
@@ -130,16 +132,17 @@ class Reporter:
         self._close()
 
     def _open(self, what: str, epoch: int, initial: int = 0) -> Progress:
-        if self.bar is None:
-            total, epochs = len(self.setting.train), self.config.train.epochs
-            title = f"{what} {epoch + 1}/{epochs}"
-            self.bar = Progress(total, title, initial=initial).__enter__()
+        title = f"{what} {epoch + 1}/{self.config.train.epochs}"
+        if self.title != title:
+            self._close()
+            self.bar = Progress(len(self.setting.train), title, initial=initial).__enter__()
+            self.title = title
         return self.bar
 
     def _close(self) -> None:
         if self.bar is not None:
             self.bar.__exit__(None, None, None)
-            self.bar = None
+            self.bar = self.title = None
 
     def on_scored(self, epoch: int, count: int) -> None:
         self._open("E-step", epoch).update(count)
@@ -159,7 +162,7 @@ class Reporter:
                 int((scores.predictions == k).sum()) for k in range(scores.mask.shape[1])
             ],
         )
-        say(f"E-step {epoch + 1}: {_line(figures)}")
+        say(f"E-step {epoch + 1}, before step {step + 1}: {_line(figures)}")
 
     def on_step(self, epoch, step, count, done, terms) -> None:
         bar = self._open("M-step", epoch, initial=done - count)
@@ -192,6 +195,13 @@ def _adapter_line(config: ml_collections.ConfigDict, training: EmTraining) -> st
         f"{','.join(lora.targets)} are its own, whatever config.train.lora says; dropout "
         f"{lora.dropout:g} is the config's"
     )
+
+
+def _stopping_line(config: ml_collections.ConfigDict, training: EmTraining) -> str:
+    trained, asked = training.epochs_trained, config.train.epochs
+    early = f"Stopped after epoch {trained} of {asked}" if trained < asked else "Early stopping"
+    metric = config.train.early_stopping_metric
+    return f"{early}: epoch {training.best_epoch}'s model is taken, the best by {metric}"
 
 
 def _line(figures: dict[str, float]) -> str:

@@ -24,6 +24,8 @@ from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
 from calib_jax.reports import Progress, predictions, summary
 from calib_jax.reports.atomic import atomic_path
+from calib_jax.training.em import check_objective
+from calib_jax.training.loop import check_training
 
 
 @dataclasses.dataclass
@@ -77,6 +79,8 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
     """
     check_options(config)
     check_batches(config)
+    check_training(config)
+    check_objective(config)
     at_least_1 = ("batch", "token_budget"), ("checkpoint", "keep"), ("prompt", "max_length")
     check_least(config, 1, *at_least_1)
     check_least(config, 0, ("checkpoint", "every_steps"), ("train", "early_stopping"))
@@ -103,6 +107,7 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in splits for q in split),
     )
+    say_left_out(prepared.report)
     train = encoder.encode(prepared.train, "config.data.train")
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     extra = encoder.encode(validation, "config.data.validation") if validation else None
@@ -113,6 +118,17 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
         for name, split in prepared.evals.items()
     }
     return Setting(model, train, extra, evals, domains, prepared.report)
+
+
+def say_left_out(report: Mapping[str, Any]) -> None:
+    """A line for the training questions that were left out, and why; none where all stayed."""
+    reasons = {
+        "removed_overlap_total": "stand in a split that is measured",
+        "skipped_duplicate_options": "have equal options",
+    }
+    found = [f"{report[key]} {why}" for key, why in reasons.items() if report.get(key)]
+    if found:
+        say(f"Training questions left out: {', '.join(found)}")
 
 
 @contextlib.contextmanager

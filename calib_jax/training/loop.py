@@ -46,6 +46,28 @@ def lora_settings(train: ml_collections.ConfigDict, adapter: LoraConfig | None) 
     return asked if adapter is None else dataclasses.replace(adapter, dropout=asked.dropout)
 
 
+def check_training(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for settings of any training that cannot be, before a model is loaded."""
+    train = config.train
+    if train.method not in ("full", "lora"):
+        raise UserError(f"config.train.method is {train.method!r}; expected 'full' or 'lora'.")
+    for key in ("epochs", "batch_size", "microbatches"):
+        if train[key] < 1:
+            raise UserError(f"config.train.{key} is {train[key]}; expected at least 1.")
+    optimizer_settings(train, num_steps=1)
+
+
+def optimizer_settings(train: ml_collections.ConfigDict, num_steps: int) -> OptimizerConfig:
+    """The settings of AdamW; raises UserError for those that cannot be."""
+    return OptimizerConfig(
+        learning_rate=train.learning_rate,
+        num_steps=num_steps,
+        warmup_ratio=train.warmup_ratio,
+        weight_decay=train.weight_decay,
+        clip_norm=train.clip_norm,
+    )
+
+
 @dataclasses.dataclass
 class Listener:
     """What the job wants to hear of: all optional, all called in the order of events.
@@ -77,21 +99,22 @@ class Training:
       engine: scores with the parameters of the moment; see ``score``.
       state: what the next step starts from.
       base: the frozen parameters under LoRA, else None.
+      epochs_trained: fewer than asked for where early stopping ended the run.
       best_epoch: whose parameters a run with early stopping ended with, from 1; else None.
     """
 
+    epochs_trained = 0
     best_epoch: int | None = None
 
     def __init__(self, config: ml_collections.ConfigDict, model: Model, objective: Objective):
         train = config.train
         self.config, self.mesh, self.objective = config, model.mesh, objective
+        check_training(config)
         lora = None
         if train.method == "lora":
             lora = lora_settings(train, model.lora)
             check_lora(model.config, lora)
-        elif train.method != "full":
-            raise UserError(f"config.train.method is {train.method!r}; expected 'full' or 'lora'.")
-        self._check_sizes()
+        self._check_shards()
         self.decoder = Decoder(
             model.config, model.dtype, lora, attention=model.attention, remat=train.remat
         )
@@ -104,13 +127,7 @@ class Training:
         )
         self.steps_per_epoch = len(self.batch_rows(0))
         self.num_steps = train.epochs * self.steps_per_epoch
-        self.optimizer = OptimizerConfig(
-            learning_rate=train.learning_rate,
-            num_steps=self.num_steps,
-            warmup_ratio=train.warmup_ratio,
-            weight_decay=train.weight_decay,
-            clip_norm=train.clip_norm,
-        )
+        self.optimizer = optimizer_settings(train, self.num_steps)
         self.schedule = self.optimizer.schedule()
         with meshes.use(self.mesh):
             self.base = None if lora is None else model.params
@@ -150,11 +167,8 @@ class Training:
 
     # --- State -----------------------------------------------------------------------------------
 
-    def _check_sizes(self) -> None:
+    def _check_shards(self) -> None:
         train, shards = self.config.train, meshes.batch_shards(self.mesh)
-        for key in ("epochs", "batch_size", "microbatches"):
-            if train[key] < 1:
-                raise UserError(f"config.train.{key} is {train[key]}; expected at least 1.")
         if train.batch_size % (train.microbatches * shards):
             raise UserError(
                 f"config.train.batch_size {train.batch_size} is not a multiple of microbatches "
@@ -276,6 +290,7 @@ class Training:
                 best.wait()  # before the checkpoint that says so
             at |= {"epoch": epoch + 1, "batch": 0}
             checkpoints.save(step, self.state, aux, at)
+        self.epochs_trained = at["epoch"]
         self.best_epoch = at["best"] and at["best"]["epoch"] + 1
         if best is not None and not at["taken"]:
             # One more step number, so that the newest checkpoint is what the run ends with.
