@@ -23,7 +23,12 @@ label=model[+adapter],label=run:FOLDER,... and nothing is trained then.
                                        ARC-Easy, the right one preferred with rate 0.8; CFT on
                                        OpenBookQA. At beta = 0.1 DPO's own optimum for a rate of 0.8
                                        is log-odds of ln(4) / 0.1 = 13.9 beyond the reference:
-                                       collapse is what it asks for.
+                                       collapse is what it asks for. Expect conf-ECE to fall with
+                                       SFT, to rise far above the instruct model's with DPO, and to
+                                       fall with CFT. Measured on 64 pairs (8 epochs of DPO), 96
+                                       questions for CFT and 100 to measure: 0.390 (instruct),
+                                       0.057 (sft), 0.745 (dpo), 0.181 (cft), accuracy at chance
+                                       throughout.
   debug        2 CPU cores, 3 GiB      the same on 16 of everything: does everything run?
   tulu3_8b     4 or 8 accelerators     Llama-3.1-8B and its Tulu 3 SFT and DPO checkpoints on the
                                        paper's tasks; after CFT add ",cft=run:runs/cft-tulu3_8b" to
@@ -68,7 +73,7 @@ def get_config(preset: str = ""):
     config.train.remat = False
     config.checkpoint.every_steps = 12
     config.stages.start = "instruct"
-    config.stages.settings = "sft:train.epochs=2,dpo:train.epochs=8,cft:train.epochs=2"
+    config.stages.settings = "sft:train.epochs=2,dpo:train.epochs=4,cft:train.epochs=2"
     if preset == "debug":
         for section in (config.align, config.data):
             section.train_size = section.eval_size = 16

@@ -76,7 +76,7 @@ def draw(panels: Panels, pairs: Mapping[str, Rows]) -> Figure:
         ax = place(figure, 0.15 + k * each + 0.4, y - 0.75 - _CURVE, each - 0.6, _CURVE)
         plot(ax)
         _stage_axis(ax, stages, title, slanted)
-    _legend_of_curves(figure, list(panels), list(pairs), width, height)
+    _legend_of_curves(figure, list(panels), pairs, width, height)
     return figure
 
 
@@ -156,9 +156,9 @@ def _collapse(ax: Axes, pairs: Mapping[str, Rows]) -> None:
         if "share_above_rate" in rows[0]:
             values = [row["share_above_rate"] for row in rows]
             ax.plot(range(len(rows)), values, "--", linewidth=1.3, **look)
-    if "preference_rate" in rows[0]:
-        rates = [row["preference_rate"] for row in rows]
-        ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2)
+        if "preference_rate" in rows[0]:
+            rates = [row["preference_rate"] for row in rows]
+            ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2)
 
 
 def _line(
@@ -200,7 +200,7 @@ def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> N
 
 
 def _legend_of_curves(
-    figure: Figure, splits: Sequence[str], pairs: Sequence[str], width: float, height: float
+    figure: Figure, splits: Sequence[str], pairs: Mapping[str, Rows], width: float, height: float
 ) -> None:
     handles = [
         Line2D([], [], color=_COLOURS[i], marker=MARKERS[i], markersize=5, linewidth=1.6)
@@ -212,12 +212,17 @@ def _legend_of_curves(
         handles.append(Line2D([], [], color=_PAIR_COLOURS[i], marker=MARKERS[i], markersize=5,
                               linewidth=1.6))  # fmt: skip
         labels.append(f"policy ratio, {name.replace('_', ' ')}")
-    if pairs:
-        handles += [
-            Line2D([], [], color=_PAIR_COLOURS[0], linestyle="--", linewidth=1.3),
-            Line2D([], [], color=INK, linewidth=1.2),
-        ]
-        labels += ["share above the rate", "preference rate"]
+    # Of pairs whose rate is known; see `_collapse`.
+    drawn = [next(iter(by_stage.values())) for by_stage in pairs.values()]
+    for i, row in enumerate(drawn):
+        if "share_above_rate" in row:
+            look = {"color": _PAIR_COLOURS[i], "linestyle": "--", "linewidth": 1.3}
+            handles.append(Line2D([], [], **look))
+            labels.append("share above the rate")
+            break
+    if drawn and "preference_rate" in drawn[-1]:
+        handles.append(Line2D([], [], color=INK, linewidth=1.2))
+        labels.append("preference rate")
     figure.legend(
         handles, labels, ncols=len(labels), fontsize=8.8, frameon=False, loc="lower left",
         bbox_to_anchor=(0.1 / width, 0.06 / height), borderaxespad=0, labelcolor=INK,
