@@ -15,6 +15,7 @@ SCRIPTS = Path(__file__).parents[1] / "tpu_scripts"
 COMMANDS = sorted(path.stem for path in SCRIPTS.glob("*.sh") if path.stem != "common")
 WHERE = ["--project=my-project", "--zone=us-west4-a"]
 SETTINGS = [*WHERE, "--name=calib"]
+CFT = "--config=configs/cft.py:tulu3_8b"
 # What each needs beside the settings that all need.
 NEEDS = {
     "create": ["--accelerator-type=v5e-8"],
@@ -64,7 +65,7 @@ def shell(tmp_path):
         path = f"{gcloud.parent}{os.pathsep}{env['PATH']}"
         env |= {"PATH": path, "HOME": str(home), "CALLS": str(calls), "STATES": states}
         done = subprocess.run(
-            [SCRIPTS / f"{script}.sh", *args],
+            [SCRIPTS / f"{script}.sh", *args],  # an absolute path stays as it is
             capture_output=True,
             text=True,
             env=env | environment,
@@ -136,7 +137,13 @@ def test_a_missing_setting_is_named(shell, script, missing):
         ("run", ["--workdir=gs://b/x", "--", "--config=a"], "not to gs:// addresses"),
         ("run", ["--workdir=x", "--", "--config=a"], "expected an absolute path"),
         ("run", ["--workdir=/x"], "no --config after --"),
-        ("run", ["--workdir=/x", "--", "--config=a", "--workdir=/y"], "give --workdir before --"),
+        ("run", ["--workdir=/x", "--", CFT, "--workdir=/y"], "give --workdir before --"),
+        ("run", ["--workdir=/x", "--", CFT, "--dry-run"], "give --dry-run before --"),
+        ("run", ["--workdir=/x", "--", CFT, "--help"], "give --help before --"),
+        ("run", ["--workdir=/x", "--", "--config=configs/x.py:a"], "names 'configs/x.py': there"),
+        ("run", ["--workdir=/x", "--", "--config", "x.py"], "names 'x.py': there is no such"),
+        ("run", ["--workdir=/x", "--", "--config"], "no --config after --"),
+        ("resume", ["--workdir=/x", "--", CFT, "--dry-run"], "give --dry-run before --"),
         ("watch", ["--worker=first"], "--worker is 'first'; expected a whole number"),
         ("resume", ["--workdir=/mnt/calib_jax/x", "--", "--config=a"], "which --bucket?"),
         ("fetch", ["--workdir=/data/x", "--bucket=my-bucket"], "is mounted at /mnt/calib_jax"),
@@ -213,6 +220,26 @@ def test_setup_reaches_all_workers(shell, tmp_path):
     for words in (install, mount):  # they are shell
         subprocess.run(["bash", "-n", "-c", remote_command(words)], check=True)
     assert len(printed(shell("setup", *SETTINGS, "--dry-run")[0])) == 3
+
+
+def test_setup_names_what_is_not_copied(shell, tmp_path):
+    scripts = tmp_path / "repo" / "tpu_scripts"
+    shutil.copytree(SCRIPTS, scripts)
+    git = ["git", "-C", scripts.parent, "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for args in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *args], check=True)
+
+    def warned():
+        args = [*SETTINGS, "--dry-run"]
+        return shell(scripts / "setup", *args)[0].stderr
+
+    assert warned() == ""
+    (scripts / "run.sh").write_text("")
+    for i in range(11):
+        (scripts.parent / f"new{i}.py").write_text("")
+    said = warned()
+    assert "12 changed or new file(s) are not:" in said and " M tpu_scripts/run.sh" in said
+    assert "?? new0.py" in said and "and 2 more" in said
 
 
 def run_there(shell, *args):

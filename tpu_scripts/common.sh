@@ -98,6 +98,29 @@ to gs:// addresses. Mount the bucket with setup.sh --bucket and give --workdir=$
   [[ $TPU_WORKDIR == /* ]] || fail "--workdir is '$TPU_WORKDIR'; expected an absolute path"
 }
 
+# The job's words, after --: flags of the scripts are none of them, and a config file that is named by
+# a relative path is one of this repository's, which setup.sh copies.
+check_job() {
+  local word file config=
+  for word in ${REST[@]+"${REST[@]}"}; do
+    if [[ $config == next ]]; then word=--config=$word; fi
+    case $word in
+      --workdir | --workdir=* | --dry-run | --help | -h)
+        fail "give ${word%%=*} before --, not after"
+        ;;
+      --config) config=next ;;
+      --config=*)
+        config=${word#*=}
+        file=${config%%:*}
+        [[ $file == /* || -f $HERE/../$file ]] || fail "--config names '$file': there is no such \
+file in this repository, $(cd "$HERE/.." && pwd)"
+        ;;
+    esac
+  done
+  [[ -n $config && $config != next ]] || fail "no --config after --; for example \
+-- --config=configs/cft.py:tulu3_8b"
+}
+
 # Words as a shell would read them back.
 quoted() {
   local word line=

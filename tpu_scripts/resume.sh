@@ -19,7 +19,7 @@ parse "--accelerator-type --runtime-version --interval --timeout --bucket --hf-t
 check_workdir
 check_number TPU_INTERVAL --interval
 [[ -n $TPU_BUCKET || $TPU_WORKDIR != "$MOUNT"* ]] || fail "--workdir is below $MOUNT; which --bucket?"
-((${#REST[@]})) || fail "no --config after --; for example -- --config=configs/cft.py:tulu3_8b"
+check_job
 # Settings reach the other scripts as variables.
 export TPU_PROJECT TPU_ZONE TPU_NAME TPU_ACCELERATOR_TYPE TPU_RUNTIME_VERSION TPU_SPOT TPU_DRY_RUN
 export TPU_BUCKET TPU_HF_TOKEN_FILE TPU_EXTRAS TPU_PYTHON TPU_WORKDIR TPU_INTERVAL TPU_TIMEOUT

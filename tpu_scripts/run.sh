@@ -15,12 +15,7 @@
 . "$(dirname "$0")/common.sh"
 parse "--workdir" "" "$@"
 check_workdir
-config=
-for word in ${REST[@]+"${REST[@]}"}; do
-  [[ $word != --workdir* ]] || fail "give --workdir before --, not after"
-  [[ $word != --config=* && $word != --config ]] || config=1
-done
-[[ -n $config ]] || fail "no --config after --; for example -- --config=configs/cft.py:tulu3_8b"
+check_job
 
 job=$(quoted "../$REMOTE_ENV/bin/python" -m calib_jax.main "${REST[@]}" "--workdir=$TPU_WORKDIR")
 # In its own session, so that it outlives the connection; what it returned is kept for watch.sh.

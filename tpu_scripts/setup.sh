@@ -17,7 +17,7 @@
 #   --python         version for the environment; default 3.12
 #   --dry-run        prints the commands, and runs none
 #
-# What is committed (HEAD) is copied; other changes are not.
+# What is committed (HEAD) is copied; other changes are not, and are named.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -27,6 +27,15 @@ check TPU_EXTRAS --extras '[a-z-]+(,[a-z-]+)*' tpu,quant
 check TPU_PYTHON --python '3\.[0-9]+(\.[0-9]+)?' 3.12
 if [[ -n $TPU_HF_TOKEN_FILE && ! -r $TPU_HF_TOKEN_FILE ]]; then
   fail "--hf-token-file: cannot read '$TPU_HF_TOKEN_FILE'"
+fi
+
+# Changed and new files stay here, and a job would run without them.
+changed=$(git -C "$HERE/.." status --porcelain 2>/dev/null) || changed=
+if [[ -n $changed ]]; then
+  mapfile -t lines <<<"$changed"
+  say "setup.sh: only what is committed is copied; ${#lines[@]} changed or new file(s) are not:"
+  printf '  %s\n' "${lines[@]:0:10}" >&2
+  ((${#lines[@]} <= 10)) || say "  and $((${#lines[@]} - 10)) more"
 fi
 
 archive=${TMPDIR:-/tmp}/calib_jax-$TPU_NAME.tar.gz
