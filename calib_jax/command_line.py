@@ -7,6 +7,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from calib_jax.config import base
 from calib_jax.errors import UserError
 
 USAGE = """\
@@ -39,7 +40,7 @@ def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
         rest = values(argv)
         config = values.config
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(_message(error)) from None
+        raise UserError(_message(error, argv)) from None
     if len(rest) > 1:
         raise UserError(
             f"unexpected argument {rest[1]!r}; fields are set with --config.FIELD=VALUE."
@@ -83,7 +84,7 @@ def _packaged() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception, argv: list[str]) -> str:
     """What went wrong, without the traceback that ml_collections puts into its messages."""
     text = str(error)
     if isinstance(error, (KeyError, AttributeError)) and text[:1] in ("'", '"'):
@@ -93,6 +94,27 @@ def _message(error: Exception) -> str:
         return lines[-1].removeprefix("calib_jax.errors.UserError: ")
     if len(lines) == 1 and (name := lines[0].strip("'\"")).isidentifier():
         # A section without a field of such a name, and without one of a similar name.
-        return f"config has no field {name!r}; all of them are in calib_jax/config.py"
+        where = _path_of(name, argv) or f"config has no field {name!r}"
+        return f"{where}; all of them are in calib_jax/config.py"
     text = " ".join(line.strip() for line in lines).replace("\\'", "'")
+    name, quote, guess = text.removeprefix("'").partition("' Did you mean ")
+    if quote and (where := _path_of(name, argv)):
+        return f"{where}. Did you mean {guess}"
     return "config: " + text
+
+
+def _path_of(name: str, argv: list[str]) -> str:
+    """Where the command line asks for a field that its section lacks; "" where that is not sure."""
+    fields = [arg[2:].partition("=")[0].split(".") for arg in argv if arg.startswith("--config.")]
+    paths = {".".join(f[1 : f.index(name, 1) + 1]) for f in fields if name in f[1:]}
+    unknown = [path for path in paths if not _is_field(path)]
+    return f"there is no field config.{unknown[0]}" if len(unknown) == 1 else ""
+
+
+def _is_field(path: str) -> bool:
+    section = base()
+    for key in path.split("."):
+        if not isinstance(section, ml_collections.ConfigDict) or key not in section:
+            return False
+        section = section[key]
+    return True

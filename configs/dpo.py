@@ -16,7 +16,8 @@ python -m calib_jax.main --config=configs/dpo.py
 Pairs (--config.align.train): questions:<source>[@rate], a .jsonl, .json or .parquet file, or
 hf:<owner>/<name>[:<config>]:<split>, in the layouts of UltraFeedback (binarized), hh-rlhf, the Tulu
 mixtures, ShareGPT with "chosen" and "rejected", or AlpacaEval's annotations. Pairs to measure on
-are --config.align.eval; of one file, --config.align.eval=train:200 holds 200 out.
+are --config.align.eval; of one file, --config.align.eval=train:200 holds 200 out. At most 128 of
+either are taken; --config.align.train_size=0 --config.align.eval_size=0 takes all.
 
 The reference is the model as it starts: its log-probabilities are computed once and kept with the
 checkpoints, so that no second copy of any weights is needed, with LoRA or without

@@ -12,7 +12,11 @@ Demonstrations (--config.align.train): "messages" or "conversations" that end in
 learnt; earlier ones are context), "prompt" or "instruction" with "response", "completion" or
 "output", or preference pairs, of which the chosen answers are taken. The loss is the mean over the
 answers' tokens; nothing of the prompts is learnt. Several of them share a row
-(--config.train.packing), each seeing itself alone.
+(--config.train.packing), each seeing itself alone. Of a file all are learnt with
+--config.align.train_size=0; 512 are, at most, without.
+
+Multiple-choice questions are needed too (--config.data.eval, OpenBookQA's and ARC-Easy's test by
+default): their letters are measured before and after, and none of them is learnt.
 
 configs/sft.py is another thing: the letters of questions by the loss of CFT, without its
 calibration term.

@@ -51,7 +51,12 @@ def refused(call, *arguments, **options):
 
 def test_misspelt_key_is_named_with_a_suggestion(call):
     said = refused(call, "--config.train.lerning_rate=1")
-    assert "lerning_rate" in said and 'Did you mean "learning_rate"' in said
+    assert "config.train.lerning_rate" in said and 'Did you mean "learning_rate"' in said
+    # The name of a section that there is, in one where there is none.
+    said = refused(call, "--config.model.name=x", "--config.alignment.model=y")
+    assert 'there is no field config.alignment.model. Did you mean "models"' in said
+    said = refused(call, "--config.prompt.zzz=1")
+    assert "there is no field config.prompt.zzz;" in said
 
 
 def test_bad_value_of_a_key(call):

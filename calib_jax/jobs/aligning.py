@@ -223,7 +223,6 @@ def left_out(report: dict[str, Any], align: ml_collections.ConfigDict) -> list[s
                 f"(config.align.{part}_size)"
             )
     return lines
-    return train, held_out, report
 
 
 def check_options(config: ml_collections.ConfigDict) -> None:

@@ -11,6 +11,7 @@ from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import align, aligning, measuring, results
 from calib_jax.jobs.run import show_if_finished
+from calib_jax.questions import preference_rows
 from calib_jax.reports import read_metrics
 from calib_jax.reports.alignment import predictions
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -74,7 +75,8 @@ def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypa
     shown = capsys.readouterr().out
     assert "held-out preference pairs (16)" in shown and "conf-ECE" in shown
     assert show_if_finished(whole) and "preference rate" in capsys.readouterr().out
-    assert (whole / "report.html").exists() and (whole / "tables/preferences.md").exists()
+    assert (whole / "report.html").exists()
+    assert (whole / "tables/preferences.md").read_text().count("policy ratio: pi(chosen)") == 1
 
     # The same again, stopped in the second epoch.
     without_pictures(monkeypatch)
@@ -141,12 +143,42 @@ def test_nothing_is_learnt_that_is_measured(config):
     assert all(item.asked.startswith("Held out.") for item in held_out)
 
 
+def test_sizes_are_at_most_so_many_and_what_is_left_aside_is_said(config, tmp_path):
+    rows = [{"prompt": f"Say {i}.", "chosen": f"{i}", "rejected": "no"} for i in range(30)]
+    rows += [rows[0], {"prompt": "Say it.", "chosen": "no", "rejected": "no"}]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.align.train, config.align.eval = str(path), "train:6"
+    config.align.train_size = config.align.eval_size = 128
+    train, held_out, report = load(config)
+    assert (len(train), len(held_out)) == (24, 6) and report["train"]["not_drawn"] == 0
+    rest = "config.align.train: left out of 32 rows: 1 with identical answers, 1 that occurred"
+    assert aligning.left_out(report, config.align) == [f"{rest} before"]
+    config.align.train_size = config.align.eval_size = 4
+    train, held_out, report = load(config)
+    assert (len(train), len(held_out), report["train"]["n"]) == (4, 4, 4)
+    assert (report["train"]["not_drawn"], report["eval"]["not_drawn"]) == (20, 2)
+    report["train"] |= {"n": 3, "skipped_too_long": 1}  # found later, of the four
+    found = aligning.left_out(report, config.align)
+    assert found[0].endswith(", 1 longer than 256 tokens (config.align.max_length)")
+    assert found[1:] == [
+        "config.align.train: 4 of 24 pairs (config.align.train_size)",
+        "config.align.eval: 4 of 6 pairs (config.align.eval_size)",
+    ]
+
+
+def test_every_reason_has_words():
+    known = {row_reason.reason for row_reason in vars(preference_rows).values()
+             if isinstance(row_reason, preference_rows.Skipped)}  # fmt: skip
+    assert known | {"duplicates", "duplicate_options"} == set(aligning._REASONS)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("align.method", "ppo", "align.method is 'ppo'; expected 'sft' or 'dpo'"),
         ("align.train", "", "align.train names no source"),
-        ("align.train_size", 99, r"train_size is 99, and config.align.train has 24"),
+        ("align.train_size", -1, "align.train_size is -1; expected 0 or more"),
         ("align.max_length", 0, "align.max_length is 0; expected 1 or more"),
         ("data.eval", "", "data.eval names no source"),
         ("train.early_stopping", 2, "early_stopping is of the job finetune"),

@@ -20,12 +20,14 @@ _TITLES = {
 
 
 def sections(preferences: Mapping[str, Any]) -> list[Section]:
-    """A section for every set of pairs of a summary's "preferences"."""
+    """A section for every set of pairs of a summary's "preferences"; all notes beneath the last."""
     found = []
     for name, part in preferences.items():
         (section,) = tables.sections(part)
         title = f"{_TITLES.get(name, name)} ({part['pairs']['before']['n']:,})"
-        found.append(dataclasses.replace(section, title=title))
+        last = len(found) == len(preferences) - 1
+        notes = section.notes if last else ()
+        found.append(dataclasses.replace(section, title=title, notes=notes))
     return found
 
 

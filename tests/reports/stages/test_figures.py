@@ -89,3 +89,14 @@ def test_without_pairs_and_with_long_names():
     assert "preference collapse" not in titles(figure)
     many = {f"exam{i}": panels["exam"] for i in range(figures.MAX_SPLITS + 2)}
     assert titles(figures.draw(many, {})).count("cft") == figures.MAX_SPLITS
+
+
+def test_the_legend_names_what_is_drawn_alone():
+    panels = {"exam": {name: make_panel(0.5, 0.5) for name in PAIRS}}
+    keys = ("mean_ratio", "mean_ratio_ci")
+    unrated = {name: {key: row[key] for key in keys} for name, row in PAIRS.items()}
+    rate = ["share above the rate", "preference rate"]
+    for pairs, expected in ((PAIRS, rate), (unrated, [])):
+        legend = figures.draw(panels, {"pairs": pairs}).legends[-1]
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert texts == ["exam", "policy ratio, pairs", *expected]
