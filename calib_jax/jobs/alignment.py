@@ -46,7 +46,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     measuring.check_batches(config)
     measuring.check_least(config, 0, ("alignment", "pairs_size"), ("alignment", "text_size"))
     sides = models_of(config)
-    restoring.check(list(sides.values()))
+    for label, side in sides.items():
+        named = "config.model" if label == BEFORE else f"config.alignment.models, {label}"
+        restoring.check(side, named)
     asked = config.alignment
     if not (split_list(asked.pairs) or split_list(asked.text)):
         raise UserError(

@@ -1,13 +1,12 @@
 """The job ``export``: a run's model, or any model, as a Hugging Face folder or a PEFT adapter."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from calib_jax.config import base as base_config
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs.measuring import loading_bar, say
 from calib_jax.jobs.run import agreed, as_json
+from calib_jax.jobs.trained import Run, blamed_on, earlier_runs, read_run
 from calib_jax.models import export, peft
 from calib_jax.models import model as models
 from calib_jax.models.families import FAMILIES
@@ -33,23 +33,7 @@ from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import lora_settings
 
 FORMATS = ("merged", "adapter")
-TRAINING_JOBS = ("finetune", "align")
 DTYPES = ("stored", "float32", "bfloat16", "float16")
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A finished fine-tuning run.
-
-    Attributes:
-      folder: its workdir.
-      config: its config.
-      summary: its result.
-    """
-
-    folder: Path
-    config: ml_collections.ConfigDict
-    summary: dict[str, Any]
 
 
 def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
@@ -63,7 +47,10 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     check_options(config)
     asked = config.export
     check_destination(workdir)
-    trained = read_run(Path(asked.run)) if asked.run else None
+    trained = None
+    if asked.run:
+        with blamed_on("config.export.run"):
+            trained = read_run(Path(asked.run))
     setting = trained.config if trained else config
     checkpoint = models.open_checkpoint(setting.model.name, setting.model.revision or None)
     adapter = None
@@ -135,6 +122,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         config=trained.config.to_dict() if trained else None,
         summary=trained.summary if trained else None,
         versions=summary.versions(),
+        earlier=earlier_runs(setting.model.adapter) if trained else (),
     )
     with whole_folder(workdir) as folder:
         if asked.format == "adapter":
@@ -214,43 +202,6 @@ def check_destination(workdir: Path) -> None:
         raise UserError(
             f"--workdir {workdir}: nothing can be written in {place}. Choose another folder."
         )
-
-
-def read_run(folder: Path) -> Run:
-    """The finished training run (of the job "finetune" or "align") that a folder holds.
-
-    Raises:
-      UserError: no run's folder, one of another job, or a run that is not finished.
-    """
-    path = folder / "config.json"
-    if not path.exists():
-        raise UserError(
-            f"{path}: no such file, so this is no run's folder. Give config.export.run the "
-            "--workdir of a finished run, or leave it out to export config.model as it is."
-        )
-    config = base_config()
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not {"job", "model", "train"} <= set(raw):
-            raise ValueError("job, model or train is missing")
-        _fill(config, raw)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not the config of a run of this version ({error}).") from None
-    if config.job not in TRAINING_JOBS:
-        raise UserError(
-            f"{folder}: the run's job is {config.job!r}, which trains nothing. Export its model "
-            f"with --config.model.name={config.model.name}."
-        )
-    if not (folder / "summary.json").exists():
-        raise UserError(
-            f"{folder}: the run is not finished (no summary.json). Start its command again, which "
-            "continues it, and export then."
-        )
-    if not any((folder / "checkpoints").glob("[0-9]*")):
-        raise UserError(
-            f"{folder / 'checkpoints'}: no checkpoint, so what was trained is lost. Train again."
-        )
-    return Run(folder, config, summary.read(folder / "summary.json"))
 
 
 def write_companions(folder: Path, checkpoint: models.Checkpoint, dtype: jnp.dtype) -> None:
@@ -367,14 +318,3 @@ def _done(workdir: Path, identity: str) -> bool:
         f"{workdir} is not empty and does not hold this export. Choose another --workdir, or "
         "delete it."
     )
-
-
-def _fill(node: ml_collections.ConfigDict, raw: Mapping[str, Any]) -> None:
-    """Sets the fields that a run's config.json states; those of a newer version keep defaults."""
-    for key, value in raw.items():
-        if key not in node:
-            raise KeyError(f"there is no field {key!r}")
-        if isinstance(node[key], ml_collections.ConfigDict):
-            _fill(node[key], value)
-        else:
-            node[key] = tuple(value) if isinstance(value, list) else value

@@ -1,10 +1,8 @@
 """A model to be measured: as the user names one, or as a finished training run left it."""
 
 import dataclasses
-import difflib
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +10,10 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import export, measuring
+from calib_jax.jobs import export, measuring, trained
 from calib_jax.jobs.lifecycle_series import LABEL
 from calib_jax.jobs.run import as_json
-from calib_jax.jobs.study import RUN, Side, check_models, parse_side
+from calib_jax.jobs.study import Side, check_models, parse_side
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model
@@ -51,34 +49,23 @@ def parse_labelled(text: str, field: str, taken: Sequence[str] = ()) -> dict[str
     return sides
 
 
-def check(sides: Sequence[Side]) -> None:
-    """Raises UserError for a model, adapter or run on this machine that cannot be read."""
-    check_models(sides)
-    for side in sides:
-        if side.run is not None:
-            opened(side.run)
+def check(side: Side, where: str) -> None:
+    """Raises UserError for a model, adapter or run on this machine that cannot be read.
 
-
-def opened(folder: Path) -> export.Run:
-    """The finished training run of a folder.
-
-    Raises:
-      UserError: it is none; the message offers a folder whose name is like it.
+    Args:
+      where: what the message calls the place that names it: a field, and a label in it.
     """
-    if not folder.exists() and folder.parent.is_dir():
-        names = [place.name for place in folder.parent.iterdir() if place.is_dir()]
-        if near := difflib.get_close_matches(folder.name, names, 1):
-            raise UserError(
-                f"{RUN}{folder}: no such run. Did you mean {RUN}{folder.parent / near[0]}?"
-            )
-    return export.read_run(folder)
+    with trained.blamed_on(where):
+        check_models([side])
+        if side.run is not None:
+            trained.read_run(side.run)
 
 
 def base_of(side: Side) -> tuple[str, str]:
     """Name and revision of the checkpoint whose tokenizer and dimensions a model has."""
     if side.run is None:
         return side.name, side.revision
-    setting = opened(side.run).config.model
+    setting = trained.read_run(side.run).config.model
     return setting.name, setting.revision
 
 
@@ -96,17 +83,17 @@ def load(config: ml_collections.ConfigDict, side: Side) -> Model:
         derived.model.name, derived.model.revision = side.name, side.revision
         derived.model.adapter = side.adapter
         return measuring.load(derived, config.model.quantize)
-    trained = opened(side.run)
-    setting = trained.config.model
+    run = trained.read_run(side.run)
+    setting = run.config.model
     derived.model.name, derived.model.revision = setting.name, setting.revision
     derived.model.adapter = setting.adapter
     model = measuring.load(derived, setting.quantize)
-    full = trained.config.train.method == "full"
+    full = run.config.train.method == "full"
     adapter = None
     if setting.adapter:
         adapter = peft.read_adapter(setting.adapter, model.config)
     checkpoint = models.open_checkpoint(setting.name, setting.revision or None)
-    lora = export.lora_of(trained, adapter, checkpoint, "merged")
+    lora = export.lora_of(run, adapter, checkpoint, "merged")
     mesh = model.mesh or meshes.default_mesh()
     abstract = export.abstract_trained(model.config, mesh, None if full else lora)
     if full:
@@ -116,7 +103,7 @@ def load(config: ml_collections.ConfigDict, side: Side) -> Model:
     )
     try:
         state = checkpoints.restore_trainable(abstract)
-        mark = f"{as_json(trained.config)}{checkpoints.latest_step()}"
+        mark = f"{as_json(run.config)}{checkpoints.latest_step()}"
     finally:
         checkpoints.close()
     fingerprint = f"{model.fingerprint}+run:{hashlib.sha256(mark.encode()).hexdigest()[:16]}"

@@ -63,7 +63,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     sides: dict[str, Side] = {}
     if split_list(config.stages.models):
         sides = restoring.parse_labelled(config.stages.models, "config.stages.models")
-        restoring.check(list(sides.values()))
+        for label, side in sides.items():
+            restoring.check(side, f"config.stages.models, {label}")
         if split_list(config.stages.settings):
             raise UserError(
                 "config.stages.settings is of stages that are trained, and config.stages.models "
@@ -72,10 +73,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     else:
         chain = chain_of(config, workdir)
         model = config.model
-        sides[start_label(config, chain)] = Side(
-            model.name, model.name, model.revision, model.adapter
-        )
-        restoring.check(list(sides.values()))
+        start = start_label(config, chain)
+        sides[start] = Side(model.name, model.name, model.revision, model.adapter)
+        restoring.check(sides[start], "config.model")
     material = probing.load_material(
         config, tasks=config.data.eval, pairs=(config.align.eval, config.align.eval_size)
     )

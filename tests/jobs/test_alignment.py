@@ -134,7 +134,10 @@ def test_before_and_after_with_paired_changes_over_a_stop(config, inputs, tmp_pa
         ({"models": ""}, "names no model to compare"),
         ({"models": "before=x"}, "'before' stands twice, or is taken"),
         ({"models": "x"}, "is not understood"),
-        ({"models": "a=run:nowhere"}, "no such file, so this is no run's folder"),
+        (
+            {"models": "a=run:nowhere"},
+            "config.alignment.models, a: nowhere/config.json: no such file",
+        ),
         ({"models": "a=nowhere"}, "no such file or folder"),
         ({"pairs": "", "text": ""}, "neither pairs nor text"),
         ({"window": 4096}, "config.alignment.window is 4096; expected 2 to 512"),

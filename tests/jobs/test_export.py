@@ -199,7 +199,8 @@ def test_runs_that_cannot_be_exported(damage, words, call, make_run, config):
 
 def test_other_refusals(call, make_run, config, tiny_model, tmp_path):
     run = make_run(random_adapters(config), job="evaluate")
-    assert "trains nothing" in call(f"--config.export.run={run}")[2]
+    said = call(f"--config.export.run={run}")[2]
+    assert f"config.export.run: {run}: " in said and "trains nothing" in said
     plain = (f"--config.model.name={tiny_model}", f"--workdir={tmp_path / 'out'}")
     for flag in ("export.format=gguf", "export.dtype=int8", "export.max_shard_bytes=0"):
         status, _, err = call(*plain, f"--config.{flag}")

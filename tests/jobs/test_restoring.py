@@ -73,10 +73,12 @@ def test_what_a_run_has_trained(tiny_model, tmp_path, method, job):
 
 def test_runs_that_cannot_be(tmp_path):
     (tmp_path / "dpo").mkdir()
-    with pytest.raises(UserError, match="Did you mean run:.*dpo?"):
-        restoring.check([parse_side(f"run:{tmp_path / 'dop'}")])
-    with pytest.raises(UserError, match="no run's folder"):
-        restoring.check([parse_side(f"run:{tmp_path / 'dpo'}")])
+    with pytest.raises(UserError, match=r"^a field, cft: .*Did you mean .*dpo\?"):
+        restoring.check(parse_side(f"run:{tmp_path / 'dop'}"), "a field, cft")
+    with pytest.raises(UserError, match="^a field, cft: .*no run's folder"):
+        restoring.check(parse_side(f"run:{tmp_path / 'dpo'}"), "a field, cft")
+    with pytest.raises(UserError, match="^a field, cft: nowhere: no such file"):
+        restoring.check(parse_side("nowhere"), "a field, cft")
 
 
 def test_labels():

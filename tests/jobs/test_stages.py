@@ -212,7 +212,10 @@ def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, light
         ({"stages.settings": "dpo:model.name=x"}, "the chain's own"),
         ({"stages.start": "dpo"}, "config.stages.start is 'dpo'"),
         ({"stages.models": "a=nowhere"}, "no such file or folder"),
-        ({"stages.models": "a=run:nowhere"}, "no run's folder"),
+        (
+            {"stages.models": "a=run:nowhere"},
+            "config.stages.models, a: nowhere/config.json: no such",
+        ),
         ({"align.eval": "train:3"}, "every model is asked the same"),
         ({"data.train": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"align.train": "nowhere.jsonl"}, "nowhere.jsonl"),

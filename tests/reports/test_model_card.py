@@ -101,9 +101,136 @@ def test_a_conversion_invents_no_figures(facts):
 def test_an_adapters_card(facts):
     card = model_card.text(dataclasses.replace(facts, format="adapter", adapter="x/start"))
     assert front_matter(card)["library_name"] == "peft"
-    assert "x/start (the adapter that went in)" in card
+    assert "x/start (training went on from it)" in card
     full = model_card.text(dataclasses.replace(facts, lora=None, adapter="x/start"))
     assert "x/start (merged into it first)" in full and "all parameters" in full
+
+
+def changed(facts, changes, summary=None):
+    """The card after changes of the config, field by field, and of the summary."""
+    config = base()
+    config.update(facts.config)
+    config.update_from_flattened_dict(changes)
+    return model_card.text(
+        dataclasses.replace(facts, config=config.to_dict(), summary={**SUMMARY, **(summary or {})})
+    )
+
+
+def test_what_is_the_default_is_not_told(facts):
+    card = model_card.text(facts)
+    assert "closed on the right" in card and "(EM iterations)" in card
+    for word in ("smoothing", "shrinkage", "anew", "early stopping", "quantised as", "Stages"):
+        assert word not in card, word
+
+
+@pytest.mark.parametrize(
+    ("changes", "stated", "absent"),
+    [
+        ({"em.binning": "mass", "em.num_bins": 7}, "7, with as many questions in each", "closed"),
+        ({"em.shrinkage": 2.5}, "as by 2.5 questions", "mass"),
+        (
+            {"em.refresh": "steps", "em.refresh_steps": 12},
+            "| bins and targets made anew | every 12 steps |",
+            "EM iterations",
+        ),
+        ({"em.refresh": "online"}, "no E-step", "EM iterations"),
+        ({"train.label_smoothing": 0.2}, "0.2 over the vocabulary", "over the options"),
+        (
+            {"train.label_smoothing": 0.2, "train.smooth_over": "letters"},
+            "0.2 over the options' letters",
+            "over the vocabulary",
+        ),
+        ({"model.quantize": "nf4"}, "a base quantised as nf4. Other", "in its own precision"),
+        (
+            {"train.ece_weight": 0.0, "method": "sft"},
+            "fine-tuned by SFT",
+            "confidence bins",
+        ),
+    ],
+)
+def test_settings_that_are_not_the_default(facts, changes, stated, absent):
+    card = changed(facts, changes)
+    assert stated in card and absent not in card
+
+
+def test_early_stopping_tells_what_was_trained(facts):
+    stops = {
+        "train.early_stopping": 2,
+        "train.epochs": 9,
+        "data.validation": "val.jsonl",
+        "train.early_stopping_metric": "brier",
+    }
+    training = {"questions": 456, "epochs": 9, "epochs_trained": 5, "steps": 20, "best_epoch": 3}
+    data = {"n": {"validation": 77}}
+    card = changed(facts, stops, {"training": training, "data": data})
+    for stated in (
+        "| epochs (EM iterations) | 5 of 9 |",
+        "| optimiser steps | 20 |",
+        "after 2 epochs without a lower brier on val.jsonl",
+        "that after epoch 3",
+        "77 questions from: val.jsonl",
+    ):
+        assert stated in card, stated
+    del training["epochs_trained"]  # of an older version: what was planned
+    card = changed(facts, stops, {"training": training, "data": data})
+    assert "| at most 9 |" in card and "| at most 20 |" in card
+
+
+ALIGNED = {
+    "training": {"examples": 31, "steps": 8, "epochs": 2},
+    "data": {
+        "align": {
+            "train": {"left_out": {"identical_answers": 4}, "removed_overlap": 5, "n": 31},
+        }
+    },
+    "preferences": {
+        "held_out": {"pairs": {"before": {"accuracy": 0.25}, "after": {"n": 8, "accuracy": 0.75}}}
+    },
+}
+NOT_ALIGNED = ("calibrated by", "calibration-aware", "bins", "SFT1", "EM iter", "offline:one/train")
+
+
+def test_dpo_claims_no_calibration(facts):
+    align = {"job": "align", "method": "dpo", "align.train": "p.jsonl", "align.beta": 0.07}
+    held_out = {"align.eval": "held.jsonl", "align.label_smoothing": 0.125, "train.epochs": 2}
+    stated = dataclasses.replace(facts, adapter="x/start")
+    card = changed(stated, align | held_out, ALIGNED)
+    for text in (
+        "# some-model, trained by DPO",
+        "31 preference pairs from: p.jsonl",
+        "| β | 0.07 |",
+        "| label smoothing (cDPO) | 0.125 |",
+        "the model at the start (base with x/start)",
+        "| epochs | 2 |",
+        "| optimiser steps | 8 |",
+        "rank 2, alpha 3",
+        "5 (their prompts stand in what is measured), 4 (identical answers)",
+        "8 from held.jsonl; the chosen answer is the likelier one in 25.0% of them before and in "
+        "75.0% after",
+        "quiz: 123 questions",
+        f"{row(0.0)['conf_ece']:.3f}",
+        "\n- dpo\n",
+    ):
+        assert text in card, text
+    for text in NOT_ALIGNED:
+        assert text not in card, text
+
+
+def test_sft_claims_no_calibration(facts):
+    sft = {"job": "align", "method": "sft", "align.method": "sft", "align.train": "demos.jsonl"}
+    card = changed(facts, sft, {"training": {"examples": 12, "steps": 3, "epochs": 1}})
+    assert "trained by SFT" in card and "12 demonstrations from: demos.jsonl" in card
+    for text in (*NOT_ALIGNED, "β", "reference", "pairs"):
+        assert text not in card, text
+
+
+def test_the_stages_before(facts):
+    config = base()
+    config.job, config.align.method, config.align.train = "align", "sft", "demos.jsonl"
+    stage = model_card.Stage("runs/1-sft", config.to_dict(), {"training": {"examples": 12}})
+    card = model_card.text(dataclasses.replace(facts, adapter="a", earlier=(stage,)))
+    assert "1. SFT on 12 demonstrations from: demos.jsonl (run runs/1-sft)" in card
+    assert "2. CFT on 456 questions from: offline:one/train (this run" in card
 
 
 @pytest.fixture

@@ -1,0 +1,153 @@
+"""Finished training runs, as other jobs take what they have trained: by their folders."""
+
+import contextlib
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from calib_jax.config import base
+from calib_jax.errors import UserError
+from calib_jax.reports import model_card, summary
+
+TRAINING_JOBS = ("finetune", "align")
+# Jobs whose folders hold folders of such runs.
+SERIES = ("stages", "compare", "sweep")
+# The method of the runs of a series that hold the scores before training alone.
+BEFORE = "before"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished fine-tuning run.
+
+    Attributes:
+      folder: its workdir.
+      config: its config.
+      summary: its result.
+    """
+
+    folder: Path
+    config: ml_collections.ConfigDict
+    summary: dict[str, Any]
+
+
+def read_run(folder: Path) -> Run:
+    """The finished training run (of the job "finetune" or "align") that a folder holds.
+
+    Raises:
+      UserError: no run's folder (the message offers one whose name is like it), one of another
+        job (those that can be taken from it), or a run that is not finished.
+    """
+    path = folder / "config.json"
+    if not folder.exists() and folder.parent.is_dir():
+        names = [place.name for place in folder.parent.iterdir() if place.is_dir()]
+        if near := difflib.get_close_matches(folder.name, names, 1):
+            raise UserError(f"{folder}: no such run. Did you mean {folder.parent / near[0]}?")
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file, so this is no run's folder. Name the --workdir of a finished "
+            "run of the job finetune or align."
+        )
+    config = base()
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if not {"job", "model", "train"} <= set(raw):
+            raise ValueError("job, model or train is missing")
+        _fill(config, raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not the config of a run of this version ({error}).") from None
+    if config.job not in TRAINING_JOBS:
+        raise UserError(f"{folder}: the run's job is {config.job!r}, {_instead(folder, config)}")
+    if not (folder / "summary.json").exists():
+        raise UserError(
+            f"{folder}: the run is not finished (no summary.json). Start its command again first, "
+            "which continues it."
+        )
+    if not any((folder / "checkpoints").glob("[0-9]*")):
+        if config.method == BEFORE:
+            raise UserError(
+                f"{folder} holds what the model says before training. Name the model itself: "
+                f"{_model(config)}."
+            )
+        raise UserError(
+            f"{folder / 'checkpoints'}: no checkpoint, so what was trained is lost. Train again."
+        )
+    return Run(folder, config, summary.read(folder / "summary.json"))
+
+
+def earlier_runs(adapter: str) -> tuple[model_card.Stage, ...]:
+    """The runs that an adapter came from, first to last: each lies in the folder of its run.
+
+    An adapter that lies elsewhere, or came from elsewhere, has none that are known.
+    """
+    found: list[model_card.Stage] = []
+    while adapter:
+        place = Path(adapter).expanduser()
+        # Where the job stages writes it, and where the job export does.
+        folders = (place.parent, place.parent.parent) if place.name == "adapter" else ()
+        folder = next((f for f in folders if (f / "summary.json").exists()), None)
+        if folder is None or str(folder) in [stage.folder for stage in found]:
+            break
+        try:
+            run = read_run(folder)
+        except UserError:
+            break
+        config = run.config.to_dict()
+        found.insert(0, model_card.Stage(str(folder), config, run.summary))
+        adapter = config["model"]["adapter"]
+    return tuple(found)
+
+
+@contextlib.contextmanager
+def blamed_on(field: str) -> Iterator[None]:
+    """Within it a UserError says which field of the config is wrong."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from None
+
+
+def _instead(folder: Path, config: ml_collections.ConfigDict) -> str:
+    """Why a folder of a job that trains nothing itself cannot be taken, and what can."""
+    if config.job in SERIES:
+        inside = sorted(
+            place.parent
+            for place in folder.glob("*/config.json")
+            if any((place.parent / "checkpoints").glob("[0-9]*"))
+            and (place.parent / "summary.json").exists()
+        )
+        if not inside:
+            return (
+                "which keeps its runs in folders of their own, and none of them is finished. "
+                "Start its command again, which continues it."
+            )
+        return (
+            "which keeps its runs in folders of their own. Name one of them: "
+            f"{', '.join(map(str, inside))}."
+        )
+    if config.job != "evaluate":
+        return "which trains nothing. Name a run of the job finetune or align."
+    return f"which trains nothing. Name its model instead: {_model(config)}."
+
+
+def _model(config: ml_collections.ConfigDict) -> str:
+    """A config's model, in words."""
+    model = config.model
+    revision = f" at the revision {model.revision}" if model.revision else ""
+    return f"{model.name}{revision}" + (f" with the adapter {model.adapter}" * bool(model.adapter))
+
+
+def _fill(node: ml_collections.ConfigDict, raw: Mapping[str, Any]) -> None:
+    """Sets the fields that a run's config.json states; those of a newer version keep defaults."""
+    for key, value in raw.items():
+        if key not in node:
+            raise KeyError(f"there is no field {key!r}")
+        if isinstance(node[key], ml_collections.ConfigDict):
+            _fill(node[key], value)
+        else:
+            node[key] = tuple(value) if isinstance(value, list) else value
