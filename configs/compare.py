@@ -16,9 +16,10 @@ out-of-domain) over several seeds, with intervals and what is best in bold.
 
 Methods (--config.compare.methods=dpo,temperature,cft): dpo (the model as it is), the trained ones
 cft, rcft, sft, ece_only, label_smoothing, and the post-hoc ones temperature, fixed_temperature
-(the published T = 1.5), histogram, isotonic, vector, matrix, dirichlet, beta, platt. These are
-fitted on the training questions, as the model answers them before training; the reported questions
-never take part (--config.compare.calibration=cross: the evaluation splits' own, out of fold).
+(the published T = 1.5), histogram, isotonic, vector, matrix, dirichlet, beta, platt,
+batch_calibration. These are fitted on the training questions, as the model answers them before
+training; the reported questions never take part (--config.compare.calibration=cross: the evaluation
+splits' own, out of fold). A fit that ends at a bound is named beneath the tables.
 
 Every training is a run of the job "finetune" in WORKDIR/<method>-seed<k>/; what they all start from
 is measured once a seed, in WORKDIR/before-seed<k>/. The same command goes on where it was stopped.

@@ -78,6 +78,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     scores: MethodScores = {name: {} for name in methods}
     before: dict[int, Before] = {}
     notes: dict[str, dict[str, str]] = {}
+    warned: dict[tuple[str, str], list[int]] = {}  # (method, what its fit warns of) -> seeds
     for seed in seeds:
         needed = bool(fitted) and config.compare.calibration == "train"
         before[seed] = subruns.before(seed, calibration=needed)
@@ -90,9 +91,10 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             scores[name][seed] = subruns.train(f"{name}-seed{seed}", derived, before[seed])
         if jax.process_index() == 0:
             for name in fitted:
-                found, said = calibrate(config, name, before[seed])
-                scores[name][seed] = found
-                notes.setdefault(name, {})[f"seed {seed}"] = said
+                scores[name][seed], said, warns = calibrate(config, name, before[seed])
+                notes.setdefault(name, {})[f"seed {seed}"] = "; ".join([*said, *warns]) or "fitted"
+                for text in warns:
+                    warned.setdefault((name, text), []).append(seed)
             if BEFORE in scores:
                 scores[BEFORE][seed] = dict(before[seed].scores)
         stop.check()
@@ -108,6 +110,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         labels={name: label(config, name) for name in methods},
         reference=reference_of(methods),
         unchanged=[n for n in fitted if n in ("temperature", "fixed_temperature")],
+        remarks=[remark(label(config, name), on, text) for (name, text), on in warned.items()],
         num_bins=config.em.num_bins,
         edges=config.em.edges,
         seed=config.seed,
@@ -240,11 +243,13 @@ def describe(config: ml_collections.ConfigDict, name: str) -> str:
 
 def calibrate(
     config: ml_collections.ConfigDict, name: str, before: Before
-) -> tuple[dict[str, Scores], str]:
-    """What a post-hoc method makes of the model's scores: split -> scores, and a word on the fit.
+) -> tuple[dict[str, Scores], list[str], list[str]]:
+    """What a post-hoc method makes of the model's scores.
 
     The questions that are reported never take part in the fit that they are measured with.
 
+    Returns:
+      split -> scores, what was fitted, and what the fit warns of.
     """
     method = posthoc.METHODS[name]
     splits = {}
@@ -264,7 +269,7 @@ def calibrate(
                     name, scores.log_scores, scores.answers, scores.mask,
                     folds=config.posthoc.folds, seed=config.seed,
                 )  # fmt: skip
-    said += dict.fromkeys(
+    warns = dict.fromkeys(
         str(w.message) for w in caught if issubclass(w.category, posthoc.CalibrationWarning)
     )
     found = {
@@ -273,7 +278,17 @@ def calibrate(
         )
         for split, probs in splits.items()
     }
-    return found, "; ".join(said) or "fitted"
+    return found, said, list(warns)
+
+
+def remark(label: str, seeds: Sequence[int], text: str) -> str:
+    """What stands under the tables of a fit that warns.
+
+    >>> remark("Temp. scale", [0, 2], "T stays at its upper bound")
+    'Temp. scale (seeds 0, 2): T stays at its upper bound'
+    """
+    some = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{label} ({some}): {text}"
 
 
 def write_results(

@@ -301,7 +301,8 @@ def warn_of_status(status: str) -> None:
         "at_lower_bound": f"every answer is its row's best option, so the likelihood grows as "
         f"T -> 0: T stays at its lower bound {MIN_TEMPERATURE:g}",
         "at_upper_bound": f"the scores say nothing of the answers or the contrary, so the "
-        f"likelihood grows as T -> infinity: T stays at its upper bound {MAX_TEMPERATURE:g}",
+        f"likelihood grows as T -> infinity: T stays at its upper bound {MAX_TEMPERATURE:g}, "
+        "all but the uniform guesser",
         "flat": "the scores of every row are uniform, so every T gives the same: T = 1",
     }
     if status in texts:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,20 @@ def measured(num_bins: int, edges: str) -> Functions:
         "auprc": metrics.auprc,
     }
     return MappingProxyType({**compared(num_bins, edges), **more})
+
+
+def uniform(options: np.ndarray) -> dict[str, Any]:
+    """What a uniform guesser gets, as a ROW holds it.
+
+    Args:
+      options: [N], the number of options of every question.
+    """
+    return {
+        "num_options": [int(options.min()), int(options.max())],
+        "uniform_accuracy": float(np.mean(1 / options)),
+        "uniform_nll": float(np.mean(np.log(options))),
+        "uniform_brier": float(np.mean((options - 1) / options)),
+    }
 
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "all_of_them"))

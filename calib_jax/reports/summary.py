@@ -90,12 +90,7 @@ def measure(
     row["top_letter_share"] = float(chosen[top] / row["n"])
     row["answer_counts"] = gold.tolist()
 
-    options = np.asarray(scores.mask, bool).sum(axis=1)
-    row["num_options"] = [int(options.min()), int(options.max())]
-    row["uniform_accuracy"] = float(np.mean(1 / options))
-    row["uniform_nll"] = float(np.mean(np.log(options)))
-    row["uniform_brier"] = float(np.mean((options - 1) / options))
-
+    row |= measures.uniform(np.asarray(scores.mask, bool).sum(axis=1))
     intervals = metrics.bootstrap_all(functions, *arrays, num_resamples=num_resamples, seed=seed)
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
     few = row["n"] < MIN_INTERVAL

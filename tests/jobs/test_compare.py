@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from types import SimpleNamespace
 
 import jax
@@ -16,10 +17,11 @@ from calib_jax.jobs import compare, finetune, measuring, subruns, sweep
 from calib_jax.jobs.run import as_json, show_if_finished
 from calib_jax.reports import predictions, summary
 from calib_jax.training.interrupt import Stopped, StopRequest
+from configs import compare as compare_module
 from configs.compare import get_config as compare_config
 from configs.sweep import get_config as sweep_config
 from tests.conftest import make_questions, write_questions
-from tests.reports.compare.conftest import few
+from tests.reports.compare.conftest import few, make_scores
 
 
 def fill(config, folder, model):
@@ -183,6 +185,7 @@ def test_a_killed_comparison_goes_on(config, tmp_path, trained, no_pictures, mon
     again = start(config, tmp_path / "run")
     assert len(calls) == 8 and len(loads) == 2
     assert again["comparisons"] == result["comparisons"]
+    assert result["comparisons"][0]["guesser"]["in"]["num_options"] == [3, 4]
     # A run of other questions is no part of it.
     path = tmp_path / "run/cft-seed3/predictions/after-exam.parquet"
     scores = predictions.read(path)
@@ -226,6 +229,22 @@ def test_cross_fitting_and_other_calibrators(config, tmp_path, trained, no_pictu
     assert "out of fold" in result["methods"]["Temp. scale, fitted"] or "folds" in str(
         result["methods"]
     )
+
+
+def test_a_temperature_at_its_bound_is_told(config):
+    scores = make_scores(0, 3.0)
+    wrong = dataclasses.replace(scores, answers=scores.probs.argmin(axis=1).astype(np.int32))
+    before = SimpleNamespace(calibration=wrong, scores={"exam": scores})
+    found, said, warns = compare.calibrate(config, "temperature", before)
+    np.testing.assert_allclose(found["exam"].probs, 0.25, atol=0.01)
+    assert said == ["T = 1000.000"] and "upper bound 1000, all but the uniform guesser" in warns[0]
+    assert compare.remark("Temp. scale", [0], *warns).startswith("Temp. scale (seed 0): the scores")
+    assert not compare.calibrate(config, "fixed_temperature", before)[2]
+
+
+def test_the_config_file_names_every_method():
+    words = re.split(r"[^a-z_]+", compare_module.__doc__)
+    assert set(compare.known_methods()) <= set(words)
 
 
 def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained, no_pictures):

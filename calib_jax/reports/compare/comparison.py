@@ -97,6 +97,9 @@ class Comparison:
       rows: method -> part -> metric -> estimate; what was not measured is missing.
       chance: method -> part -> the conf-ECE that a perfectly calibrated model of these
         confidences exceeds in one sample of 20; mean over the seeds.
+      guesser: part -> what a uniform guesser gets on its questions, of all seeds
+        (``measures.uniform``).
+      remarks: what is to be known of a method's fit, in sentences without full stops.
     """
 
     model: str
@@ -107,6 +110,8 @@ class Comparison:
     unchanged: frozenset[str]
     rows: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
     chance: Mapping[str, Mapping[str, float]]
+    guesser: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
@@ -117,6 +122,8 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "reference": comparison.reference,
         "labels": dict(comparison.labels),
         "unchanged": sorted(comparison.unchanged),
+        "guesser": {key: dict(row) for key, row in comparison.guesser.items()},
+        "remarks": list(comparison.remarks),
         "parts": {
             key: {"domain": p.domain, "splits": list(p.splits), "questions": p.questions}
             for key, p in comparison.parts.items()
@@ -192,6 +199,7 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
         return Comparison(
             found["model"], found["labels"], parts, tuple(found["seeds"]), found["reference"],
             frozenset(found["unchanged"]), rows, chance,
+            found.get("guesser", {}), tuple(found.get("remarks", ())),  # later than the rest
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no comparison of methods ({error!r})") from None

@@ -32,6 +32,7 @@ from calib_jax.reports.compare.comparison import (
     Part,
     Versus,
 )
+from calib_jax.reports.measures import uniform
 
 LEVEL = 0.95
 # Row weights times methods that are held at once.
@@ -88,6 +89,7 @@ def compare(
     labels: Mapping[str, str],
     reference: str,
     unchanged: Collection[str] = (),
+    remarks: Collection[str] = (),
     num_bins: int = 10,
     edges: str = "right",
     seed: int = 0,
@@ -102,7 +104,7 @@ def compare(
     Args:
       scores: method -> seed -> split -> scores; every method of a seed on the same questions.
       domains: split -> "in" or "out".
-      model, labels, reference, unchanged: as in ``Comparison``.
+      model, labels, reference, unchanged, remarks: as in ``Comparison``.
       num_bins, edges: of the calibration errors.
       seed, num_resamples: of the bootstrap.
     """
@@ -126,8 +128,16 @@ def compare(
         for i, name in enumerate(names)
     }
     return Comparison(
-        model, dict(labels), parts, tuple(seeds), reference, frozenset(unchanged), rows, chance
-    )
+        model, dict(labels), parts, tuple(seeds), reference, frozenset(unchanged), rows, chance,
+        {key: _guesser(scores[names[0]], part) for key, part in parts.items()}, tuple(remarks),
+    )  # fmt: skip
+
+
+def _guesser(by_seed: Mapping[int, Mapping[str, Scores]], part: Part) -> dict[str, Any]:
+    """What a uniform guesser gets on a part's questions, of all seeds."""
+    masks = [np.asarray(found[split].mask, bool) for found in by_seed.values()
+             for split in part.splits]  # fmt: skip
+    return uniform(np.concatenate([mask.sum(axis=1) for mask in masks]))
 
 
 def estimates(

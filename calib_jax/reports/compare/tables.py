@@ -20,6 +20,7 @@ import rich.text
 
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.compare.comparison import DOMAINS, METRICS, Comparison, Estimate, from_dict
+from calib_jax.reports.content import uniform
 from calib_jax.reports.table import escape, standard_console
 from calib_jax.reports.tables_export import latex_escape
 
@@ -170,7 +171,7 @@ def versus(comparisons: Sequence[Comparison]) -> Grid:
         f"Difference to {', '.join(names)}, on the same questions. Brackets: 95% bootstrap "
         "intervals over questions, the trained models as they are; p: two-sided, of no difference. "
         + ("2/3: the difference has this sign in 2 of 3 seeds. " if seeds else "")
-        + "Bold: the interval lies on one side of 0."
+        + " ".join(["Bold: the interval lies on one side of 0.", *remarks(comparisons)])
     )
     return _grid(comparisons, VERSUS, _domains(comparisons), _versus_cell, text)
 
@@ -212,7 +213,18 @@ def caption(comparisons: Sequence[Comparison], metrics: Sequence[str] = TABLE2) 
     )
     if "accuracy" in metrics and any(c.unchanged for c in comparisons):
         said.append(f"{SAME}: as the model before; a temperature changes no prediction.")
-    return " ".join(said)
+    return " ".join([*said, *remarks(comparisons)])
+
+
+def remarks(comparisons: Sequence[Comparison]) -> list[str]:
+    """Sentences: what a uniform guesser gets, and what is to be known of a method's fit."""
+    said = []
+    for c in comparisons:
+        of = f"{c.model}: " if len(comparisons) > 1 else ""
+        guessed = [(DOMAINS[d], uniform(c.guesser[d])) for d in DOMAINS if d in c.guesser]
+        said += [f"{short}: {text}." for short, text in guessed]
+        said += [f"{of}{text}." for text in c.remarks]
+    return list(dict.fromkeys(said))  # models are asked the same questions
 
 
 # --- Ways out -------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def _legend_of_curves(
             handles.append(Line2D([], [], **look))
             labels.append("share above the rate")
             break
-    if drawn and "preference_rate" in drawn[-1]:
+    if any("preference_rate" in row for row in drawn):
         handles.append(Line2D([], [], color=INK, linewidth=1.2))
         labels.append("preference rate")
     figure.legend(

@@ -8,6 +8,7 @@ import pytest
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import measures
 from calib_jax.reports.compare.comparison import Comparison, Estimate, Part, Versus
+from calib_jax.reports.measures import uniform
 
 
 @functools.cache
@@ -68,4 +69,6 @@ def comparison():
             "cft": {"in": row(0.2)},
         },
         chance={"dpo": {"in": 0.08}},
+        guesser={"in": uniform(np.array([4, 2])), "out": uniform(np.array([4, 4]))},
+        remarks=("Temp. scale (seeds 0, 2): T stays at its upper bound 1000",),
     )

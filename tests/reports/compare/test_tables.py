@@ -41,6 +41,13 @@ def test_caption_tells_one_spread_from_the_other(comparison):
     assert "standard deviation over 3 seeds" in said and "intervals over questions" in said
     assert "not significantly worse" in said and "=: as the model before" in said
     one = dataclasses.replace(comparison, seeds=(0,), unchanged=frozenset())
+    for grid in (tables.table2, tables.extended, tables.versus):
+        text = grid([comparison]).caption
+        assert "Temp. scale (seeds 0, 2): T stays at its upper bound 1000." in text
+        assert "ID: uniform guesser, K = 2 to 4: accuracy 0.375, NLL 1.040, Brier 0.625." in text
+        assert "OOD: uniform guesser, K = 4: accuracy 0.250" in text
+    several = tables.caption([comparison, dataclasses.replace(comparison, model="second")])
+    assert several.count("uniform guesser") == 2 and "second: Temp. scale (seeds" in several
     assert "One seed" in tables.caption([one]) and "=:" not in tables.caption([one])
 
 
