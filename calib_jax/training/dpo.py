@@ -83,10 +83,6 @@ class DpoObjective:
             "reward_accuracy": mean((margins > 0).astype(jnp.float32)),
         }
 
-    def update(self, stats: Tree, seen: Tree) -> Tree:
-        """No statistics are kept."""
-        return stats
-
 
 class DpoTraining(AnswerTraining):
     """DPO; arguments as of ``AnswerTraining``, groups of (chosen, rejected).

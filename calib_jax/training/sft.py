@@ -31,10 +31,6 @@ class SftObjective:
         log_probs = answer_log_probs(decoder, variables, batch, 1, dropout, vocab_shards)
         return {"loss": -jnp.sum(log_probs) / batch["num_tokens"]}
 
-    def update(self, stats: Tree, seen: Tree) -> Tree:
-        """No statistics are kept."""
-        return stats
-
 
 class SftTraining(AnswerTraining):
     """SFT; arguments as of ``AnswerTraining``, groups of one answer each."""

@@ -40,7 +40,10 @@ class Objective(Protocol):
         """
 
     def update(self, stats: Tree, seen: Tree) -> Tree:
-        """The statistics after a batch; ``seen`` is the sum of its microbatches' "stats"."""
+        """The statistics after a batch; ``seen`` is the sum of its microbatches' "stats".
+
+        Asked only of an objective that returns "stats".
+        """
 
 
 class TrainState(flax.struct.PyTreeNode):

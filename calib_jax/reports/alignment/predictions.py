@@ -1,19 +1,14 @@
 """predictions/pairs.parquet and text.parquet: a row per pair or document, to redo figures from."""
 
-import json
 import os
-import pathlib
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
-from calib_jax.errors import UserError
-from calib_jax.reports.atomic import atomic_path
+from calib_jax.reports import parquet
 
-_COUNTS = b"calib_jax.counts"
 _PAIRS = {
     "id": pa.string(),
     "chosen_log_prob": pa.float64(),
@@ -45,12 +40,12 @@ def write_pairs(path: str | os.PathLike, scores: PreferenceScores) -> None:
         "rejected_tokens": scores.rejected_tokens,
         "rate": [None if np.isnan(rate) else rate for rate in scores.rates],
     }
-    _write(path, values, _PAIRS, {})
+    parquet.write(path, values, _PAIRS, {})
 
 
 def read_pairs(path: str | os.PathLike) -> PreferenceScores:
     """What ``write_pairs`` wrote, bit for bit; raises UserError for anything else."""
-    table, _ = _read(path, _PAIRS)
+    table, _ = parquet.read(path, _PAIRS, "scored pairs")
     rates = [np.nan if rate is None else rate for rate in table["rate"].to_pylist()]
     return PreferenceScores(
         chosen=table["chosen_log_prob"].to_numpy(),
@@ -71,34 +66,11 @@ def write_text(path: str | os.PathLike, losses: TextLosses) -> None:
         "words": losses.words,
         "bytes": losses.bytes,
     }
-    _write(path, values, _TEXT, losses.counts)
+    parquet.write(path, values, _TEXT, losses.counts)
 
 
 def read_text(path: str | os.PathLike) -> TextLosses:
     """What ``write_text`` wrote, bit for bit; raises UserError for anything else."""
-    table, counts = _read(path, _TEXT)
+    table, counts = parquet.read(path, _TEXT, "scored text")
     arrays = {name: table[name].to_numpy() for name in ("nll", "tokens", "words", "bytes")}
     return TextLosses(**arrays, ids=tuple(table["id"].to_pylist()), counts=counts)
-
-
-def _write(path: str | os.PathLike, values: dict, kinds: dict, counts: dict) -> None:
-    columns = {name: pa.array(values[name], kind) for name, kind in kinds.items()}
-    metadata = {_COUNTS: json.dumps(counts).encode()}
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def _read(path: str | os.PathLike, kinds: dict) -> tuple[pa.Table, dict[str, int]]:
-    path = pathlib.Path(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({error})") from None
-    counts = (table.schema.metadata or {}).get(_COUNTS)
-    if counts is None or table.column_names != list(kinds):
-        raise UserError(f"{path}: not a file of this job; delete it to score again")
-    return table, json.loads(counts)

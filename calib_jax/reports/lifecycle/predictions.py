@@ -1,18 +1,13 @@
 """predictions/text.parquet and facts.parquet: one row per place, so that figures can be redone."""
 
-import json
 import os
-import pathlib
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from calib_jax.confidence.next_token import NextTokens
-from calib_jax.errors import UserError
-from calib_jax.reports.atomic import atomic_path
+from calib_jax.reports import parquet
 
-_COUNTS = b"calib_jax.next_token.counts"
 _COLUMNS = {
     "id": pa.string(),
     "document": pa.string(),
@@ -44,11 +39,7 @@ def write(path: str | os.PathLike, tokens: NextTokens) -> None:
         "confidence": tokens.confidences,
         "log_prob": tokens.log_probs,
     }
-    columns = {name: pa.array(values[name], kind) for name, kind in _COLUMNS.items()}
-    metadata = {_COUNTS: json.dumps(tokens.counts).encode()}
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    parquet.write(path, values, _COLUMNS, tokens.counts)
 
 
 def read(path: str | os.PathLike) -> NextTokens:
@@ -57,17 +48,7 @@ def read(path: str | os.PathLike) -> NextTokens:
     Raises:
       UserError: no such file, or not one of these.
     """
-    path = pathlib.Path(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({error})") from None
-    counts = (table.schema.metadata or {}).get(_COUNTS)
-    if counts is None or table.column_names != list(_COLUMNS):
-        raise UserError(f"{path}: not a file of next-token predictions; delete it to score again")
+    table, counts = parquet.read(path, _COLUMNS, "next-token predictions")
 
     def array(name: str) -> np.ndarray:
         return table[name].to_numpy()
@@ -82,5 +63,5 @@ def read(path: str | os.PathLike) -> NextTokens:
         ids=tuple(table["id"].to_pylist()),
         documents=tuple(table["document"].to_pylist()),
         relations=tuple(name or "" for name in table["relation"].to_pylist()),
-        counts=json.loads(counts),
+        counts=counts,
     )

@@ -110,7 +110,7 @@ def test_files_are_read_back_bit_for_bit(tmp_path):
             value, expected = getattr(found, field.name), getattr(given, field.name)
             np.testing.assert_array_equal(value, expected)
             assert getattr(value, "dtype", None) == getattr(expected, "dtype", None)
-    with pytest.raises(UserError, match="not a file of this job"):
+    with pytest.raises(UserError, match="not a file of scored"):
         predictions.read_text(tmp_path / "pairs.parquet")
     with pytest.raises(UserError, match="no such file"):
         predictions.read_pairs(tmp_path / "nothing.parquet")
