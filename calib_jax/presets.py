@@ -71,6 +71,54 @@ def set_method(config: ml_collections.ConfigDict, name: str) -> None:
     train.label_smoothing = (train.label_smoothing or SMOOTHING) if method.smoothed else 0.0
 
 
+# Of the stages before calibration.
+ALIGNED = ("debug", "tulu3_8b")
+
+
+def aligned(name: str, method: str) -> ml_collections.ConfigDict:
+    """The base config of the job "align" with what its methods have in common at a preset.
+
+    Args:
+      name: one of ``ALIGNED``; "" for the offline default.
+      method: as ``config.align.method``.
+
+    Raises:
+      UserError: no such preset.
+    """
+    if name and name not in ALIGNED:
+        raise UserError(f"no preset {name!r}; there is {', '.join(ALIGNED)}, or none.")
+    config = base()
+    config.job = "align"
+    config.align.method = method
+    config.data.train = ""
+    config.train.method = "lora"
+    config.train.remat = False
+    config.checkpoint.every_steps = 25
+    if name == "debug":
+        config.data.eval_size = 16
+        config.align.train_size = 16
+        config.align.eval_size = 16
+        config.train.batch_size = 8
+        config.batch.max_buckets = 2
+        config.report.num_resamples = 100
+    elif name == "tulu3_8b":
+        config.data.eval = (
+            "mmlu=hf:cais/mmlu:all:test,openbookqa=hf:allenai/openbookqa:main:test,"
+            "arc_challenge=hf:allenai/ai2_arc:ARC-Challenge:test"
+        )
+        config.data.eval_size = 1000
+        config.prompt.max_length = 2048
+        config.align.train_size = 0
+        config.align.max_length = 2048
+        config.train.lora.rank = 128
+        config.train.lora.alpha = 64.0
+        config.train.batch_size = 128
+        config.train.remat = True
+        config.batch.token_budget = 65536
+        config.mesh.shape = (1, 4, -1)
+    return config
+
+
 def _demo(config: ml_collections.ConfigDict) -> None:
     """SmolLM2-135M-Instruct on a laptop: minutes on 2 cores, offline."""
     config.data.train = "offline:openbookqa/train"

@@ -29,58 +29,28 @@ report.html, tables/preferences.md, predictions/*.parquet. The adapter alone:
 --config=configs/export.py --config.export.run=FOLDER --config.export.format=adapter.
 """
 
-from calib_jax import config as base_config
-from calib_jax.errors import UserError
-
-PRESETS = ("debug", "tulu3_8b")
+from calib_jax import presets
 
 
 def get_config(preset: str = ""):
-    if preset and preset not in PRESETS:
-        raise UserError(f"no preset {preset!r}; there is {', '.join(PRESETS)}, or none.")
-    config = base_config.base()
-    config.job = "align"
+    config = presets.aligned(preset, "dpo")
     config.method = "dpo"
-    config.align.method = "dpo"
-    config.data.train = ""
-    config.data.eval_size = 128
-    config.align.train_size = 128
-    config.align.eval_size = 128
-    config.train.method = "lora"
     config.train.learning_rate = 1e-3
     config.train.epochs = 4
-    config.train.remat = False
-    config.checkpoint.every_steps = 25
-    if preset == "debug":
-        config.data.eval_size = 16
-        config.align.train_size = 16
-        config.align.eval_size = 16
-        config.train.batch_size = 8
+    if preset == "":
+        config.data.eval_size = 128
+        config.align.train_size = 128
+        config.align.eval_size = 128
+    elif preset == "debug":
         config.train.epochs = 1
-        config.batch.max_buckets = 2
-        config.report.num_resamples = 100
     elif preset == "tulu3_8b":
         config.model.name = "allenai/Llama-3.1-Tulu-3-8B-SFT"
-        config.data.eval = (
-            "mmlu=hf:cais/mmlu:all:test,openbookqa=hf:allenai/openbookqa:main:test,"
-            "arc_challenge=hf:allenai/ai2_arc:ARC-Challenge:test"
-        )
-        config.data.eval_size = 1000
-        config.prompt.max_length = 2048
         config.align.train = "hf:allenai/llama-3.1-tulu-3-8b-preference-mixture:train"
         config.align.eval = "train:1000"
-        config.align.train_size = 0
         config.align.eval_size = 1000
-        config.align.max_length = 2048
         # Tulu 3 (Lambert et al. 2024) takes the length-normalised loss with β 5; this is DPO's own.
         config.align.beta = 0.1
-        config.train.lora.rank = 128
-        config.train.lora.alpha = 64.0
         config.train.learning_rate = 5e-6
         config.train.epochs = 1
-        config.train.batch_size = 128
         config.train.microbatches = 32
-        config.train.remat = True
-        config.batch.token_budget = 65536
-        config.mesh.shape = (1, 4, -1)
     return config

@@ -22,55 +22,24 @@ configs/sft.py is another thing: the letters of questions by the loss of CFT, wi
 calibration term.
 """
 
-from calib_jax import config as base_config
-from calib_jax.errors import UserError
-
-PRESETS = ("debug", "tulu3_8b")
+from calib_jax import presets
 
 
 def get_config(preset: str = ""):
-    if preset and preset not in PRESETS:
-        raise UserError(f"no preset {preset!r}; there is {', '.join(PRESETS)}, or none.")
-    config = base_config.base()
-    config.job = "align"
+    config = presets.aligned(preset, "sft")
     config.method = "sft_chat"
-    config.align.method = "sft"
     config.align.train = "questions:offline:openbookqa/train"
-    config.data.train = ""
-    config.data.eval_size = 200
-    config.align.train_size = 512
-    config.align.eval_size = 200
-    config.train.method = "lora"
     config.train.learning_rate = 2e-4
-    config.train.remat = False
     config.train.packing = True
-    config.checkpoint.every_steps = 25
-    if preset == "debug":
-        config.data.eval_size = 16
-        config.align.train_size = 16
-        config.align.eval_size = 16
-        config.train.batch_size = 8
-        config.batch.max_buckets = 2
-        config.report.num_resamples = 100
+    if preset == "":
+        config.data.eval_size = 200
+        config.align.train_size = 512
+        config.align.eval_size = 200
     elif preset == "tulu3_8b":
         config.model.name = "meta-llama/Llama-3.1-8B"
-        config.data.eval = (
-            "mmlu=hf:cais/mmlu:all:test,openbookqa=hf:allenai/openbookqa:main:test,"
-            "arc_challenge=hf:allenai/ai2_arc:ARC-Challenge:test"
-        )
-        config.data.eval_size = 1000
-        config.prompt.max_length = 2048
         config.align.train = "hf:allenai/tulu-3-sft-mixture:train"
         config.align.eval = ""
-        config.align.train_size = 0
-        config.align.max_length = 2048
-        config.train.lora.rank = 128
-        config.train.lora.alpha = 64.0
         config.train.learning_rate = 1e-4
         config.train.epochs = 2
-        config.train.batch_size = 128
         config.train.microbatches = 8
-        config.train.remat = True
-        config.batch.token_budget = 65536
-        config.mesh.shape = (1, 4, -1)
     return config
