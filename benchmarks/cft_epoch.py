@@ -4,6 +4,7 @@ Both fine-tune the same weights on the same questions in float32: LoRA on all li
 alpha 32), batches of 16, AdamW under the same schedule, the loss on the answer's token alone.
 
   ours, whole    the E-step (every question scored, bins, targets), then the M-step
+  ours, online   the bins made from the M-step's own forward passes instead (--online): no E-step
   ours, M-step   one epoch of optimiser steps on SFT1 + λ · ECE, as the job "finetune" does them
   theirs         one epoch of SFTTrainer on the same prompts and answers: from the epoch's beginning
                  to its end, without its set-up
@@ -32,20 +33,16 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 
 import jax
 import numpy as np
+from trl_peer import ALPHA, BATCH, PEAK_RATE, RANK, WARMUP, Peer, Spent, step_flops
 
 import calib_jax
 from calib_jax import presets
 from calib_jax.confidence.engine import Costs
-from calib_jax.confidence.shapes import Flops
-from calib_jax.models.config import ModelConfig
-from calib_jax.models.table import projections
 from calib_jax.questions import load, sample
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.training.em import EmTraining
@@ -53,58 +50,7 @@ from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 
 TIMES = ("seconds", "cpu")
-BATCH, RANK, ALPHA, PEAK_RATE, WARMUP = 16, 16, 32.0, 5e-4, 0.1
 SETTINGS = ("sdpa:16", "sdpa:8", "sdpa:4", "eager:16", "sdpa:16:compile")
-
-
-@dataclasses.dataclass
-class Spent:
-    """What one side computed in an epoch of steps.
-
-    Attributes:
-      real: tokens of the questions.
-      computed: tokens of the batches, padding included.
-      flops: of their matrix products.
-      seconds: of wall clock.
-      cpu: seconds of all threads; what is left when other work shares the cores.
-    """
-
-    real: int = 0
-    computed: int = 0
-    flops: int = 0
-    seconds: float = 0.0
-    cpu: float = 0.0
-
-    def start(self) -> None:
-        self.seconds, self.cpu = -time.perf_counter(), -time.process_time()
-
-    def stop(self) -> None:
-        self.seconds += time.perf_counter()
-        self.cpu += time.process_time()
-
-    def __str__(self) -> str:
-        padding = 1 - self.real / self.computed
-        return (
-            f"{self.seconds:6.1f} s ({self.cpu:.1f} cpu)  {self.real:,} tokens + {padding:5.1%} "
-            "padding  "
-            f"{self.flops / 1e9:7,.0f} GFLOP  {self.flops / self.seconds / 1e9:6.1f} GFLOP/s"
-        )
-
-
-def step_flops(
-    config: ModelConfig, rows: int, length: int, head: int, base: int, attention: int
-) -> int:
-    """Of one forward and backward pass over rows of a padded length.
-
-    Args:
-      head: products with the whole LM head.
-      base: times that the frozen projections are gone through.
-      attention: times that attention is, in units of its forward pass.
-    """
-    flops = Flops.of(config)
-    adapters = sum(2 * RANK * sum(row.shape) for row in projections(config)) * config.num_layers
-    token = base * flops.token + 3 * adapters + attention * flops.key * length
-    return rows * length * token + head * flops.read
 
 
 # --- Ours ----------------------------------------------------------------------------------------
@@ -157,6 +103,7 @@ def our_config(args: argparse.Namespace):
     config.train.learning_rate, config.train.warmup_ratio = PEAK_RATE, WARMUP
     config.train.lora.rank, config.train.lora.alpha = RANK, ALPHA
     config.train.packing = args.packing
+    config.em.refresh = "online" if args.online else "epoch"
     config.checkpoint.every_steps = 0
     return config
 
@@ -181,129 +128,6 @@ def counting(training: EmTraining, encoded: Encoded, remat: bool) -> Spent:
 
 
 # --- Theirs --------------------------------------------------------------------------------------
-
-
-class Peer:
-    """SFTTrainer on the same questions."""
-
-    def __init__(self, model, encoded: Encoded, threads: int):
-        import datasets
-        import torch
-
-        torch.set_num_threads(threads)
-        datasets.disable_progress_bars()
-        self.model, self.encoded = model, encoded
-        answers = [int(encoded.letter_ids[a]) for a in encoded.answers]
-        self.rows = datasets.Dataset.from_dict(
-            {
-                "input_ids": [
-                    [*map(int, tokens), a]
-                    for tokens, a in zip(encoded.tokens, answers, strict=True)
-                ],
-                "completion_mask": [[0] * len(tokens) + [1] for tokens in encoded.tokens],
-            }
-        )
-
-    def twin(self, attention: str = "sdpa"):
-        import torch
-        from torch_twin import torch_twin
-
-        twin = torch_twin(self.model, torch.float32)
-        twin.set_attn_implementation(attention)
-        return twin
-
-    def first_losses(self, count: int) -> np.ndarray:
-        """−log p(answer) of the first questions under the base."""
-        import torch
-
-        twin, losses = self.twin(), []
-        with torch.inference_mode():
-            for row in self.rows.select(range(count)):
-                logits = twin(torch.tensor([row["input_ids"][:-1]])).logits[0, -1]
-                losses.append(-torch.log_softmax(logits, -1)[row["input_ids"][-1]].item())
-        return np.array(losses)
-
-    def epoch(self, setting: str, questions: int = 0) -> Spent:
-        """One epoch with fresh adapters; ``setting`` is attention:rows at a time[:compile]."""
-        import peft
-        import transformers
-        import trl
-
-        attention, rows, *compiled = setting.split(":")
-        spent, config = Spent(), self.model.config
-
-        class Clock(transformers.TrainerCallback):
-            def on_epoch_begin(self, *args, **kwargs):
-                spent.start()
-
-            def on_epoch_end(self, *args, **kwargs):
-                spent.stop()
-
-        class Collator(trl.trainer.sft_trainer.DataCollatorForLanguageModeling):
-            def torch_call(self, examples):
-                batch = super().torch_call(examples)
-                B, L = batch["input_ids"].shape
-                # Off a GPU, TRL applies the head to every position but the last: once forward,
-                # and in the backward pass once more and for the input gradient.
-                spent.computed += B * L
-                spent.real += int(batch["attention_mask"].sum())
-                spent.flops += step_flops(config, B, L, 3 * B * (L - 1), 2, 3)
-                return batch
-
-        with tempfile.TemporaryDirectory() as folder:
-            settings = trl.SFTConfig(
-                output_dir=folder,
-                num_train_epochs=1,
-                per_device_train_batch_size=int(rows),
-                gradient_accumulation_steps=BATCH // int(rows),
-                learning_rate=PEAK_RATE,
-                lr_scheduler_type="cosine",
-                warmup_steps=WARMUP,
-                weight_decay=0.0,
-                max_grad_norm=1.0,
-                completion_only_loss=True,
-                train_sampling_strategy="group_by_length",
-                gradient_checkpointing=False,
-                torch_compile=bool(compiled),
-                bf16=False,
-                use_cpu=True,
-                max_length=None,
-                logging_strategy="no",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                dataloader_pin_memory=False,
-                seed=0,
-            )
-            trainer = trl.SFTTrainer(
-                self.twin(attention),
-                args=settings,
-                train_dataset=self.rows.select(range(questions)) if questions else self.rows,
-                data_collator=Collator(self.model.tokenizer.pad_token_id or 0),
-                processing_class=self.model.tokenizer,
-                peft_config=peft.LoraConfig(
-                    r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
-                ),
-                callbacks=[Clock()],
-            )
-            trainer.train()
-        return spent
-
-    def best(self, settings: list[str], questions: int) -> str:
-        """The fastest setting on some of the questions; the second of two epochs counts."""
-        took = {}
-        for setting in settings:
-            try:
-                took[setting] = min(self.epoch(setting, questions).seconds for _ in range(2))
-            except Exception as error:  # a setting that this machine cannot run is no candidate
-                print(f"TRL {setting}: not run, {type(error).__name__}: {str(error)[:200]}")
-        best = min(took, key=took.get)
-        print(
-            f"TRL's settings (attention:rows at a time) on {questions} questions: "
-            + ", ".join(f"{key} {value:.1f} s" for key, value in took.items())
-            + f"; taken: {best}"
-        )
-        return best
 
 
 # --- Both ----------------------------------------------------------------------------------------
@@ -334,6 +158,7 @@ def compare(args: argparse.Namespace) -> None:
     tried: list[tuple[Spent, Spent]] = []  # our E-steps and M-steps
     theirs: list[Spent] = []
     scored = Spent()
+    first = spent if args.online else scored  # what an epoch begins with
 
     def on_e_step(epoch: int, step: int, scores, estep) -> None:
         scored.stop()
@@ -353,10 +178,10 @@ def compare(args: argparse.Namespace) -> None:
         spent.__init__()
         if epoch:  # the first one compiles
             theirs.append(peer.epoch(setting))
-        scored.start()
+        first.start()
 
     with programs() as compiled:
-        scored.start()
+        first.start()
         training.run(
             NoCheckpoints(), StopRequest(), Listener(on_e_step=on_e_step, on_epoch_end=on_epoch_end)
         )
@@ -374,7 +199,8 @@ def report(args, tried, theirs, compiled, training) -> None:
     e_step, m_step = (middle(list(column)) for column in zip(*rounds, strict=True))
     print(f"\n  TRL + peft, SFT epoch {middle(theirs)}")
     print(f"  calib_jax, M-step     {m_step}")
-    print(f"  calib_jax, E-step     {e_step}")
+    if not args.online:
+        print(f"  calib_jax, E-step     {e_step}")
     print(f"  medians of {args.rounds} epochs in turn, load {os.getloadavg()[0]:.1f}\n")
     pairs = list(zip(rounds, theirs, strict=True))
     for what, parts, bar in (("M-step alone", (1,), 2.0), ("whole CFT epoch", (0, 1), 1.5)):
@@ -398,6 +224,7 @@ def main() -> None:
     parser.add_argument("--trial", type=int, default=64, help="questions to try TRL's settings on")
     parser.add_argument("--setting", help="TRL's, such as sdpa:16, instead of trying several")
     parser.add_argument("--microbatches", type=int, default=1)
+    parser.add_argument("--online", action="store_true", help="ours without an E-step of its own")
     parser.add_argument("--remat", action="store_true", help="ours recomputes layers")
     parser.add_argument("--packing", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--peer-python", help="an interpreter that has torch, to run all of it in")
