@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+from tests.devices import xla_flags
+
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # One cache for all processes of a test session: workers and commands inherit the name.
     CACHE = tempfile.TemporaryDirectory()
@@ -10,9 +12,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+os.environ["XLA_FLAGS"] = f"{xla_flags(8)} {os.environ.get('XLA_FLAGS', '')}"
 
 import json
 from pathlib import Path

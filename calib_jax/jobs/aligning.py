@@ -72,7 +72,6 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
       UserError: bad input.
     """
     check_options(config)
-    check_training(config)
     align, data = config.align, config.data
     eval_specs = split_list(data.eval)
     prepared = pipeline.prepare(
@@ -229,6 +228,7 @@ def check_options(config: ml_collections.ConfigDict) -> None:
     """Raises UserError for a setting of this job that cannot be, before any work."""
     results.check_options(config)
     measuring.check_batches(config)
+    check_training(config)
     at_least_1 = ("checkpoint", "keep"), ("prompt", "max_length"), ("align", "max_length")
     measuring.check_least(config, 1, *at_least_1)
     sizes = ("align", "train_size"), ("align", "eval_size"), ("checkpoint", "every_steps")

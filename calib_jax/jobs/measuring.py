@@ -72,11 +72,8 @@ def check_batches(config: ml_collections.ConfigDict) -> None:
         check_scheme(config.model.quantize)
 
 
-def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = None) -> Setting:
-    """Loads questions and model (unless it is given), and encodes the ones for the other.
-
-    Questions come first: a bad file is found before minutes are spent on weights.
-    """
+def check_finetuning(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for settings of the job finetune that cannot be, before any work."""
     check_options(config)
     check_batches(config)
     check_training(config)
@@ -90,6 +87,14 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
             f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
             "or leave config.model.quantize empty."
         )
+
+
+def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = None) -> Setting:
+    """Loads questions and model (unless it is given), and encodes the ones for the other.
+
+    Questions come first: a bad file is found before minutes are spent on weights.
+    """
+    check_finetuning(config)
     prepared, validation = load_questions(config)
     # Where the shift that quantisation causes is measured, the model comes without it first.
     if model is None:

@@ -118,10 +118,12 @@ def _load_examples(stage: Stage) -> list:
     """What a stage of alignment learns from, as its run will take it; [] of the other stages.
 
     Raises:
-      UserError: training data that cannot be read: found before any stage is trained.
+      UserError: settings that cannot be, or training data that cannot be read: found before any
+        stage is trained.
     """
     config = stage.config
     if config.job != "align":
+        measuring.check_finetuning(config)
         measuring.load_questions(config)
         return []
     aligning.check_options(config)

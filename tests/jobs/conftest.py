@@ -11,6 +11,7 @@ import pytest
 
 from calib_jax.config import base
 from tests.conftest import make_questions, write_questions
+from tests.devices import xla_flags
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +51,7 @@ class CommandLine:
     @staticmethod
     def environment() -> dict[str, str]:
         settings = {
-            "XLA_FLAGS": "",  # one device
+            "XLA_FLAGS": xla_flags(1),
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(ROOT),
         }

@@ -22,6 +22,7 @@ from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import TrainState
 from tests.conftest import write_tiny_model
+from tests.devices import xla_flags
 from tests.jobs.conftest import ROOT, CommandLine
 from tests.jobs.test_multihost import free_port
 
@@ -329,7 +330,7 @@ def test_two_processes_export_what_one_does(call, make_run, config, tmp_path):
     assert call(*flags, f"--workdir={alone}")[0] == 0
 
     shared = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": xla_flags(2),
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": "2",
     }

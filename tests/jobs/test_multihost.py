@@ -18,6 +18,7 @@ from calib_jax.parallel.mesh import make_mesh
 from calib_jax.reports import predictions, read_metrics
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.loop import lora_settings
+from tests.devices import xla_flags
 from tests.jobs.conftest import ROOT
 
 
@@ -32,7 +33,7 @@ EVERY = ("--config.checkpoint.every_steps=2",)
 
 def start_pod(command, workdir) -> list[subprocess.Popen]:
     shared = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": xla_flags(4),
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": "2",
     }

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.conftest import write_tiny_model
+from tests.devices import xla_flags
 from tests.jobs.conftest import ROOT, CommandLine
 from tests.jobs.test_multihost import free_port
 
@@ -54,7 +55,7 @@ def load_in_processes(folder: Path, count: int) -> list[list]:
     pod = {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": str(count),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": xla_flags(2),
     }
     processes = [
         subprocess.Popen(

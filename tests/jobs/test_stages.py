@@ -209,6 +209,8 @@ def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, light
         ({"stages.settings": "sft:train.epochs=2"}, "a stage that config.stages.chain"),
         ({"stages.settings": "dpo:train.epoch=2"}, "Did you mean 'train.epochs'"),
         ({"stages.settings": "dpo:train.epochs=two"}, "expected one such as 1"),
+        ({"stages.settings": "dpo:train.epochs=0"}, "config.train.epochs is 0"),
+        ({"stages.settings": "cft:em.binning=even"}, "config.em.binning is 'even'"),
         ({"stages.settings": "dpo:model.name=x"}, "the chain's own"),
         ({"stages.start": "dpo"}, "config.stages.start is 'dpo'"),
         ({"stages.models": "a=nowhere"}, "no such file or folder"),

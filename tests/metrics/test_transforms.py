@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.devices import xla_flags
 from tests.metrics.kernels import kernels as metrics
 
 NAMES = [
@@ -155,7 +156,7 @@ print("agree")
 def test_rows_sharded_over_eight_devices_equal_one_device():
     """In its own process: the number of fake devices is fixed when jax starts."""
     env = dict(os.environ, JAX_PLATFORMS="cpu")
-    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    env["XLA_FLAGS"] = xla_flags(8)
     done = subprocess.run(
         [sys.executable, "-c", SHARDED, *SPREAD], env=env, capture_output=True, text=True
     )

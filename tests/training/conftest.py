@@ -19,7 +19,7 @@ def tiny_config(**train):
     config.train.packing = False
     config.train.warmup_ratio = 0.0
     config.checkpoint.every_steps = 0
-    config.batch.token_budget = 1024
+    config.batch.token_budget, config.batch.max_buckets = 1024, 1
     for key, value in train.items():
         node, _, name = key.rpartition("__")
         (config.train[node] if node else config.train)[name] = value

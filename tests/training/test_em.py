@@ -22,7 +22,7 @@ def assert_same(ours, expected, tolerance=0.0):
 
 @pytest.mark.parametrize(
     ("method", "mesh"),
-    [("full", (2, 4, 1)), ("full", (2, 2, 2)), ("lora", (8, 1, 1)), ("lora", (2, 2, 2))],
+    [("full", (2, 2, 2)), ("lora", (8, 1, 1)), ("lora", (2, 2, 2))],
 )
 def test_sharded_equals_single_device(start, method, mesh):
     """Three steps: E-step probabilities within 1e-6, parameters within 2e-5 (they move by 3e-3).
