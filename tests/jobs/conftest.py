@@ -9,11 +9,39 @@ from pathlib import Path
 
 import pytest
 
+from calib_jax.api import load_model
 from calib_jax.config import base
+from calib_jax.jobs import measuring
+from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 from tests.devices import xla_flags
 
 ROOT = Path(__file__).parents[2]
+
+
+class StopWhen(StopRequest):
+    """A SIGTERM as soon as there is a file."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def install(self):
+        pass
+
+    def check(self):
+        if self.path.exists():
+            raise Stopped
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Jobs load their models onto one device, which compiles faster than a mesh of eight."""
+
+    def load(config, quantize):
+        return load_model(config.model.name, adapter=config.model.adapter or None)
+
+    monkeypatch.setattr(measuring, "load", load)
 
 
 class CommandLine:

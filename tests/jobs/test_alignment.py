@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from calib_jax.api import load_model
-from calib_jax.jobs import measuring
 from calib_jax.jobs.alignment import run
 from calib_jax.jobs.run import show_if_finished
 from calib_jax.main import main
@@ -16,6 +15,7 @@ from calib_jax.reports.alignment import predictions
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.alignment import get_config
 from tests.conftest import write_tiny_model
+from tests.jobs.conftest import StopWhen
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +35,7 @@ def inputs(tmp_path_factory):
 
 
 @pytest.fixture
-def config(inputs, tiny_model, monkeypatch):
-    """One device compiles faster than a mesh of eight."""
-    monkeypatch.setattr(
-        measuring,
-        "load",
-        lambda config, quantize: load_model(
-            config.model.name, adapter=config.model.adapter or None
-        ),
-    )
+def config(inputs, tiny_model, one_device):
     config = get_config("debug")
     config.model.name = str(tiny_model)
     config.alignment.models = f"after={inputs / 'after'}"
@@ -55,18 +47,6 @@ def config(inputs, tiny_model, monkeypatch):
     config.batch.token_budget = 128
     config.batch.max_buckets = 1
     return config
-
-
-class StopWhen(StopRequest):
-    """A SIGTERM as soon as there is a file."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def check(self):
-        if self.path.exists():
-            raise Stopped
 
 
 def test_before_and_after_with_paired_changes_over_a_stop(config, inputs, tmp_path, capsys):

@@ -13,6 +13,7 @@ from calib_jax.reports import predictions
 from calib_jax.reports.lifecycle import predictions as next_tokens
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
+from tests.jobs.conftest import StopWhen
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +82,6 @@ class StopAfter(StopRequest):
     def check(self):
         self.left -= 1
         if self.left < 0:
-            raise Stopped
-
-
-class StopWhen(StopRequest):
-    """A SIGTERM as soon as there is a file."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def install(self):
-        pass
-
-    def check(self):
-        if self.path.exists():
             raise Stopped
 
 

@@ -26,6 +26,7 @@ from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import TrainState
 from configs.stages import get_config
 from tests.conftest import make_questions, write_questions
+from tests.jobs.conftest import StopWhen
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +40,7 @@ def inputs(tmp_path_factory):
 
 
 @pytest.fixture
-def config(inputs, tiny_model, monkeypatch):
-    """One device compiles faster than a mesh of eight."""
-    monkeypatch.setattr(
-        measuring,
-        "load",
-        lambda config, quantize: load_model(
-            config.model.name, adapter=config.model.adapter or None
-        ),
-    )
+def config(inputs, tiny_model, one_device):
     config = get_config("debug")
     config.model.name = str(tiny_model)
     config.prompt.max_length = config.align.max_length = 512
@@ -65,18 +58,6 @@ def config(inputs, tiny_model, monkeypatch):
     config.batch.max_buckets = 1
     config.report.num_resamples = 20
     return config
-
-
-class StopWhen(StopRequest):
-    """A SIGTERM as soon as there is a file."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def check(self):
-        if self.path.exists():
-            raise Stopped
 
 
 @pytest.fixture
