@@ -151,8 +151,8 @@ def largest_batch(
 
     Returns:
       The batch, 0 if none fits; and whether a step of that size has been compiled and fits. Memory
-      is taken to grow by as much for every question; where the third compilation shows otherwise,
-      the largest that was compiled is returned.
+      is taken to grow by as much for every question; where the third compilation does not fit after
+      all, the batch is an estimate between it and the largest that does.
     """
     seen = {batch: first.needed}
     if first.needed > limit:
@@ -171,8 +171,14 @@ def largest_batch(
     third = int(low + _THIRD * (limit - least) / slope) // unit * unit
     if third not in seen and third >= unit:
         seen[third] = step(third).needed
-    fitting = [size for size, needed in seen.items() if needed <= limit]
-    return max(fitting), True
+    compiled = max(size for size, needed in seen.items() if needed <= limit)
+    beyond = [size for size in seen if size > compiled]
+    if third not in beyond:
+        return compiled, True
+    # Memory grew faster than the line said: one through what fits and what does not is closer.
+    slope = (seen[third] - seen[compiled]) / (third - compiled)
+    between = int(compiled + _THIRD * (limit - seen[compiled]) / slope) // unit * unit
+    return (between, False) if compiled < between < min(beyond) else (compiled, True)
 
 
 def _training(config: ml_collections.ConfigDict) -> str:

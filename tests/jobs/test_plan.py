@@ -217,6 +217,18 @@ def test_the_largest_batch(fixed, slope, batch, unit, expected):
     assert largest == 0 or largest in compiled
 
 
+def test_the_largest_batch_where_memory_grows_faster_than_the_line_says():
+    """6.04, 7.04 and 16.96 GiB at 4, 8 and 40, as measured of a model: 8 + 98 % of 28.1."""
+    sizes = {4: 6.04, 8: 7.04, 40: 16.96}
+
+    def step(batch):
+        needed = int(sizes[batch] * GIB)
+        memory = planning.Memory(int(3.42 * GIB), int(2.55 * GIB), 0)
+        return planning.Compiled(batch, 1, memory, needed, None, 0)
+
+    assert plan.largest_batch(step(4), 4, 4, int(15.75 * GIB), step) == (32, False)
+
+
 def test_what_a_compiler_needs_that_gave_up():
     used = "RESOURCE_EXHAUSTED: Ran out of memory. Used 16.70G of 15.75G hbm. Exceeded by 972.0M."
     assert planning._needed(used) == int(16.7 * GIB)
