@@ -13,7 +13,7 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
-from calib_jax.jobs import measuring, results
+from calib_jax.jobs import journal, measuring, results
 from calib_jax.jobs.aligning import METHODS, PairSet, Setting, prepare_setting
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import agreed, claim
@@ -45,7 +45,11 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         list(setting.evals.values()),
         [pair for pairs in setting.pair_sets.values() for pair in pairs.pairs],
     )
-    claim(workdir, config)
+    pairs = {"config.align.train": (setting.ids, setting.groups)}
+    pairs |= {name: (found.ids, found.pairs) for name, found in setting.pair_sets.items()}
+    inputs = {name: journal.fingerprint(*found) for name, found in pairs.items()}
+    inputs |= {name: split.fingerprint() for name, split in setting.evals.items()}
+    claim(workdir, config, inputs)
     fingerprint = setting.model.fingerprint
     setting.model = setting.model.without_params()  # full fine-tuning consumes them
     checkpoints = Checkpoints(

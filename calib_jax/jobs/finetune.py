@@ -44,7 +44,10 @@ def run(
     setting = measuring.prepare_setting(config, model)
     measured = [*([setting.validation] if setting.validation else []), *setting.evals.values()]
     training = EmTraining(config, setting.model, setting.train, measured)
-    claim(workdir, config)
+    splits = {"config.data.train": setting.train, **setting.evals}
+    if setting.validation is not None:
+        splits["config.data.validation"] = setting.validation
+    claim(workdir, config, {name: split.fingerprint() for name, split in splits.items()})
     folder, unquantized = workdir / "predictions", {}
     if measuring.measures_quantization(config):
         unquantized = measuring.measure_splits(

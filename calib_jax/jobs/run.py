@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -75,10 +76,31 @@ def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the folder this run's own; called once its input has proven good."""
-    if jax.process_index() == 0 and not (workdir / "config.json").exists():
-        write_text(workdir / "config.json", as_json(config))
+def claim(
+    workdir: Path, config: ml_collections.ConfigDict, inputs: Mapping[str, str] | None = None
+) -> None:
+    """Makes the folder this run's own; called once its input has proven good.
+
+    Args:
+      inputs: fingerprints of what a run learns from and is measured on, by name. A run that goes on
+        must find them as they were: half a training on other questions is nobody's.
+
+    Raises:
+      UserError: an input is another than when the run began.
+    """
+    path = workdir / "inputs.json"
+    if inputs is not None and path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [name for name, what in inputs.items() if there.get(name) != what]:
+            raise UserError(
+                f"{workdir} was begun with other data: {', '.join(changed)} changed since. Restore "
+                "the files as they were, or choose another --workdir."
+            )
+    if jax.process_index() == 0:
+        if not (workdir / "config.json").exists():
+            write_text(workdir / "config.json", as_json(config))
+        if inputs is not None and not path.exists():
+            write_text(path, json.dumps(inputs, indent=2) + "\n")
 
 
 def show_if_finished(workdir: Path) -> bool:

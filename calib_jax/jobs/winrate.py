@@ -39,6 +39,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             "config.winrate.judgements names no file. Give AlpacaEval's annotations.json or "
             "Arena-Hard's model_judgment/<judge>/<model>.jsonl; configs/winrate.py says more."
         )
+    if twice := [path for path in files if files.count(path) > 1]:
+        raise UserError(f"config.winrate.judgements names {twice[0]} twice; leave one out.")
     lengths: dict[str, dict[str, int]] = {}
     for path in split_list(asked.answers):
         for model, by_question in read_answer_lengths(path).items():

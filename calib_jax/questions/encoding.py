@@ -6,6 +6,8 @@ part of the input, so training and evaluation see the same tokens.
 """
 
 import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 
@@ -44,6 +46,13 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """[N] int32, tokens in each prompt."""
         return np.array([len(t) for t in self.tokens], np.int32)
+
+    def fingerprint(self) -> str:
+        """sha256 over names, tokens, options and answers, in their order."""
+        digest = hashlib.sha256(json.dumps([q.id for q in self.questions]).encode())
+        for array in (self.lengths, *self.tokens, self.letter_ids, self.mask, self.answers):
+            digest.update(np.asarray(array, "<i4").tobytes())
+        return digest.hexdigest()
 
 
 class Encoder:

@@ -1,8 +1,9 @@
 """The result table: on the console with rich, and as Markdown for a README."""
 
+import itertools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.box
@@ -136,19 +137,30 @@ def _markdown(states: Mapping[str, Any], changes: Mapping[str, Any] | None) -> s
     return markdown_sections(content.sections(states, changes), content.caption(bool(changes)))
 
 
+def _begins_alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    return all(x == y for x, y in zip(one, other, strict=False))
+
+
 def markdown_sections(sections: list[content.Section], caption: str) -> str:
-    """Sections as one Markdown table, their notes beneath, and what brackets mean."""
-    # A Markdown table has one header: the longest, should a split lack its change.
-    header = max((s.header for s in sections), key=len)
-    lines = ["| " + " | ".join(["", *map(escape, header)]) + " |"]
-    lines.append("|---|" + "---:|" * len(header))
-    for section in sections:
+    """Sections as Markdown tables, their notes beneath, and what brackets mean.
+
+    Sections share a table as long as the shorter header is how the longer one begins (a split may
+    lack its change).
+    """
+    header, lines = (), []
+    for i, section in enumerate(sections):
+        if not _begins_alike(header, section.header) or i == 0:
+            rest = [s.header for s in sections[i:]]
+            alike = itertools.takewhile(lambda h, own=rest[0]: _begins_alike(own, h), rest)
+            header = max(alike, key=len)
+            lines += ["", "| " + " | ".join(["", *map(escape, header)]) + " |"]
+            lines.append("|---|" + "---:|" * len(header))
         lines.append(f"| **{escape(section.title)}** |" + " |" * len(header))
         for row in section.rows:
             texts = [escape(str(cell)) for cell in row.cells]
             texts += [""] * (len(header) - len(texts))
             lines.append(f"| {row.arrow} | " + " | ".join(texts) + " |")
-    lines.append("")
+    lines = [*lines[1:], ""]
     for section in sections:
         if section.notes:
             lines.append(f"*{escape(section.split)}*: {'; '.join(section.notes)}.  ")

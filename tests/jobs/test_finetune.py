@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +149,20 @@ def test_sigterm_saves_exits_cleanly_and_the_run_goes_on(undisturbed, tmp_path):
     assert "continuing from step" in done.stdout
     assert numbers(workdir) == numbers(expected)
     assert training_lines(workdir) == training_lines(expected)
+
+
+def test_other_questions_than_the_run_began_with_are_refused(undisturbed, tmp_path):
+    command, _, _ = undisturbed
+    workdir, rare = tmp_path / "run", "--config.checkpoint.every_steps=1000"
+    train = tmp_path / "train.jsonl"
+    lines = Path(command.train).read_text().splitlines(keepends=True)
+    train.write_text("".join(lines))
+    flags = (f"--workdir={workdir}", rare, f"--config.data.train={train}")
+    process = command.start(*flags)
+    wait_for(process, lambda: steps(workdir) == 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 0
+    train.write_text("".join(lines[:-3]))
+    done = command.run(*flags)
+    assert done.returncode == 1 and "config.data.train changed since" in done.stderr
+    assert not (workdir / "summary.json").exists()

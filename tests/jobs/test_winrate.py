@@ -85,6 +85,8 @@ def test_few_questions_and_bad_input(call, tmp_path):
     assert status == 1 and "config.winrate.judgements names no file" in err
     status, _, err = call(tmp_path / "none.json")
     assert status == 1 and "no such file" in err and not (tmp_path / "run").exists()
+    status, _, err = call("a.json,a.json")
+    assert status == 1 and "names a.json twice" in err
     row = {"win": 1, "length": 3, "baseline_length": 2}
     (tmp_path / "few.jsonl").write_text(json.dumps(row) + "\n")
     assert call(tmp_path / "few.jsonl")[0] == 0

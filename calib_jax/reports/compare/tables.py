@@ -157,7 +157,7 @@ def extended(comparisons: Sequence[Comparison]) -> Grid:
     )
     label = "conf-ECE by chance"
     said = (
-        f"{grid.caption} {label.capitalize()}: what a perfectly calibrated model of these "
+        f"{grid.caption} By chance: the conf-ECE that a perfectly calibrated model of these "
         "confidences exceeds in one sample of 20."
     )
     return Grid((*grid.groups, (label, tuple(DOMAINS[p] for p in parts))), rows, said)

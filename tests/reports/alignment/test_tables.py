@@ -71,7 +71,10 @@ def test_ways_out(labels, tmp_path):
     tables.show_summary(summary, rich.console.Console(file=out, width=140))
     assert "preference accuracy" in out.getvalue() and "windows of 64 tokens" in out.getvalue()
     tables.write(tmp_path, summary)
-    assert "| preference accuracy ↑ | 0.500 " in (tmp_path / "alignment.md").read_text()
+    text = (tmp_path / "alignment.md").read_text()
+    assert "| preference accuracy ↑ | 0.500 " in text
+    if len(labels) > 1:  # changes stand under the models that they are of
+        assert "|  | cft | rcft |\n|---|---:|---:|\n| **pairs: change from before** | | |" in text
     lines = (tmp_path / "alignment.csv").read_text().splitlines()
     assert lines[0].startswith("part,model,figure,value,low,high,change")
     assert "text,cft,perplexity,7.39,,,1.1,1.05,1.16" in lines
