@@ -163,7 +163,8 @@ def _panel(
                 ax.plot(*line, color=style["color"], linewidth=0.9, alpha=0.28, zorder=1.5)
         ax.plot(x, y, **style, zorder=3)
         marks.append((x, y))
-        texts.append("before" if name == before else f"λ = {points[name].weight:g}")
+        text = "before" if name == before else f"λ = {points[name].weight:g}"
+        texts.append((text, style["color"]))  # where marks crowd, the colour tells whose it is
     line = [
         (by["accuracy"].value, by[metric].value)
         for by in (comparison.rows[n][domain] for n in frontier_of(comparison, domain, metric))
@@ -176,18 +177,20 @@ def _panel(
     _label(ax, marks, texts)
 
 
-def _label(ax: Axes, marks: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Writes a text beside each mark, where it touches least of the others."""
+def _label(
+    ax: Axes, marks: Sequence[tuple[float, float]], texts: Sequence[tuple[str, str]]
+) -> None:
+    """Writes a text in its colour beside each mark, where it touches least of the others."""
     at = ax.transData.transform(np.asarray(marks))
     scale = ax.figure.dpi / 72
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in at]
     frame = ax.get_window_extent()
-    for mark, text in zip(marks, texts, strict=True):
+    for mark, (text, colour) in zip(marks, texts, strict=True):
         best = None
         for dx, dy, side in _PLACES:
             note = ax.annotate(
-                text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side, color=INK,
-                zorder=4,
+                text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side,
+                color=colour, zorder=4,
             )  # fmt: skip
             box = note.get_window_extent()
             cost = sum(_overlap(box, other) for other in taken)
@@ -199,8 +202,8 @@ def _label(ax: Axes, marks: Sequence[tuple[float, float]], texts: Sequence[str])
                 break
         _, dx, dy, side, box = best
         ax.annotate(
-            text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side, color=INK,
-            zorder=4,
+            text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side,
+            color=colour, zorder=4,
         )  # fmt: skip
         taken.append(box)
 
