@@ -1,6 +1,6 @@
 """What a comparison says, in sentences: also where the baseline beats the method."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from calib_jax.reports.compare.comparison import DOMAINS, METRICS, Comparison
 from calib_jax.reports.content import number
@@ -25,7 +25,35 @@ def sentences(comparison: Comparison, before: str, rivals: Sequence[str] = ()) -
     for rival in rivals:
         if rival in comparison.rows and rival != reference:
             said += _duel(comparison, rival)
+    if reference != before:
+        said += _others(comparison, {before, reference, *rivals})
     return said
+
+
+def _others(comparison: Comparison, known: Collection[str]) -> list[str]:
+    """Which other methods are significantly better than the reference at something; or none is."""
+    names = [name for name in comparison.rows if name not in known]
+    better = {}
+    for name in names:
+        for metric in _CONTESTED:
+            for domain in DOMAINS:
+                estimate = comparison.rows[name].get(domain, {}).get(metric)
+                versus = None if estimate is None else estimate.versus
+                if versus is None or not versus.significant:
+                    continue
+                if (versus.difference > 0) == (METRICS[metric][1] > 0):
+                    other = comparison.rows[comparison.reference][domain][metric].value
+                    better.setdefault(name, []).append(
+                        f"{METRICS[metric][0]} {WHERE[domain]} ({number(estimate.value)} against "
+                        f"{number(other)})"
+                    )
+    reference = comparison.labels[comparison.reference]
+    if names and not better:
+        return [f"None of the other methods is significantly better than {reference} on {_or()}"]
+    return [
+        f"{comparison.labels[name]} is significantly better than {reference} on {_listed(what)}"
+        for name, what in better.items()
+    ]
 
 
 def change(comparison: Comparison, before: str, after: str) -> str:

@@ -183,3 +183,19 @@ def test_a_temperature_that_never_wins_is_said_to_win_nowhere(comparison):
     whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
     said = wording.sentences(whole, "dpo", ["temperature"])
     assert said[1] == "Temp. scale beats CFT nowhere: not on conf-ECE, cw-ECE, NLL or Brier"
+
+
+def test_any_other_method_that_is_significantly_better_is_named(comparison):
+    cft = {**comparison.rows["cft"], "out": comparison.rows["cft"]["in"]}
+    rows = {**comparison.rows, "cft": cft}
+    _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "dpo")
+    (better,) = said
+    assert better.startswith(
+        "Temp. scale is significantly better than CFT on conf-ECE in-domain (0.100 against 0.200), "
+    )
+    rows["temperature"] = comparison.rows["dpo"]
+    _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "dpo")
+    assert said == [
+        "None of the other methods is significantly better than CFT on conf-ECE, cw-ECE, NLL or "
+        "Brier"
+    ]
