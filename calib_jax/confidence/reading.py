@@ -381,8 +381,7 @@ def _names(questions: Sequence[Question]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for question in questions:
-        seen[question.id] += 1
-        count = seen[question.id]
+        count = seen[question.id] = seen[question.id] + 1
         names.append(question.id if count == 1 else f"{question.id}#{count}")
     return names
 

@@ -14,7 +14,7 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.jobs import journal, measuring, results
-from calib_jax.jobs.aligning import METHODS, PairSet, Setting, prepare_setting
+from calib_jax.jobs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import agreed, claim
 from calib_jax.reports import Progress, open_metrics
@@ -46,7 +46,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         [pair for pairs in setting.pair_sets.values() for pair in pairs.pairs],
     )
     pairs = {"config.align.train": (setting.ids, setting.groups)}
-    pairs |= {name: (found.ids, found.pairs) for name, found in setting.pair_sets.items()}
+    if held_out := setting.pair_sets.get(HELD_OUT):
+        pairs["config.align.eval"] = held_out.ids, held_out.pairs
     inputs = {name: journal.fingerprint(*found) for name, found in pairs.items()}
     inputs |= {name: split.fingerprint() for name, split in setting.evals.items()}
     claim(workdir, config, inputs)

@@ -90,7 +90,7 @@ def claim(
     """
     path = workdir / "inputs.json"
     if inputs is not None and path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = summary.read(path)
         if changed := [name for name, what in inputs.items() if there.get(name) != what]:
             raise UserError(
                 f"{workdir} was begun with other data: {', '.join(changed)} changed since. Restore "

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +27,18 @@ def write(
         pq.write_table(table, temporary, compression="zstd")
 
 
+def read_table(path: str | os.PathLike) -> pa.Table:
+    """All of a parquet file; raises UserError where there is none, or it is none."""
+    try:
+        # Not pq.read_table: it reads folder names such as "run=3" as columns.
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error})") from None
+
+
 def read(
     path: str | os.PathLike, kinds: Mapping[str, pa.DataType], what: str
 ) -> tuple[pa.Table, dict[str, int]]:
@@ -39,14 +50,7 @@ def read(
     Raises:
       UserError: no such file, or not one of these.
     """
-    path = pathlib.Path(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({error})") from None
+    table = read_table(path)
     counts = (table.schema.metadata or {}).get(_COUNTS)
     if counts is None or table.column_names != list(kinds):
         raise UserError(f"{path}: not a file of {what}; delete it to score again")

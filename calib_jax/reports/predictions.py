@@ -1,7 +1,6 @@
 """predictions/*.parquet: one row per question, from which every metric can be recomputed."""
 
 import os
-import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +8,7 @@ import pyarrow.parquet as pq
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.reports import parquet
 from calib_jax.reports.atomic import atomic_path
 
 _LOG_SCORES, _PROBS, _MASS = "log_scores_", "probs_", "mass_"
@@ -126,16 +126,7 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
     Raises:
       UserError: no such file, not a parquet file, a missing column, or an unknown method.
     """
-    path = pathlib.Path(path)
-    try:
-        # Not read_table: it reads folder names such as "run=3" as columns.
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({error})") from None
-
+    table = parquet.read_table(path)
     prefix, names = len(_PROBS), table.column_names
     methods = [name[prefix:] for name in names if name.startswith(_PROBS)]
     if not methods:
