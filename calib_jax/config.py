@@ -18,6 +18,8 @@ def base() -> ml_collections.ConfigDict:
     config.method = "cft"
     # Seeds sampling, option order, batch order, adapters, dropout and the bootstrap.
     config.seed = 0
+    # Continue a run that other code began: its numbers then come from both, which is refused else.
+    config.accept_other_code = False
 
     config.model = model = ml_collections.ConfigDict()
     # A Hugging Face folder (safetensors, PyTorch .bin or Flax msgpack), a .gguf file, a hub id, or

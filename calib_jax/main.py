@@ -1,9 +1,11 @@
 """Entry point: ``python -m calib_jax.main --config=configs/cft.py``."""
 
+import contextlib
 import signal
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import jax
 from calib_jax import command_line
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import JOBS
-from calib_jax.jobs.run import check_workdir, show_if_finished
+from calib_jax.jobs.run import CONFIG, running, show_if_finished
 from calib_jax.parallel.mesh import join_pod, leave_pod
 from calib_jax.training.interrupt import Stopped, StopRequest
 
@@ -19,31 +21,30 @@ from calib_jax.training.interrupt import Stopped, StopRequest
 def main(argv: list[str]) -> int:
     """Reads the flags, runs the config's job, and returns the exit status.
 
-    0: done, or stopped by SIGTERM with everything saved. 1: bad input or a loss that is not
-    finite, with one message on standard error. 143: an export stopped by SIGTERM, which leaves
-    nothing.
+    0: done. 1: bad input or a loss that is not finite, with one message on standard error. 143 and
+    130: stopped by SIGTERM or Ctrl-C with work left, so that ``train && export`` does not go on;
+    what was done is saved (an export leaves nothing).
     """
-    workdir, is_run = None, True
+    workdir, is_run, stop = None, True, StopRequest()
     warnings.showwarning = _show_warning
     try:
         config, workdir = command_line.parse(argv)
         if config is None:
             return 0
         if config.job not in JOBS:
-            raise UserError(f"config.job is {config.job!r}; there is {', '.join(sorted(JOBS))}.")
+            raise UserError(f"config.job is {config.job!r}; choose from: {', '.join(JOBS)}.")
         join_pod()
         is_run = config.job != "export"  # an export's folder holds a model, not a run
-        if is_run:
-            check_workdir(workdir, config)
-        if not is_run or not show_if_finished(workdir):
-            stop = StopRequest()
-            stop.install()
-            JOBS[config.job](config, workdir, stop)
+        with running(workdir, config) if is_run else contextlib.nullcontext():
+            if not is_run or not show_if_finished(workdir):
+                stop.install()
+                JOBS[config.job](config, workdir, stop)
     except Stopped:
-        if not is_run:
-            print(f"Stopped as asked; nothing was written to {workdir}.", file=sys.stderr)
-            return 128 + signal.SIGTERM
-        print(f"Stopped as asked; the same command continues from {workdir}.", file=sys.stderr)
+        print(f"Stopped as asked; {_left(is_run, workdir)}", file=sys.stderr)
+        return 128 + stop.signal
+    except KeyboardInterrupt:
+        print(f"Interrupted; {_left(is_run, workdir)}", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (UserError, FloatingPointError) as error:
         print(f"calib_jax: {error}", file=sys.stderr)
         return 1
@@ -63,6 +64,15 @@ def main(argv: list[str]) -> int:
         )
         return 1
     return 0
+
+
+def _left(is_run: bool, workdir: Path | None) -> str:
+    """What a stopped command leaves behind."""
+    if workdir is None or (is_run and not (workdir / CONFIG).exists()):
+        return "nothing was written."
+    if not is_run:
+        return f"nothing was written to {workdir}."
+    return f"the same command continues from {workdir}."
 
 
 _default_show = warnings.showwarning

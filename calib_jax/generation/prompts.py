@@ -10,6 +10,7 @@ import numpy as np
 import transformers
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.questions import hub
 from calib_jax.questions.local import READERS
 from calib_jax.questions.pairs import PairEncoder
@@ -93,6 +94,7 @@ def _rows(spec: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
         raise UserError(f"{spec}: there is no such file.")
     if path.suffix.lower() != ".json":
         return READERS[path.suffix.lower()](path)
+    reads(path)
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:

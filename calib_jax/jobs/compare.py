@@ -22,7 +22,6 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import results
 from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import claim
 from calib_jax.jobs.subruns import Before, Subruns, check_names, numbers
 from calib_jax.reports import calibrated, summary
 from calib_jax.reports.compare import diagrams, measure, page, tables, wording
@@ -81,10 +80,13 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     warned: dict[tuple[str, str], list[int]] = {}  # (method, what its fit warns of) -> seeds
     for seed in seeds:
         needed = bool(fitted) and config.compare.calibration == "train"
-        before[seed] = subruns.before(seed, calibration=needed)
-        if fitted and not needed:
-            _check_folds(config, before[seed])
-        claim(workdir, config)
+        crossed = bool(fitted) and not needed
+
+        def check(sizes: Mapping[str, int], crossed: bool = crossed) -> None:
+            if crossed:
+                _check_folds(config, sizes)
+
+        before[seed] = subruns.before(seed, calibration=needed, check=check)
         for name in trained:
             derived = subruns.settings(seed)
             presets.set_method(derived, name)
@@ -171,12 +173,12 @@ def _check(config: ml_collections.ConfigDict, methods: Sequence[str]) -> None:
         )
 
 
-def _check_folds(config: ml_collections.ConfigDict, before: Before) -> None:
+def _check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> None:
     """Raises UserError where an evaluation split is too small to be cross-fitted."""
-    for name, row in before.summary["before"].items():
-        if row["n"] < config.posthoc.folds:
+    for name, size in sizes.items():
+        if size < config.posthoc.folds:
             raise UserError(
-                f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {row['n']} "
+                f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {size} "
                 "question(s). Ask for fewer folds, or set config.compare.calibration to 'train'."
             )
 

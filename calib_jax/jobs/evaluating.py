@@ -20,7 +20,7 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import journal, measuring, quantization, results
 from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import agreed, check_workdir, claim
+from calib_jax.jobs.run import agreed, check_workdir, claim, settle
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.pairs import PairEncoder
@@ -222,6 +222,7 @@ def measure_tasks(
         "dtype": config.model.dtype,
         "quantize": config.model.quantize if state == "measured" else "",
     }
+    settle()
     scores: TaskScores = {}
     for loaded in tasks:
         path = folder / "predictions" / f"{state}-{loaded.name}.parquet"
@@ -250,6 +251,7 @@ def score_with_journal(
     check: Callable[[], None],
 ) -> list[list[TokenScores]]:
     """The scores of all groups in order on process 0: what the journal holds, and the rest."""
+    settle()
     keys, groups = reading.keys, reading.groups
     book = None
     if jax.process_index() == 0:

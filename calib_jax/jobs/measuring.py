@@ -16,7 +16,7 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import results
 from calib_jax.jobs.results import States, check_options
-from calib_jax.jobs.run import agreed
+from calib_jax.jobs.run import agreed, say, settle
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample
@@ -47,12 +47,6 @@ class Setting:
     evals: dict[str, Encoded]
     domains: dict[str, str]
     data: dict[str, Any]
-
-
-def say(text: str) -> None:
-    """A line for the person who watches, from one process."""
-    if jax.process_index() == 0:
-        print(text, flush=True)
 
 
 def check_least(config: ml_collections.ConfigDict, least: int, *fields: tuple[str, str]) -> None:
@@ -242,6 +236,7 @@ def measure_splits(
     Returns:
       Scores by split on process 0; other processes of a pod, which write nothing, may get fewer.
     """
+    settle()
     scores = {}
     for name, split in evals.items():
         path = folder / f"{state}-{name}.parquet"

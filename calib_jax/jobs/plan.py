@@ -20,6 +20,7 @@ from calib_jax.parallel import topology as topologies
 from calib_jax.parallel.mesh import batch_shards, make_mesh
 from calib_jax.parallel.sharding import check_mesh
 from calib_jax.parallel.topology import GIB, Topology
+from calib_jax.provenance import reads
 from calib_jax.reports import plan_table, summary
 from calib_jax.training.interrupt import StopRequest
 
@@ -124,6 +125,7 @@ def dimensions(config: ml_collections.ConfigDict) -> ModelConfig:
     """
     if config.plan.model:
         folder = Path(config.plan.model).expanduser()
+        reads(folder / "config.json")
         return parse_config(read_config(folder), str(folder / "config.json"))
     raw = config.plan.dimensions.to_dict()
     if not raw:

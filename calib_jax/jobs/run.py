@@ -1,16 +1,25 @@
 """A run's folder: it belongs to one config, and it knows whether the run is finished."""
 
+import contextlib
+import dataclasses
 import difflib
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from calib_jax import provenance
+from calib_jax.config import base
 from calib_jax.errors import UserError
+from calib_jax.provenance import Inputs
 from calib_jax.reports import answers, overview, plan_table, summary, winrate
 from calib_jax.reports.alignment import tables as alignment_tables
 from calib_jax.reports.alignment import training_tables
@@ -19,6 +28,8 @@ from calib_jax.reports.compare import tables as compare_tables
 from calib_jax.reports.lifecycle import tables as lifecycle_tables
 from calib_jax.reports.stages import tables as stages_tables
 from calib_jax.reports.study import table as study_table
+
+CONFIG, SUMMARY, INPUTS, LOCK = "config.json", "summary.json", "inputs.json", ".lock"
 
 # Of jobs whose results are no ROWs of metrics alone.
 _TABLES = {
@@ -34,6 +45,12 @@ _TABLES = {
 }
 
 
+def say(text: str) -> None:
+    """A line for the person who watches, from one process."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
 def agreed(value: bool) -> bool:
     """Process 0's value, on every process: all of them must take the same branch."""
     if jax.process_count() == 1:
@@ -45,22 +62,33 @@ def as_json(config: ml_collections.ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _without_mesh(text: str) -> str:
-    """The config of a run as far as it makes the run's numbers: a run may change its devices."""
+def _as_asked(text: str) -> str:
+    """The config of a run as far as it makes the run's numbers.
+
+    A run may change its devices; and a field that its version did not have yet has the default.
+    """
     try:
         config = json.loads(text)
     except ValueError:  # not what we wrote: it differs
         return text
-    config.get("mesh", {}).pop("shape", None)
+    config = _filled(config, base().to_dict())
+    config["mesh"].pop("shape", None)
+    config.pop("accept_other_code", None)
     return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+
+
+def _filled(there: Any, default: Any) -> Any:
+    if not isinstance(there, dict) or not isinstance(default, dict):
+        return there
+    return {**default, **{key: _filled(value, default.get(key)) for key, value in there.items()}}
 
 
 def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Raises UserError when the folder is another run's (the difference is shown) or no run's."""
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     if path.exists():
-        there = _without_mesh(path.read_text(encoding="utf-8"))
-        asked = _without_mesh(as_json(config))
+        there = _as_asked(path.read_text(encoding="utf-8"))
+        asked = _as_asked(as_json(config))
         if there != asked:
             lines = difflib.unified_diff(there.splitlines(), asked.splitlines(), n=0, lineterm="")
             changed = [line for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---")]
@@ -69,11 +97,118 @@ def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
                 + "\n".join(f"  {line}" for line in changed)
                 + "\nChoose another --workdir, delete this one, or ask for the same config."
             )
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    elif workdir.exists() and (
+        not workdir.is_dir() or any(place.name != LOCK for place in workdir.iterdir())
+    ):
         raise UserError(
             f"{workdir} is not empty and holds no config.json, so it is not a run's folder. Choose "
             "another --workdir."
         )
+
+
+@dataclasses.dataclass
+class _Running:
+    """A folder that this process runs in."""
+
+    inputs: Inputs
+    lock: contextlib.ExitStack
+
+
+_running: dict[Path, _Running] = {}
+
+
+@contextlib.contextmanager
+def running(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Within it the folder is this process's, and what is read is taken down as the run's inputs.
+
+    A run that has begun, or is finished, must find its inputs as they were: nothing is read,
+    printed or continued otherwise.
+
+    Raises:
+      UserError: the folder is another run's or no run's, another process runs in it, an input has
+        changed, or an unfinished run was begun by other code.
+    """
+    check_workdir(workdir, config)
+    place = workdir.resolve()
+    with contextlib.ExitStack() as lock:
+        begun = agreed((workdir / CONFIG).exists())
+        finished = agreed((workdir / SUMMARY).exists())
+        if begun and not finished and jax.process_index() == 0:
+            lock.enter_context(locked(workdir))
+        inputs = Inputs(workdir / INPUTS)
+        if begun:
+            _check_inputs(inputs, config, finished)
+        _running[place] = _Running(inputs, lock)
+        try:
+            if finished or jax.process_index() != 0:
+                yield
+            else:
+                with provenance.listening(inputs):
+                    yield
+                settle()
+        finally:
+            del _running[place]
+    if finished and jax.process_index() == 0:
+        with contextlib.suppress(OSError):  # another's folder, which can only be read
+            inputs.save(write_text)  # with the times of files that were touched
+
+
+def _check_inputs(inputs: Inputs, config: ml_collections.ConfigDict, finished: bool) -> None:
+    """Raises UserError, on every process, where the run in a folder must not be shown or continued.
+
+    Of a finished run what cannot be checked is said.
+    """
+    workdir, refusal = inputs.path.parent, ""
+    if jax.process_index() == 0:
+        changed, gone = inputs.compare()
+        now = provenance.code_version()
+        if changed:
+            refusal = inputs.refusal(changed)
+        elif not inputs.recorded:
+            said = f"{workdir} does not say what it was made from: an earlier version made it"
+            if finished:
+                print(f"{said}. Whether its inputs have changed is not known.", flush=True)
+            else:
+                refusal = f"{said}, and did not finish it. Choose another --workdir, or delete it."
+        elif finished and gone:
+            print(f"No longer there, so not compared: {', '.join(gone)}.", flush=True)
+        elif not finished and inputs.code.split(", ")[-1] != now and not config.accept_other_code:
+            refusal = (
+                f"{workdir} was begun by the code {inputs.code}, and this is {now}: its numbers "
+                "would come from both. Choose another --workdir, delete this one, or continue all "
+                "the same with --config.accept_other_code=True."
+            )
+        if finished and inputs.recorded and inputs.code != now:
+            print(f"{workdir} was made by the code {inputs.code}; this is {now}.", flush=True)
+        if not finished and not refusal and inputs.recorded:
+            inputs.add_code(now)
+    if agreed(bool(refusal)):
+        raise UserError(refusal or f"{workdir} cannot be continued; process 0 says why.")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within it no other process can lock this folder, on this machine or a shared file system.
+
+    Raises:
+      UserError: another process has it.
+    """
+    path = folder / LOCK
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder}: another run is at work in it ({file.read().strip()}). Wait for it, or "
+                "choose another --workdir."
+            ) from None
+        except OSError as error:  # a file system without locks
+            say(f"{folder}: cannot be locked ({error.strerror}); run only one command in it.")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 def claim(
@@ -81,26 +216,42 @@ def claim(
 ) -> None:
     """Makes the folder this run's own; called once its input has proven good.
 
+    What has been read until then is written down as the run's inputs; a run that continues must
+    find them as they were: half a training on other questions is nobody's.
+
     Args:
-      inputs: fingerprints of what a run learns from and is measured on, by name. A run that goes on
-        must find them as they were: half a training on other questions is nobody's.
+      inputs: fingerprints of what a run learns from and is measured on as it is encoded, by name.
 
     Raises:
-      UserError: an input is another than when the run began.
+      UserError: an input is another than when the run began, or another run has claimed the folder
+        meanwhile.
     """
-    path = workdir / "inputs.json"
-    if inputs is not None and path.exists():
-        there = summary.read(path)
-        if changed := [name for name, what in inputs.items() if there.get(name) != what]:
+    if jax.process_index() != 0:
+        return
+    entry = _running.get(workdir.resolve())
+    if entry is None:  # a job that is called as a function
+        entry = _Running(Inputs(workdir / INPUTS), contextlib.ExitStack())
+    for name, digest in (inputs or {}).items():
+        entry.inputs.hear(f"{name}, as encoded", provenance.Read(value=digest))
+    if not (workdir / CONFIG).exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        entry.lock.enter_context(locked(workdir))
+        if (workdir / CONFIG).exists():
             raise UserError(
-                f"{workdir} was begun with other data: {', '.join(changed)} changed since. Restore "
-                "the files as they were, or choose another --workdir."
+                f"{workdir}: another run began in it meanwhile. Start this one again, or choose "
+                "another --workdir."
             )
-    if jax.process_index() == 0:
-        if not (workdir / "config.json").exists():
-            write_text(workdir / "config.json", as_json(config))
-        if inputs is not None and not path.exists():
-            write_text(path, json.dumps(inputs, indent=2) + "\n")
+        entry.inputs.save(write_text)
+        write_text(workdir / CONFIG, as_json(config))
+    else:
+        entry.inputs.save(write_text)
+
+
+def settle() -> None:
+    """Writes down what has been read since, before anything that was made of it is written."""
+    for place, entry in _running.items() if jax.process_index() == 0 else ():
+        if (place / CONFIG).exists():
+            entry.inputs.save(write_text)
 
 
 def show_if_finished(workdir: Path) -> bool:

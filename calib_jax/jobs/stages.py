@@ -23,7 +23,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import align, aligning, export, finetune, measuring, probing, restoring, results
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.probing import PAIRS, Answers
-from calib_jax.jobs.run import agreed, check_workdir, claim
+from calib_jax.jobs.run import agreed, check_workdir, claim, running
 from calib_jax.jobs.stages_chain import Stage, chain_of, start_label
 from calib_jax.jobs.study import Side
 from calib_jax.questions import sources
@@ -138,11 +138,11 @@ def train(stage: Stage, stop: StopRequest) -> None:
     Raises:
       UserError, Stopped, FloatingPointError: as the stage's own job.
     """
-    check_workdir(stage.folder, stage.config)
-    if not agreed((stage.folder / "summary.json").exists()):
-        job = align if stage.config.job == "align" else finetune
-        job.run(stage.config, stage.folder, stop)
-        gc.collect()  # a run's state hangs together in circles
+    with running(stage.folder, stage.config):
+        if not agreed((stage.folder / "summary.json").exists()):
+            job = align if stage.config.job == "align" else finetune
+            job.run(stage.config, stage.folder, stop)
+            gc.collect()  # a run's state hangs together in circles
     stop.check()
     asked = base()
     asked.job = "export"

@@ -21,9 +21,10 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import evaluating, results
 from calib_jax.jobs.evaluating import TaskScores
 from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import claim
+from calib_jax.jobs.run import claim, running, settle
 from calib_jax.models import peft
 from calib_jax.models.model import open_checkpoint
+from calib_jax.provenance import reads
 from calib_jax.questions import sources
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study import authors_csv, changes, figures, page
@@ -115,13 +116,16 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     for side in sides:
         if side.run is None:
             say(f"\n{side.text}: {folders[side.key]}")
-            evaluating.run_evaluation(side_config(config, side), folders[side.key], stop)
+            folder, derived = folders[side.key], side_config(config, side)
+            with running(folder, derived):
+                evaluating.run_evaluation(derived, folder, stop)
         stop.check()
     if jax.process_index() != 0:
         return
 
     # --- Changes ----------------------------------------------------------------------------------
     measured = {key: read_scores(folder) for key, folder in folders.items()}
+    settle()
     cells = measure_pairs(config, pairs, measured, stop)
     result = {
         "method": config.method,
@@ -282,6 +286,7 @@ def read_run(folder: Path) -> Mapping[str, Any]:
       UserError: there is none, it is of another job, or it is not finished.
     """
     path = folder / "config.json"
+    reads(path)
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

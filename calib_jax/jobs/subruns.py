@@ -4,12 +4,13 @@ import dataclasses
 import difflib
 import gc
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import jax
 import ml_collections
 
+from calib_jax import provenance
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scores import Scores
 from calib_jax.confidence.scoring import letter_groups, score_encoded
@@ -17,8 +18,9 @@ from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import finetune, measuring
 from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import agreed, check_workdir, claim
+from calib_jax.jobs.run import agreed, claim, running
 from calib_jax.models.model import Model
+from calib_jax.provenance import Heard
 from calib_jax.questions.encoding import Encoded
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study.changes import difference
@@ -62,6 +64,8 @@ class Subruns:
     def __init__(self, config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest):
         self.config, self.workdir, self.stop = config, workdir, stop
         self._model: Model | None = None
+        # What questions and model were read from, for the runs that take them ready made.
+        self._heard = Heard()
 
     def settings(self, seed: int) -> ml_collections.ConfigDict:
         """The config of a run with this seed, its method still to be set."""
@@ -79,12 +83,20 @@ class Subruns:
             self._model = measuring.load(config, config.model.quantize)
         return self._model
 
-    def before(self, seed: int, calibration: bool = False) -> Before:
+    def before(
+        self,
+        seed: int,
+        calibration: bool = False,
+        check: Callable[[Mapping[str, int]], None] = lambda sizes: None,
+    ) -> Before:
         """Scores the model as it is, or reads what was scored.
+
+        The folder of the whole is claimed once the questions have proven good.
 
         Args:
           seed: of the questions and the order of their options.
           calibration: whether to score the training questions, too.
+          check: gets the sizes of the measured splits; raises where they will not do.
 
         Raises:
           UserError: bad input.
@@ -93,16 +105,21 @@ class Subruns:
         config = self.settings(seed)
         config.method = "before"
         folder = self.workdir / f"before-seed{seed}"
-        check_workdir(folder, config)
-        if not agreed((folder / "summary.json").exists()):
-            started = time.monotonic()
-            # Loads the model where none is yet, after it has found the questions good.
-            setting = measuring.prepare_setting(config, self._model)
-            claim(folder, config)
-            self._score(config, folder, setting, calibration, started)
+        with running(folder, config):
+            if not agreed((folder / "summary.json").exists()):
+                started = time.monotonic()
+                self._heard.repeat()
+                with provenance.listening(self._heard):
+                    # Loads the model where none is yet, after it has found the questions good.
+                    setting = measuring.prepare_setting(config, self._model)
+                check({name: len(split) for name, split in setting.evals.items()})
+                claim(self.workdir, self.config)
+                claim(folder, config)
+                self._score(config, folder, setting, calibration, started)
         self.stop.check()
         found = summary.read(folder / "summary.json")
         domains = {split: row["domain"] for split, row in found["before"].items()}
+        check({split: row["n"] for split, row in found["before"].items()})
         scores, fitted_on = {}, None
         if jax.process_index() == 0:
             scores = _read(folder, "before", domains)
@@ -154,15 +171,17 @@ class Subruns:
           FloatingPointError: a loss that is not finite.
         """
         folder = self.workdir / name
-        check_workdir(folder, config)
-        if not agreed((folder / "summary.json").exists()):
-            say(f"\n{name}: {folder}")
-            model = self._loaded(config)
-            if config.train.method == "full":
-                self._model = None
-            finetune.run(config, folder, self.stop, model=model, before=before.folder)
-            del model
-            gc.collect()  # a run's state hangs together in circles
+        with running(folder, config):
+            if not agreed((folder / "summary.json").exists()):
+                say(f"\n{name}: {folder}")
+                self._heard.repeat()
+                with provenance.listening(self._heard):
+                    model = self._loaded(config)
+                if config.train.method == "full":
+                    self._model = None
+                finetune.run(config, folder, self.stop, model=model, before=before.folder)
+                del model
+                gc.collect()  # a run's state hangs together in circles
         self.stop.check()
         if jax.process_index() != 0:
             return {}

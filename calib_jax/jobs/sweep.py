@@ -18,7 +18,6 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import results
 from calib_jax.jobs.compare import MethodScores, label, model_label
 from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import claim
 from calib_jax.jobs.subruns import Before, Subruns, numbers
 from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, frontier, measure, page, tables, wording
@@ -71,7 +70,6 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     before: dict[int, Before] = {}
     for seed in seeds:
         before[seed] = subruns.before(seed)
-        claim(workdir, config)
         scores[BEFORE][seed] = dict(before[seed].scores)
         for name, point in points.items():
             derived = subruns.settings(seed)

@@ -12,6 +12,7 @@ import ml_collections
 
 from calib_jax.config import base
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.reports import model_card, summary
 
 TRAINING_JOBS = ("finetune", "align")
@@ -53,6 +54,7 @@ def read_run(folder: Path) -> Run:
             f"{path}: no such file, so this is no run's folder. Name the --workdir of a finished "
             "run of the job finetune or align."
         )
+    reads(path)
     config = base()
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import transformers
 
+from calib_jax import provenance
 from calib_jax.errors import UserError
 from calib_jax.models import hub
 from calib_jax.models import tokenizer as tokenizers
@@ -129,6 +130,7 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
       UserError: nothing is there, or what is there cannot be read; the message says what to do.
     """
     path = _locate(name, revision)
+    _say_read(path, name, revision)
     if path.is_dir():
         raw = read_config(path)
         config = parse_config(raw, str(path / "config.json"))
@@ -217,6 +219,23 @@ def _locate_offline(name: str) -> Path:
     if len(found) != 1 or not found[0].exists():
         raise UserError(f"{name}: the package {package} holds no GGUF file. Run: {install}")
     return found[0]
+
+
+def _say_read(path: Path, name: str, revision: str | None) -> None:
+    """Says which files make up a model; of a hub's, by the name of the revision."""
+    if path.is_file():
+        provenance.reads(path)
+        return
+    prefix = None if Path(name).expanduser().is_dir() else f"{name}@{revision or 'main'}/"
+    weights = (".safetensors", ".bin", ".msgpack", ".index.json")
+    provenance.reads_folder(path, (*weights, *tokenizers.READ), prefix)
+    read = sorted(p for p in path.iterdir() if p.name.endswith((*weights, *tokenizers.READ)))
+    templates = path / tokenizers.TEMPLATES
+    if templates.is_dir():
+        provenance.reads_folder(templates, ("",), prefix and prefix + tokenizers.TEMPLATES)
+        read += sorted(templates.iterdir())
+    for file in read:
+        provenance.reads(file, prefix and prefix + file.relative_to(path).as_posix())
 
 
 def _fingerprint(files: list[Path], sample: int = 1 << 20) -> str:

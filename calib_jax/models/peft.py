@@ -22,6 +22,7 @@ from calib_jax.models.formats.safetensors import read_header
 from calib_jax.models.formats.stored import StoredTensors
 from calib_jax.models.lora import LoraConfig
 from calib_jax.models.table import Row, Tree, projections
+from calib_jax.provenance import reads
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -87,12 +88,14 @@ def read_adapter(name: str, config: ModelConfig) -> Adapter:
       UserError: no adapter there, a setting that changes the computation in a way that is not
         computed here, or a tensor that is missing, misshapen or unknown.
     """
-    folder = Path(name).expanduser()
+    folder = local = Path(name).expanduser()
     if not folder.is_dir():
         from calib_jax.models import hub
 
         folder = hub.fetch(name, None, adapter=True)
     path = _existing(folder, CONFIG)
+    for file_name in (CONFIG, WEIGHTS):
+        reads(folder / file_name, None if folder == local else f"{name}/{file_name}")
     raw, where = read_json(path), str(path)
     lora = _parse(raw, where)
     if not (folder / WEIGHTS).exists() and (folder / "adapter_model.bin").exists():

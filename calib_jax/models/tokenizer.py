@@ -12,7 +12,21 @@ from calib_jax.models.formats.files import read_json, safe_path
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 # What transformers may open, beside those: merges, templates, lists of added tokens.
 _SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
-_TEMPLATES = "additional_chat_templates"
+# Of what transformers may open, that which makes the tokens (and config.json, which names a class).
+READ = (
+    "config.json",
+    "tokenizer.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "chat_template.json",
+    "merges.txt",
+    "vocab.txt",
+    ".jinja",
+    ".model",
+    ".tiktoken",
+)
+TEMPLATES = "additional_chat_templates"
 
 
 def from_folder(folder: Path) -> transformers.PreTrainedTokenizerBase | None:
@@ -56,10 +70,10 @@ def _check_inside(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.name.endswith(_SUFFIXES) or path.name.startswith("tokenizer"):
             safe_path(folder, path.name)
-    if (folder / _TEMPLATES).is_dir():
-        safe_path(folder, _TEMPLATES)
-        for path in sorted((folder / _TEMPLATES).iterdir()):
-            safe_path(folder, f"{_TEMPLATES}/{path.name}")
+    if (folder / TEMPLATES).is_dir():
+        safe_path(folder, TEMPLATES)
+        for path in sorted((folder / TEMPLATES).iterdir()):
+            safe_path(folder, f"{TEMPLATES}/{path.name}")
     path = folder / "tokenizer_config.json"
     if not path.exists():
         return

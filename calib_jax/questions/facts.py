@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads_folder
 from calib_jax.questions.local import READERS
 
 PATTERNS = ("first", "all")
@@ -202,6 +203,8 @@ def _from_folder(folder: Path, patterns: str) -> tuple[list[Fact], int]:
     triples: dict[str, list[tuple[str, str, str]]] = {}  # relation -> (where, subject, object)
     templates: dict[str, list[tuple[str, str]]] = {}  # relation -> (where, template)
     files = sorted(folder.rglob("*.jsonl"))
+    for place in sorted({folder, *(path.parent for path in files)}):
+        reads_folder(place, (".jsonl",))
     if not files:
         raise UserError(
             f"{folder}: no .jsonl file in it; give a folder in T-REx's layout or a file"

@@ -1,9 +1,12 @@
 """Questions from a Hugging Face data set, by its id or from a local folder in the same layout."""
 
+import hashlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads, reads_value
 from calib_jax.questions.record import LETTERS, Question
 from calib_jax.questions.rows import ANSWER_FIELDS, question_from_row, unused_fields
 
@@ -83,14 +86,28 @@ def open_split(
     """
     import datasets
 
+    if Path(repo).expanduser().is_dir():
+        for path in sorted(Path(repo).expanduser().rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                reads(path)
     try:
-        return datasets.load_dataset(repo, config, split=split)
+        dataset = datasets.load_dataset(repo, config, split=split)
     except Exception as error:  # the hub, its network stack and its readers raise many kinds
         raise UserError(
             f"cannot load the Hugging Face data set {repo!r} (config {config!r}, split {split!r}): "
             f"{type(error).__name__}: {error}. Check the spelling ({SPELLING}) and the network; "
             f"{otherwise}"
         ) from error
+    reads_value(f"hf:{repo}:{config or ''}:{split}", lambda: _digest(dataset))
+    return dataset
+
+
+def _digest(dataset: "datasets.Dataset") -> str:
+    """A hash of a split's rows."""
+    digest = hashlib.sha256()
+    for rows in dataset.with_format("arrow").iter(1000):
+        digest.update(repr(rows.to_pylist()).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def class_names(dataset: "datasets.Dataset", column: str) -> list[str] | None:

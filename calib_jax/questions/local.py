@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.questions.record import Question
 from calib_jax.questions.rows import question_from_row, unused_fields
 
@@ -68,6 +69,7 @@ def load(path: str | Path, task: str | None = None, build: Build | None = None) 
 
 
 def _jsonl_rows(path: Path) -> Rows:
+    reads(path)
     # Split at line feeds only: str.splitlines would also split at U+2028 inside a string.
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     while lines and not lines[-1].strip():
@@ -101,6 +103,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _csv_rows(path: Path) -> Rows:
+    reads(path)
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -138,6 +141,7 @@ def _parquet_rows(path: Path) -> Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    reads(path)
     try:
         # ParquetFile, not read_table: the latter would take folders named a=b for columns.
         with pq.ParquetFile(path) as file:

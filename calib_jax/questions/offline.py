@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,7 @@ def rows(package: str, folder: str) -> Iterator[dict]:
     import pyarrow as pa
 
     for path in paths:
+        reads(path)
         with pa.memory_map(str(path)) as source:
             yield from pa.ipc.open_stream(source).read_all().to_pylist()
 
@@ -123,6 +125,7 @@ def _data_folder(package: str) -> Path:
 
 def _requests(path: Path) -> Iterator[dict]:
     """One row per doc_id of a file that has one line per option."""
+    reads(path)
     docs: dict[int, dict] = {}
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:

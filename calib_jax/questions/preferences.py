@@ -13,6 +13,7 @@ import numpy as np
 import transformers
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.questions import hub, local, pipeline, sources
 from calib_jax.questions.dialogue import Rendering
 from calib_jax.questions.pairs import Pair, PairEncoder
@@ -265,6 +266,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    reads(path)
     data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
         rows = json.loads(data.decode("utf-8"))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
+from calib_jax.questions import hub
 from calib_jax.questions.local import READERS
 
 HUB = "hf:"
@@ -89,6 +91,7 @@ def _local_parts(spec: str) -> tuple[Path, str | None]:
 
 
 def _text_file(path: Path) -> list[Document]:
+    reads(path)
     data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
         lines = data.decode("utf-8").replace("\r\n", "\n").split("\n")
@@ -172,16 +175,7 @@ def _load_hub(spec: str) -> tuple[Sequence[Document], dict[str, int]]:
     asked = parts.pop() if len(parts) == 4 else None
     repo, split = parts[0], parts[-1]
     config = (parts[1] or None) if len(parts) == 3 else None
-    import datasets
-
-    try:
-        dataset = datasets.load_dataset(repo, config, split=split)
-    except Exception as error:  # the hub, its network stack and its readers raise many kinds
-        raise UserError(
-            f"cannot load the Hugging Face data set {repo!r} (config {config!r}, split {split!r}): "
-            f"{type(error).__name__}: {error}. Check the spelling and the network; without one, "
-            "give a local file."
-        ) from error
+    dataset = hub.open_split(repo, config, split, otherwise="without one, give a local file.")
     texts = [n for n, f in dataset.features.items() if getattr(f, "dtype", "") == "string"]
     name = _column(list(dataset.features), texts, asked, spec)
     if name not in texts:

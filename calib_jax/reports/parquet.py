@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.reports.atomic import atomic_path
 
 _COUNTS = b"calib_jax.counts"
@@ -29,6 +30,7 @@ def write(
 
 def read_table(path: str | os.PathLike) -> pa.Table:
     """All of a parquet file; raises UserError where there is none, or it is none."""
+    reads(path)
     try:
         # Not pq.read_table: it reads folder names such as "run=3" as columns.
         with pq.ParquetFile(path) as file:

@@ -17,6 +17,7 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.reports import measures
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.content import option_name
@@ -182,6 +183,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
       UserError: no such file, or not a JSON object.
     """
     path = pathlib.Path(path)
+    reads(path)
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

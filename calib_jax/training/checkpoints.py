@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from calib_jax import provenance
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.training import manifest
 
@@ -191,6 +192,9 @@ class Checkpoints:
                 f"{self._folder}: there is no checkpoint that could be read. Choose another "
                 "--workdir to start anew."
             )
+        for path in sorted((self._folder / str(step)).rglob("*")):
+            if path.is_file():
+                provenance.reads(path)
         try:
             position = self._manager.restore(
                 step, args=ocp.args.Composite(position=ocp.args.JsonRestore())

@@ -15,10 +15,14 @@ class StopRequest:
 
     In a run of several processes JAX's coordination service owns SIGTERM and tells all of them;
     see ``Checkpoints.reached_preemption``.
+
+    Attributes:
+      signal: that asked, SIGTERM where it is not known.
     """
 
     def __init__(self):
         self.requested = False
+        self.signal = signal.SIGTERM
 
     def install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -30,7 +34,7 @@ class StopRequest:
     def _handle(self, number: int, frame: object) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: now
-        self.requested = True
+        self.requested, self.signal = True, signal.Signals(number)
 
     def check(self) -> None:
         """Raises Stopped when a stop was requested."""

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.questions import local
 from calib_jax.questions.offline import PACKAGES
 from calib_jax.questions.prompts import FIELDS, check_template
@@ -36,6 +37,7 @@ def read_task(path: Path) -> Task:
     Raises:
       UserError: the file cannot be read or says something that is not understood; names the key.
     """
+    reads(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads_folder
 from calib_jax.questions.local import READERS
 from calib_jax.reports import predictions
 from calib_jax.reports.ingest import columns, harness
@@ -69,6 +70,7 @@ def parse(text: str) -> list[Source]:
                 "summary.json has a field of that name; choose another"
             )
         if path.is_dir():
+            reads_folder(path, (".parquet", ".jsonl"))
             files = sorted(path.glob("*.parquet")) or sorted(path.glob("samples_*.jsonl"))
             if not files:
                 raise UserError(f"{path}: the folder holds no .parquet and no samples_*.jsonl file")

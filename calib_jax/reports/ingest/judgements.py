@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.questions.local import READERS
 
 # Arena-Hard's verdicts as (games won by A, weight); a clear one counts three times.
@@ -145,6 +146,7 @@ def _rows(path: Path, name: str) -> list[tuple[int, Mapping[str, Any]]]:
     if path.suffix.lower() == ".jsonl":
         rows = list(READERS[".jsonl"](path))
     else:
+        reads(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError) as error:

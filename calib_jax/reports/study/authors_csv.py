@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.study.changes import (
     METRICS,
@@ -193,6 +194,7 @@ def read(path: str | os.PathLike, sce: str | None = None) -> dict[str, dict[str,
       UserError: no such file, a line that does not follow the layout, or figures that cannot be.
     """
     path = pathlib.Path(path)
+    reads(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
