@@ -1,14 +1,18 @@
 """The command line: which config file and preset, which fields are overridden, which folder."""
 
 import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from calib_jax import fields
 from calib_jax.config import base
 from calib_jax.errors import UserError
+from calib_jax.jobs import JOBS
 
 USAGE = """\
 python -m calib_jax.main --config=CONFIG[:PRESET] [--workdir=FOLDER] [--config.FIELD=VALUE ...]
@@ -45,8 +49,21 @@ def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
         raise UserError(
             f"unexpected argument {rest[1]!r}; fields are set with --config.FIELD=VALUE."
         )
+    _check_fields(config, config_flags.get_override_values(values["config"]))
     name = path.stem + (f"-{preset}" if preset else "")
     return config, Path(values.workdir or _default_workdir(config, name))
+
+
+def _check_fields(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Raises UserError for fields that are set, and that the job does not obey.
+
+    A config file's own fields count where the file is of this job: ``--config.job=evaluate`` may be
+    given to a config of training.
+    """
+    if config.job not in JOBS:
+        raise UserError(f"config.job is {config.job!r}; choose from: {', '.join(JOBS)}.")
+    written = () if "job" in overrides else fields.paths(config)
+    fields.check(config, overrides, [path for path in written if path not in overrides])
 
 
 def _default_workdir(config: ml_collections.ConfigDict, name: str) -> Path:

@@ -31,8 +31,6 @@ def main(argv: list[str]) -> int:
         config, workdir = command_line.parse(argv)
         if config is None:
             return 0
-        if config.job not in JOBS:
-            raise UserError(f"config.job is {config.job!r}; choose from: {', '.join(JOBS)}.")
         join_pod()
         is_run = config.job != "export"  # an export's folder holds a model, not a run
         with running(workdir, config) if is_run else contextlib.nullcontext():
