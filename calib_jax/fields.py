@@ -5,6 +5,7 @@ it are of another experiment. ``OBEYED`` lists every field once; ``NEEDS`` says 
 effect hangs on. ``check`` is called with what the user asked for, before any work.
 """
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -223,6 +224,11 @@ def paths(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]
     return found
 
 
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return paths(base())
+
+
 def jobs_of(path: str) -> tuple[str, ...]:
     """The jobs that obey a field.
 
@@ -248,7 +254,7 @@ def check(config: ml_collections.ConfigDict, asked: Collection[str], written: Co
     Raises:
       UserError: names the fields and what to do.
     """
-    job, values, defaults = config.job, paths(config), paths(base())
+    job, values, defaults = config.job, paths(config), _defaults()
     asked = [_field(path) for path in asked]
     written = [_field(path) for path in written if path != "method"]  # what a file calls itself
     for path in dict.fromkeys([*asked, *written]):

@@ -330,6 +330,14 @@ def test_resume_keeps_on_until_the_run_has_ended(shell):
     assert not any("create" in call or "delete" in call for call in calls)
 
 
+def test_resume_starts_a_run_again_that_was_stopped(shell):
+    (shell.home / "calib_jax_run").mkdir()
+    (shell.home / "calib_jax_run" / "exit_status").write_text("143\n")
+    done, calls = shell("resume", *SETTINGS, *NEEDS["resume"], states="ACTIVE")
+    assert done.returncode == 0 and "has ended" not in done.stderr
+    assert "calib_jax.main" in remote_command(calls[-1])
+
+
 def test_fetch(shell, tmp_path):
     results = tmp_path / "a run"
     (results / "checkpoints").mkdir(parents=True)

@@ -42,7 +42,8 @@ while true; do
   if [[ -n $fresh ]]; then "$HERE/setup.sh"; fi
   if [[ -n $TPU_KEEP && -z $TPU_DRY_RUN && -z $fresh ]]; then
     ended=$(exit_status) || ended=
-    if [[ -n $ended ]]; then
+    # 143: it was stopped from outside with work left, and continues.
+    if [[ -n $ended && $ended != 143 ]]; then
       say "the run has ended with $ended"
       exit "$ended"
     fi

@@ -18,7 +18,7 @@ from calib_jax.api import make_mesh
 from calib_jax.config import base as base_config
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs.measuring import loading_bar, say
-from calib_jax.jobs.run import agreed, as_json
+from calib_jax.jobs.run import LOCK, agreed, as_json, locked
 from calib_jax.jobs.trained import Run, blamed_on, earlier_runs, read_run
 from calib_jax.models import export, peft
 from calib_jax.models import model as models
@@ -231,11 +231,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
     if jax.process_index() != 0:
         yield temporary
         return
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    temporary.mkdir(parents=True)
+    temporary.mkdir(parents=True, exist_ok=True)
+    lock = contextlib.ExitStack()
+    lock.enter_context(locked(temporary))  # before anything in it is touched
     try:
+        for left in temporary.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
+                left.unlink()
         yield temporary
+        (temporary / LOCK).unlink()
         # The data must be on the disk before the name is, or a power cut leaves empty files.
         for place in (*temporary.iterdir(), temporary):
             handle = os.open(place, os.O_RDONLY)
@@ -246,6 +252,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        lock.close()
 
 
 def lora_of(

@@ -108,10 +108,11 @@ def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 @dataclasses.dataclass
 class _Running:
-    """A folder that this process runs in."""
+    """A folder that this process runs in: it has begun when it is claimed, or was found so."""
 
     inputs: Inputs
     lock: contextlib.ExitStack
+    begun: bool
 
 
 _running: dict[Path, _Running] = {}
@@ -138,7 +139,7 @@ def running(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
         inputs = Inputs(workdir / INPUTS)
         if begun:
             _check_inputs(inputs, config, finished)
-        _running[place] = _Running(inputs, lock)
+        _running[place] = _Running(inputs, lock, begun)
         try:
             if finished or jax.process_index() != 0:
                 yield
@@ -148,7 +149,7 @@ def running(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
                 settle()
         finally:
             del _running[place]
-    if finished and jax.process_index() == 0:
+    if finished and inputs.recorded and jax.process_index() == 0:
         with contextlib.suppress(OSError):  # another's folder, which can only be read
             inputs.save(write_text)  # with the times of files that were touched
 
@@ -230,27 +231,29 @@ def claim(
         return
     entry = _running.get(workdir.resolve())
     if entry is None:  # a job that is called as a function
-        entry = _Running(Inputs(workdir / INPUTS), contextlib.ExitStack())
+        begun = (workdir / CONFIG).exists()
+        entry = _Running(Inputs(workdir / INPUTS), contextlib.ExitStack(), begun)
     for name, digest in (inputs or {}).items():
         entry.inputs.hear(f"{name}, as encoded", provenance.Read(value=digest))
-    if not (workdir / CONFIG).exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        entry.lock.enter_context(locked(workdir))
-        if (workdir / CONFIG).exists():
-            raise UserError(
-                f"{workdir}: another run began in it meanwhile. Start this one again, or choose "
-                "another --workdir."
-            )
+    if entry.begun:
         entry.inputs.save(write_text)
-        write_text(workdir / CONFIG, as_json(config))
-    else:
-        entry.inputs.save(write_text)
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    entry.lock.enter_context(locked(workdir))
+    if (workdir / CONFIG).exists():
+        raise UserError(
+            f"{workdir}: another run began in it meanwhile. Start this one again, or choose "
+            "another --workdir."
+        )
+    entry.inputs.save(write_text)
+    write_text(workdir / CONFIG, as_json(config))
+    entry.begun = True
 
 
 def settle() -> None:
     """Writes down what has been read since, before anything that was made of it is written."""
-    for place, entry in _running.items() if jax.process_index() == 0 else ():
-        if (place / CONFIG).exists():
+    for entry in _running.values() if jax.process_index() == 0 else ():
+        if entry.begun:
             entry.inputs.save(write_text)
 
 

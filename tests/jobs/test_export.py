@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from calib_jax import load_model
 from calib_jax.config import base
-from calib_jax.jobs.run import as_json
+from calib_jax.jobs.run import as_json, locked
 from calib_jax.main import main
 from calib_jax.models import export, peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
@@ -277,6 +277,18 @@ def test_an_export_that_is_stopped_says_so_and_fails(call, tiny_model, tmp_path,
     monkeypatch.setattr(StopRequest, "check", stopped)
     status, _, err = call(f"--config.model.name={tiny_model}", f"--workdir={tmp_path / 'out'}")
     assert status == 143 and "nothing was written" in err and not names(tmp_path)
+
+
+def test_two_exports_at_once_are_refused(call, tiny_model, tmp_path):
+    partial = tmp_path / ".out.partial"
+    partial.mkdir()
+    (partial / "half").write_text("of an export that was killed, or is at work")
+    arguments = f"--config.model.name={tiny_model}", f"--workdir={tmp_path / 'out'}"
+    with locked(partial):
+        status, _, err = call(*arguments)
+    assert status == 1 and "another run is at work in it" in err and (partial / "half").exists()
+    assert call(*arguments)[0] == 0
+    assert not partial.exists() and "half" not in names(tmp_path / "out") | {".lock"}
 
 
 def test_an_adapter_of_another_base_is_merged_with_a_notice(call, config, tiny_model, tmp_path):

@@ -1,7 +1,9 @@
 """No result of old inputs: every job, finished or killed, with every input changed in turn."""
 
+import hashlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calib_jax import fields, provenance
+from calib_jax import UserError, fields, provenance
 from calib_jax import main as entry
 from calib_jax.config import base
+from calib_jax.jobs import run, winrate
 from calib_jax.main import main
 from calib_jax.models import model as models
 from calib_jax.models import peft
@@ -95,11 +98,12 @@ def world(tmp_path, monkeypatch):
     )
     Path("lora").mkdir()
     peft.write_adapter(
-        Path("lora"), tree, lora, checkpoint.config, base="m", revision="", dtype=jnp.dtype("float32")
-    )
+        Path("lora"), tree, lora, checkpoint.config,
+        base="m", revision="", dtype=jnp.dtype("float32"),
+    )  # fmt: skip
     questions = make_questions(24, options=(4, 4))
-    for name, part in (("train", questions[:8]), ("test", questions[8:16]), ("dev", questions[16:])):
-        write_questions(Path(f"{name}.jsonl"), part)
+    for i, name in enumerate(("train", "test", "dev")):
+        write_questions(Path(f"{name}.jsonl"), questions[8 * i : 8 * i + 8])
     Path("exam.toml").write_text(TASK)
     Path("text.txt").write_text(
         "\n\n".join(f"Paragraph {i} continues" + " and on" * 9 for i in range(4))
@@ -195,6 +199,182 @@ def test_every_input_changed_in_turn(job, world, one_device, capsys, watched):
         assert ("is finished" in capsys.readouterr().out) == finished
     after = json.loads(Path("run/summary.json").read_text())
     assert without_times(after) == without_times(before)
+
+
+def test_a_change_after_a_kill_is_refused_and_what_was_scored_is_kept(
+    world, one_device, capsys, monkeypatch
+):
+    """The first split of one model's, the second of another's: the fault that this is against."""
+    more = {"data.eval": "a=test.jsonl,b=dev.jsonl", "data.shots": 0, "model.adapter": ""}
+    first = Path("run/predictions/measured-a.parquet")
+    monkeypatch.setattr(entry, "StopRequest", lambda: StopWhen(first))
+    assert main(arguments("evaluate", **more)) == 143
+    assert "the same command continues" in capsys.readouterr().err
+    held_first = first.read_bytes()
+    monkeypatch.undo()
+    monkeypatch.chdir(world)
+    for name in ("m/model.safetensors", "test.jsonl", "dev.jsonl"):
+        held = changed(Path(name))
+        assert main(arguments("evaluate", **more)) == 1
+        assert f"{name}: other content" in capsys.readouterr().err
+        Path(name).write_bytes(held)
+    Path("dev.jsonl").rename("moved.jsonl")
+    assert main(arguments("evaluate", **more)) == 1
+    Path("moved.jsonl").rename("dev.jsonl")
+    assert main(arguments("evaluate", **more)) == 0
+    assert first.read_bytes() == held_first
+
+
+class StopWhen(StopRequest):
+    """A signal as soon as there is a file."""
+
+    def __init__(self, path, signal=signal.SIGTERM):
+        super().__init__()
+        self.path, self.sent = path, signal
+
+    def install(self):
+        pass
+
+    def check(self):
+        if self.path.exists():
+            self.signal = self.sent
+            raise Stopped
+
+
+@pytest.fixture
+def report(world, capsys):
+    """The quickest job, run once; calls it again: (status, standard output, standard error)."""
+    assert main(arguments("winrate")) == 0
+    capsys.readouterr()
+
+    def again(*more):
+        status = main([*arguments("winrate"), *more])
+        return (status, *capsys.readouterr())
+
+    return again
+
+
+def edit_record(**changes):
+    path = Path("run/inputs.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_what_was_touched_is_hashed_once_and_what_was_not_is_not(report, monkeypatch):
+    hashed = []
+    original = provenance._hash
+    monkeypatch.setattr(
+        provenance, "_hash", lambda path, *stamp: hashed.append(path) or original(path, *stamp)
+    )
+    assert report()[0] == 0 and not hashed
+    os.utime("wins.jsonl")
+    assert report()[0] == 0 and len(hashed) == 1
+    assert report()[0] == 0 and len(hashed) == 1, "the new times were taken down"
+
+
+def test_large_files_are_hashed_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_LARGE", 4)
+    provenance._hash.cache_clear()
+    (tmp_path / "w").write_bytes(b"weights")
+    inputs = provenance.Inputs(tmp_path / "run" / "inputs.json")
+    with provenance.listening(inputs):
+        provenance.reads(tmp_path / "w")
+    (tmp_path / "run").mkdir()
+    inputs.save(lambda path, text: path.write_text(text))
+    entry = json.loads((tmp_path / "run/inputs.json").read_text())["inputs"][str(tmp_path / "w")]
+    assert entry["sha256"] == hashlib.sha256(b"weights").hexdigest() and entry["size"] == 7
+    provenance._hash.cache_clear()
+
+
+def test_a_branch_that_moved_is_another_model(tmp_path):
+    """A hub's revision lies in another folder when it points to another commit."""
+    inputs = provenance.Inputs(tmp_path / "run" / "inputs.json")
+    for commit, content in (("a", "same"), ("b", "same"), ("c", "other")):
+        (tmp_path / commit).mkdir()
+        (tmp_path / commit / "config.json").write_text(content)
+    key = "owner/name@main/config.json"
+    with provenance.listening(inputs):
+        provenance.reads(tmp_path / "a" / "config.json", key)
+        provenance.reads(tmp_path / "b" / "config.json", key)
+        with pytest.raises(UserError, match="owner/name@main/config.json: other content"):
+            provenance.reads(tmp_path / "c" / "config.json", key)
+        provenance.reads_value("hf:some/set::test", lambda: "1")
+        with pytest.raises(UserError, match="hf:some/set::test: other content"):
+            provenance.reads_value("hf:some/set::test", lambda: "2")
+
+
+def test_an_input_that_is_gone_is_said(report):
+    Path("wins.jsonl").rename("elsewhere.jsonl")
+    status, out, _ = report()
+    assert status == 0 and "No longer there, so not compared: " in out and "wins.jsonl" in out
+
+
+def test_runs_of_earlier_versions_open_but_do_not_continue(report):
+    path = Path("run/config.json")
+    settings = json.loads(path.read_text())
+    del settings["accept_other_code"], settings["prompt"]["chat"]  # a version before these fields
+    path.write_text(json.dumps(settings))
+    Path("run/inputs.json").write_text('{"config.data.eval": "1234"}')
+    status, out, _ = report()
+    assert status == 0 and "Whether its inputs have changed is not known" in out
+    assert "is finished" in out
+    Path("run/summary.json").unlink()
+    status, _, err = report()
+    assert status == 1 and "an earlier version made it, and did not finish it" in err
+
+
+def test_other_code(report):
+    edit_record(code="0.1.0+0000beef")
+    status, out, _ = report()
+    assert status == 0 and "was made by the code 0.1.0+0000beef; this is" in out
+    Path("run/summary.json").unlink()
+    status, _, err = report()
+    assert status == 1 and "was begun by the code 0.1.0+0000beef" in err
+    assert report("--config.accept_other_code=True")[0] == 0
+    code = json.loads(Path("run/inputs.json").read_text())["code"]
+    assert code == f"0.1.0+0000beef, {provenance.code_version()}"
+
+
+def test_two_runs_in_one_folder_are_refused(report):
+    Path("run/summary.json").unlink()
+    with run.locked(Path("run")):
+        status, _, err = report()
+        assert status == 1 and "another run is at work in it (process" in err
+    assert report()[0] == 0
+    with run.locked(Path("run")):
+        assert report()[0] == 0, "a finished run can be looked at by several"
+
+
+def test_a_run_that_began_meanwhile_is_not_overwritten(world, monkeypatch, capsys):
+    def read_judgements(path, lengths):
+        Path("run").mkdir()
+        Path("run/config.json").write_text("{}")
+        return []
+
+    monkeypatch.setattr(winrate, "read_judgements", read_judgements)
+    assert main(arguments("winrate")) == 1
+    assert "another run began in it meanwhile" in capsys.readouterr().err
+    assert Path("run/config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_fails_so_that_what_follows_does_not_begin(
+    number, status, world, one_device, monkeypatch, capsys
+):
+    monkeypatch.setattr(entry, "StopRequest", lambda: StopWhen(Path("run/config.json"), number))
+    assert main(arguments("generate")) == status
+    assert "the same command continues from run" in capsys.readouterr().err
+    handler = StopRequest()
+    handler._handle(number, None)
+    assert handler.signal == number and handler.requested
+
+
+def test_ctrl_c_before_anything_is_written(world, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(winrate, "read_judgements", interrupted)
+    assert main(arguments("winrate")) == 130
+    assert "Interrupted; nothing was written" in capsys.readouterr().err
 
 
 # Fields that a job obeys in other settings than those of this test.
