@@ -1,5 +1,6 @@
 """tpu_scripts: what they print and run, read back by a shell; a gcloud that records."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -59,7 +60,7 @@ def shell(tmp_path):
     home.mkdir()
     calls = tmp_path / "calls"
 
-    def run(script, *args, states="ABSENT", **environment):
+    def run(script, *args, states="ABSENT", timeout=60, **environment):
         calls.write_text("")
         env = {key: value for key, value in os.environ.items() if not key.startswith("TPU_")}
         path = f"{gcloud.parent}{os.pathsep}{env['PATH']}"
@@ -70,12 +71,12 @@ def shell(tmp_path):
             text=True,
             env=env | environment,
             cwd=tmp_path,
-            timeout=60,
+            timeout=timeout,
             stdin=subprocess.DEVNULL,
         )
         return done, [json.loads(line) for line in calls.read_text().splitlines()]
 
-    run.home = home
+    run.home, run.calls = home, calls
     return run
 
 
@@ -333,8 +334,11 @@ def test_resume_keeps_on_until_the_run_has_ended(shell):
 def test_resume_starts_a_run_again_that_was_stopped(shell):
     (shell.home / "calib_jax_run").mkdir()
     (shell.home / "calib_jax_run" / "exit_status").write_text("143\n")
-    done, calls = shell("resume", *SETTINGS, *NEEDS["resume"], states="ACTIVE")
-    assert done.returncode == 0 and "has ended" not in done.stderr
+    flags = [*SETTINGS, "--keep", "--interval=600", *NEEDS["resume"]]
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it keeps looking, as it should
+        done, _ = shell("resume", *flags, states="ACTIVE", timeout=5)
+        assert "has ended" not in done.stderr
+    calls = [json.loads(line) for line in shell.calls.read_text().splitlines()]
     assert "calib_jax.main" in remote_command(calls[-1])
 
 
