@@ -36,17 +36,19 @@ from calib_jax import presets
 
 
 def get_config(preset: str = ""):
-    config = presets.get(preset)
+    config = presets.get("" if preset == "demo" else preset)
     config.job = "compare"
     config.method = "compare"
     config.train.label_smoothing = presets.SMOOTHING
-    if preset == "":
+    # The log of every epoch is of no use here, and would take its time.
+    config.data.validation = ""
+    if preset == "demo":
+        config.compare.methods = "dpo,temperature,sft,cft"
+        config.compare.seeds = "0"
+    if preset == "openbookqa":
         config.data.train_size = 256
         config.data.eval_size = 200
-        # The log of every epoch is of no use here, and would take a third of the time.
-        config.data.validation = ""
     if preset == "debug":
-        config.data.validation = ""
         config.compare.methods = "dpo,fixed_temperature,temperature,cft"
         config.compare.seeds = "0"
     if preset == "vicuna_7b":
