@@ -47,8 +47,8 @@ def get(name: str, method: str = "") -> ml_collections.ConfigDict:
     """
     if name not in _PRESETS:
         raise UserError(
-            f"no preset {name!r}; there is {', '.join(key for key in _PRESETS if key)}, or none "
-            "for the offline default."
+            f"no preset {name!r}; choose from: {', '.join(filter(None, _PRESETS))}, or none for "
+            "the offline default."
         )
     config = base()
     _PRESETS[name](config)
