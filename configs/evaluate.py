@@ -14,8 +14,8 @@ python -m calib_jax.main --config=configs/evaluate.py:full --config.model.name=o
 Tasks (--config.data.eval, separated by commas): arc_easy, arc_challenge, hellaswag, piqa,
 openbookqa, mmlu, medmcqa, sciq, commonsense_qa, social_iqa, winogrande, boolq, truthfulqa_mc1,
 sst2; a split of one (sciq/validation); a task of your own (mine.toml); or any plain source of
-questions. mmlu also gives mmlu_stem, mmlu_humanities, mmlu_social_sciences and mmlu_other. sst2 is asked with
-its options in their order: --config.data.shuffle_options=False.
+questions. mmlu also gives mmlu_stem, mmlu_humanities, mmlu_social_sciences and mmlu_other. sst2 is
+asked with its options in their order: --config.data.shuffle_options=False.
 
 Methods (--config.confidence.methods): choice (letters; choice_permuted averages over the options'
 cyclic shifts, choice_contextual divides the prior of content-free prompts out) and the options'
