@@ -31,7 +31,7 @@ DOCUMENTS["sst2"] = [
     {"sentence": "a dull plot , badly told . ", "label": 0, "idx": 7},
     {"sentence": "it sings ", "label": 1, "idx": 9},
 ]
-ANSWERS = {name: [0, 1] for name in task_names()} | {
+ANSWERS = {name: [0, 1] for name in DOCUMENTS if name in task_names()} | {
     "arc_challenge": [1, 2],
     "boolq": [1, 0],
     "commonsense_qa": [1, 3],
@@ -85,7 +85,7 @@ def on_the_hub(tmp_path, monkeypatch):
     return put
 
 
-@pytest.mark.parametrize("name", task_names())
+@pytest.mark.parametrize("name", ANSWERS)
 def test_the_layout_of_the_hub(name, on_the_hub):
     questions = load_task(on_the_hub(name), "validation")
     assert [question.answer for question in questions] == ANSWERS[name]
