@@ -1,5 +1,6 @@
 # Each of the two commands does all its own set-up: Python >= 3.11 and git are enough.
-#   make demo   the main job on a real aligned model: runs/demo/report.html
+#   make demo   a real aligned model as it is, under a temperature, after SFT, and after CFT:
+#               runs/demo/report.html
 #   make test   the tests
 # Another interpreter: make test PYTHON=python3.12 VENV=.venv312
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test env
 
 demo: env
-	$(BIN)/python -m calib_jax.main --config=configs/cft.py --workdir=runs/demo
+	$(BIN)/python -m calib_jax.main --config=configs/compare.py:demo --workdir=runs/demo
 
 test: env
 	$(BIN)/python -m ruff check .

@@ -50,8 +50,12 @@ def base() -> ml_collections.ConfigDict:
     # a .jsonl, .csv or .parquet file; "name=source" gives a split another name. The job "evaluate"
     # also takes tasks, with their own prompts: arc_easy, mmlu, ... or a .toml file.
     data.train = "offline:openbookqa/train,offline:arc_easy/train"
-    # Measured before and after; in-domain where its task is among the training sources'.
+    # Measured before and after; in-domain where it is of a training source's data set, or shares
+    # 1 % of its texts with the training sources.
     data.eval = "offline:openbookqa/test,offline:arc_easy/test"
+    # Names of splits of data.eval, separated by commas, whose domain you know better.
+    data.in_domain = ""
+    data.out_of_domain = ""
     # Measured after every epoch, into the log; "" for none.
     data.validation = ""
     # Questions to train on, drawn in equal parts from the sources; 0 for all. More than there are

@@ -8,13 +8,14 @@ python -m calib_jax.main --config=configs/evaluate.py:full --config.model.name=o
                3 GiB             the offline packages hold, read three ways. What to expect:
                                  the table in README.md (200 each).
   debug        the same          the same on 4 tasks and 8 questions: does everything run?
-  full         an accelerator    all 13 tasks, every question (about 45,000), no limit. TruthfulQA
+  full         an accelerator    13 tasks, every question (about 45,000), no limit. TruthfulQA
                                  and SciQ's test split come from the hub.
 
 Tasks (--config.data.eval, separated by commas): arc_easy, arc_challenge, hellaswag, piqa,
-openbookqa, mmlu, medmcqa, sciq, commonsense_qa, social_iqa, winogrande, boolq, truthfulqa_mc1; a
-split of one (sciq/validation); a task of your own (mine.toml); or any plain source of questions.
-mmlu also gives mmlu_stem, mmlu_humanities, mmlu_social_sciences and mmlu_other.
+openbookqa, mmlu, medmcqa, sciq, commonsense_qa, social_iqa, winogrande, boolq, truthfulqa_mc1,
+sst2; a split of one (sciq/validation); a task of your own (mine.toml); or any plain source of
+questions. mmlu also gives mmlu_stem, mmlu_humanities, mmlu_social_sciences and mmlu_other. sst2 is
+asked with its options in their order: --config.data.shuffle_options=False.
 
 Methods (--config.confidence.methods): choice (letters; choice_permuted averages over the options'
 cyclic shifts, choice_contextual divides the prior of content-free prompts out) and the options'

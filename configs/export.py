@@ -1,7 +1,7 @@
 """A Hugging Face folder or a PEFT adapter from a finished run, or from any model.
 
-python -m calib_jax.main --config=configs/export.py --config.export.run=runs/demo
-python -m calib_jax.main --config=configs/export.py --config.export.run=runs/demo \\
+python -m calib_jax.main --config=configs/export.py --config.export.run=runs/demo/cft-seed0
+python -m calib_jax.main --config=configs/export.py --config.export.run=runs/demo/cft-seed0 \\
     --config.export.format=adapter --workdir=my-adapter
 python -m calib_jax.main --config=configs/export.py --config.model.name=model.gguf \\
     --workdir=my-model

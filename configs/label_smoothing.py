@@ -7,8 +7,9 @@ python -m calib_jax.main --config=configs/label_smoothing.py
 --config.train.label_smoothing=0.2.
 
   preset       hardware                 what it does, and what to expect
-  (default)    2 CPU cores, 5 GiB       SmolLM2-135M-Instruct on OpenBookQA, offline. Beside CFT and
-                                        the others: configs/compare.py.
+  (default)    2 CPU cores, 5 GiB       SmolLM2-135M-Instruct on SST-2, offline (configs/cft.py).
+                                        Beside CFT and the others: configs/compare.py.
+  openbookqa   2 CPU cores, 5 GiB       questions that the model answers at chance.
   debug        2 CPU cores, 2 GiB       the same on 16 questions, a minute: does everything run?
   tulu3_8b     4 or 8 accelerators      the paper's conf-ECE: 0.1898 (ID), 0.1009 (OOD); its
                                         accuracy: 0.6372, 0.7116.

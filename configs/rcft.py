@@ -3,8 +3,9 @@
 python -m calib_jax.main --config=configs/rcft.py
 
   preset       hardware                 what it does, and what to expect
-  (default)    2 CPU cores, 5 GiB       SmolLM2-135M-Instruct on OpenBookQA, offline. Measured on
-                                        256 questions, beside CFT: the table in README.md.
+  (default)    2 CPU cores, 5 GiB       SmolLM2-135M-Instruct on SST-2, offline (configs/cft.py).
+                                        Beside CFT and the others: configs/compare.py.
+  openbookqa   2 CPU cores, 5 GiB       questions that the model answers at chance.
   debug        2 CPU cores, 2 GiB       the same on 16 questions, a minute: does everything run?
   tulu3_8b     4 or 8 accelerators      the paper's conf-ECE: 0.0897 (ID), 0.0810 (OOD); its
                                         accuracy: 0.8341, 0.7991.

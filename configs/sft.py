@@ -2,8 +2,7 @@
 
 python -m calib_jax.main --config=configs/sft.py
 
-Presets and hardware as in configs/cft.py. Measured on 256 questions, beside CFT: the table in
-README.md.
+Presets and hardware as in configs/cft.py. Beside CFT and the others: configs/compare.py.
 """
 
 from calib_jax import presets

@@ -11,7 +11,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import measuring, results
 from calib_jax.jobs.measuring import say
 from calib_jax.models.model import Model
-from calib_jax.questions import pipeline, preferences, sources
+from calib_jax.questions import domains, pipeline, preferences, sources
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import QUESTIONS, Loaded
@@ -77,9 +77,16 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     prepared = pipeline.prepare(
         [], eval_specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
     )
-    asked = {normalised(q.asked) for spec in eval_specs for q in sources.load(spec)}
-    train, held_out, report = load_examples(config, asked)
-    tasks = {item.id.partition("/")[0] for item in train if item.asked}
+    whole = {name: sources.load(s) for name, s in zip(prepared.evals, eval_specs, strict=True)}
+    asked = {normalised(q.asked) for split in whole.values() for q in split}
+    source = load_source(config)
+    train, held_out, report = load_examples(config, asked, source)
+    decided = domains.decide(
+        domains.Origins(source.data_sets, frozenset(item.text for item in source.items)),
+        pipeline.origins(eval_specs, whole),
+        split_list(data.in_domain),
+        split_list(data.out_of_domain),
+    )
 
     model = measuring.load(config, config.model.quantize)
     for section, key in (("align", "max_length"), ("prompt", "max_length")):
@@ -97,10 +104,6 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     )
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
-    domains = {
-        name: ("in" if {q.task for q in split} <= tasks else "out") if tasks else ""
-        for name, split in prepared.evals.items()
-    }
 
     encode = {
         "dpo": preferences.encode_preferences,
@@ -138,14 +141,26 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         groups,
         [item.id for item in items],
         evals,
-        domains,
+        {name: row["domain"] for name, row in decided.items()},
         pair_sets,
-        prepared.report | {"align": report},
+        prepared.report | {"domains": decided, "align": report},
     )
 
 
+def load_source(config: ml_collections.ConfigDict) -> Loaded:
+    """All pairs or demonstrations of config.align.train.
+
+    Raises:
+      UserError: a bad source.
+    """
+    dpo = config.align.method == "dpo"
+    load = preferences.load_preferences if dpo else preferences.load_demonstrations
+    template, prefix = config.prompt.template or None, config.prompt.letter_prefix
+    return load(config.align.train, seed=config.seed, template=template, prefix=prefix)
+
+
 def load_examples(
-    config: ml_collections.ConfigDict, asked: set[str]
+    config: ml_collections.ConfigDict, asked: set[str], source: Loaded | None = None
 ) -> tuple[list, list, dict[str, Any]]:
     """What is learnt, the pairs that are held out, and what was left out of each.
 
@@ -154,22 +169,17 @@ def load_examples(
 
     Args:
       asked: normalised texts of the measured questions.
+      source: from ``load_source``; None: loaded here.
 
     Raises:
       UserError: a bad source, or nothing is left to learn.
     """
     align, seed = config.align, config.seed
-    prompt = {
-        "template": config.prompt.template or None,
-        "prefix": config.prompt.letter_prefix,
-    }
-    dpo = align.method == "dpo"
-    load = preferences.load_preferences if dpo else preferences.load_demonstrations
-    source: Loaded = load(align.train, seed=seed, **prompt)
+    source = source or load_source(config)
     train, report = source.items, {"train": dict(source.report)}
     held_out: list = []
     if match := _OF_TRAIN.fullmatch(align.eval.strip()):
-        if not dpo:
+        if align.method != "dpo":
             raise UserError(
                 "config.align.eval names pairs of config.align.train, which holds demonstrations "
                 "to SFT. Name a source of pairs, or set it to ''."
@@ -177,7 +187,10 @@ def load_examples(
         train, held_out = preferences.hold_out(train, int(match["count"]), seed)
         report["eval"] = {"source": align.eval}
     elif align.eval.strip():
-        loaded = preferences.load_preferences(align.eval, seed=seed, **prompt)
+        template, prefix = config.prompt.template or None, config.prompt.letter_prefix
+        loaded = preferences.load_preferences(
+            align.eval, seed=seed, template=template, prefix=prefix
+        )
         held_out, report["eval"] = loaded.items, dict(loaded.report)
     total = len(train)
     train, overlap = preferences.remove_overlap(train, asked | {item.text for item in held_out})

@@ -111,11 +111,7 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     extra = encoder.encode(validation, "config.data.validation") if validation else None
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
-    tasks = {q.task for q in prepared.train}
-    domains = {
-        name: "in" if {q.task for q in split} <= tasks else "out"
-        for name, split in prepared.evals.items()
-    }
+    domains = {name: row["domain"] for name, row in prepared.report["domains"].items()}
     return Setting(model, train, extra, evals, domains, prepared.report)
 
 
@@ -191,6 +187,8 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
         eval_size=data.eval_size,
         seed=config.seed,
         shuffle=data.shuffle_options,
+        in_domain=split_list(data.in_domain),
+        out_of_domain=split_list(data.out_of_domain),
     )
     held_out = prepared.evals.pop("validation", []) if validation else []
     if data.validation_size:

@@ -37,8 +37,8 @@ def load(spec: str) -> list[Question]:
     """All questions of a split, in its order, through ``datasets.load_dataset``.
 
     The layouts understood are those of ``rows.question_from_row``. A row without ``id`` gets
-    ``"row-<number>"`` (from 1), one without ``task`` the repository's name. Equal options are not
-    refused here: ``has_duplicate_choices`` marks them.
+    ``"<split>/row-<number>"`` (from 1), so that splits can be joined; one without ``task`` the
+    repository's name. Equal options are not refused here: ``has_duplicate_choices`` marks them.
 
     Args:
       spec: ``repo:split`` or ``repo:config:split``; ``repo`` may be a local folder.
@@ -61,7 +61,7 @@ def load(spec: str) -> list[Question]:
         where = f"{spec} row {number}"
         for name, labels in names.items():
             row[name] = _class_value(name, row[name], labels, f"{where}: field {name!r}")
-        question = question_from_row(row, where, f"row-{number}", task)
+        question = question_from_row(row, where, f"{split}/row-{number}", task)
         first = row_of_id.setdefault(question.id, number)
         if first != number:
             raise UserError(f"{where}: id {question.id!r} stands in row {first} already")

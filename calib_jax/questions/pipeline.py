@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from calib_jax.errors import UserError
-from calib_jax.questions import sources
+from calib_jax.questions import domains, sources
 from calib_jax.questions.record import Question, normalised
 from calib_jax.questions.references import names_options, summaries
 
@@ -32,6 +32,8 @@ def prepare(
     eval_size: int = 0,
     seed: int = 0,
     shuffle: bool = True,
+    in_domain: Sequence[str] = (),
+    out_of_domain: Sequence[str] = (),
 ) -> Prepared:
     """Loads the splits, keeps them apart, draws the samples and shuffles the options.
 
@@ -46,11 +48,13 @@ def prepare(
       eval_size: most questions per evaluation split, 0 for all.
       seed: for sampling and shuffling.
       shuffle: whether to shuffle the options of every question, in training and evaluation.
+      in_domain, out_of_domain: names of evaluation splits whose domain the user decides.
 
     Returns:
       ``Prepared``; its report has, per split where it applies (``train`` or an evaluation's name):
       ``n``; ``removed_overlap`` (training questions found in that evaluation split) and
-      ``removed_overlap_total`` (each counted once); ``skipped_duplicate_options`` (training),
+      ``removed_overlap_total`` (each counted once); ``domains`` (see ``domains.decide``; with
+      training sources); ``skipped_duplicate_options`` (training),
       ``duplicate_options`` (kept in evaluation); ``repeated_questions`` (rows equal to an earlier
       one of the split but for the order of options; kept); ``pinned_options``, ``kept_order``;
       ``balanced_answers`` (training);
@@ -67,11 +71,17 @@ def prepare(
         if size < 0:
             raise UserError(f"{name} is {size}; it must be 0 (all) or a number of questions")
     names = _split_names(eval_specs)
-    train = _load_merged(train_specs)
+    train, data_sets = _load_merged(train_specs)
     full = {name: sources.load(spec) for name, spec in zip(names, eval_specs, strict=True)}
 
-    removed, skipped, total = {}, 0, 0
+    removed, skipped, total, decided = {}, 0, 0, {}
     if train_specs:
+        decided = domains.decide(
+            domains.Origins.of(data_sets, (q.asked for q in train)),
+            origins(eval_specs, full),
+            in_domain,
+            out_of_domain,
+        )
         loaded = len(train)
         train, removed = remove_overlap(train, full)
         total = loaded - len(train)
@@ -97,6 +107,7 @@ def prepare(
         "n": {name: len(split) for name, split in splits.items()},
         "removed_overlap": removed,
         "removed_overlap_total": total,
+        "domains": decided,
         "skipped_duplicate_options": skipped,
         "duplicate_options": {
             name: sum(q.has_duplicate_choices for q in split) for name, split in evals.items()
@@ -117,6 +128,18 @@ def prepare(
     # Ids are made unique last: they are part of the hashes above.
     train = _with_unique_ids(splits.pop("train", []))
     return Prepared(train, splits, report)
+
+
+def origins(
+    specs: Sequence[str], splits: Mapping[str, Sequence[Question]]
+) -> dict[str, domains.Origins]:
+    """Name -> what is known of the content of the whole splits, which ``specs`` name in order."""
+    return {
+        name: domains.Origins.of(
+            (sources.data_set(spec, q) for q in split), (q.asked for q in split)
+        )
+        for spec, (name, split) in zip(specs, splits.items(), strict=True)
+    }
 
 
 def sample(questions: Sequence[Question], size: int, seed: int) -> list[Question]:
@@ -294,20 +317,33 @@ def _split_names(specs: Sequence[str]) -> list[str]:
     return names
 
 
-def _load_merged(specs: Sequence[str]) -> list[Question]:
-    """The questions of several sources; a (task, id) that stands in two of them is an error."""
-    merged, origin = [], {}
-    for spec in specs:
+def _load_merged(specs: Sequence[str]) -> tuple[list[Question], set[str]]:
+    """The questions of several sources, (task, id) unique, and the data sets that they are of.
+
+    Sources often count their rows alike. Where an id of a task stands in an earlier source, too,
+    the later question's begins with the number of its source: "2/row-1".
+
+    Raises:
+      UserError: it stands there with the same question: a source was named twice.
+    """
+    merged: list[Question] = []
+    data_sets: set[str] = set()
+    origin: dict[tuple[str | None, str], tuple[str, Question]] = {}
+    for number, spec in enumerate(specs, 1):
         for question in sources.load(spec):
-            key = (question.task, question.id)
-            if key in origin:
-                raise UserError(
-                    f"id {question.id!r} of task {question.task!r} stands in {origin[key]} and in "
-                    f"{spec}: give the rows other ids or a field 'task'"
-                )
-            origin[key] = spec
+            data_sets.add(sources.data_set(spec, question))
+            while (key := (question.task, question.id)) in origin:
+                where, other = origin[key]
+                if replace(other, id=question.id) == question:
+                    raise UserError(
+                        f"id {question.id!r} of task {question.task!r} stands in {where} and in "
+                        f"{spec}, with the same question: name every source once, and give "
+                        "different rows different ids"
+                    )
+                question = replace(question, id=f"{number}/{question.id}")
+            origin[key] = spec, question
             merged.append(question)
-    return merged
+    return merged, data_sets
 
 
 def _with_unique_ids(questions: list[Question]) -> list[Question]:

@@ -62,10 +62,12 @@ class Loaded:
       report: for ``summary.json``: source, rows, n, and how many rows were left out for which
         reason ("ties", "empty_answers", "identical_answers", "without_preference", "duplicates",
         "duplicate_options", "not_drawn").
+      data_sets: of the questions that pairs are made of; empty for other pairs.
     """
 
     items: list
     report: dict[str, Any]
+    data_sets: frozenset[str] = frozenset()
 
 
 def load_preferences(
@@ -360,7 +362,8 @@ def _of_questions(
         spec, items, len(questions), {"duplicate_options": skipped} if skipped else {}, size, seed
     )
     loaded.report["rate"] = rate
-    return loaded
+    data_sets = frozenset(sources.data_set(source, question) for question in questions)
+    return dataclasses.replace(loaded, data_sets=data_sets)
 
 
 def _letter_pair(

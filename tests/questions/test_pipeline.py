@@ -201,6 +201,8 @@ def test_prepare_reports_what_it_did(files):
     assert report["n"] == {"train": 101, "in": 30, "outside": 40}
     assert report["removed_overlap"] == {"in": 21, "outside": 1}
     assert report["removed_overlap_total"] == 22
+    shares = {name: (row["shared_texts"], row["texts"]) for name, row in report["domains"].items()}
+    assert shares == {"in": (20, 30), "outside": (1, 61)}
     assert report["skipped_duplicate_options"] == 0
     assert report["duplicate_options"] == {"in": 0, "outside": 0}
     assert report["pinned_options"] == {"train": 1, "in": 0, "outside": 0}
@@ -268,6 +270,16 @@ def test_the_same_source_twice_is_refused(files):
     path = files("a", rows(1, 2))
     with pytest.raises(UserError, match="id '1' of task 'a' stands in .*a.jsonl and in"):
         prepare([path, path], [])
+
+
+def test_sources_of_one_task_that_count_their_rows_alike_are_joined(files):
+    parts = []
+    for name, first in (("a", 0), ("b", 10), ("c", 20)):
+        numbered = [{k: v for k, v in row.items() if k != "id"} for row in rows(first, first + 1)]
+        parts.append(f"exam={files(name, numbered)}")
+    train = prepare(parts, [], shuffle=False).train
+    assert [q.id for q in train] == ["row-1", "row-2", "2/row-1", "2/row-2", "3/row-1", "3/row-2"]
+    assert [q.question for q in train] == [f"Is it {i}?" for i in (0, 1, 10, 11, 20, 21)]
 
 
 @pytest.mark.parametrize(

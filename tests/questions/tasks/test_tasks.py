@@ -5,6 +5,7 @@ import tomllib
 import pytest
 
 from calib_jax.errors import UserError
+from calib_jax.questions import load
 from calib_jax.questions.tasks import FOLDER, get_task, load_task, task_names
 
 ROW = '{"question": "Wet?", "choices": ["yes", "no"], "answer": 1, "context": "It rains."}\n'
@@ -20,20 +21,20 @@ def write(folder, text, rows=ROW):
 @pytest.mark.parametrize("name", task_names())
 def test_a_task_says_all_that_a_table_and_a_prompt_need(name):
     task = get_task(name)
-    assert task.name == name and task.title and task.licence and task.hub
-    assert task.harness.split()[0] == name
+    assert task.name == name and task.title and task.licence and (task.hub or task.offline)
+    assert task.harness == "" or task.harness.split()[0] == name
     assert task.eval_split in task.counts
     assert task.shots_split in (*task.counts, None) and task.shots_split != task.eval_split
     assert set(task.offline) <= set(task.counts)
-    assert task.choice.endswith("Answer:") and not task.continuation[-1].isspace()
+    assert not task.choice[-1].isspace() and not task.continuation[-1].isspace()
     for template in (task.choice, task.continuation):
         assert ("{context}" in template) == bool(task.fields.context)
 
 
-def test_the_thirteen_tasks():
-    assert set(task_names()) == {
+def test_the_tasks_that_the_pages_name():
+    assert set(task_names()) >= {
         *("arc_easy", "arc_challenge", "hellaswag", "piqa", "openbookqa", "mmlu", "medmcqa"),
-        *("sciq", "commonsense_qa", "social_iqa", "winogrande", "boolq", "truthfulqa_mc1"),
+        *("sciq", "commonsense_qa", "social_iqa", "winogrande", "boolq", "truthfulqa_mc1", "sst2"),
     }
     assert [name for name in task_names() if get_task(name).form == "contexts"] == ["winogrande"]
 
@@ -68,6 +69,30 @@ def test_a_task_of_one_s_own_needs_one_line(tmp_path):
     assert question.context == "It rains."
     with pytest.raises(UserError, match="'mine' has no split 'test'; there are: dev"):
         load_task(task, "test")
+
+
+def test_parts_of_a_split_are_splits_that_share_no_row(tmp_path):
+    text = """
+    files = { all = "rows.jsonl" }
+    eval_split = "held_out"
+    [parts.held_out]
+    of = "all"
+    rows = [4, 1]
+    [parts.rest]
+    of = "all"
+    without = "held_out"
+    """
+    rows = "".join(ROW.replace("Wet?", f"Wet {i}?") for i in range(5))
+    path = write(tmp_path, text, rows)
+    task = get_task(path)
+    assert set(task.splits) == {"all", "held_out", "rest"}
+    assert [q.id for q in load_task(task)] == ["row-2", "row-5"]
+    assert [q.id for q in load(f"{path}/rest")] == ["row-1", "row-3", "row-4"]
+    assert [q.id for q in load(f"{path}/all")] == [f"row-{i}" for i in range(1, 6)]
+    with pytest.raises(UserError, match="part 'held_out' has row 4 of 'all', which has 4 rows"):
+        load_task(write(tmp_path, text, "".join(rows.splitlines(True)[:4])))
+    with pytest.raises(UserError, match="no row of 'all' is left for 'rest'"):
+        load_task(write(tmp_path, text.replace("[4, 1]", "[0]"), ROW), "rest")
 
 
 def test_rows_of_one_s_own_layout(tmp_path):
@@ -121,6 +146,19 @@ def test_rows_of_one_s_own_layout(tmp_path):
         ("hub = { path = 3 }", "'hub.path' must be text"),
         ('offline = { test = { package = "x", folder = "y" } }', "'offline.test.package' must be"),
         ('FILES\nfields = { question = "{q}" }', "'fields.choices' is missing"),
+        ('FILES\nparts = { a = "test" }', "'parts.a' must be a table with of, and rows or without"),
+        ('FILES\nparts.a = { of = "test", row = [1] }', "no such key: 'parts.a.row'; did you mean"),
+        (
+            'FILES\nparts.a = { of = "test" }',
+            "'parts.a' must have one of the keys rows and without",
+        ),
+        ('FILES\nparts.a = { of = "test", rows = [] }', "'parts.a.rows' is empty"),
+        ('FILES\nparts.a = { of = "test", rows = [-1] }', "'parts.a.rows' must be a list of row"),
+        ('FILES\nparts.a = { of = "test", rows = [2, 2] }', "'parts.a.rows': row 2 appears twice"),
+        ("FILES\nparts.a = { rows = [0] }", "'parts.a.of' is missing"),
+        ('FILES\nparts.a = { of = "dev", rows = [0] }', "'parts.a.of' is 'dev'; there are: test"),
+        ('FILES\nparts.test = { of = "test", rows = [0] }', "has the name of a whole split"),
+        ('FILES\nparts.a = { of = "test", without = "b" }', "'parts.a.without' is 'b'; expected"),
         ('FIELDS, answr = "a" }', "no such key: 'fields.answr'; did you mean 'answer'"),
         ("FIELDS, answer = true }", "'fields.answer' has the wrong type"),
         ('FIELDS, answer = "a", clean = "x" }', "'fields.clean' must be one of wikihow"),

@@ -66,7 +66,7 @@ def check_latex(text, columns):
 def test_latex_of_every_table(comparison):
     other = dataclasses.replace(comparison, model="other & more")
     check_latex(tables.latex(tables.table2([comparison, other])), 6)
-    check_latex(tables.latex(tables.extended([comparison])), 10)
+    check_latex(tables.latex(tables.extended([comparison])), 14)
     check_latex(tables.latex(tables.versus([comparison])), 10)
     text = tables.latex(tables.table2([comparison]), "tab:two")
     assert r"\textbf{0.1000}" in text and r"a\_b 50\%" in text and r"\label{tab:two}" in text
@@ -98,6 +98,9 @@ def test_differences_are_signed_and_bold_where_they_are_significant(comparison):
 
 def test_chance_stands_in_the_extended_table(comparison):
     grid = tables.extended([comparison])
+    assert [label for label, _ in grid.groups] == [
+        "acc.", "mean conf.", "conf-ECE", "NLL", "Brier", "AUROC", "conf-ECE by chance"
+    ]  # fmt: skip
     assert grid.groups[-1] == ("conf-ECE by chance", ("ID", "OOD"))
     assert [c.text for c in grid.rows[0][2][-2:]] == ["0.0800", "–"]
 
