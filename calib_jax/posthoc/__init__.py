@@ -7,7 +7,8 @@
 
 ``log_scores`` [N, K] are natural logs with any offset per row; every calibrator is a function of
 softmax(log_scores) over the valid options. Without a mask -inf means that the option does not
-exist; with one, a valid option at -inf has probability 0 (see ``inputs.centred_scores``).
+exist; with one, a valid option at -inf has probability 0, and every fit reads it as its most likely
+probability within the interval that was rounded to 0 (see ``zeros``).
 """
 
 from calib_jax.posthoc.binning import HistogramBinning, IsotonicRegression
@@ -20,7 +21,14 @@ from calib_jax.posthoc.conformal import (
     mean_set_size,
     set_coverage,
 )
-from calib_jax.posthoc.crossfit import cross_fit, fit_split, fold_numbers, split_rows
+from calib_jax.posthoc.crossfit import (
+    calibrated_scores,
+    cross_fit,
+    cross_fit_scores,
+    fit_split,
+    fold_numbers,
+    split_rows,
+)
 from calib_jax.posthoc.daca import DACA
 from calib_jax.posthoc.letters import BatchCalibration, ContextualCalibration, PriDe
 from calib_jax.posthoc.scaling import DirichletScaling, MatrixScaling, VectorScaling
@@ -63,8 +71,10 @@ __all__ = [
     "TemperatureFit",
     "VectorScaling",
     "apply_temperature",
+    "calibrated_scores",
     "conformal_rank",
     "cross_fit",
+    "cross_fit_scores",
     "fit_split",
     "fit_temperature",
     "fit_temperature_by_group",

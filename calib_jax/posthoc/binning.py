@@ -19,7 +19,13 @@ from calib_jax.posthoc.calibrator import (
     register,
     row,
 )
-from calib_jax.posthoc.top_label import TopLabelData, top_label, top_label_data, with_confidence
+from calib_jax.posthoc.top_label import (
+    TopLabelData,
+    top_label,
+    top_label_data,
+    with_confidence,
+    with_log_confidence,
+)
 
 
 def _bins(confidence, edges, side: str, xp):
@@ -27,21 +33,39 @@ def _bins(confidence, edges, side: str, xp):
     return xp.searchsorted(edges[1:-1], confidence, side="left" if side == "right" else "right")
 
 
-@functools.partial(jax.jit, static_argnames="side")
-def _apply_bins(log_scores, mask, edges, values, side) -> jax.Array:
-    top = top_label(log_scores, mask)
+@functools.partial(jax.jit, static_argnames=("side", "logs"))
+def _apply_bins(log_scores, mask, floor, edges, values, side, logs) -> jax.Array:
+    top = top_label(log_scores, mask, floor)
     confidence = jnp.exp(top.log_top)
     found = values[_bins(confidence, edges, side, jnp)]
     known = ~jnp.isnan(found)
+    if logs:
+        log_found = jnp.where(known, jnp.log(found), top.log_top)
+        log_remainder = jnp.where(known, jnp.log1p(-found), top.log_rest)
+        return with_log_confidence(top, log_found, log_remainder)
     remainder = jnp.where(known, 1 - found, jnp.exp(top.log_rest))
     return with_confidence(top, jnp.where(known, found, confidence), remainder)
 
 
-@jax.jit
-def _apply_corners(log_scores, mask, corners, values) -> jax.Array:
-    top = top_label(log_scores, mask)
+@functools.partial(jax.jit, static_argnames="logs")
+def _apply_corners(log_scores, mask, floor, corners, values, logs) -> jax.Array:
+    top = top_label(log_scores, mask, floor)
     found = jnp.interp(jnp.exp(top.log_top), corners, values)
+    if logs:
+        return with_log_confidence(top, jnp.log(found), jnp.log1p(-found))
     return with_confidence(top, found, 1 - found)
+
+
+class _Binned(Calibrator):
+    """A piecewise map of the best option's confidence."""
+
+    preserves_argmax = False
+
+    def __call__(self, log_scores, mask=None) -> jax.Array:
+        return self._applied(log_scores, mask, logs=False)
+
+    def log_probs(self, log_scores, mask=None) -> jax.Array:
+        return self._applied(log_scores, mask, logs=True)
 
 
 def _equal_mass_edges(data: TopLabelData, num_bins: int) -> np.ndarray:
@@ -67,7 +91,7 @@ def _equal_mass_edges(data: TopLabelData, num_bins: int) -> np.ndarray:
 
 @register("histogram")
 @dataclasses.dataclass(frozen=True)
-class HistogramBinning(Calibrator):
+class HistogramBinning(_Binned):
     """Histogram binning of the top label: the confidence becomes its bin's share of right rows.
 
     The other options share the rest in their old proportions; the best option may change. A bin
@@ -91,8 +115,6 @@ class HistogramBinning(Calibrator):
     edges: tuple[float, ...] = parameter(row(number(0, 1), least=2))
     values: tuple[float | None, ...] = parameter(row(optional(number(0, 1))))
     side: str = parameter(choice("right", "left"), default="right")
-
-    preserves_argmax = False
 
     def _check_together(self):
         if len(self.edges) != len(self.values) + 1:
@@ -141,16 +163,17 @@ class HistogramBinning(Calibrator):
         right = np.bincount(bins, data.weights * data.correct, size)
         share = (right + pseudo_count / 2) / np.maximum(rows + pseudo_count, 1e-300)
         values = [float(v) if n > 0 else None for v, n in zip(np.float32(share), rows, strict=True)]
-        return cls(limits.tolist(), values, edges)
+        return cls(limits.tolist(), values, edges, floor=data.floor)
 
-    def __call__(self, log_scores, mask=None) -> jax.Array:
+    def _applied(self, log_scores, mask, logs) -> jax.Array:
         values = np.float32([np.nan if value is None else value for value in self.values])
-        return _apply_bins(log_scores, mask, np.float32(self.edges), values, self.side)
+        edges = np.float32(self.edges)
+        return _apply_bins(log_scores, mask, self.floor, edges, values, self.side, logs)
 
 
 @register("isotonic")
 @dataclasses.dataclass(frozen=True)
-class IsotonicRegression(Calibrator):
+class IsotonicRegression(_Binned):
     """Isotonic regression of the top label: the best non-decreasing map of the confidence.
 
     Least squares by pool-adjacent-violators on the distinct confidences; between the fitted
@@ -170,8 +193,6 @@ class IsotonicRegression(Calibrator):
 
     confidences: tuple[float, ...] = parameter(row(number(0, 1)))
     values: tuple[float, ...] = parameter(row(number(0, 1)))
-
-    preserves_argmax = False
 
     def _check_together(self):
         if len(self.confidences) != len(self.values):
@@ -205,11 +226,11 @@ class IsotonicRegression(Calibrator):
         # The middle of a flat stretch needs no corner.
         same = (values[1:-1] == values[:-2]) & (values[1:-1] == values[2:])
         corner = np.concatenate([[True], ~same, [True]])[: len(values)]
-        return cls(points[corner].tolist(), values[corner].tolist())
+        return cls(points[corner].tolist(), values[corner].tolist(), floor=data.floor)
 
-    def __call__(self, log_scores, mask=None) -> jax.Array:
+    def _applied(self, log_scores, mask, logs) -> jax.Array:
         # Beyond 1, where no confidence is, up to a power of two: folds share one compilation.
         extra = max(64, 1 << (len(self.values) - 1).bit_length()) - len(self.values)
         corners = np.float32([*self.confidences, *[2.0] * extra])
         values = np.float32([*self.values, *[self.values[-1]] * extra])
-        return _apply_corners(log_scores, mask, corners, values)
+        return _apply_corners(log_scores, mask, self.floor, corners, values, logs)

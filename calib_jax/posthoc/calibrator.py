@@ -62,112 +62,6 @@ class Stored:
             temporary.unlink(missing_ok=True)
 
 
-class Calibrator(Stored, abc.ABC):
-    """Maps option scores to calibrated option probabilities.
-
-    Attributes:
-        name: the method's key in ``METHODS``.
-        preserves_argmax: True when the most probable option always stays most probable (float32
-            rounding may at most tie it with another), so that accuracy cannot change.
-        needs_answers: False for label-free methods, which ignore ``answers``.
-    """
-
-    preserves_argmax: ClassVar[bool]
-    needs_answers: ClassVar[bool] = True
-
-    @classmethod
-    @abc.abstractmethod
-    def fit(
-        cls,
-        log_scores: ArrayLike,
-        answers: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        *,
-        weights: ArrayLike | None = None,
-    ) -> Self:
-        """The calibrator fitted to ``log_scores`` [N, K], ``answers`` [N]; see the package."""
-
-    @abc.abstractmethod
-    def __call__(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
-        """Calibrated probabilities, float32 [N, K]; rows sum to 1, 0 where masked."""
-
-
-METHODS: dict[str, type[Calibrator]] = {}
-# Everything that load can read: the calibrators, and what gives sets instead of probabilities.
-_STORED: dict[str, type[Stored]] = {}
-
-
-def register(name: str) -> Callable[[type], type]:
-    """Class decorator: gives the class its name and enters it where ``load`` looks."""
-
-    def enter(cls):
-        cls.name = name
-        _STORED[name] = cls
-        if issubclass(cls, Calibrator):
-            METHODS[name] = cls
-        return cls
-
-    return enter
-
-
-def load(path: str | os.PathLike) -> Any:
-    """The calibrator (or conformal predictor) that ``save`` wrote: it computes the same bits.
-
-    Raises:
-        UserError: no such file, not JSON, not a calibrator of ours, a newer version, an unknown
-            method, or a parameter that is missing, unknown or out of range. The message names
-            the file and the key.
-    """
-    path = pathlib.Path(path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be read ({reason}): give a calibrator's file") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}): fit and save the calibrator again") from None
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise UserError(
-            f'{path}: key "format" is not "{_FORMAT}": this file does not hold a calibrator; '
-            "write one with .save(path)"
-        )
-    version = document.get("version")
-    if type(version) is not int or version != _VERSION:
-        raise UserError(
-            f'{path}: key "version" is {version!r}, this release reads {_VERSION}: '
-            "upgrade calib_jax, or fit and save the calibrator again"
-        )
-    method = document.get("method")
-    if not isinstance(method, str) or method not in _STORED:
-        raise UserError(
-            f'{path}: key "method" is {method!r}, not one of {", ".join(sorted(_STORED))}'
-        )
-    values = document.get("parameters")
-    if not isinstance(values, dict):
-        raise UserError(f'{path}: key "parameters" must be an object, got {values!r}')
-    cls = _STORED[method]
-    known = [field.name for field in dataclasses.fields(cls)]
-    for problem, keys in (
-        ("is missing", [key for key in known if key not in values]),
-        (f"is unknown to {method}", [key for key in values if key not in known]),
-    ):
-        if keys:
-            raise UserError(f'{path}: key "{keys[0]}" in "parameters" {problem}')
-    try:
-        return cls(**values)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def method_class(method: str | type[Calibrator]) -> type[Calibrator]:
-    """The class of a method's name; classes pass through."""
-    if isinstance(method, type) and issubclass(method, Calibrator):
-        return method
-    if method not in METHODS:
-        raise UserError(f"unknown method {method!r}: one of {', '.join(sorted(METHODS))}")
-    return METHODS[method]
-
-
 def parameter(check: Callable[[Any], Any], **options) -> Any:
     """A dataclass field whose value ``check`` accepts and normalises."""
     return dataclasses.field(metadata={"check": check}, **options)
@@ -227,3 +121,125 @@ def row(check: Callable[[Any], Any], least: int = 1) -> Callable[[Any], tuple]:
         return tuple(check(value) for value in values)
 
     return check_all
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrator(Stored, abc.ABC):
+    """Maps option scores to calibrated option probabilities.
+
+    Attributes:
+        floor: ln of the probability that an option of probability exactly 0 is read as, where the
+            rows of the fit held such options (see ``zeros``); else None.
+        name: the method's key in ``METHODS``.
+        preserves_argmax: True when the most probable option always stays most probable (float32
+            rounding may at most tie it with another), so that accuracy cannot change.
+        needs_answers: False for label-free methods, which ignore ``answers``.
+    """
+
+    floor: float | None = parameter(optional(number(high=0)), default=None, kw_only=True)
+
+    preserves_argmax: ClassVar[bool]
+    needs_answers: ClassVar[bool] = True
+
+    @classmethod
+    @abc.abstractmethod
+    def fit(
+        cls,
+        log_scores: ArrayLike,
+        answers: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+    ) -> Self:
+        """The calibrator fitted to ``log_scores`` [N, K], ``answers`` [N]; see the package."""
+
+    @abc.abstractmethod
+    def __call__(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        """Calibrated probabilities, float32 [N, K]; rows sum to 1, 0 where masked."""
+
+    @abc.abstractmethod
+    def log_probs(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        """ln of the calibrated probabilities, float32 [N, K]; -inf where masked.
+
+        Finite also where the probability is too small for float32: what the ``log_scores`` of a
+        metric are (see ``metrics.nll``).
+        """
+
+
+METHODS: dict[str, type[Calibrator]] = {}
+# Everything that load can read: the calibrators, and what gives sets instead of probabilities.
+_STORED: dict[str, type[Stored]] = {}
+
+
+def register(name: str) -> Callable[[type], type]:
+    """Class decorator: gives the class its name and enters it where ``load`` looks."""
+
+    def enter(cls):
+        cls.name = name
+        _STORED[name] = cls
+        if issubclass(cls, Calibrator):
+            METHODS[name] = cls
+        return cls
+
+    return enter
+
+
+def load(path: str | os.PathLike) -> Any:
+    """The calibrator (or conformal predictor) that ``save`` wrote: it computes the same bits.
+
+    Raises:
+        UserError: no such file, not JSON, not a calibrator of ours, a newer version, an unknown
+            method, or a parameter that is missing, unknown or out of range. The message names
+            the file and the key.
+    """
+    path = pathlib.Path(path)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be read ({reason}): give a calibrator's file") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}): fit and save the calibrator again") from None
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise UserError(
+            f'{path}: key "format" is not "{_FORMAT}": this file does not hold a calibrator; '
+            "write one with .save(path)"
+        )
+    version = document.get("version")
+    if type(version) is not int or version != _VERSION:
+        raise UserError(
+            f'{path}: key "version" is {version!r}, this release reads {_VERSION}: '
+            "upgrade calib_jax, or fit and save the calibrator again"
+        )
+    method = document.get("method")
+    if not isinstance(method, str) or method not in _STORED:
+        raise UserError(
+            f'{path}: key "method" is {method!r}, not one of {", ".join(sorted(_STORED))}'
+        )
+    values = document.get("parameters")
+    if not isinstance(values, dict):
+        raise UserError(f'{path}: key "parameters" must be an object, got {values!r}')
+    cls = _STORED[method]
+    fields = dataclasses.fields(cls)
+    known = [field.name for field in fields]
+    # A file of an earlier version lacks what has come since, which has a default.
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    for problem, keys in (
+        ("is missing", [key for key in needed if key not in values]),
+        (f"is unknown to {method}", [key for key in values if key not in known]),
+    ):
+        if keys:
+            raise UserError(f'{path}: key "{keys[0]}" in "parameters" {problem}')
+    try:
+        return cls(**values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def method_class(method: str | type[Calibrator]) -> type[Calibrator]:
+    """The class of a method's name; classes pass through."""
+    if isinstance(method, type) and issubclass(method, Calibrator):
+        return method
+    if method not in METHODS:
+        raise UserError(f"unknown method {method!r}: one of {', '.join(sorted(METHODS))}")
+    return METHODS[method]

@@ -1,4 +1,8 @@
-"""Split-conformal prediction sets: LAC and APS, with coverage and set size."""
+"""Split-conformal prediction sets: LAC and APS, with coverage and set size.
+
+Scores are kept as logarithms of what they lack to 1: the published ones, 1 - p and cumulated p,
+are 1.0 in float32 for every unlikely option of a confident model, and its sets would hold them all.
+"""
 
 import abc
 import dataclasses
@@ -25,7 +29,7 @@ from calib_jax.posthoc.calibrator import (
     parameter,
     register,
 )
-from calib_jax.posthoc.inputs import centred_scores, check_inputs, masked_softmax
+from calib_jax.posthoc.inputs import centred_scores, check_inputs, masked_log_softmax
 
 
 def conformal_rank(rows: int, alpha: float) -> int:
@@ -39,22 +43,29 @@ def conformal_rank(rows: int, alpha: float) -> int:
     return math.ceil(round((rows + 1) * (1 - alpha), 9))
 
 
+# Of a score: nothing is left beyond the option. Finite, so that it can be saved.
+_ALL = float(np.finfo(np.float32).max)
+
+
 @jax.jit
 def _lac_scores(log_scores, mask):
-    scores, valid = centred_scores(log_scores, mask)
-    return 1 - masked_softmax(scores, valid), valid
+    log_probs = masked_log_softmax(*centred_scores(log_scores, mask))
+    return jnp.minimum(-log_probs, _ALL)
 
 
 @functools.partial(jax.jit, static_argnames="randomized")
 def _aps_scores(log_scores, mask, key, randomized):
-    scores, valid = centred_scores(log_scores, mask)
-    probs = masked_softmax(scores, valid)
-    order = jnp.argsort(jnp.where(valid, -probs, 2), axis=1, stable=True)
-    heights = jnp.cumsum(jnp.take_along_axis(probs, order, axis=1), axis=1)
-    heights = jnp.take_along_axis(heights, jnp.argsort(order, axis=1), axis=1)
+    log_probs = masked_log_softmax(*centred_scores(log_scores, mask))
+    order = jnp.argsort(-log_probs, axis=1, stable=True)
+    ranked = jnp.take_along_axis(log_probs, order, axis=1)
+    # ln of what is ranked at or after each place, and so of what is ranked after it.
+    upto = jax.lax.associative_scan(jnp.logaddexp, ranked, reverse=True, axis=1)
+    after = jnp.pad(upto[:, 1:], ((0, 0), (0, 1)), constant_values=-jnp.inf)
+    after = jnp.take_along_axis(after, jnp.argsort(order, axis=1), axis=1)
     if randomized:
-        heights -= jax.random.uniform(key, (len(probs), 1)) * probs
-    return heights, valid
+        share = jax.random.uniform(key, (len(log_probs), 1))
+        after = jnp.logaddexp(after, jnp.log(share) + log_probs)
+    return jnp.minimum(-after, _ALL)
 
 
 class ConformalPredictor(Stored, abc.ABC):
@@ -68,14 +79,20 @@ class ConformalPredictor(Stored, abc.ABC):
 
     @abc.abstractmethod
     def scores(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
-        """How badly each option fits its question, float32 [N, K]."""
+        """How badly each option fits its question, -ln(1 - published score), float32 [N, K]."""
+
+    @property
+    def threshold(self) -> float | None:
+        """On the published score, from 0 to 1; None: all options. ``log_threshold`` is what counts,
+        for this is 1.0 on a confident model."""
+        return None if self.log_threshold is None else -math.expm1(-self.log_threshold)
 
     def sets(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
         """The prediction sets, bool [N, K]; False where masked."""
         valid = centred_scores(log_scores, mask)[1]
-        if self.threshold is None:
+        if self.log_threshold is None:
             return valid
-        return valid & (self.scores(log_scores, mask) <= np.float32(self.threshold))
+        return valid & (self.scores(log_scores, mask) <= np.float32(self.log_threshold))
 
     __call__ = sets
 
@@ -104,13 +121,13 @@ def _check_alpha(alpha: float) -> None:
 class LAC(ConformalPredictor):
     """Least ambiguous sets: the options of probability at least 1 - threshold.
 
-        score_k = 1 - p_k,   p = softmax(s) over the row's valid options
+        score_k = 1 - p_k,   p = softmax(s) over the row's valid options; kept as -ln p_k
 
     The smallest sets on average; a hard question may get an empty one. Source: Sadinle, Lei and
     Wasserman 2019; Vovk et al. 2005 for the guarantee.
 
     Attributes:
-        threshold: of the score; None: all options.
+        log_threshold: -ln(1 - threshold of the score); None: all options.
         alpha: the rate of misses allowed.
         rows: n, the number of rows fitted to.
 
@@ -120,7 +137,7 @@ class LAC(ConformalPredictor):
         [[True, True], [True, False]]
     """
 
-    threshold: float | None = parameter(optional(number()))
+    log_threshold: float | None = parameter(optional(number()))
     alpha: float = parameter(number(0, 1))
     rows: int = parameter(count)
 
@@ -129,11 +146,11 @@ class LAC(ConformalPredictor):
         """The threshold of labelled rows that the model and its calibrator have not seen."""
         _check_alpha(alpha)
         inputs = check_inputs(log_scores, answers, mask)
-        scores = np.asarray(_lac_scores(inputs.log_scores, inputs.mask)[0])
+        scores = np.asarray(_lac_scores(inputs.log_scores, inputs.mask))
         return cls(cls._threshold(scores, inputs.answers, alpha), alpha, len(inputs.answers))
 
     def scores(self, log_scores, mask=None) -> jax.Array:
-        return _lac_scores(log_scores, mask)[0]
+        return _lac_scores(log_scores, mask)
 
 
 @register("aps")
@@ -143,13 +160,15 @@ class APS(ConformalPredictor):
 
         score_k = sum of the p_j ranked before k, and p_k   (randomized: minus u p_k)
 
+    kept as -ln(1 - score), from the sum of what is ranked after k.
+
     Options of equal probability rank in their order. Not randomized (the default), the sets are a
     function of the row and cover somewhat more where probabilities are lumpy; randomized, u is
     uniform per row from ``seed`` and the coverage is exact. The option that crosses the threshold
     is not added, so a set may be empty. Source: Romano, Sesia and Candès 2020.
 
     Attributes:
-        threshold: of the score; None: all options.
+        log_threshold: -ln(1 - threshold of the score); None: all options.
         alpha: the rate of misses allowed.
         rows: n, the number of rows fitted to.
         randomized: whether u is drawn.
@@ -161,7 +180,7 @@ class APS(ConformalPredictor):
         [[True, False]]
     """
 
-    threshold: float | None = parameter(optional(number()))
+    log_threshold: float | None = parameter(optional(number()))
     alpha: float = parameter(number(0, 1))
     rows: int = parameter(count)
     randomized: bool = parameter(flag, default=False)
@@ -173,13 +192,13 @@ class APS(ConformalPredictor):
         _check_alpha(alpha)
         inputs = check_inputs(log_scores, answers, mask)
         key = jax.random.fold_in(jax.random.key(seed), 0)
-        scores = np.asarray(_aps_scores(inputs.log_scores, inputs.mask, key, randomized)[0])
+        scores = np.asarray(_aps_scores(inputs.log_scores, inputs.mask, key, randomized))
         threshold = cls._threshold(scores, inputs.answers, alpha)
         return cls(threshold, alpha, len(inputs.answers), randomized, seed)
 
     def scores(self, log_scores, mask=None) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(self.seed), 1)
-        return _aps_scores(log_scores, mask, key, self.randomized)[0]
+        return _aps_scores(log_scores, mask, key, self.randomized)
 
 
 @jax.jit

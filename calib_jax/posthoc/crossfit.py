@@ -1,5 +1,6 @@
 """Out-of-fold calibration, and splits that keep the fitted rows and the test rows apart."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -95,16 +96,55 @@ def cross_fit(
         >>> round(float(probs[0, 0]), 4)
         0.75
     """
+    return _cross_fit(method, log_scores, answers, mask, folds, seed, groups, options)[0]
+
+
+def cross_fit_scores(
+    method: str | type[Calibrator],
+    scores: Any,
+    folds: int = 5,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+    **options: Any,
+) -> Any:
+    """``cross_fit`` from scores to scores, which keep the logarithms of the probabilities.
+
+    Args:
+        scores: ``calib_jax.Scores``, or any dataclass with log_scores, answers, mask and probs.
+        method, folds, seed, groups, options: as in ``cross_fit``.
+    """
+    arrays = scores.log_scores, scores.answers, scores.mask
+    probs, log_probs = _cross_fit(method, *arrays, folds, seed, groups, options)
+    return dataclasses.replace(scores, probs=probs, log_scores=log_probs)
+
+
+def calibrated_scores(calibrator: Calibrator, scores: Any) -> Any:
+    """A calibrator applied to scores, giving scores as ``cross_fit_scores`` does."""
+    arrays = scores.log_scores, scores.mask
+    return dataclasses.replace(
+        scores,
+        probs=np.asarray(calibrator(*arrays)),
+        log_scores=np.asarray(calibrator.log_probs(*arrays)),
+    )
+
+
+def _cross_fit(
+    method, log_scores, answers, mask, folds, seed, groups, options
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and their logarithms, out of fold."""
     cls = method_class(method)
     inputs = check_inputs(log_scores, answers, mask)
     numbers = fold_numbers(len(inputs.answers), folds, seed, inputs.answers, groups)
     probs = np.empty(inputs.log_scores.shape, np.float32)
+    log_probs = np.empty_like(probs)
     for fold in range(folds):
         held_out = numbers == fold
         weights = (~held_out).astype(np.float32)
         fitted = cls.fit(inputs.log_scores, inputs.answers, inputs.mask, weights=weights, **options)
-        probs[held_out] = np.asarray(fitted(inputs.log_scores, inputs.mask))[held_out]
-    return probs
+        arrays = inputs.log_scores, inputs.mask
+        probs[held_out] = np.asarray(fitted(*arrays))[held_out]
+        log_probs[held_out] = np.asarray(fitted.log_probs(*arrays))[held_out]
+    return probs, log_probs
 
 
 def split_rows(

@@ -9,13 +9,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
-from calib_jax.posthoc.calibrator import Calibrator, choice, count, number, parameter, register
-from calib_jax.posthoc.inputs import centred_scores, check_inputs, masked_softmax
+from calib_jax.posthoc.calibrator import choice, count, number, parameter, register
+from calib_jax.posthoc.inputs import centred_scores, check_inputs, masked_softmax, without_zeros
 from calib_jax.posthoc.temperature import (
     STATUSES,
+    OneTemperature,
     TemperatureFit,
-    apply_temperature,
     solve_temperature,
+    status_of,
     warn_of_status,
 )
 
@@ -40,7 +41,7 @@ def _fit(log_scores, reference, mask, weights) -> _Found:
 
 @register("daca")
 @dataclasses.dataclass(frozen=True)
-class DACA(Calibrator):
+class DACA(OneTemperature):
     """Disagreement-aware confidence alignment: temperature scaling without labels.
 
         T = argmin_T  mean over agreement rows of KL(q_pre || softmax(s / T))
@@ -68,7 +69,6 @@ class DACA(Calibrator):
     rows: int = parameter(count)
     status: str = parameter(choice(*STATUSES[:4]), default="converged")
 
-    preserves_argmax = True
     needs_answers = False
 
     @classmethod
@@ -94,6 +94,7 @@ class DACA(Calibrator):
                 "log-scores of the same questions"
             )
         inputs = check_inputs(log_scores, None, mask, weights, needs_answers=False)
+        inputs, floor = without_zeros(inputs)
         shape = np.shape(reference_log_scores)
         if shape != inputs.mask.shape:
             raise UserError(
@@ -107,16 +108,14 @@ class DACA(Calibrator):
             needs_answers=False,
             what="reference_log_scores",
         )
+        reference, _ = without_zeros(reference)
         found = _fit(inputs.log_scores, reference.log_scores, inputs.mask, inputs.weights)
         if int(found.agreement) == 0:
             raise UserError(
                 f"the two models agree on none of {int(found.rows)} rows: DACA has "
                 "nothing to fit to; are the questions in the same order?"
             )
-        status = STATUSES[int(found.fit.status)]
-        warn_of_status(status)
-        temperature = float(found.fit.temperature)
-        return cls(temperature, int(found.agreement), int(found.rows), status)
-
-    def __call__(self, log_scores, mask=None) -> jax.Array:
-        return apply_temperature(log_scores, self.temperature, mask)
+        temperature, status = float(found.fit.temperature), status_of(found.fit)
+        fitted = cls(temperature, int(found.agreement), int(found.rows), status, floor=floor)
+        warn_of_status(fitted, inputs)
+        return fitted

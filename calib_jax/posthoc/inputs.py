@@ -10,24 +10,28 @@ from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
 from calib_jax.posthoc.calibrator import CalibrationWarning
+from calib_jax.posthoc.zeros import find_zeros, most_likely_floor
 
 # exp(-104) is the largest power that float32 rounds to 0: what a probability of 0 may have been.
 ZERO_LOG_SCORE = -104.0
 
 
 def centred_scores(
-    log_scores: ArrayLike, mask: ArrayLike | None = None
+    log_scores: ArrayLike, mask: ArrayLike | None = None, floor: ArrayLike | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Scores whose largest valid one is 0 in each row, and which options are valid.
 
     Without a mask an option at -inf does not exist. With a mask, a valid option at -inf has a
-    probability of exactly 0 (log(probs) of a saturated softmax): it is read as the row's largest
-    score - 104, the most that float32 rounds to 0, or as the row's lowest finite score where that
-    is lower still. So nothing becomes NaN, and an option of probability 0 may regain some.
+    probability of exactly 0: it is read as the probability e^floor beside the others of its row,
+    or as the row's lowest finite score where that is lower still. Without a floor (a kernel that
+    was given none, or a calibrator fitted to rows without zeros) it is read as the row's largest
+    score - 104, the most that float32 rounds to 0. So nothing becomes NaN, and an option of
+    probability 0 may regain some.
 
     Args:
         log_scores: [N, K], any offset per row; cast to float32.
         mask: [N, K] bool, True where the option exists; None: where the score is not -inf.
+        floor: scalar, ln of a probability; see ``zeros.most_likely_floor``.
 
     Returns:
         (scores [N, K] float32, 0 where masked; valid [N, K] bool).
@@ -49,7 +53,10 @@ def centred_scores(
     scores = scores - jnp.where(jnp.isinf(top), 0, top)
     zero = valid & (scores == -jnp.inf)
     lowest = jnp.where(valid & ~zero, scores, 0).min(axis=1, keepdims=True)
-    scores = jnp.where(zero, jnp.minimum(lowest, ZERO_LOG_SCORE), scores)
+    at_zero = ZERO_LOG_SCORE
+    if floor is not None:
+        at_zero = masked_logsumexp(scores, valid & ~zero)[:, None] + floor
+    scores = jnp.where(zero, jnp.minimum(lowest, at_zero), scores)
     return jnp.where(valid, scores, 0), valid
 
 
@@ -60,6 +67,12 @@ def masked_softmax(logits: jax.Array, valid: jax.Array) -> jax.Array:
     powers = jnp.exp(logits - jnp.where(top == -jnp.inf, 0, top))
     total = powers.sum(axis=1, keepdims=True)
     return powers / jnp.where(total == 0, 1, total)
+
+
+def masked_log_softmax(logits: jax.Array, valid: jax.Array) -> jax.Array:
+    """ln of ``masked_softmax``, also where that is too small for float32; -inf where masked."""
+    total = masked_logsumexp(logits, valid)[:, None]
+    return jnp.where(valid, logits - jnp.where(valid.any(axis=1)[:, None], total, 0), -jnp.inf)
 
 
 def masked_logsumexp(logits: jax.Array, valid: jax.Array) -> jax.Array:
@@ -89,8 +102,8 @@ def check_inputs(
 ) -> FitInputs:
     """What a fit takes, checked on the host; a UserError names the first bad row and the remedy.
 
-    Warns (CalibrationWarning) when valid options hold a probability of exactly 0, and when the
-    scores look like probabilities.
+    Warns (CalibrationWarning) when valid options hold a probability of exactly 0, saying how many
+    rows and how they are read, and when the scores look like probabilities.
     """
     given = np.asarray(log_scores)
     if given.ndim != 2 or given.shape[1] == 0:
@@ -138,13 +151,9 @@ def check_inputs(
         _refuse(~(weights >= 0) | np.isinf(weights), "has a bad weight", "weights are >= 0")
         if not weights.any():
             raise UserError("all weights are 0: nothing to fit to")
-    if zeros.any():
-        warnings.warn(
-            f"{int(zeros.sum())} valid options in {int(zeros.any(axis=1).sum())} rows of {what} "
-            f"have probability 0; they are read as the row's best score {ZERO_LOG_SCORE:g}",
-            CalibrationWarning,
-            stacklevel=3,
-        )
+    if found := find_zeros(scores, valid, answers):
+        of = "" if what == "log_scores" else f"{what}: "
+        warnings.warn(of + str(found), CalibrationWarning, stacklevel=3)
     if _like_probabilities(scores, valid):
         warnings.warn(
             f"{what} look like probabilities (in [0, 1], rows summing to 1): pass log(probs)",
@@ -152,6 +161,22 @@ def check_inputs(
             stacklevel=3,
         )
     return FitInputs(scores, answers, valid, weights)
+
+
+def without_zeros(inputs: FitInputs) -> tuple[FitInputs, float | None]:
+    """The inputs with every probability of 0 read as its most likely value, and ln of that.
+
+    None where there is no zero. A calibrator keeps the value, its ``floor``, and reads the zeros
+    of other rows as the same.
+    """
+    found = find_zeros(inputs.log_scores, inputs.mask)
+    if found is None:
+        return inputs, None
+    floor = most_likely_floor(
+        inputs.log_scores, inputs.mask, inputs.answers, inputs.weights, found.highest
+    )
+    scores = np.asarray(centred_scores(inputs.log_scores, inputs.mask, np.float32(floor))[0])
+    return inputs._replace(log_scores=np.where(inputs.mask, scores, -np.inf)), floor
 
 
 def check_options(log_scores: ArrayLike, fitted: int, name: str) -> None:

@@ -1,6 +1,7 @@
 """Letter-prior corrections: batch calibration, contextual calibration, PriDe. None needs labels."""
 
 import dataclasses
+import functools
 from typing import Self
 
 import jax
@@ -9,23 +10,27 @@ from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
 from calib_jax.posthoc.calibrator import Calibrator, number, parameter, register, row
-from calib_jax.posthoc.inputs import centred_scores, check_inputs, check_options, masked_softmax
+from calib_jax.posthoc.inputs import (
+    centred_scores,
+    check_inputs,
+    check_options,
+    masked_log_softmax,
+    masked_softmax,
+    without_zeros,
+)
 
 
-@jax.jit
-def _apply(log_scores, log_prior, mask) -> jax.Array:
-    scores, valid = centred_scores(log_scores, mask)
-    return masked_softmax(scores - log_prior, valid)
+@functools.partial(jax.jit, static_argnames="logs")
+def _apply(log_scores, log_prior, mask, floor, logs) -> jax.Array:
+    scores, valid = centred_scores(log_scores, mask, floor)
+    return (masked_log_softmax if logs else masked_softmax)(scores - log_prior, valid)
 
 
 def _log_softmax(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Float64 log-probabilities over the valid entries of the last axis; 0 where masked."""
     scores = np.where(valid, scores.astype(np.float64), -np.inf)
-    top = scores.max(axis=-1, keepdims=True)
-    # Exact zeros as centred_scores reads them.
-    lowest = np.where(np.isfinite(scores), scores - top, 0).min(axis=-1, keepdims=True)
-    scores = np.where(np.isfinite(scores), scores - top, np.minimum(lowest, -104.0))
-    total = np.where(valid, np.exp(scores), 0).sum(axis=-1, keepdims=True)
+    scores = scores - scores.max(axis=-1, keepdims=True)
+    total = np.exp(scores).sum(axis=-1, keepdims=True)
     return np.where(valid, scores - np.log(total), 0)
 
 
@@ -51,8 +56,14 @@ class _LetterPrior(Calibrator):
     needs_answers = False
 
     def __call__(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        return self._applied(log_scores, mask, logs=False)
+
+    def log_probs(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        return self._applied(log_scores, mask, logs=True)
+
+    def _applied(self, log_scores, mask, logs) -> jax.Array:
         check_options(log_scores, len(self.log_prior), self.name)
-        return _apply(log_scores, np.float32(self.log_prior), mask)
+        return _apply(log_scores, np.float32(self.log_prior), mask, self.floor, logs)
 
 
 @register("batch_calibration")
@@ -82,8 +93,9 @@ class BatchCalibration(_LetterPrior):
     def fit(cls, log_scores, answers=None, mask=None, *, weights=None) -> Self:
         """The prior of these rows; ``answers`` are not looked at."""
         inputs = check_inputs(log_scores, None, mask, weights, needs_answers=False)
+        inputs, floor = without_zeros(inputs)
         log_probs = _log_softmax(inputs.log_scores, inputs.mask)
-        return cls(_mean_prior(log_probs, inputs.mask, inputs.weights))
+        return cls(_mean_prior(log_probs, inputs.mask, inputs.weights), floor=floor)
 
 
 @register("contextual_calibration")
@@ -133,8 +145,9 @@ class ContextualCalibration(_LetterPrior):
             )
         prior = np.atleast_2d(np.asarray(content_free_log_scores))
         inputs = check_inputs(prior, None, needs_answers=False, what="content_free_log_scores")
+        inputs, floor = without_zeros(inputs)
         log_probs = _log_softmax(inputs.log_scores, inputs.mask)
-        return cls(_mean_prior(log_probs, inputs.mask, inputs.weights))
+        return cls(_mean_prior(log_probs, inputs.mask, inputs.weights), floor=floor)
 
 
 @register("pride")
@@ -210,8 +223,9 @@ class PriDe(_LetterPrior):
         flat = check_inputs(
             scores[shown], None, valid[shown], needs_answers=False, what="permuted_log_scores"
         )
+        flat, floor = without_zeros(flat)
         log_probs = np.zeros(scores.shape)
         log_probs[shown] = _log_softmax(flat.log_scores, flat.mask)
         mean = log_probs.sum(axis=1) / shown.sum(axis=1, keepdims=True)
         priors = _log_softmax(np.where(letters, mean, -np.inf), letters)
-        return cls(_mean_prior(priors, letters, np.ones(len(priors))))
+        return cls(_mean_prior(priors, letters, np.ones(len(priors))), floor=floor)

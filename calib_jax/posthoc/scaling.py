@@ -28,8 +28,10 @@ from calib_jax.posthoc.inputs import (
     centred_scores,
     check_inputs,
     check_options,
+    masked_log_softmax,
     masked_logsumexp,
     masked_softmax,
+    without_zeros,
 )
 from calib_jax.posthoc.temperature import solve_temperature
 
@@ -69,7 +71,7 @@ def _penalty(weight, bias, weight_penalty, bias_penalty):
     if weight.ndim == 1:
         spread = jnp.mean((weight - weight.mean()) ** 2)
     else:
-        off = jnp.sum(weight**2) - jnp.sum(jnp.diagonal(weight) ** 2)
+        off = jnp.sum(jnp.where(jnp.eye(options, dtype=bool), 0, weight) ** 2)
         spread = off / max(options * (options - 1), 1)
     return weight_penalty * spread + bias_penalty * jnp.mean(bias**2)
 
@@ -84,13 +86,23 @@ def _fit(log_scores, answers, mask, weights, weight_penalty, bias_penalty, kind)
     # The best single temperature is the start, kept away from its bounds.
     beta = 1 / solve_temperature(scores, valid, target, weights).temperature
     beta = jnp.clip(jnp.nan_to_num(beta, nan=1.0), 0.01, 10.0)
-    # Unit-sized features: one step length suits the weights and the bias.
-    size = jnp.sqrt(weighted_mean(jnp.mean(features**2, axis=1), weights))
+    # Unit-sized features: one step length suits the weights and the bias. What is penalised
+    # curves by its penalty as well, and by that alone where the features are tiny.
+    largest = jnp.abs(features).max()
+    largest = jnp.where(largest > 0, largest, 1)
+    size = largest * jnp.sqrt(weighted_mean(jnp.mean((features / largest) ** 2, axis=1), weights))
     size = jnp.where(size > 0, size, 1)
+    penalised = jnp.sqrt(size**2 + weight_penalty)
+
+    def weight_of(x):
+        if kind == "vector":
+            return x.mean() / size + (x - x.mean()) / penalised
+        return jnp.where(jnp.eye(options, dtype=bool), x / size, x / penalised)
+
     start = jnp.ones(options) if kind == "vector" else jnp.eye(options)
 
     def loss(params):
-        weight, bias = params[0] / size, params[1]
+        weight, bias = weight_of(params[0]), params[1]
         logits = _logits(features, weight, bias)
         nll = masked_logsumexp(logits, valid) - jnp.where(one_hot, logits, 0).sum(axis=1)
         return weighted_mean(nll, weights) + _penalty(weight, bias, weight_penalty, bias_penalty)
@@ -119,13 +131,14 @@ def _fit(log_scores, answers, mask, weights, weight_penalty, bias_penalty, kind)
     carry = (params, solver.init(params), jnp.int32(0), jnp.float32(jnp.inf))
     params, _, steps, _ = jax.lax.while_loop(going, step, carry)
     value, gradient = jax.value_and_grad(loss)(params)
-    return _Found(params[0] / size, params[1], value, steepest(gradient), steps)
+    return _Found(weight_of(params[0]), params[1], value, steepest(gradient), steps)
 
 
-@functools.partial(jax.jit, static_argnames="kind")
-def _apply(log_scores, weight, bias, mask, kind) -> jax.Array:
-    scores, valid = centred_scores(log_scores, mask)
-    return masked_softmax(_logits(_features(scores, valid, kind), weight, bias), valid)
+@functools.partial(jax.jit, static_argnames=("kind", "logs"))
+def _apply(log_scores, weight, bias, mask, floor, kind, logs) -> jax.Array:
+    scores, valid = centred_scores(log_scores, mask, floor)
+    logits = _logits(_features(scores, valid, kind), weight, bias)
+    return (masked_log_softmax if logs else masked_softmax)(logits, valid)
 
 
 def _padded(inputs: FitInputs) -> FitInputs:
@@ -145,6 +158,7 @@ class _Scaling(Calibrator):
         for key, value in (("weight", weight_penalty), ("bias", bias_penalty)):
             if not (np.isfinite(value) and value >= 0):
                 raise UserError(f"{cls.name}: the {key} penalty must be >= 0, got {value!r}")
+        inputs, floor = without_zeros(inputs)
         found = _fit(*_padded(inputs), weight_penalty, bias_penalty, kind=cls.name)
         gradient = float(found.gradient)
         if not np.isfinite(gradient):
@@ -158,7 +172,7 @@ class _Scaling(Calibrator):
                 stacklevel=4,
             )
         weight, bias = np.asarray(found.weight).tolist(), np.asarray(found.bias).tolist()
-        return cls(weight, bias, converged, int(found.steps), gradient)
+        return cls(weight, bias, converged, int(found.steps), gradient, floor=floor)
 
     def _check_together(self):
         lengths = {len(self.bias), len(self.weight)}
@@ -168,9 +182,15 @@ class _Scaling(Calibrator):
             raise UserError(f'{self.name}: "weight" and "bias" must have one K, got {lengths}')
 
     def __call__(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        return self._applied(log_scores, mask, logs=False)
+
+    def log_probs(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+        return self._applied(log_scores, mask, logs=True)
+
+    def _applied(self, log_scores, mask, logs) -> jax.Array:
         check_options(log_scores, len(self.bias), self.name)
         weight, bias = np.float32(self.weight), np.float32(self.bias)
-        return _apply(log_scores, weight, bias, mask, kind=self.name)
+        return _apply(log_scores, weight, bias, mask, self.floor, kind=self.name, logs=logs)
 
 
 @register("vector")

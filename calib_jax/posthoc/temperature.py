@@ -20,11 +20,20 @@ from calib_jax.posthoc.calibrator import (
     parameter,
     register,
 )
-from calib_jax.posthoc.inputs import centred_scores, check_inputs, masked_softmax
+from calib_jax.posthoc.inputs import (
+    FitInputs,
+    centred_scores,
+    check_inputs,
+    masked_log_softmax,
+    masked_softmax,
+    without_zeros,
+)
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1000.0
 # What TemperatureFit.status counts.
 STATUSES = ("converged", "at_lower_bound", "at_upper_bound", "flat", "no_rows", "not_finite")
+# Of the way from 1 / K to 1, up to which a mean confidence is that of a uniform guesser.
+GUESSER = 0.05
 _MAX_STEPS = 60
 # Of the last step in log T. Newton squares the error: what remains is below float32's last bit.
 _NEWTON_TOLERANCE, _BISECTION_TOLERANCE = 3e-5, 2e-7
@@ -157,7 +166,7 @@ def fit_temperature(
     Args:
         log_scores: [N, K] natural logs (logits, log-probabilities) with any offset per row; -inf
             where masked. Someone who has probabilities passes log(probs), with a mask when some
-            probabilities of existing options are 0.
+            probabilities of existing options are 0: these are read as ``zeros`` says.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None: where the score is not -inf.
         weights: [N] or None, how often each row counts.
@@ -210,33 +219,57 @@ def fit_temperature_by_group(
     place = np.arange(counts.max())
     inside = place < counts[:, None]
     rows = order[np.where(inside, (np.cumsum(counts) - counts)[:, None] + place, 0)]
+    inputs, floor = without_zeros(inputs)
     fits = jax.vmap(temperature_kernel)(
         inputs.log_scores[rows], inputs.answers[rows], inputs.mask[rows], inside.astype(np.float32)
     )
     return {
-        str(name): Temperature(float(t), STATUSES[int(s)])
+        str(name): Temperature(float(t), STATUSES[int(s)], floor=floor)
         for name, t, s in zip(names, fits.temperature, fits.status, strict=True)
     }
 
 
 @jax.jit
 def apply_temperature(
-    log_scores: ArrayLike, temperature: ArrayLike, mask: ArrayLike | None = None
+    log_scores: ArrayLike,
+    temperature: ArrayLike,
+    mask: ArrayLike | None = None,
+    floor: ArrayLike | None = None,
 ) -> jax.Array:
     """softmax(log_scores / T) over the valid options, float32 [N, K]; differentiable in both.
+
+    ``floor``: how zeros are read, see ``centred_scores``.
 
     Example:
         >>> import math
         >>> round(float(apply_temperature([[math.log(9), 0.0]], 2.0)[0, 0]), 4)
         0.75
     """
-    scores, valid = centred_scores(log_scores, mask)
+    scores, valid = centred_scores(log_scores, mask, floor)
     return masked_softmax(scores / temperature, valid)
+
+
+@jax.jit
+def _log_probs(log_scores, temperature, mask, floor) -> jax.Array:
+    scores, valid = centred_scores(log_scores, mask, floor)
+    return masked_log_softmax(scores / temperature, valid)
+
+
+class OneTemperature(Calibrator):
+    """softmax(s / T), whatever T is fitted to."""
+
+    preserves_argmax = True
+
+    def __call__(self, log_scores, mask=None) -> jax.Array:
+        return apply_temperature(log_scores, self.temperature, mask, self.floor)
+
+    def log_probs(self, log_scores, mask=None) -> jax.Array:
+        return _log_probs(log_scores, self.temperature, mask, self.floor)
 
 
 @register("temperature")
 @dataclasses.dataclass(frozen=True)
-class Temperature(Calibrator):
+class Temperature(OneTemperature):
     """Temperature scaling, softmax(s / T): one parameter, the order of the options stays.
 
     Source: Guo et al. 2017.
@@ -255,23 +288,19 @@ class Temperature(Calibrator):
     temperature: float = parameter(number(1e-6, 1e6))
     status: str = parameter(choice(*STATUSES[:4]), default="converged")
 
-    preserves_argmax = True
-
     @classmethod
     def fit(cls, log_scores, answers=None, mask=None, *, weights=None) -> Self:
         """T by maximum likelihood; see ``fit_temperature``."""
-        found = temperature_kernel(*check_inputs(log_scores, answers, mask, weights))
-        status = STATUSES[int(found.status)]
-        warn_of_status(status)
-        return cls(float(found.temperature), status)
-
-    def __call__(self, log_scores, mask=None) -> jax.Array:
-        return apply_temperature(log_scores, self.temperature, mask)
+        inputs, floor = without_zeros(check_inputs(log_scores, answers, mask, weights))
+        found = temperature_kernel(*inputs)
+        fitted = cls(float(found.temperature), status_of(found), floor=floor)
+        warn_of_status(fitted, inputs)
+        return fitted
 
 
 @register("fixed_temperature")
 @dataclasses.dataclass(frozen=True)
-class FixedTemperature(Calibrator):
+class FixedTemperature(OneTemperature):
     """Softmax at a T chosen beforehand; 1.5 is the published "temperature scaling" baseline.
 
     The released code of Xiao et al. 2025 never moves its T from the initial 1.5.
@@ -283,29 +312,67 @@ class FixedTemperature(Calibrator):
 
     temperature: float = parameter(number(1e-6, 1e6), default=1.5)
 
-    preserves_argmax = True
     needs_answers = False
 
     @classmethod
     def fit(cls, log_scores=None, answers=None, mask=None, *, weights=None, temperature=1.5):
-        """Looks at no data: ``FixedTemperature(temperature)``."""
-        return cls(temperature)
+        """``FixedTemperature(temperature)``; the data only say how zeros are to be read."""
+        floor = None
+        if log_scores is not None:
+            inputs = check_inputs(log_scores, answers, mask, weights, needs_answers=False)
+            floor = without_zeros(inputs)[1]
+        return cls(temperature, floor=floor)
 
-    def __call__(self, log_scores, mask=None) -> jax.Array:
-        return apply_temperature(log_scores, self.temperature, mask)
 
-
-def warn_of_status(status: str) -> None:
-    """Say how a temperature fit ended when it was not at an optimum inside the bounds."""
-    texts = {
-        "at_lower_bound": f"every answer is its row's best option, so the likelihood grows as "
-        f"T -> 0: T stays at its lower bound {MIN_TEMPERATURE:g}",
-        "at_upper_bound": f"the scores say nothing of the answers or the contrary, so the "
-        f"likelihood grows as T -> infinity: T stays at its upper bound {MAX_TEMPERATURE:g}, "
-        "all but the uniform guesser",
-        "flat": "the scores of every row are uniform, so every T gives the same: T = 1",
-    }
-    if status in texts:
-        warnings.warn(texts[status], CalibrationWarning, stacklevel=4)
-    elif status != "converged":
+def status_of(found: TemperatureFit) -> str:
+    """How a fit ended; UserError where it found nothing."""
+    status = STATUSES[int(found.status)]
+    if status in STATUSES[4:]:
         raise UserError(f"the temperature fit failed ({status}): check the scores")
+    return status
+
+
+def warn_of_status(fitted: OneTemperature, inputs: FitInputs) -> None:
+    """Say in words that a fit ended at a bound, or that its T leaves all but a uniform guesser.
+
+    Args:
+        fitted: with ``temperature`` and ``status``.
+        inputs: what it was fitted to, without zeros.
+    """
+    low, high = f"lower bound {MIN_TEMPERATURE:g}", f"upper bound {MAX_TEMPERATURE:g}"
+    guesses = _guesses(fitted, inputs)
+    text = None
+    if fitted.status == "flat":
+        text = "the scores of every row are uniform, so every T gives the same: T = 1"
+    elif fitted.status == "at_lower_bound" and guesses:
+        text = f"the scores of a row hardly differ: T stays at its {low}; multiply the scores"
+    elif fitted.status == "at_lower_bound":
+        text = (
+            "every answer is its row's best option, so the likelihood grows as T -> 0: T stays at "
+            f"its {low}"
+        )
+    elif fitted.status == "at_upper_bound" and guesses:
+        text = (
+            "the scores say nothing of the answers or the contrary, so the likelihood grows as "
+            f"T -> infinity: T stays at its {high}, which makes the model a uniform guesser"
+        )
+    elif fitted.status == "at_upper_bound":
+        text = f"the scores of a row differ by far too much: T stays at its {high}; divide them"
+    elif guesses:
+        text = (
+            "the fitted T makes the model all but a uniform guesser, of a mean confidence hardly "
+            "above 1/K: its calibration error is worth what a guesser's is"
+        )
+    if text:
+        warnings.warn(text, CalibrationWarning, stacklevel=4)
+
+
+def _guesses(fitted: OneTemperature, inputs: FitInputs) -> bool:
+    """Whether the mean confidence at T is that of a uniform guesser; see ``GUESSER``."""
+    counted = (inputs.weights > 0) & (inputs.mask.sum(axis=1) > 1)
+    if not counted.any():
+        return False
+    chance = 1 / inputs.mask.sum(axis=1)[counted]
+    probs = apply_temperature(inputs.log_scores, fitted.temperature, inputs.mask)
+    confidence = np.asarray(probs)[counted].max(axis=1)
+    return bool((confidence - chance).mean() <= GUESSER * (1 - chance).mean())

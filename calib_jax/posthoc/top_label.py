@@ -1,6 +1,7 @@
 """Platt scaling and beta calibration of the top label's confidence; the rest of the row follows."""
 
 import dataclasses
+import functools
 import itertools
 import warnings
 from typing import NamedTuple, Self
@@ -11,7 +12,12 @@ import numpy as np
 
 from calib_jax.errors import UserError
 from calib_jax.posthoc.calibrator import CalibrationWarning, Calibrator, number, parameter, register
-from calib_jax.posthoc.inputs import centred_scores, check_inputs, masked_logsumexp
+from calib_jax.posthoc.inputs import (
+    centred_scores,
+    check_inputs,
+    masked_logsumexp,
+    without_zeros,
+)
 
 _MAX_STEPS = 100
 
@@ -24,26 +30,27 @@ class TopLabel(NamedTuple):
         log_top: float32 [N], ln c of its probability c.
         log_rest: float32 [N], ln(1 - c), exact also where c rounds to 1; -inf without other
             options.
-        others: float32 [N, K], each other option's share of 1 - c; 0 for the best and where masked.
+        log_others: float32 [N, K], ln of each other option's share of 1 - c; -inf for the best and
+            where masked.
     """
 
     option: jax.Array
     log_top: jax.Array
     log_rest: jax.Array
-    others: jax.Array
+    log_others: jax.Array
 
 
 @jax.jit
-def top_label(log_scores, mask=None) -> TopLabel:
+def top_label(log_scores, mask=None, floor=None) -> TopLabel:
     """Split each row into its best option and the rest, in logarithms."""
-    scores, valid = centred_scores(log_scores, mask)
+    scores, valid = centred_scores(log_scores, mask, floor)
     option = jnp.argmax(jnp.where(valid, scores, -jnp.inf), axis=1).astype(jnp.int32)
     best = option[:, None] == jnp.arange(scores.shape[1])
     rest = masked_logsumexp(scores, valid & ~best)
     total = masked_logsumexp(scores, valid)
     base = jnp.where(rest == -jnp.inf, 0, rest)
-    others = jnp.where(valid & ~best, jnp.exp(scores - base[:, None]), 0)
-    return TopLabel(option, -total, rest - total, others)
+    log_others = jnp.where(valid & ~best, scores - base[:, None], -jnp.inf)
+    return TopLabel(option, -total, rest - total, log_others)
 
 
 @jax.jit
@@ -55,23 +62,34 @@ def with_confidence(top: TopLabel, confidence: jax.Array, remainder: jax.Array) 
     alone = top.log_rest == -jnp.inf
     confidence = jnp.where(alone, 1, confidence)[:, None]
     remainder = jnp.where(alone, 0, remainder)[:, None]
-    best = top.option[:, None] == jnp.arange(top.others.shape[1])
-    return jnp.where(best, confidence, remainder * top.others).astype(jnp.float32)
+    best = top.option[:, None] == jnp.arange(top.log_others.shape[1])
+    return jnp.where(best, confidence, remainder * jnp.exp(top.log_others)).astype(jnp.float32)
+
+
+@jax.jit
+def with_log_confidence(top: TopLabel, confidence: jax.Array, remainder: jax.Array) -> jax.Array:
+    """ln of ``with_confidence``, from the logarithms of ``confidence`` and ``remainder`` [N]."""
+    alone = top.log_rest == -jnp.inf
+    confidence = jnp.where(alone, 0, confidence)[:, None]
+    remainder = jnp.where(alone, 0, remainder)[:, None]
+    best = top.option[:, None] == jnp.arange(top.log_others.shape[1])
+    return jnp.where(best, confidence, remainder + top.log_others).astype(jnp.float32)
 
 
 class TopLabelData(NamedTuple):
-    """Float64 host arrays over the rows that have at least two options."""
+    """Float64 host arrays over the rows of two options or more; what zeros were read as."""
 
     log_top: np.ndarray
     log_rest: np.ndarray
     confidence: np.ndarray
     correct: np.ndarray
     weights: np.ndarray
+    floor: float | None
 
 
 def top_label_data(log_scores, answers, mask, weights) -> TopLabelData:
     """The binary problem "is the best option right?"; rows with a single option say nothing."""
-    inputs = check_inputs(log_scores, answers, mask, weights)
+    inputs, floor = without_zeros(check_inputs(log_scores, answers, mask, weights))
     top = jax.device_get(top_label(inputs.log_scores, inputs.mask))
     kept = (top.log_rest > -np.inf) & (inputs.weights > 0)
     if not kept.any():
@@ -80,7 +98,7 @@ def top_label_data(log_scores, answers, mask, weights) -> TopLabelData:
     # float32, as it will be when the calibrator is applied.
     confidence = np.exp(top.log_top)
     columns = (top.log_top, top.log_rest, confidence, correct, inputs.weights)
-    return TopLabelData(*(column[kept].astype(np.float64) for column in columns))
+    return TopLabelData(*(column[kept].astype(np.float64) for column in columns), floor)
 
 
 def _targets(data: TopLabelData, smooth: bool) -> np.ndarray:
@@ -133,17 +151,31 @@ def _warn_unless(converged: bool, name: str) -> None:
         )
 
 
-@jax.jit
-def _apply_linear(log_scores, mask, on_top, on_rest, intercept) -> jax.Array:
-    top = top_label(log_scores, mask)
+@functools.partial(jax.jit, static_argnames="logs")
+def _apply_linear(log_scores, mask, floor, on_top, on_rest, intercept, logs) -> jax.Array:
+    top = top_label(log_scores, mask, floor)
     rest = jnp.where(top.log_rest == -jnp.inf, 0, top.log_rest)
     logit = on_top * top.log_top + on_rest * rest + intercept
+    if logs:
+        return with_log_confidence(top, jax.nn.log_sigmoid(logit), jax.nn.log_sigmoid(-logit))
     return with_confidence(top, jax.nn.sigmoid(logit), jax.nn.sigmoid(-logit))
+
+
+class _Linear(Calibrator):
+    """A linear function of ln c and ln(1 - c), as the new log-odds of the best option."""
+
+    preserves_argmax = False
+
+    def __call__(self, log_scores, mask=None) -> jax.Array:
+        return _apply_linear(log_scores, mask, self.floor, *self._linear(), logs=False)
+
+    def log_probs(self, log_scores, mask=None) -> jax.Array:
+        return _apply_linear(log_scores, mask, self.floor, *self._linear(), logs=True)
 
 
 @register("platt")
 @dataclasses.dataclass(frozen=True)
-class PlattScaling(Calibrator):
+class PlattScaling(_Linear):
     """Platt scaling of the top label: logistic regression on the logit of the confidence c.
 
         P(right) = sigmoid(slope ln(c / (1 - c)) + intercept)
@@ -166,8 +198,6 @@ class PlattScaling(Calibrator):
     slope: float = parameter(number())
     intercept: float = parameter(number())
 
-    preserves_argmax = False
-
     @classmethod
     def fit(cls, log_scores, answers=None, mask=None, *, weights=None, smooth_targets=True) -> Self:
         """Maximum likelihood of Platt's targets; of 0 and 1 with ``smooth_targets=False``."""
@@ -175,15 +205,15 @@ class PlattScaling(Calibrator):
         columns = [data.log_top - data.log_rest, np.ones(len(data.correct))]
         x, _, converged = _logistic(columns, _targets(data, smooth_targets), data.weights)
         _warn_unless(converged, cls.name)
-        return cls(*np.float32(x).tolist())
+        return cls(*np.float32(x).tolist(), floor=data.floor)
 
-    def __call__(self, log_scores, mask=None) -> jax.Array:
-        return _apply_linear(log_scores, mask, self.slope, -self.slope, self.intercept)
+    def _linear(self) -> tuple[float, float, float]:
+        return self.slope, -self.slope, self.intercept
 
 
 @register("beta")
 @dataclasses.dataclass(frozen=True)
-class BetaCalibration(Calibrator):
+class BetaCalibration(_Linear):
     """Beta calibration of the top label's confidence c.
 
         P(right) = sigmoid(a ln c - b ln(1 - c) + intercept),   a, b >= 0
@@ -205,8 +235,6 @@ class BetaCalibration(Calibrator):
     b: float = parameter(number(0))
     intercept: float = parameter(number())
 
-    preserves_argmax = False
-
     @classmethod
     def fit(cls, log_scores, answers=None, mask=None, *, weights=None, smooth_targets=True) -> Self:
         """Maximum likelihood of Platt's targets; of 0 and 1 with ``smooth_targets=False``."""
@@ -225,7 +253,7 @@ class BetaCalibration(Calibrator):
                 if all(used):
                     break
         _warn_unless(best[2], cls.name)
-        return cls(*np.float32(best[0]).tolist())
+        return cls(*np.float32(best[0]).tolist(), floor=data.floor)
 
-    def __call__(self, log_scores, mask=None) -> jax.Array:
-        return _apply_linear(log_scores, mask, self.a, -self.b, self.intercept)
+    def _linear(self) -> tuple[float, float, float]:
+        return self.a, -self.b, self.intercept

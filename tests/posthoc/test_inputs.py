@@ -50,7 +50,7 @@ def test_probabilities_with_exact_zeros_fit_every_method(options):
 
 def test_zeros_are_counted_in_a_warning():
     mask = np.ones((2, 2), bool)
-    with pytest.warns(posthoc.CalibrationWarning, match="1 valid options in 1 rows"):
+    with pytest.warns(posthoc.CalibrationWarning, match="1 of 2 rows holds .* right answer in 0"):
         posthoc.fit_temperature([[0.0, -np.inf], [0.0, 1.0]], [0, 0], mask)
 
 
