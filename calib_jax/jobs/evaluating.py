@@ -23,6 +23,7 @@ from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import agreed, check_workdir, claim
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
+from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.prompts import check_template
 from calib_jax.questions.tasks import Task, get_task, load_task
@@ -79,6 +80,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
         to draw ``data.shots`` examples from.
     """
     data, prompt = config.data, config.prompt
+    measuring.chat_settings(config)
     for key, letters in (("choice", True), ("template", True), ("continuation", False)):
         if prompt[key]:
             check_template(prompt[key], letters, f"config.prompt.{key}")
@@ -142,6 +144,7 @@ def plan_tasks(
             "one of them."
         )
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
+    chat = measuring.chat_of(config, model.tokenizer)
     readings = {}
     for loaded in tasks:
         reading = plan_reading(
@@ -151,13 +154,15 @@ def plan_tasks(
             encoder,
             shots=config.data.shots,
             seed=config.seed,
-            chat=prompt.chat,
+            chat=chat,
             choice=prompt.choice or prompt.template,
             continuation=prompt.continuation,
             letter_prefix=prompt.letter_prefix,
             shot_questions=loaded.shot_questions,
         )
         _check_lengths(loaded.name, reading, limit)
+        if line := control_line(loaded.name, reading.counts):
+            say(line)
         readings[loaded.name] = reading
     return readings
 

@@ -31,6 +31,7 @@ from calib_jax.reports.study import table as study_table
 from calib_jax.training.interrupt import StopRequest
 
 RUN, OFFLINE = "run:", "offline:"
+CHAT_FIELDS = ("template_arguments", "date")
 # What must be the same for two models' figures to be compared.
 _SHARED = (
     ("seed",),
@@ -39,6 +40,7 @@ _SHARED = (
     ("data", "shuffle_options"),
     ("data", "shots"),
     *(("prompt", key) for key in ("template", "choice", "continuation", "chat", "letter_prefix")),
+    *(("prompt", key) for key in CHAT_FIELDS),
     ("confidence", "methods"),
 )
 
@@ -268,6 +270,8 @@ def _check_settings(config: ml_collections.ConfigDict, sides: Sequence[Side]) ->
 
 
 def _setting(settings: Mapping[str, Any], path: Sequence[str]) -> Any:
+    if path[-1] in CHAT_FIELDS and not _setting(settings, ("prompt", "chat")):
+        return None  # nothing depends on it
     value: Any = settings
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None

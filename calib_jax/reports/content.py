@@ -26,7 +26,7 @@ TOP_LETTER = "most-chosen letter"
 
 # Dictionaries of a summary that are no measurement ("change" looks like one).
 _NOT_COLUMNS = frozenset(
-    {"change", "data", "training", "posthoc", "quantization", "wall_time_s", "versions"}
+    {"change", "data", "prompt", "training", "posthoc", "quantization", "wall_time_s", "versions"}
 )
 DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 
