@@ -39,8 +39,8 @@ _SHARED = (
     ("data", "eval_size"),
     ("data", "shuffle_options"),
     ("data", "shots"),
-    *(("prompt", key) for key in ("template", "choice", "continuation", "chat", "letter_prefix")),
-    *(("prompt", key) for key in CHAT_FIELDS),
+    *(("prompt", key) for key in (*CHAT_FIELDS, "chat", "template", "choice", "continuation")),
+    ("prompt", "letter_prefix"),
     ("confidence", "methods"),
 )
 
