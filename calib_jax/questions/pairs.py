@@ -80,10 +80,10 @@ class PairEncoder:
             added = tokenizer.convert_ids_to_tokens(full[-1])
             raise UserError(
                 f"the tokenizer puts a token, {added!r}, after every text ({full} for 'a'), so "
-                "that the model would be read after the end of its prompt. In "
-                'tokenizer_config.json set "add_eos_token" to false; where it is not set there, '
-                f'take {added!r} out of "post_processor" in tokenizer.json (of a .gguf file: '
-                "export it with configs/export.py first, and change the folder)."
+                f"that the model would be read after the end of its prompt. Take {added!r} out of "
+                '"post_processor" in tokenizer.json, and set "add_eos_token" to false in '
+                "tokenizer_config.json (of a .gguf file: make a folder of it first, "
+                "--config=configs/export.py)."
             )
 
     def encode(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from calib_jax.confidence.reading import plan_reading
 from calib_jax.errors import UserError
-from calib_jax.questions.pairs import Pair
 from calib_jax.questions.chat import Chat
+from calib_jax.questions.pairs import Pair
 from calib_jax.questions.prompts import (
     Prompt,
     Shots,
