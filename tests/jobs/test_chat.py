@@ -1,16 +1,23 @@
 """Chat models: what is trained and measured is what the job evaluate reads in the template."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
 from calib_jax import load_model
+from calib_jax.confidence.engine import Engine
+from calib_jax.confidence.scoring import score_encoded
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import evaluating, export, finetune, measuring
+from calib_jax.models.model import open_checkpoint
+from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.record import Question
 from calib_jax.reports import predictions, read_metrics
+from calib_jax.reports.reproduction import EXAMPLE, HERE
 from calib_jax.training.interrupt import StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
 
@@ -120,3 +127,93 @@ def test_a_model_without_a_template_is_refused(config, tiny_model):
     config.model.name = str(tiny_model)
     with pytest.raises(UserError, match="config.prompt.chat is set.*no chat template"):
         measuring.prepare_setting(config)
+
+
+# --- What an export tells others ------------------------------------------------------------------
+
+
+def exported(folder, model, **settings):
+    asked = base()
+    asked.job, asked.model.name = "export", str(model)
+    asked.update_from_flattened_dict(settings)
+    export.run(asked, folder, StopRequest())
+    return (folder / "README.md").read_text(), json.loads((folder / "prompt.json").read_text())
+
+
+def snippet(card, word):
+    (found,) = [
+        text for text in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if word in text
+    ]
+    return found
+
+
+QUESTION = Question("q", EXAMPLE[0], EXAMPLE[1], 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"prompt.chat": True},
+        {"prompt.template": "{question} {options_inline} It is", "export.dtype": "bfloat16"},
+    ],
+)
+def test_the_cards_lines_compute_the_confidence(chat_model, settings, tmp_path):
+    pytest.importorskip("torch")
+    card, asked = exported(tmp_path / "out", chat_model, **settings)
+    assert asked["prompt"] in card
+    names = {}
+    exec(snippet(card, "import torch").replace(HERE, str(tmp_path / "out")), names)
+    config = base()
+    config.update_from_flattened_dict(settings)
+    model = load_model(tmp_path / "out")
+    encoder = Encoder(
+        model.tokenizer,
+        config.prompt.template or None,
+        num_options=3,
+        chat=measuring.chat_of(config, model.tokenizer),
+    )
+    encoded = encoder.encode([QUESTION])
+    assert names["tokens"] == encoded.tokens[0].tolist()
+    expected = score_encoded(Engine(model), encoded).probs[0]
+    np.testing.assert_allclose(names["confidence"].numpy(), expected, rtol=0, atol=1e-5)
+    compile(snippet(card, "vllm"), "card", "exec")
+
+
+def test_prompt_json_is_literal(chat_model, tiny_model, tmp_path):
+    _, asked = exported(tmp_path / "chat", chat_model, **{"prompt.chat": True})
+    assert asked["prompt"] == (
+        "2024<|im_start|>user\nQuestion: {question}\n\nOptions:\n{options}\n\nAnswer:<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+    assert asked["letters"][:2] == ["A", "B"] and asked["dtype"] == "float32"
+    assert asked["chat"]["date"] == "2024-07-26"
+    card, asked = exported(tmp_path / "plain", tiny_model)
+    assert asked["prompt"] == "Question: {question}\n\nOptions:\n{options}\n\nAnswer:"
+    assert asked["letters"][:2] == [" A", " B"] and asked["chat"] is None
+    assert '- letters: " A", " B", ..., the one token' in card
+    tokenizer = load_model(tiny_model).tokenizer
+    assert [tokenizer.decode([i]) for i in asked["letter_ids"]] == asked["letters"]
+
+
+def test_no_letters_no_prompt_json(tmp_path, capsys):
+    folder = write_tiny_model(tmp_path / "model")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    raw = json.loads(tokenizer.to_str())
+    raw["model"] |= {"merges": []}
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    asked = base()
+    asked.job, asked.model.name = "export", str(folder)
+    export.run(asked, tmp_path / "out", StopRequest())
+    assert (
+        "No prompt.json is written: with this tokenizer the letter 'A'" in capsys.readouterr().out
+    )
+    assert not (tmp_path / "out" / "prompt.json").exists()
+    assert "The prompt and the confidence" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_where_an_adapters_base_is(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny_model.parent)
+    assert export.base_name(tiny_model.name) == str(tiny_model)
+    assert export.base_name("owner/name") == "owner/name"
+    assert export.loadable(open_checkpoint(str(tiny_model)))
