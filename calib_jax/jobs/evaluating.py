@@ -27,7 +27,7 @@ from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.prompts import check_template
 from calib_jax.questions.tasks import Task, get_task, load_task
-from calib_jax.reports import Progress, predictions, summary
+from calib_jax.reports import Progress, content, predictions, summary
 from calib_jax.training.interrupt import StopRequest
 
 TaskScores = dict[str, dict[str, Scores]]
@@ -244,6 +244,18 @@ def measure_tasks(
     if jax.process_index() == 0 and (folder / "partial").exists():
         (folder / "partial").rmdir()
     return scores
+
+
+def low_mass(scores: Mapping[str, TaskScores]) -> list[str]:
+    """A sentence where letters hold little of a model's probability, of model -> its scores."""
+    rows = {
+        f"{model}, {task}, {method}": {"method": method, "candidate_mass": float(s.mass.mean())}
+        for model, by_task in scores.items()
+        for task, by_method in by_task.items()
+        for method, s in by_method.items()
+        if s.mass is not None
+    }
+    return content.low_mass(rows)
 
 
 def score_with_journal(
