@@ -79,7 +79,13 @@ def base() -> ml_collections.ConfigDict:
     prompt.continuation = ""
     # Prompts as one turn of the user in the tokenizer's chat template.
     prompt.chat = False
-    # What stands between the prompt and the letter.
+    # What chat templates are told beside the messages, a JSON object, in addition to
+    # {"enable_thinking": false}: {"enable_thinking": true} reads a model where it thinks. The job
+    # "align" obeys it for its messages too.
+    prompt.template_arguments = ""
+    # What a chat template that asks for today's date is told (strftime_now), as YYYY-MM-DD.
+    prompt.date = "2024-07-26"
+    # What stands between the prompt and the letter; nothing does in a chat.
     prompt.letter_prefix = " "
     # Longest prompt in tokens; a longer one is an error, never cut. 0 (the job "evaluate"): the
     # model's own length; longer prompts are cut at the left, and counted.
@@ -170,7 +176,7 @@ def base() -> ml_collections.ConfigDict:
     align.train_size = 0
     align.eval_size = 0
     # Messages go through the tokenizer's chat template, where it has one; False: as plain text.
-    # Pairs of questions are plain text always, as in calibration.
+    # Pairs of questions are as prompt.chat says, like the questions that are measured.
     align.chat = True
     # β of DPO, and its label smoothing (cDPO).
     align.beta = 0.1

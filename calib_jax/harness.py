@@ -15,22 +15,26 @@ Tasks that generate (``generate_until``) are refused with one message.
 
 Log-likelihoods are those of the harness's hf backend to rounding, with ``logits_cache=False``:
 its cache gathers the wrong places where the same tokens are divided into context and continuation
-in two ways.
+in two ways. Under ``--apply_chat_template`` they are those of ``enable_thinking=False`` there, with
+a stated date where a template asks for today's; and control tokens in a document's text are
+control tokens, as there.
 """
 
+import functools
+import json
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jinja2
 import numpy as np
 
 from calib_jax.api import load_model
 from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.models.model import Model
+from calib_jax.questions.chat import DATE, Chat, ChatSettings
 from calib_jax.questions.pairs import Pair, PairEncoder
 
 try:
@@ -70,6 +74,9 @@ class CalibJaxLM(LM):
       revision, adapter, quantize, attention: as for ``load_model``.
       max_length: of an input, in tokens; None for the model's own.
       token_budget: tokens of a batch; 0 for the engine's choice.
+      enable_thinking, chat_template_args: what the chat template is told beside the messages, as of
+        the hf backend; it is not to think unless one of them says so.
+      chat_date: what it is told where it asks for today's date.
       batch_size, max_batch_size: the harness passes them; batches are made by tokens, and no
         result depends on them.
       device: only checked, since JAX has chosen. "cuda:0" is what the harness passes where its user
@@ -90,6 +97,9 @@ class CalibJaxLM(LM):
         attention: str = "auto",
         max_length: int | None = None,
         token_budget: int = 0,
+        enable_thinking: bool | None = None,
+        chat_template_args: dict[str, Any] | str | None = None,
+        chat_date: str = DATE,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         device: str | None = None,
@@ -101,8 +111,14 @@ class CalibJaxLM(LM):
             raise UserError(
                 f"model_args {', '.join(sorted(unknown))}: not known to the model type "
                 "'calib_jax'. There is pretrained, dtype, revision, adapter, quantize, attention, "
-                "max_length and token_budget."
+                "max_length, token_budget, enable_thinking, chat_template_args and chat_date."
             )
+        if not isinstance(chat_template_args, str):
+            chat_template_args = json.dumps(chat_template_args or {})
+        settings = ChatSettings.read(chat_template_args, chat_date)
+        if enable_thinking is not None:
+            settings.arguments["enable_thinking"] = enable_thinking
+        self.chat_settings = settings
         _check_device(device)
         if not isinstance(pretrained, Model):
             pretrained = load_model(
@@ -235,18 +251,18 @@ class CalibJaxLM(LM):
         ]
         for attempt in turns:
             try:
-                return self.tokenizer.apply_chat_template(
+                return self._chat.render(
                     attempt,
-                    tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                     continue_final_message=not add_generation_prompt,
                 )
-            except (jinja2.TemplateError, ValueError) as error:
+            except UserError as error:
                 problem = error
-        raise UserError(
-            f"--apply_chat_template: the tokenizer's chat template cannot be used "
-            f"({type(problem).__name__}: {problem})."
-        )
+        raise UserError(f"--apply_chat_template: {problem}")
+
+    @functools.cached_property
+    def _chat(self) -> Chat:
+        return Chat(self.tokenizer, self.chat_settings)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template in use, which the harness writes into its results."""

@@ -12,8 +12,10 @@ Written to <the run>/export/merged or .../adapter, or to --workdir, whole or not
             llama.cpp's converter read. Adapters are added in in float32; the dtype is the base's
             (--config.export.dtype).
   adapter   adapter_config.json and adapter_model.safetensors, relative to the run's base.
-and README.md, a model card with the base, the data, the method and the calibration before and
-after. Without config.export.run, config.model (with config.model.adapter merged in) is converted.
+README.md, a model card with the base, the data, the method, the calibration before and after and
+the lines of transformers and of vLLM that compute the confidence; and prompt.json, what they ask:
+the prompt, literally, the tokens of the letters and the dtype. Without config.export.run,
+config.model (with config.model.adapter merged in) is converted, and config.prompt is what is asked.
 
 Hardware: memory for the weights of the base in their stored dtype, on any mesh
 (--config.mesh.shape), and of one tensor more; an adapter needs its own few MB only.

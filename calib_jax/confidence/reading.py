@@ -18,12 +18,12 @@ from calib_jax.confidence.engine import TokenScores
 from calib_jax.confidence.methods import METHODS, check_methods, confidences
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.questions.chat import Chat, control_counts
 from calib_jax.questions.pairs import Pair, PairEncoder
 from calib_jax.questions.prompts import (
     CONTENT_FREE,
     DEFAULT_CONTINUATION,
     DEFAULT_PROMPT,
-    Chat,
     Prompt,
     Shots,
     check_template,
@@ -65,8 +65,8 @@ class Reading:
       cut: id to the most context tokens that were cut at the left of one of its prompts, for the
         questions whose prompts are beyond the model.
       counts: what happened to the questions, for a summary: "questions", "scored", "skipped" by
-        reason, "cut_questions", "cut_tokens", and "descriptions_left_out", prompts whose chat
-        template takes no turn of the system.
+        reason, "cut_questions", "cut_tokens", those of ``chat.control_counts``, and
+        "descriptions_left_out", prompts whose chat template takes no turn of the system.
       own_contexts: whether each option has a context of its own (Winogrande).
     """
 
@@ -172,7 +172,7 @@ def plan_reading(
     *,
     shots: int = 0,
     seed: int = 0,
-    chat: bool = False,
+    chat: Chat | None = None,
     choice: str = "",
     continuation: str = "",
     letter_prefix: str = " ",
@@ -189,19 +189,18 @@ def plan_reading(
       methods: of ``METHODS``.
       encoder: of the model's tokenizer and length.
       shots: answered examples before every question.
-      seed: of their draw.
-      chat: whether prompts are one turn of the user in the tokenizer's chat template; then nothing
-        stands between prompt and target, and the description is the system's turn.
+      seed: of their draw; shot_questions: what they are drawn from.
+      chat: in which prompts are one turn of the user; then nothing stands between prompt and
+        target, and the description is the system's turn.
       choice, continuation: templates in place of the task's own and of its description.
       letter_prefix: between prompt and letter, without ``chat``.
-      shot_questions: what examples are drawn from.
 
     Raises:
       UserError: an unknown method, a template without its fields, a tokenizer for which the letters
         are not single tokens, too few examples, or a continuation that is longer than the model.
     """
     check_methods(methods)
-    planner = _Planner(task, encoder, Chat(encoder.tokenizer) if chat else None)
+    planner = _Planner(task, encoder, chat)
     planner.shots = Shots(
         shot_questions,
         shots,
@@ -233,7 +232,7 @@ def plan_reading(
 
 
 def _is_by_subject(task: Task) -> bool:
-    """Whether examples are of the question's subject, as where a prompt announces the subject."""
+    """Whether examples are of the question's subject, as where a prompt announces it."""
     texts = (task.description, task.continuation_description, task.choice, task.continuation)
     return bool(task.groups) or any("{subject}" in text for text in texts)
 
@@ -299,7 +298,8 @@ class _Planner:
             [context for context, _ in units.values()],
             [K for _, K in units.values()],
             self._delimiter(prompt),
-            fixed_end=bool(self.chat) or not ends_in_field(prompt.template),
+            fixed_end=not ends_in_field(prompt.template),
+            chat=bool(self.chat),
         )
         added = {key: self._add(key, group) for key, group in zip(units, pairs, strict=True)}
         for places in self.places.values():
@@ -317,7 +317,7 @@ class _Planner:
                 contexts = [self._whole(prompt, question, contexts[0])] * len(contexts)
             else:
                 contexts = [self._whole(prompt, question, context) for context in contexts]
-            ends = [delimiter + target for target in targets]
+            ends = [delimiter + (self.chat.text(t) if self.chat else t) for t in targets]
             keys.append((n, "continuation", f"continuation/{names[n]}"))
             pairs.append(list(zip(contexts, ends, strict=True)))
             if unconditional:
@@ -360,9 +360,9 @@ class _Planner:
             "skipped": {"empty_continuation": len(empty)} if empty else {},
             "cut_questions": len(cut),
             "cut_tokens": sum(cut.values()),
+            **control_counts(questions, self.encoder.tokenizer, self.chat),
+            **({"descriptions_left_out": self.left_out} if self.left_out else {}),
         }
-        if self.left_out:
-            counts["descriptions_left_out"] = self.left_out
         return Reading(
             methods=methods,
             questions=tuple(questions[n] for n in kept),

@@ -11,10 +11,10 @@ import transformers
 
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
-from calib_jax.questions import hub
+from calib_jax.questions import control, hub
+from calib_jax.questions.chat import Chat
 from calib_jax.questions.local import READERS
 from calib_jax.questions.pairs import PairEncoder
-from calib_jax.questions.prompts import Chat
 
 HUB = "hf:"
 # Where a row's prompt may stand, in order of preference; and its id.
@@ -174,7 +174,7 @@ def encode_prompts(
     for prompt in prompts:
         if chat:
             text = chat.converse(prompt.messages)
-            ids = chat.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+            (ids,) = control.encode(chat.tokenizer, [text], special=False)
         elif len(prompt.messages) > 1:
             raise UserError(
                 f"prompt {prompt.id!r} is a conversation of {len(prompt.messages)} messages, which "

@@ -7,11 +7,10 @@ from calib_jax.errors import UserError
 from calib_jax.models.formats.files import read_json, safe_path
 from calib_jax.models.formats.gguf import GgufSource
 from calib_jax.models.model import Checkpoint
-from calib_jax.questions.prompts import Chat
+from calib_jax.questions.chat import Chat
 
 GENERATION = "generation_config.json"
 _GGUF = ("eos_token_id", "eot_token_id", "eom_token_id", "eot_token_ids", "eog_token_ids")
-_PROBE = "Yes"
 
 
 def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, str]:
@@ -19,7 +18,7 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
 
     They are the ``eos_token_id`` of ``generation_config.json`` and of ``config.json`` (one or a
     list), a GGUF file's EOS and end-of-turn ids, the tokenizer's EOS, and, where there is a chat,
-    the special token that its template puts after an answer.
+    the control token that its template puts after an answer.
 
     Args:
       checkpoint: opened, without weights.
@@ -44,10 +43,8 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
     tokenizer = checkpoint.tokenizer
     if tokenizer is not None and tokenizer.eos_token_id is not None:
         found.add(tokenizer.eos_token_id)
-    if chat is not None:
-        end = end_of_turn(chat)
-        if end is not None:
-            found.add(end)
+    if chat is not None and (end := chat.end_of_turn()) is not None:
+        found.add(tokenizer.convert_tokens_to_ids(end))
     # Files made for a family name tokens that a smaller vocabulary has not.
     found = {i for i in found if i < checkpoint.config.vocab_size}
     if not found:
@@ -57,19 +54,6 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
         )
     texts = tokenizer.convert_ids_to_tokens(sorted(found)) if tokenizer else []
     return {i: str(text) for i, text in zip(sorted(found), texts or sorted(found), strict=True)}
-
-
-def end_of_turn(chat: Chat) -> int | None:
-    """The special token that the template puts right after an answer; None where there is none."""
-    turns = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
-    text = chat.converse(turns, answered=True)
-    _, found, after = text.rpartition(_PROBE)
-    if not found or not after.strip():
-        return None
-    ids = chat.tokenizer(after.lstrip(), add_special_tokens=False).input_ids
-    special = set(chat.tokenizer.all_special_ids)
-    special |= {i for i, t in chat.tokenizer.added_tokens_decoder.items() if t.special}
-    return ids[0] if ids and ids[0] in special else None
 
 
 def _ids(value: Any, where: str) -> set[int]:

@@ -101,7 +101,9 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         config.prompt.letter_prefix,
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in prepared.evals.values() for q in split),
+        chat=measuring.chat_of(config, model.tokenizer),
     )
+    measuring.report_control_tokens(encoder, prepared.evals, prepared.report)
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
 
@@ -109,7 +111,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         "dpo": preferences.encode_preferences,
         "sft": preferences.encode_demonstrations,
     }[align.method]
-    fitting = align.max_length, align.chat
+    fitting = align.max_length, measuring.chat_settings(config) if align.chat else None
     items, groups, too_long = encode(model.tokenizer, train, *fitting)
     report["train"] |= {"n": len(items), "skipped_too_long": too_long}
     if not items:
@@ -155,8 +157,14 @@ def load_source(config: ml_collections.ConfigDict) -> Loaded:
     """
     dpo = config.align.method == "dpo"
     load = preferences.load_preferences if dpo else preferences.load_demonstrations
-    template, prefix = config.prompt.template or None, config.prompt.letter_prefix
-    return load(config.align.train, seed=config.seed, template=template, prefix=prefix)
+    prompt = config.prompt
+    return load(
+        config.align.train,
+        seed=config.seed,
+        template=prompt.template or None,
+        prefix=prompt.letter_prefix,
+        chat=prompt.chat,
+    )
 
 
 def load_examples(
@@ -247,6 +255,12 @@ def check_options(config: ml_collections.ConfigDict) -> None:
     sizes = ("align", "train_size"), ("align", "eval_size"), ("checkpoint", "every_steps")
     measuring.check_least(config, 0, *sizes)
     align = config.align
+    measuring.chat_settings(config)
+    if config.prompt.chat and not align.chat:
+        raise UserError(
+            "config.prompt.chat is True and config.align.chat is False: pairs of questions would "
+            "be learnt in another form than the one that is measured. Set both alike."
+        )
     if align.method not in METHODS:
         raise UserError(f"config.align.method is {align.method!r}; expected 'sft' or 'dpo'.")
     if not align.train.strip():

@@ -23,10 +23,11 @@ from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import agreed, check_workdir, claim, settle
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
+from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.prompts import check_template
 from calib_jax.questions.tasks import Task, get_task, load_task
-from calib_jax.reports import Progress, predictions, summary
+from calib_jax.reports import Progress, content, predictions, summary
 from calib_jax.training.interrupt import StopRequest
 
 TaskScores = dict[str, dict[str, Scores]]
@@ -79,6 +80,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
         to draw ``data.shots`` examples from.
     """
     data, prompt = config.data, config.prompt
+    measuring.chat_settings(config)
     for key, letters in (("choice", True), ("template", True), ("continuation", False)):
         if prompt[key]:
             check_template(prompt[key], letters, f"config.prompt.{key}")
@@ -142,6 +144,7 @@ def plan_tasks(
             "one of them."
         )
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
+    chat = measuring.chat_of(config, model.tokenizer)
     readings = {}
     for loaded in tasks:
         reading = plan_reading(
@@ -151,13 +154,15 @@ def plan_tasks(
             encoder,
             shots=config.data.shots,
             seed=config.seed,
-            chat=prompt.chat,
+            chat=chat,
             choice=prompt.choice or prompt.template,
             continuation=prompt.continuation,
             letter_prefix=prompt.letter_prefix,
             shot_questions=loaded.shot_questions,
         )
         _check_lengths(loaded.name, reading, limit)
+        if line := control_line(loaded.name, reading.counts):
+            say(line)
         readings[loaded.name] = reading
     return readings
 
@@ -240,6 +245,18 @@ def measure_tasks(
     if jax.process_index() == 0 and (folder / "partial").exists():
         (folder / "partial").rmdir()
     return scores
+
+
+def low_mass(scores: Mapping[str, TaskScores]) -> list[str]:
+    """A sentence where letters hold little of a model's probability, of model -> its scores."""
+    rows = {
+        f"{model}, {task}, {method}": {"method": method, "candidate_mass": float(s.mass.mean())}
+        for model, by_task in scores.items()
+        for task, by_method in by_task.items()
+        for method, s in by_method.items()
+        if s.mass is not None
+    }
+    return content.low_mass(rows)
 
 
 def score_with_journal(

@@ -17,6 +17,7 @@ import ml_collections
 from calib_jax.api import make_mesh
 from calib_jax.config import base as base_config
 from calib_jax.errors import UserError, UserNotice
+from calib_jax.jobs import prompt_file
 from calib_jax.jobs.measuring import loading_bar, say
 from calib_jax.jobs.run import LOCK, agreed, as_json, locked
 from calib_jax.jobs.trained import Run, blamed_on, earlier_runs, read_run
@@ -27,7 +28,7 @@ from calib_jax.models.lora import LoraConfig, check_lora, lora_shapes
 from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stacked_shape
 from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
-from calib_jax.reports import Progress, model_card, summary
+from calib_jax.reports import Progress, model_card, reproduction, summary
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import lora_settings
@@ -68,7 +69,12 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             trained.folder / "checkpoints", keep=1, fingerprint=fingerprint, read_only=True
         )
     step = checkpoints.latest_step() if checkpoints else None
-    identity = _identity(asked, setting if trained else setting.model, fingerprint, step)
+    made_of = (
+        setting
+        if trained
+        else ml_collections.ConfigDict({key: setting[key] for key in ("model", "prompt")})
+    )
+    identity = _identity(asked, made_of, fingerprint, step)
     if _done(workdir, identity):
         say(f"{workdir} holds this export already.")
         return
@@ -107,8 +113,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         dtype = jnp.dtype(dtype_of(parameter_table(checkpoint.config)[0]))
 
     # --- The files -------------------------------------------------------------------------------
+    base = base_name(setting.model.name)
     facts = model_card.Facts(
-        name=setting.model.name,
+        name=base,
         revision=setting.model.revision,
         on_hub=not setting.model.name.startswith("offline:")
         and not Path(setting.model.name).expanduser().exists(),
@@ -123,6 +130,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         summary=trained.summary if trained else None,
         versions=summary.versions(),
         earlier=earlier_runs(setting.model.adapter) if trained else (),
+        loadable=loadable(checkpoint),
+        prompt=prompt_of(setting, checkpoint, trained),
     )
     with whole_folder(workdir) as folder:
         if asked.format == "adapter":
@@ -131,7 +140,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
                 adapters,
                 lora,
                 checkpoint.config,
-                base=setting.model.name,
+                base=base,
                 revision=setting.model.revision,
                 dtype=dtype,
             )
@@ -160,6 +169,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
                 write_companions(folder, checkpoint, dtype)
         if jax.process_index() == 0:
             (folder / "README.md").write_text(model_card.text(facts), encoding="utf-8")
+            if facts.prompt is not None:
+                export.write_json(folder / reproduction.FILE, facts.prompt)
     if jax.process_index() == 0:
         size = sum(path.stat().st_size for path in workdir.iterdir())
         say(
@@ -202,6 +213,29 @@ def check_destination(workdir: Path) -> None:
         raise UserError(
             f"--workdir {workdir}: nothing can be written in {place}. Choose another folder."
         )
+
+
+def base_name(name: str) -> str:
+    """A base as others find it from wherever they are: a path on this machine is whole."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
+def loadable(checkpoint: models.Checkpoint) -> bool:
+    """Whether transformers reads the base's files as they are."""
+    kinds = "*.safetensors", "*.bin"
+    return checkpoint.path.is_dir() and any(any(checkpoint.path.glob(kind)) for kind in kinds)
+
+
+def prompt_of(
+    setting: ml_collections.ConfigDict, checkpoint: models.Checkpoint, trained: Run | None
+) -> dict[str, Any] | None:
+    """What prompt.json holds; None, and a line that says why, where it cannot be told."""
+    try:
+        return prompt_file.describe(setting, checkpoint, trained.summary if trained else None)
+    except UserError as error:
+        say(f"No {reproduction.FILE} is written: {error}")
+        return None
 
 
 def write_companions(folder: Path, checkpoint: models.Checkpoint, dtype: jnp.dtype) -> None:

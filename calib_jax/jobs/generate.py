@@ -28,7 +28,7 @@ from calib_jax.jobs.journal import Journal
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import claim
 from calib_jax.models.model import open_checkpoint
-from calib_jax.questions.prompts import Chat
+from calib_jax.questions.chat import Chat
 from calib_jax.reports import Progress, answers, summary
 from calib_jax.training.interrupt import StopRequest
 
@@ -50,6 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     measuring.check_batches(config)
     measuring.check_least(config, 1, ("generate", "max_new_tokens"), ("generate", "batch_size"))
     measuring.check_least(config, 0, ("prompt", "max_length"))
+    settings = measuring.chat_settings(config)
     sampling = Sampling(asked.temperature, asked.top_k, asked.top_p)
     prompts = load_prompts(asked.prompts, asked.size)
     name = asked.name or default_name(config.model.name, config.model.adapter)
@@ -60,7 +61,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             f"{checkpoint.name}: the model's folder has no tokenizer files (tokenizer.json, "
             "tokenizer.model), so prompts cannot be encoded; add them to the folder."
         )
-    chat = Chat(checkpoint.tokenizer) if config.prompt.chat else None
+    chat = Chat(checkpoint.tokenizer, settings) if config.prompt.chat else None
     stops = stop_tokens(checkpoint, chat)
     longest = config.prompt.max_length or checkpoint.config.max_length
     tokens = encode_prompts(checkpoint.tokenizer, prompts, chat, longest)
@@ -124,6 +125,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             "top_p": sampling.top_p,
             "max_new_tokens": asked.max_new_tokens,
         },
+        **({"prompt": {"chat": True, **settings.as_json()}} if chat else {}),
         "stops": {str(i): text for i, text in stops.items()},
         **counts(prompts, tokens, found, texts, short),
         "resumed_answers": resumed,

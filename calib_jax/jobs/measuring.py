@@ -3,23 +3,26 @@
 import contextlib
 import dataclasses
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
+import transformers
 
 from calib_jax.api import load_model, make_mesh
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import results
 from calib_jax.jobs.results import States, check_options
 from calib_jax.jobs.run import agreed, say, settle
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample
+from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
 from calib_jax.reports import Progress, predictions, summary
@@ -69,6 +72,7 @@ def check_batches(config: ml_collections.ConfigDict) -> None:
 def check_finetuning(config: ml_collections.ConfigDict) -> None:
     """Raises UserError for settings of the job finetune that cannot be, before any work."""
     check_options(config)
+    chat_settings(config)
     check_batches(config)
     check_training(config)
     check_objective(config)
@@ -105,14 +109,64 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
         config.prompt.letter_prefix,
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in splits for q in split),
+        chat=chat_of(config, model.tokenizer),
     )
     say_left_out(prepared.report)
+    report_control_tokens(
+        encoder, {"config.data.train": prepared.train, **prepared.evals}, prepared.report
+    )
     train = encoder.encode(prepared.train, "config.data.train")
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     extra = encoder.encode(validation, "config.data.validation") if validation else None
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
     domains = {name: row["domain"] for name, row in prepared.report["domains"].items()}
     return Setting(model, train, extra, evals, domains, prepared.report)
+
+
+def chat_of(
+    config: ml_collections.ConfigDict, tokenizer: transformers.PreTrainedTokenizerBase | None
+) -> Chat | None:
+    """The chat that prompts are put into, None without ``config.prompt.chat``.
+
+    Raises:
+      UserError: the tokenizer has no template, or it cannot be used.
+    """
+    if not config.prompt.chat:
+        return None
+    chat = Chat(tokenizer, chat_settings(config))
+    if chat.opens_thoughts():
+        warnings.warn(
+            "the chat template begins the answer with a block of thoughts (<think>) that "
+            "config.prompt.template_arguments does not end, so that options are read where the "
+            "model would write its thoughts; set --config.prompt.chat=False, or the argument with "
+            "which this template does not think",
+            UserNotice,
+            stacklevel=2,
+        )
+    return chat
+
+
+def chat_settings(config: ml_collections.ConfigDict) -> ChatSettings:
+    """What chat templates are told; raises UserError for fields that are not understood."""
+    return ChatSettings.read(config.prompt.template_arguments, config.prompt.date)
+
+
+def report_control_tokens(
+    encoder: Encoder, splits: Mapping[str, list], report: dict[str, Any]
+) -> None:
+    """Counts, in a report and on the console, questions that hold what looks like control tokens.
+
+    Args:
+      encoder: of the run.
+      splits: name -> questions.
+      report: what was done to the questions, for ``summary.json``.
+    """
+    for name, questions in splits.items():
+        counts = control_counts(questions, encoder.tokenizer, encoder.prompt.chat)
+        for key, count in counts.items():
+            report.setdefault(key, {})[name] = count
+        if line := control_line(name, counts):
+            say(line)
 
 
 def say_left_out(report: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses, Windows
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating, restoring
+from calib_jax.jobs import evaluating, measuring, restoring
 from calib_jax.jobs.evaluating import LoadedTask
 from calib_jax.jobs.run import agreed
 from calib_jax.jobs.study import Side
@@ -126,6 +126,7 @@ def load_material(
             config.seed,
             template=prompt.template or None,
             prefix=prompt.letter_prefix,
+            chat=prompt.chat,
         )
         sets[PAIRS], data[PAIRS] = found.items, dict(found.report)
     if text[0].strip():
@@ -216,7 +217,10 @@ def _encode_pairs(
             f"{checkpoint.config.max_length} tokens. Set it to at most that."
         )
     items, groups, skipped = encode_preferences(
-        checkpoint.tokenizer, asked, limit, config.align.chat
+        checkpoint.tokenizer,
+        asked,
+        limit,
+        measuring.chat_settings(config) if config.align.chat else None,
     )
     if not items:
         raise UserError(

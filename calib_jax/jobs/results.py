@@ -13,6 +13,7 @@ import numpy as np
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
+from calib_jax.questions.chat import ChatSettings
 from calib_jax.reports import content, overview, read_metrics, sinks, summary, tables_export
 from calib_jax.reports.figures.files import write_figures
 from calib_jax.reports.page import html
@@ -114,6 +115,9 @@ def write_results(
         for state, splits in states.items()
     }
     result: dict[str, Any] = {**head, **(content.nested(rows) if by_method else rows)}
+    if config.prompt.chat or (config.job == "align" and config.align.chat):
+        settings = ChatSettings.read(config.prompt.template_arguments, config.prompt.date)
+        result["prompt"] = {"chat": config.prompt.chat, **settings.as_json()}
     if "before" in states and "after" in states:
         result["change"] = {
             name: summary.change(states["before"][name], after, **options, **resampling)

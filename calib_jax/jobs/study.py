@@ -32,14 +32,13 @@ from calib_jax.reports.study import table as study_table
 from calib_jax.training.interrupt import StopRequest
 
 RUN, OFFLINE = "run:", "offline:"
+CHAT_FIELDS = ("template_arguments", "date")
+PROMPT_FIELDS = ("template", "choice", "continuation", "chat", "letter_prefix", *CHAT_FIELDS)
 # What must be the same for two models' figures to be compared.
 _SHARED = (
     ("seed",),
-    ("data", "eval"),
-    ("data", "eval_size"),
-    ("data", "shuffle_options"),
-    ("data", "shots"),
-    *(("prompt", key) for key in ("template", "choice", "continuation", "chat", "letter_prefix")),
+    *(("data", key) for key in ("eval", "eval_size", "shuffle_options", "shots")),
+    *(("prompt", key) for key in PROMPT_FIELDS),
     ("confidence", "methods"),
 )
 
@@ -131,6 +130,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         "method": config.method,
         "compared": _compared(pairs, measured),
         "not_used": not_used,
+        "low_mass": evaluating.low_mass({side.text: measured[side.key] for side in sides}),
         "questions": {side.text: _sizes(measured[side.key]) for side in sides},
         "models": {side.text: str(folders[side.key]) for side in sides},
         "pairs": changes.as_dict(cells),
@@ -272,10 +272,10 @@ def _check_settings(config: ml_collections.ConfigDict, sides: Sequence[Side]) ->
 
 
 def _setting(settings: Mapping[str, Any], path: Sequence[str]) -> Any:
-    value: Any = settings
+    moot = path[-1] in CHAT_FIELDS and not _setting(settings, ("prompt", "chat"))
+    value: Any = None if moot else settings
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    # Blanks around commas say nothing.
     return split_list(value) if path[-1] in ("eval", "methods") and value else value
 
 

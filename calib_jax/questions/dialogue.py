@@ -4,12 +4,15 @@ A prompt is plain text, which the answer follows directly, or messages: {"role":
 "assistant", "content": text}, the last of them not the assistant's.
 """
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import transformers
 
 from calib_jax.errors import UserError
+from calib_jax.questions.chat import Chat, ChatSettings
 
 Message = dict[str, str]
 Prompt = str | tuple[Message, ...]
@@ -89,55 +92,49 @@ class Rendering:
 
     Args:
       tokenizer: the model's own.
-      chat: whether messages go through its chat template, where it has one; else they are lines
-        "User: ..." and "Assistant: ...", a blank line between them.
+      chat: what its chat template is told, through which messages go where there is one; without
+        either they are lines "User: ..." and "Assistant: ...", a blank line between them.
     """
 
-    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase, chat: bool = True):
-        self.tokenizer = tokenizer
-        self.template = chat and bool(getattr(tokenizer, "chat_template", None))
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase, chat: ChatSettings | None):
+        self.tokenizer, self.settings = tokenizer, chat
+        self.template = chat is not None and bool(getattr(tokenizer, "chat_template", None))
 
     def prompt(self, prompt: Prompt) -> str:
         """The text up to where the answer starts."""
         if isinstance(prompt, str):
             return prompt
         if self.template:
-            return self._apply(prompt, add_generation_prompt=True)
+            with _blamed(prompt):
+                return self._chat.converse(prompt)
         turns = [f"{_NAMES[m['role']]}: {m['content']}" for m in prompt]
         return "\n\n".join([*turns, "Assistant:"])
 
     def answer(self, prompt: Prompt, answer: str, ends: bool) -> tuple[str, bool]:
-        """The answer's text after ``self.prompt(prompt)``, and whether EOS is to follow it.
-
-        A template's own end of turn stands there once; white space after it, which no model
-        writes, is left out.
-        """
+        """The answer's text after ``self.prompt(prompt)``, and whether EOS is to follow it."""
         if isinstance(prompt, str):
             return answer, ends
         if not self.template:
             return " " + answer, ends
-        before = self.prompt(prompt)
-        whole = self._apply([*prompt, {"role": "assistant", "content": answer}])
-        if not ends or not whole.startswith(before):
-            return answer, ends
-        rest = whole[len(before) :]
-        if rest.rstrip().endswith(tuple(self.tokenizer.all_special_tokens)):
-            return rest.rstrip(), False
-        return rest, True
+        with _blamed(prompt):
+            return self._chat.answer(prompt, answer, ends)
 
-    def _apply(self, prompt: Sequence[Message], **settings: bool) -> str:
-        try:
-            return self.tokenizer.apply_chat_template(list(prompt), tokenize=False, **settings)
-        except ImportError as error:
-            raise UserError(
-                f"chat templates take a package. Run: pip install jinja2 ({error})"
-            ) from None
-        except Exception as error:  # whatever a template raises
-            roles = ", ".join(m["role"] for m in prompt)
-            raise UserError(
-                f"the tokenizer's chat template does not take the turns {roles} "
-                f"({type(error).__name__}: {error}). Set --config.align.chat=False, or remove them"
-            ) from None
+    @functools.cached_property
+    def _chat(self) -> Chat:
+        return Chat(self.tokenizer, self.settings)
+
+
+@contextlib.contextmanager
+def _blamed(prompt: Sequence[Message]) -> Iterator[None]:
+    """Within it an error names the turns, and what to do."""
+    try:
+        yield
+    except UserError as error:
+        roles = ", ".join(m["role"] for m in prompt)
+        raise UserError(
+            f"the chat template does not take the turns {roles}: {error} Set "
+            "--config.align.chat=False, or remove them"
+        ) from None
 
 
 def _short(value: Any) -> str:

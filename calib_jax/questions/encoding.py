@@ -9,16 +9,21 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import transformers
 
 from calib_jax.errors import UserError
-from calib_jax.questions.prompts import DEFAULT_PROMPT, ends_in_field, render
+from calib_jax.questions import control
+from calib_jax.questions.chat import Chat
+from calib_jax.questions.pairs import Pair, PairEncoder
+from calib_jax.questions.prompts import DEFAULT_PROMPT, check_template, ends_in_field, render
 from calib_jax.questions.record import LETTERS, Question
 
 log = logging.getLogger(__name__)
+
+_NO_LIMIT = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +60,44 @@ class Encoded:
         return digest.hexdigest()
 
 
+class LetterPrompt:
+    """How questions are put for their letters, and what stands before a letter.
+
+    Args:
+      template: with the fields of ``prompts.render``; None: the default one.
+      letter_prefix: between the prompt and the letter, normally one space.
+      chat: where prompts are one turn of the user; nothing stands before the letter then.
+
+    Raises:
+      UserError: a template without a field that letters need.
+    """
+
+    def __init__(
+        self, template: str | None = None, letter_prefix: str = " ", chat: Chat | None = None
+    ):
+        self.template = DEFAULT_PROMPT if template is None else template
+        check_template(self.template, True, "config.prompt.template")
+        self.chat = chat
+        self.delimiter = "" if chat else letter_prefix
+        # Whether every prompt ends in the same text, so that no letter can merge with a question.
+        self.fixed_end = chat is not None or not ends_in_field(self.template)
+
+    def text(self, question: Question) -> str:
+        """The whole prompt; in a chat with marks for ``control.encode``."""
+        return self._whole(render(question, self.template))
+
+    def literal(self) -> str:
+        """The whole prompt as its reader sees it, with the template's fields left in."""
+        return control.unmarked(self._whole(self.template))
+
+    def _whole(self, text: str) -> str:
+        return self.chat.apply("", text) if self.chat else text
+
+
 class Encoder:
     """Renders and tokenises questions for one model, and knows the tokens of the letters.
+
+    The tokens are those of ``PairEncoder.encode_letters``, as in the job evaluate.
 
     Args:
       tokenizer: the model's own; its BOS is used everywhere or nowhere, as it does by default.
@@ -65,10 +106,12 @@ class Encoder:
       max_length: the longest prompt in tokens that is accepted; longer ones are an error, never
         cut.
       num_options: K, the width of the masks; 26 at most.
+      chat: where prompts are one turn of the user in the chat template, and nothing stands between
+        them and the letter.
 
     Raises:
-      UserError: no tokenizer, a template without a field, or a tokenizer for which a letter after
-        the prompt is not exactly one token.
+      UserError: no tokenizer, one that puts a token after every text, a template without a field,
+        or a tokenizer for which a letter after the prompt is not exactly one token.
     """
 
     def __init__(
@@ -78,43 +121,23 @@ class Encoder:
         letter_prefix: str = " ",
         max_length: int = 2048,
         num_options: int = len(LETTERS),
+        chat: Chat | None = None,
     ):
-        if tokenizer is None:
-            raise UserError(
-                "the model's folder has no tokenizer files (tokenizer.json, tokenizer.model), so "
-                "questions cannot be encoded; add them to the folder."
-            )
+        self.pairs = PairEncoder(tokenizer, _NO_LIMIT)
         self.tokenizer = tokenizer
-        self.template = DEFAULT_PROMPT if template is None else template
-        for field in ("{question}", "{options}"):
-            if field not in self.template:
-                raise UserError(f"the prompt template {self.template!r} lacks the field {field}.")
-        self.letter_prefix = letter_prefix
+        self.prompt = LetterPrompt(template, letter_prefix, chat)
         self.max_length = max_length
-        self.letter_ids = self._letter_ids(num_options)
+        probe = Question(
+            "probe", "What is 2 + 2?", ("1", "2", "3", "4"), 3, "sums", context="Sums."
+        )
+        ((*letters,),) = self._letters([self.prompt.text(probe)], [num_options])
+        self.letter_ids = np.array([pair.tokens[-1] for pair in letters], np.int32)
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text).input_ids
-
-    def _letter_ids(self, num_options: int) -> np.ndarray:
-        """Finds the token that each letter adds to a prompt; raises where it is not exactly one."""
-        probe = render(Question("probe", "What is 2 + 2?", ("1", "2", "3", "4"), 3), self.template)
-        before = self._ids(probe)
-        ids = []
-        for letter in LETTERS[:num_options]:
-            after = self._ids(probe + self.letter_prefix + letter)
-            if len(after) != len(before) + 1 or after[:-1] != before:
-                raise UserError(
-                    f"with this tokenizer the letter {letter!r} after the prompt is not one more "
-                    f"token: the prompt ends in {before[-3:]}, and with {self.letter_prefix!r} + "
-                    f"{letter!r} it ends in {after[-4:]}. Set config.prompt.template so that it "
-                    "ends where a word can begin (for example in 'Answer:'), or "
-                    "config.prompt.letter_prefix to '' when the template itself ends in a space."
-                )
-            ids.append(after[-1])
-        if len(set(ids)) != len(ids):
-            raise UserError("with this tokenizer two option letters are the same token.")
-        return np.array(ids, np.int32)
+    def _letters(self, texts: list[str], counts: list[int]) -> list[list[Pair]]:
+        prompt = self.prompt
+        return self.pairs.encode_letters(
+            texts, counts, prompt.delimiter, fixed_end=prompt.fixed_end, chat=bool(prompt.chat)
+        )
 
     def encode(self, questions: Sequence[Question], what: str = "questions") -> Encoded:
         """Tokenises the questions.
@@ -129,24 +152,21 @@ class Encoder:
         """
         K = len(self.letter_ids)
         unseen = sum(question.context is not None for question in questions)
-        if unseen and "{context}" not in self.template:
+        if unseen and "{context}" not in self.prompt.template:
             log.warning("%s: the prompt lacks {context}, and %d questions have one", what, unseen)
-        texts = [render(question, self.template) for question in questions]
-        encoded = self.tokenizer(texts).input_ids if texts else []
-        if ends_in_field(self.template):
-            self._check_ends(questions, texts, encoded, what)
-        tokens = tuple(np.array(ids, np.int32) for ids in encoded)
+        for question in questions:
+            if len(question.choices) > K:
+                raise UserError(
+                    f"{what}: question {question.id!r} has {len(question.choices)} options, and "
+                    f"this run reads {K} letters."
+                )
+        tokens = tuple(self._tokens(questions, what))
         for question, ids in zip(questions, tokens, strict=True):
             if len(ids) > self.max_length:
                 raise UserError(
                     f"{what}: question {question.id!r} has a prompt of {len(ids)} tokens, and the "
                     f"limit is {self.max_length}. Raise config.prompt.max_length (the model's own "
                     "limit permitting) or remove the question; prompts are never cut."
-                )
-            if len(question.choices) > K:
-                raise UserError(
-                    f"{what}: question {question.id!r} has {len(question.choices)} options, and "
-                    f"this run reads {K} letters."
                 )
         counts = np.array([len(question.choices) for question in questions], np.int32)
         return Encoded(
@@ -157,16 +177,23 @@ class Encoder:
             answers=np.array([question.answer for question in questions], np.int32),
         )
 
-    def _check_ends(
-        self, questions: Sequence[Question], texts: list[str], encoded: list[list[int]], what: str
-    ) -> None:
-        """Where a question's own text ends the prompt, its end may merge with the letter."""
-        letter = self.letter_prefix + LETTERS[0]
-        after = self.tokenizer([text + letter for text in texts]).input_ids if texts else []
-        for question, ids, longer in zip(questions, encoded, after, strict=True):
-            if longer != [*ids, int(self.letter_ids[0])]:
+    def _tokens(self, questions: Sequence[Question], what: str) -> Iterator[np.ndarray]:
+        """Every prompt's tokens; the letter after it must be the letters' own token."""
+        texts = [self.prompt.text(question) for question in questions]
+        if self.prompt.fixed_end:
+            # One letter is enough: what follows is the same after all of them.
+            for (pair,) in self._letters(texts, [1] * len(texts)):
+                yield pair.tokens[:-1]
+            return
+        for question, text in zip(questions, texts, strict=True):
+            try:
+                ((pair,),) = self._letters([text], [1])
+            except UserError:
+                pair = None
+            if pair is None or pair.tokens[-1] != self.letter_ids[0]:
                 raise UserError(
                     f"{what}: the prompt of question {question.id!r} ends so that the letter after "
                     "it is not one more token. Set config.prompt.template so that it ends in fixed "
                     "text, for example in 'Answer:'."
                 )
+            yield pair.tokens[:-1]

@@ -11,9 +11,18 @@ import numpy as np
 import transformers
 
 from calib_jax.errors import UserError
+from calib_jax.questions import control
 from calib_jax.questions.record import LETTERS
 
-_BATCH = 4096  # texts a call of the tokenizer: its results hold far more than the ids
+# What can be done where a letter is no token of its own, by whether there is a chat.
+_REMEDIES = {
+    False: "Set config.prompt.template so that it ends where a word can begin (for example in "
+    "'Answer:'), or config.prompt.letter_prefix to '' when a letter without a space before it is "
+    "one token.",
+    True: "The chat template ends so that no letter can follow by itself. Leave it out "
+    "(--config.prompt.chat=False), or read the options' texts (the job evaluate with "
+    "--config.confidence.methods=continuation_sum).",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +53,7 @@ class PairEncoder:
        token where that is the same.
     5. Contexts are cut at the left so that c and the targets hold ``max_length`` + 1 tokens, for
        the last is never fed. Targets are never cut.
+    6. What a chat marks in its text (see ``control``) is encoded as text.
 
     Args:
       tokenizer: the model's own.
@@ -65,12 +75,15 @@ class PairEncoder:
         ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
         self.prefix_id = next((i for i in ids if i is not None), None)
         self._prefix_text = "" if self.prefix_id is None else tokenizer.decode([self.prefix_id])
-        bare, full = self._call(["a"], False)[0], self._call(["a"], None)[0]
+        (bare,), (full,) = (control.encode(tokenizer, ["a"], special) for special in (False, None))
         if full[len(full) - len(bare) :] != bare:
+            added = tokenizer.convert_ids_to_tokens(full[-1])
             raise UserError(
-                f"the tokenizer puts a token after every text ({full} for 'a'), so that the model "
-                "would be read after the end of its prompt. Unset add_eos_token in "
-                "tokenizer_config.json, or the post-processor's template in tokenizer.json."
+                f"the tokenizer puts a token, {added!r}, after every text ({full} for 'a'), so "
+                f"that the model would be read after the end of its prompt. Take {added!r} out of "
+                '"post_processor" in tokenizer.json, and set "add_eos_token" to false in '
+                "tokenizer_config.json (of a .gguf file: make a folder of it first, "
+                "--config=configs/export.py)."
             )
 
     def encode(
@@ -110,17 +123,21 @@ class PairEncoder:
         delimiter: str = " ",
         *,
         fixed_end: bool = True,
+        chat: bool = False,
     ) -> list[list[Pair]]:
         """Pairs of one target each: the letters after every context.
 
         The tokens are those of ``encode``, but a line break that moved (after a chat template's
         header) counts as context, and it is never lost where it merges with the token before it.
+        Where a blank line at the end falls apart as soon as a letter follows it, the context is
+        the prompt's own tokens, as they are when the model answers.
 
         Args:
           contexts: N texts.
           counts: N, how many letters follow each, from "A" on.
           delimiter: between context and letter.
           fixed_end: whether all contexts end in the same text, so that one is enough to check.
+          chat: whether a chat template ends them all.
 
         Returns:
           N lists of as many pairs as there are letters.
@@ -129,19 +146,23 @@ class PairEncoder:
           UserError: a letter is not exactly one token of its own.
         """
         ends = [delimiter + letter for letter in LETTERS[: max(counts, default=0)]]
+        fixed_end, remedy = fixed_end or chat, _REMEDIES[chat]
         probes = contexts[:1] if fixed_end else contexts
         ids = self._ids(
             [text + ends[0] for text in contexts]
             + [text + end for text in probes for end in ends]
             + [form for text in probes for form in (text, text.rstrip()) if form]
         )
-        letters = [self._letters(text, ends, ids) for text in probes]
+        read = [self._letters(text, ends, ids, remedy) for text in probes]
+        if any(apart for _, apart in read):
+            ids |= self._ids(contexts)
         result = []
         for i, (text, count) in enumerate(zip(contexts, counts, strict=True)):
-            whole, some = ids[text + ends[0]], letters[0 if fixed_end else i]
+            whole, (some, apart) = ids[text + ends[0]], read[0 if fixed_end else i]
             if whole[-1] != some[0]:
-                raise UserError(_not_one_token(text, ends[0], whole))
-            result.append([self._pair(whole[:-1], [letter], "") for letter in some[:count]])
+                raise UserError(_not_one_token(text, ends[0], whole, remedy))
+            head = ids[text] if apart else whole[:-1]
+            result.append([self._pair(head, [letter], "") for letter in some[:count]])
         return result
 
     def tokens(self, text: str) -> list[int]:
@@ -152,18 +173,28 @@ class PairEncoder:
         """Likewise for many; equal texts are tokenised once."""
         return self._ids(texts)
 
-    def _letters(self, text: str, ends: list[str], ids: dict[str, list[int]]) -> list[int]:
-        """The token that each end adds to a text, or to the text without its white space."""
+    def _letters(
+        self, text: str, ends: list[str], ids: dict[str, list[int]], remedy: str
+    ) -> tuple[list[int], bool]:
+        """The token that each end adds to a text, or to the text without its white space.
+
+        The flag says that the text's own white space is split in another way once a letter follows.
+        """
         before = ids[text + ends[0]][:-1]
-        heads = [ids.get(text), ids.get(text.rstrip())]
+        apart = before not in [ids.get(text), ids.get(text.rstrip())]
+        same = not apart or self._text(before) == self._text(ids.get(text, []))
         for end in ends:
             whole = ids[text + end]
-            if whole[:-1] != before or before not in heads:
-                raise UserError(_not_one_token(text, end, whole))
+            alone = not apart or self._text(whole[-1:]) == end
+            if whole[:-1] != before or not same or not alone:
+                raise UserError(_not_one_token(text, end, whole, remedy))
         letters = [ids[text + end][-1] for end in ends]
         if len(set(letters)) != len(letters):
             raise UserError("with this tokenizer two option letters are the same token.")
-        return letters
+        return letters, apart
+
+    def _text(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
     def _pair(self, head: list[int], targets: list[int], name: str) -> Pair:
         if len(targets) > self.max_length:
@@ -194,20 +225,8 @@ class PairEncoder:
             by_setting[None if special and not marked else False].append(text)
         result: dict[str, list[int]] = {}
         for setting, some in by_setting.items():
-            for start in range(0, len(some), _BATCH):
-                batch = some[start : start + _BATCH]
-                result.update(zip(batch, self._call(batch, setting), strict=True))
+            result |= zip(some, control.encode(self.tokenizer, some, setting), strict=True)
         return result
-
-    def _call(self, texts: list[str], special: bool | None) -> list[list[int]]:
-        settings = {} if special is None else {"add_special_tokens": special}
-        return self.tokenizer(
-            texts,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-            **settings,
-        ).input_ids
 
 
 def _move_space(context: str, continuation: str) -> tuple[str, str]:
@@ -215,10 +234,9 @@ def _move_space(context: str, continuation: str) -> tuple[str, str]:
     return kept, context[len(kept) :] + continuation
 
 
-def _not_one_token(text: str, end: str, ids: list[int]) -> str:
+def _not_one_token(text: str, end: str, ids: list[int], remedy: str) -> str:
+    shown = control.unmarked(text + end)[-20:]
     return (
         f"with this tokenizer the letter {end[-1]!r} after the prompt is not one more token: "
-        f"{(text + end)[-20:]!r} ends in the tokens {ids[-4:]}. Set config.prompt.choice so that "
-        "it ends where a word can begin (for example in 'Answer:'), or config.prompt.letter_prefix "
-        "to '' when a letter without a space before it is one token."
+        f"{shown!r} ends in the tokens {ids[-4:]}. {remedy}"
     )

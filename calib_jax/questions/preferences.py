@@ -9,14 +9,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import transformers
-
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
 from calib_jax.questions import hub, local, pipeline, sources
-from calib_jax.questions.dialogue import Rendering
-from calib_jax.questions.pairs import Pair, PairEncoder
+from calib_jax.questions.dialogue import Prompt
+from calib_jax.questions.preference_encoding import (
+    Item,
+    encode_demonstrations,
+    encode_preference,
+    encode_preferences,
+)
 from calib_jax.questions.preference_rows import (
     Demonstration,
     Preference,
@@ -50,8 +52,6 @@ SPELLINGS = (
 )
 _RATE = re.compile(r"(?P<source>.+)@(?P<rate>[^@/]*)", re.DOTALL)
 
-Item = Preference | Demonstration
-
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
@@ -71,7 +71,13 @@ class Loaded:
 
 
 def load_preferences(
-    spec: str, size: int = 0, seed: int = 0, *, template: str | None = None, prefix: str = " "
+    spec: str,
+    size: int = 0,
+    seed: int = 0,
+    *,
+    template: str | None = None,
+    prefix: str = " ",
+    chat: bool = False,
 ) -> Loaded:
     """The pairs of a source; the layouts are those of ``preference_rows.LAYOUTS``.
 
@@ -83,6 +89,8 @@ def load_preferences(
       seed: of the draw, and of pairs made of questions.
       template, prefix: of pairs made of questions: the prompt (None: the default one), and what
         stands before the letter.
+      chat: whether pairs made of questions are turns of a chat; nothing stands before the letter
+        then.
 
     Returns:
       ``Loaded`` of ``Preference``. A pair that occurs again, one with equal or empty answers and a
@@ -93,21 +101,27 @@ def load_preferences(
         source, row and field.
     """
     if spec.startswith(QUESTIONS):
-        return _of_questions(spec, size, seed, template, prefix, _letter_pair)
+        return _of_questions(spec, size, seed, template, prefix, chat, _letter_pair)
     return _of_rows(spec, size, seed, preference_from_row)
 
 
 def load_demonstrations(
-    spec: str, size: int = 0, seed: int = 0, *, template: str | None = None, prefix: str = " "
+    spec: str,
+    size: int = 0,
+    seed: int = 0,
+    *,
+    template: str | None = None,
+    prefix: str = " ",
+    chat: bool = False,
 ) -> Loaded:
     """The demonstrations of a source, as ``load_preferences``: of pairs the chosen answers."""
 
-    def build(question: Question, rate: float, seed: int, prompt: str, prefix: str) -> Item:
+    def build(question: Question, rate: float, seed: int, prompt: Prompt, prefix: str) -> Item:
         pair = _letter_pair(question, rate, seed, prompt, prefix)
         return Demonstration(pair.id, pair.prompt, pair.chosen, ends=False, asked=pair.asked)
 
     if spec.startswith(QUESTIONS):
-        return _of_questions(spec, size, seed, template, prefix, build)
+        return _of_questions(spec, size, seed, template, prefix, chat, build)
     return _of_rows(spec, size, seed, demonstration_from_row)
 
 
@@ -155,96 +169,6 @@ def hold_out(items: Sequence[Item], count: int, seed: int) -> tuple[list[Item], 
     if not rest or not taken:
         raise UserError(f"cannot hold out {count} of {len(items)} pairs; some must be left")
     return rest, [item for item, text in zip(items, texts, strict=True) if text in taken]
-
-
-def encode_preference(
-    tokenizer: transformers.PreTrainedTokenizerBase, item: Preference, chat: bool = True
-) -> tuple[Pair, Pair]:
-    """(chosen, rejected) as tokens: one prompt, the answers as targets, EOS or end of turn last.
-
-    Args:
-      tokenizer: the model's own.
-      item: messages go through the chat template where the tokenizer has one; a plain text is
-        followed by the answer.
-      chat: False: messages as a plain transcript, whatever the tokenizer has.
-
-    Raises:
-      UserError: no tokenizer, or a template that does not take the messages.
-    """
-    ((chosen, rejected),) = _encode(
-        tokenizer, [item], [(item.chosen, item.rejected)], chat, max_length=1 << 30
-    )
-    return chosen, rejected
-
-
-def encode_preferences(
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    items: Sequence[Preference],
-    max_length: int,
-    chat: bool = True,
-) -> tuple[list[Preference], list[tuple[Pair, Pair]], int]:
-    """Many of them, as ``encode_preference``.
-
-    Returns:
-      The items of which both answers fit ``max_length`` tokens with their prompt, their (chosen,
-      rejected), and how many items do not fit.
-    """
-    answers = [(item.chosen, item.rejected) for item in items]
-    return _fitting(items, _encode(tokenizer, items, answers, chat, max_length), max_length)
-
-
-def encode_demonstrations(
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    items: Sequence[Demonstration],
-    max_length: int,
-    chat: bool = True,
-) -> tuple[list[Demonstration], list[tuple[Pair]], int]:
-    """Likewise, with groups of one: (response,)."""
-    answers = [(item.response,) for item in items]
-    return _fitting(items, _encode(tokenizer, items, answers, chat, max_length), max_length)
-
-
-def _fitting(items: Sequence, groups: list, max_length: int) -> tuple[list, list, int]:
-    fits = [max(len(pair.tokens) for pair in group) <= max_length for group in groups]
-    kept = [i for i, good in enumerate(fits) if good]
-    return [items[i] for i in kept], [groups[i] for i in kept], len(items) - len(kept)
-
-
-def _encode(
-    tokenizer: transformers.PreTrainedTokenizerBase | None,
-    items: Sequence[Item],
-    answers: Sequence[tuple[str, ...]],
-    chat: bool,
-    max_length: int,
-) -> list[tuple[Pair, ...]]:
-    """The targets are the whole's tokens from the first that is not the prompt's own."""
-    encoder = PairEncoder(tokenizer, max_length)
-    rendering = Rendering(tokenizer, chat)
-    eos = tokenizer.eos_token_id
-    texts = []
-    for item, some in zip(items, answers, strict=True):
-        try:
-            before = rendering.prompt(item.prompt)
-            texts.append((before, [rendering.answer(item.prompt, a, item.ends) for a in some]))
-        except UserError as error:
-            raise UserError(f"{item.id!r}: {error}") from None
-    ids = encoder.token_lists(
-        text for before, some in texts for text in (before, *(before + a for a, _ in some))
-    )
-    groups = []
-    for before, some in texts:
-        group = []
-        for answer, add_eos in some:
-            whole = list(ids[before + answer])
-            if add_eos and eos is not None and whole[-1:] != [eos]:
-                whole.append(eos)
-            head = ids[before]
-            same = [a == b for a, b in zip(head, whole, strict=False)]
-            start = same.index(False) if False in same else min(len(head), len(whole) - 1)
-            start = max(start, 1)  # the first token is given, never predicted
-            group.append(Pair(np.array(whole, np.int32), len(whole) - start))
-        groups.append(tuple(group))
-    return groups
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
@@ -338,7 +262,7 @@ def _loaded(
 
 
 def _of_questions(
-    spec: str, size: int, seed: int, template: str | None, prefix: str, build: Callable
+    spec: str, size: int, seed: int, template: str | None, prefix: str, chat: bool, build: Callable
 ) -> Loaded:
     source, rate = spec.removeprefix(QUESTIONS), 1.0
     if match := _RATE.fullmatch(source):
@@ -357,7 +281,11 @@ def _of_questions(
     kept, _ = pipeline.shuffle_options(kept, seed)
     kept, _ = pipeline.balance_answers(kept, seed)
     template = DEFAULT_PROMPT if template is None else template
-    items = [build(question, rate, seed, render(question, template), prefix) for question in kept]
+    items = []
+    for question in kept:
+        text = render(question, template)
+        prompt = ({"role": "user", "content": text},) if chat else text
+        items.append(build(question, rate, seed, prompt, "" if chat else prefix))
     loaded = _loaded(
         spec, items, len(questions), {"duplicate_options": skipped} if skipped else {}, size, seed
     )
@@ -367,7 +295,7 @@ def _of_questions(
 
 
 def _letter_pair(
-    question: Question, rate: float, seed: int, prompt: str, prefix: str
+    question: Question, rate: float, seed: int, prompt: Prompt, prefix: str
 ) -> Preference:
     """The right letter over a wrong one with probability ``rate``, else the wrong one over it."""
     digest = _hash(seed, question.task, question.id, "pair")

@@ -1,4 +1,4 @@
-"""From questions to prompts: templates, shots, chat turns, permutations, content-free versions.
+"""From questions to prompts: templates, shots, permutations, content-free versions.
 
 Few-shot prompts and chat turns are assembled as lm-evaluation-harness 0.4.13 does (its
 ``ConfigurableTask.fewshot_context``): description, shots, question; a shot is its context, the
@@ -9,8 +9,6 @@ import dataclasses
 import random
 import re
 from collections.abc import Sequence
-
-import transformers
 
 from calib_jax.errors import UserError
 from calib_jax.questions.record import LETTERS, Question
@@ -231,59 +229,3 @@ class Shots:
 
 def _content(question: Question) -> tuple:
     return question.context, question.question, question.choices
-
-
-class Chat:
-    """Puts prompts into a tokenizer's chat template: one turn of the user, whatever is in it.
-
-    Args:
-      tokenizer: the model's own.
-
-    Attributes:
-      has_system: whether the template takes a system's turn; where not, descriptions are left
-        out, as the harness does.
-
-    Raises:
-      UserError: the tokenizer has no chat template, or it cannot be used.
-    """
-
-    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase):
-        if not getattr(tokenizer, "chat_template", None):
-            raise UserError(
-                "config.prompt.chat is set, and the model's tokenizer has no chat template. "
-                "Unset it, or add one (tokenizer_config.json, chat_template.jinja)."
-            )
-        self.tokenizer = tokenizer
-        try:
-            self.apply("probe", "probe")
-            self.has_system = True
-        except UserError:
-            self.apply("", "probe")
-            self.has_system = False
-
-    def apply(self, description: str, text: str) -> str:
-        """The whole prompt, up to where the assistant's answer starts."""
-        messages = [{"role": "user", "content": text}]
-        if description and getattr(self, "has_system", True):
-            messages.insert(0, {"role": "system", "content": description})
-        return self.converse(messages)
-
-    def converse(self, messages: Sequence[dict[str, str]], *, answered: bool = False) -> str:
-        """Whole turns in the template, up to where the assistant's next answer starts.
-
-        Args:
-          messages: {"role": ..., "content": ...} each.
-          answered: whether the last one is the answer, so that the text ends with its turn.
-        """
-        try:
-            return self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=not answered
-            )
-        except ImportError as error:
-            raise UserError(
-                f"chat templates take a package. Run: pip install jinja2 ({error})"
-            ) from None
-        except Exception as error:  # whatever a template raises
-            raise UserError(
-                f"the tokenizer's chat template cannot be used ({type(error).__name__}: {error})."
-            ) from None

@@ -26,7 +26,7 @@ TOP_LETTER = "most-chosen letter"
 
 # Dictionaries of a summary that are no measurement ("change" looks like one).
 _NOT_COLUMNS = frozenset(
-    {"change", "data", "training", "posthoc", "quantization", "wall_time_s", "versions"}
+    {"change", "data", "prompt", "training", "posthoc", "quantization", "wall_time_s", "versions"}
 )
 DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 
@@ -217,6 +217,36 @@ def infinite_nll(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+# Below it, other words than the letters are the likelier answer.
+LOW_MASS = 0.5
+MASS_REMEDY = (
+    "the model would rather say something else, and the confidence is what remains of the letters' "
+    "small shares. Try --config.prompt.chat=False (True where it was not set), a "
+    "--config.prompt.template that asks for the letter alone, or "
+    "--config.confidence.methods=continuation_sum"
+)
+
+
+def low_mass(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence where the letters hold less than half of the probability; [] where none do.
+
+    Args:
+      rows: what the sentence calls a measurement -> ROW of summary.json.
+    """
+    found = [
+        f"{row['candidate_mass']:.3f} ({name})"
+        for name, row in rows.items()
+        if str(row.get("method", "")).startswith("choice")
+        and (mass := row.get("candidate_mass")) is not None
+        and mass < LOW_MASS
+    ]
+    if not found:
+        return []
+    return [
+        f"the letters hold less than half of the probability, {', '.join(found)}: {MASS_REMEDY}"
+    ]
+
+
 def sections(
     states: Mapping[str, Mapping[str, Any]],
     changes: Mapping[str, Mapping[str, Any]] | None = None,
@@ -264,7 +294,7 @@ def sections(
         rows.append(Row(TOP_LETTER, 0, (*cells, *[Cell("")] * (change is not None))))
 
         notes = [uniform(first), f"gold letters: {_letters(first['answer_counts'])}"]
-        notes += infinite_nll(found)
+        notes += infinite_nll(found) + low_mass(found)
         about = [DOMAINS.get(first.get("domain"), ""), f"{first['n']:,} questions"]
         title = f"{split} ({', '.join(filter(None, about))})"
         header = (*states, *(["change"] if change is not None else []))

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.models.lora import LoraConfig
-from calib_jax.reports import table
+from calib_jax.reports import reproduction, table
 
 # Methods of the job "align", as readers know them.
 ALIGNED = {
     "sft": "supervised fine-tuning (SFT) on demonstrations",
     "dpo": "direct preference optimisation (DPO) on preference pairs",
 }
-# What stands for the export's own folder, and for a base that lies on a disk, in the snippets.
-HERE = "path/to/this/folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +50,8 @@ class Facts:
       summary: the run's summary.json, None for a plain conversion.
       versions: of the packages that wrote the export.
       earlier: the runs that the adapter came from, first to last, as far as they are known.
+      loadable: whether transformers reads the base by its name.
+      prompt: what prompt.json holds; None where there is none.
     """
 
     name: str
@@ -68,6 +68,8 @@ class Facts:
     summary: Mapping[str, Any] | None
     versions: Mapping[str, Any]
     earlier: tuple[Stage, ...] = ()
+    loadable: bool = True
+    prompt: Mapping[str, Any] | None = None
 
 
 def identity_line(identity: str) -> str:
@@ -87,7 +89,8 @@ def text(facts: Facts) -> str:
             "## Calibration\n\nNothing was trained and nothing was measured: the weights are the "
             "base's" + (", with the adapter merged in" if _merges(facts) else "") + ".\n"
         )
-    return "\n".join([*filter(None, parts), _loading(facts), _versions(facts)])
+    parts += [reproduction.prompt_section(facts), reproduction.loading(facts), _versions(facts)]
+    return "\n".join(filter(None, parts))
 
 
 def _front_matter(facts: Facts) -> str:
@@ -334,7 +337,8 @@ def _data(facts: Facts, learnt: list[str]) -> str:
     template = facts.config["prompt"]["template"]
     prompt = "calib_jax's default" if not template else f"`{json.dumps(template)}`"
     which = "prompt of these" if _aligned(facts.config) else "prompt"
-    lines.append(f"- {which}: {prompt}; the confidence is that of the option's letter")
+    chat = ", as a turn of the chat" if facts.config["prompt"].get("chat") else ""
+    lines.append(f"- {which}: {prompt}{chat}; the confidence is that of the option's letter")
     return "\n".join(lines) + "\n"
 
 
@@ -350,33 +354,6 @@ def _measured(facts: Facts) -> str:
         + f"\nMeasured by the run{beside}. Other prompts, tasks and "
         + ("precisions of the base" if "quantised" in beside else "quantised copies")
         + " were not measured.\n"
-    )
-
-
-def _loading(facts: Facts) -> str:
-    if facts.format == "merged":
-        return (
-            "## Loading\n\n```python\nfrom transformers import AutoModelForCausalLM\n\n"
-            f'model = AutoModelForCausalLM.from_pretrained("{HERE}", dtype="auto")\n```\n\n'
-            f'```python\nimport calib_jax\n\nmodel = calib_jax.load_model("{HERE}")\n```\n'
-        )
-    base = json.dumps(facts.name, ensure_ascii=False)
-    revision = f", revision={json.dumps(facts.revision)}" if facts.revision else ""
-    theirs, note = base, ""
-    if facts.name.startswith("offline:") or facts.name.endswith(".gguf"):
-        theirs = '"path/to/the/base"'
-        note = (
-            "# The base as a Hugging Face folder: python -m calib_jax.main "
-            "--config=configs/export.py \\\n"
-            f"#     --config.model.name={facts.name} --workdir=path/to/the/base\n"
-        )
-    return (
-        "## Loading\n\n```python\nfrom peft import PeftModel\n"
-        f"from transformers import AutoModelForCausalLM\n\n{note}"
-        f"base = AutoModelForCausalLM.from_pretrained({theirs}{revision})\n"
-        f'model = PeftModel.from_pretrained(base, "{HERE}")\n```\n\n'
-        "```python\nimport calib_jax\n\n"
-        f'model = calib_jax.load_model({base}{revision}, adapter="{HERE}")\n```\n'
     )
 
 

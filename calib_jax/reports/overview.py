@@ -78,6 +78,11 @@ def lines(states: Mapping[str, Mapping[str, Any]]) -> list[Line]:
     return found
 
 
+def low_mass(found: Sequence[Line]) -> list[str]:
+    """What a reader of the table must know: where letters hold little of the probability."""
+    return content.low_mass({f"{line.task}, {line.method}": line.row for line in found})
+
+
 def columns(found: Sequence[Line]) -> list[tuple[str, str, int]]:
     """The columns that any of the lines has."""
     return [column for column in COLUMNS if any(line.row.get(column[0]) is not None
@@ -170,6 +175,8 @@ def show(
     if any(line.best for line in found):
         note += f" {RULE}"
     console.print()
+    for warning in low_mass(found):
+        console.print(rich.text.Text(f"Note: {warning}.", style="yellow"))
     console.print(rich.text.Text(note, style="dim"))
 
 
@@ -233,6 +240,7 @@ def as_markdown(states: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         rows.append("| " + " | ".join(cells) + " |")
     notes = [NOTE, *([RULE] if any(line.best for line in found) else [])]
+    notes += [f"{warning}." for warning in low_mass(found)]
     return "\n".join([*rows, "", *(f"{note}  " for note in notes)]) + "\n"
 
 

@@ -12,6 +12,7 @@ import calib_jax
 from calib_jax.confidence.engine import TokenScores
 from calib_jax.confidence.reading import METHODS, plan_reading
 from calib_jax.errors import UserError, UserNotice
+from calib_jax.questions.chat import Chat
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.prompts import CONTENT_FREE, rotate
 from calib_jax.questions.record import Question
@@ -106,6 +107,8 @@ def questions():
 def plan(questions, methods=METHODS, task=None, limit=1000, **settings):
     settings = {"choice": CHOICE, "continuation": CONTINUATION, **settings}
     encoder = PairEncoder(settings.pop("tokenizer", TOKENIZER), limit)
+    if settings.get("chat"):
+        settings["chat"] = Chat(encoder.tokenizer)
     return plan_reading(questions, task, methods, encoder, **settings)
 
 

@@ -10,7 +10,7 @@ from calib_jax.errors import UserError
 from calib_jax.generation import encode_prompts, load_prompts, stop_tokens
 from calib_jax.generation.answers import check_layout, write_answers
 from calib_jax.models.model import open_checkpoint
-from calib_jax.questions.prompts import Chat
+from calib_jax.questions.chat import Chat
 from tests.conftest import write_tiny_model
 
 TEMPLATE = (

@@ -107,6 +107,7 @@ def test_merged_and_adapter_compute_what_was_trained(call, make_run, config, tin
         "tokenizer.json",
         "tokenizer_config.json",
         "README.md",
+        "prompt.json",
     }
     assert json.loads((merged / "config.json").read_text()) == json.loads(
         (tiny_model / "config.json").read_text()
@@ -114,7 +115,12 @@ def test_merged_and_adapter_compute_what_was_trained(call, make_run, config, tin
     status, out, err = call(f"--config.export.run={run}", "--config.export.format=adapter")
     assert status == 0, err
     adapter = run / "export" / "adapter"
-    assert names(adapter) == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert names(adapter) == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+        "prompt.json",
+    }
     assert json.loads((adapter / "adapter_config.json").read_text())["lora_alpha"] == 3
     beside = logits(tiny_model, adapter=adapter)
     np.testing.assert_allclose(logits(merged), beside, rtol=0, atol=1e-4)

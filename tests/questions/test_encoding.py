@@ -1,6 +1,7 @@
 """The encoder: one token a letter, checked for the tokenizer at hand; nothing cut, nothing lost."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from calib_jax.errors import UserError
+from calib_jax.models.tokenizer import from_folder
 from calib_jax.questions.encoding import DEFAULT_PROMPT, Encoder, render
 from calib_jax.questions.record import LETTERS, Question
 from tests.conftest import make_questions, tiny_tokenizer
@@ -100,8 +102,18 @@ def test_bos_once_at_the_front_and_never_among_the_letters(tokenizer):
 
 def test_a_mark_after_every_text_is_refused():
     """The model would be read after its end-of-text token."""
-    with pytest.raises(UserError, match="not one more token"):
+    with pytest.raises(UserError, match="puts a token, '<s>', after every text.*post_processor"):
         Encoder(marked("after"))
+
+
+def test_the_remedy_for_a_mark_after_every_text_helps(tmp_path):
+    marked("after").save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    single = raw["post_processor"]["single"]
+    raw["post_processor"]["single"] = [part for part in single if "SpecialToken" not in part]
+    path.write_text(json.dumps(raw))
+    assert len(Encoder(from_folder(tmp_path)).encode([QUESTION])) == 1
 
 
 def test_letters_of_several_tokens_are_refused_with_the_remedy():
@@ -121,10 +133,16 @@ def test_only_the_letters_in_use_are_asked_for():
         Encoder(wrap(tokenizer), num_options=5)
 
 
-def test_a_template_that_ends_in_a_space_needs_no_prefix(tokenizer):
-    template = "{question}\n{options}\nAnswer: "
-    with pytest.raises(UserError, match="not one more token"):
-        Encoder(tokenizer, template, letter_prefix="")  # " A" is one token and takes the space
+def test_a_template_that_ends_in_a_space_is_read_as_one_without(tokenizer):
+    """ " A" is one token and takes the space, whether it stands in the template or after it."""
+    template = "{question}\n{options}\nAnswer:"
+    spaced, plain = (
+        Encoder(tokenizer, template + " ", letter_prefix=""),
+        Encoder(tokenizer, template),
+    )
+    np.testing.assert_array_equal(spaced.letter_ids, plain.letter_ids)
+    for one, other in zip(*(e.encode([QUESTION]).tokens for e in (spaced, plain)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_question_that_ends_its_prompt_and_merges_with_the_letter(tokenizer):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from calib_jax.errors import UserError
+from calib_jax.questions import control
 from calib_jax.questions.pairs import PairEncoder
 from tests.confidence.lm_eval_cases import MAX_LENGTH, PAIRS, TOKENIZERS, byte_level
 
@@ -109,8 +110,10 @@ def test_together_as_alone(name, pairs):
 
 def test_equal_texts_are_tokenised_once(monkeypatch):
     encoder, seen = PairEncoder(BUILT["words"], 100), []
-    call = encoder._call
-    monkeypatch.setattr(encoder, "_call", lambda texts, s: seen.extend(texts) or call(texts, s))
+    encode = control.encode
+    monkeypatch.setattr(
+        control, "encode", lambda tok, texts, s: seen.extend(texts) or encode(tok, texts, s)
+    )
     encoder.encode([("same", f" {end}") for end in "aabb"] * 3)
     assert sorted(seen) == ["same", "same a", "same b"]
 
@@ -131,7 +134,7 @@ def test_a_token_after_every_text_is_refused():
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=special
     )
-    with pytest.raises(UserError, match="puts a token after every text.*add_eos_token"):
+    with pytest.raises(UserError, match="puts a token, .</s>., after every text.*add_eos_token"):
         PairEncoder(tokenizer, 8)
 
 

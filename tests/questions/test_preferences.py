@@ -270,7 +270,7 @@ def test_encoding_without_a_template_or_without_its_end():
     item = Preference("p", (SYSTEM, *ASKED), "So.", "No.")
     plain = "System: Be brief.\n\nUser: Why?\n\nAssistant:", " So.<eos>"
     assert parts(tok, encode_preference(tok, item)[0]) == plain
-    assert parts(tokenizer(), encode_preference(tokenizer(), item, chat=False)[0]) == plain
+    assert parts(tokenizer(), encode_preference(tokenizer(), item, chat=None)[0]) == plain
     tok = tokenizer("{% for m in messages %}[{{ m.content }}]{% endfor %}")
     assert parts(tok, encode_preference(tok, item)[0]) == ("[Be brief.][Why?]", "[So.]<eos>")
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from calib_jax.confidence.reading import plan_reading
 from calib_jax.errors import UserError
+from calib_jax.questions.chat import Chat
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.prompts import (
-    Chat,
     Prompt,
     Shots,
     check_template,
@@ -38,7 +38,7 @@ class Recorder:
         self.pairs += pairs
         return [Pair(None, 1)] * len(pairs)
 
-    def encode_letters(self, contexts, counts, delimiter=" ", *, fixed_end=True):
+    def encode_letters(self, contexts, counts, delimiter=" ", *, fixed_end=True, chat=False):
         for context, K in zip(contexts, counts, strict=True):
             self.pairs += [(context, delimiter + letter) for letter in "ABCDEFGH"[:K]]
         return [[Pair(None, 1)] * K for K in counts]
@@ -57,7 +57,7 @@ def assembled(form, shots, chat):
         ("choice" if form == "choice" else "continuation_sum",),
         recorder,
         shots=shots,
-        chat=bool(chat),
+        chat=Chat(recorder.tokenizer) if chat else None,
         shot_questions=cases.questions(pool),
     )
     return [list(pair) for pair in recorder.pairs]

@@ -11,7 +11,7 @@ from calib_jax import load_model
 from calib_jax.config import base
 from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig
-from calib_jax.reports import model_card
+from calib_jax.reports import model_card, reproduction
 from tests.conftest import write_tiny_model
 
 LORA = LoraConfig(2, 3.0, targets=("q_proj",))
@@ -248,7 +248,7 @@ def exported(tmp_path):
         name = str(folder)
         stated = dataclasses.replace(facts, name=name, revision="", on_hub=False, format=format)
         here = str(adapter if format == "adapter" else folder)
-        return [s.replace(model_card.HERE, here) for s in snippets(model_card.text(stated))]
+        return [s.replace(reproduction.HERE, here) for s in snippets(model_card.text(stated))]
 
     return of
 
@@ -279,7 +279,9 @@ def test_what_it_says_of_loading_elsewhere_agrees(format, facts, exported):
 
 def test_a_base_that_peft_cannot_name_gets_a_way_to_make_it(facts):
     card = model_card.text(
-        dataclasses.replace(facts, name="offline:x", on_hub=False, revision="", format="adapter")
+        dataclasses.replace(
+            facts, name="offline:x", on_hub=False, revision="", format="adapter", loadable=False
+        )
     )
     assert "--config.model.name=offline:x --workdir=path/to/the/base" in card
     assert json.dumps("path/to/the/base") in card

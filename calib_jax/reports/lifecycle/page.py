@@ -85,7 +85,7 @@ def _results(rows: figures.Rows) -> str:
         parts.append(layout.table(head, body, f"Results on {part}", "stacked"))
         how = {row["intervals"] for row in here.values() if "intervals" in row}
         parts += [note(f"Intervals: {text}.") for text in sorted(how)]
-    return "\n".join([*parts, note(tables.NOTE)])
+    return "\n".join([*parts, *map(note, tables.low_mass(rows)), note(tables.NOTE)])
 
 
 def _sources(part: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -53,6 +53,12 @@ def parts_of(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(part for by_part in rows.values() for part in by_part))
 
 
+def low_mass(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence where the letters of a task hold little of a model's probability."""
+    named = {f"{label}, {part}": row for label, some in rows.items() for part, row in some.items()}
+    return content.low_mass(named)
+
+
 def cell(row: Mapping[str, Any], key: str, ranged: bool) -> str:
     """ "0.123 [0.100, 0.200]"."""
     bounds = content.interval(row.get(f"{key}_ci")) if ranged else ""
@@ -115,7 +121,7 @@ def show_summary(summary: Mapping[str, Any], console: rich.console.Console | Non
         console.print(rich.text.Text(part, style="bold"))
         console.print(drawn)
     console.print()
-    for line in skipped_lines(summary):
+    for line in (*skipped_lines(summary), *low_mass(rows)):
         console.print(rich.text.Text(line))
     console.print(rich.text.Text(NOTE, style="dim"))
 

@@ -141,6 +141,7 @@ def one_table(states: States) -> str:
         body.append(f'<tr><th scope="row">{escape(line.task)}</th>{"".join(cells)}</tr>')
     parts = [layout.table(f"<tr>{head}</tr>", body, "Tasks and methods", "sortable stacked")]
     text = "↓ lower is better, ↑ higher is better; press a header to sort. " + overview.NOTE
+    parts += [note(f"Note: {warning}.") for warning in overview.low_mass(found)]
     parts.append(note(f"{text} {overview.RULE}" if any(line.best for line in found) else text))
     return "\n".join(parts)
 

@@ -39,8 +39,8 @@ def render(
     sections = []
     if cells:
         compared = facts(summary.get("compared", {}))
-        unused = [note(text) for text in summary.get("not_used", ())]
-        sections.append(("What was compared", "\n".join([compared, *unused])))
+        said = (*summary.get("not_used", ()), *summary.get("low_mass", ()))
+        sections.append(("What was compared", "\n".join([compared, *map(note, said)])))
         if len(cells) > 1:
             sections.append(("Ranking", _rankings(cells, "ranking")))
         sections.append(("Changes", _changes(cells)))

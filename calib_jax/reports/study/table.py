@@ -208,7 +208,7 @@ def show_summary(result: Mapping[str, Any], console: rich.console.Console | None
         show(cells, console)
     else:
         show(from_dict(result["published"]), console, result.get("published_files"))
-    for text in result.get("not_used", ()):
+    for text in (*result.get("not_used", ()), *result.get("low_mass", ())):
         console.print(rich.text.Text(text))
 
 
