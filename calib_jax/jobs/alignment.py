@@ -25,7 +25,7 @@ from calib_jax.reports import summary
 from calib_jax.reports.alignment import measure, page, tables
 from calib_jax.reports.alignment.tables import BEFORE
 from calib_jax.reports.atomic import atomic_path, write_text
-from calib_jax.reports.figures.drawing import png
+from calib_jax.reports.figures.canvas import png
 from calib_jax.training.interrupt import StopRequest
 
 

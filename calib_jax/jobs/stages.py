@@ -33,7 +33,7 @@ from calib_jax.reports import summary
 from calib_jax.reports.alignment import measure
 from calib_jax.reports.atomic import atomic_path, write_text
 from calib_jax.reports.figures.bins import bins_of
-from calib_jax.reports.figures.drawing import png, svg
+from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.stages import figures, page, tables
 from calib_jax.training.interrupt import StopRequest

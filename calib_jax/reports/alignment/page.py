@@ -4,21 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
 from calib_jax.reports import content
 from calib_jax.reports.alignment import tables
-from calib_jax.reports.figures.drawing import (
-    COLOURS,
-    GREY,
-    INK,
-    add_title,
-    new_figure,
-    place,
-    plain_axes,
-)
+from calib_jax.reports.figures.canvas import Figure, drawn, extent, new_figure
+from calib_jax.reports.figures.drawing import COLOURS, GREY, INK, add_title, place, plain_axes
 from calib_jax.reports.page import layout, results
 from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import facts, note
@@ -102,6 +94,7 @@ def drift(text: Mapping[str, TextLosses]) -> Figure:
     return figure
 
 
+@drawn
 def _two_panels(title: str, labels: Mapping[str, Any], skip: int = 0) -> Figure:
     figure = new_figure(9.6, 3.8)
     add_title(figure, title, 0.6)
@@ -109,11 +102,11 @@ def _two_panels(title: str, labels: Mapping[str, Any], skip: int = 0) -> Figure:
     names = list(labels)[skip:_MOST]
     # From the right, so that the names stand in their order.
     for j in range(len(names) - 1, -1, -1):
-        drawn = figure.text(
+        line = figure.text(
             right / 9.6, 1 - 0.14 / 3.8, names[j], color=COLOURS[(j + skip + 4) % 6], fontsize=10,
             weight="bold", ha="right", va="top",
         )  # fmt: skip
-        right -= drawn.get_window_extent().width / figure.dpi + 0.18
+        right -= extent(line).width / figure.dpi + 0.18
     return figure
 
 

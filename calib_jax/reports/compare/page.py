@@ -4,12 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.compare import tables
 from calib_jax.reports.compare.comparison import Comparison
 from calib_jax.reports.compare.tables import Cell, Grid
+from calib_jax.reports.figures.canvas import Figure
 from calib_jax.reports.page import layout
 from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import escape, facts, note

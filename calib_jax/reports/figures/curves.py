@@ -6,22 +6,18 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports.figures.drawing import (
-    COLOURS,
-    DIAGONAL,
-    INK,
-    add_title,
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    Line2D,
+    PercentFormatter,
+    drawn,
     new_figure,
-    place,
-    plain_axes,
 )
+from calib_jax.reports.figures.drawing import COLOURS, DIAGONAL, INK, add_title, place, plain_axes
 
 _POINTS, _RESAMPLES = 128, 200
 # A curve is drawn over the middle 99 % of the confidences: a wide kernel reaches beyond them.
@@ -107,6 +103,7 @@ def draw_smooth(ax: Axes, strip: Axes, curves: Mapping[str, Mapping[str, np.ndar
     strip.set_xlabel("confidence", fontsize=10, color=INK, labelpad=3)
 
 
+@drawn
 def smooth_panel(scores: Mapping[str, Scores]) -> Figure:
     """Smooth reliability of one split alone, for the page; `scores` is state -> scores."""
     figure = new_figure(3.6, 4.3)
@@ -138,6 +135,7 @@ def draw_risk(ax: Axes, scores: Mapping[str, Scores]) -> None:
     ax.set_ylabel("of them wrong", fontsize=9.5, color=INK, labelpad=3)
 
 
+@drawn
 def risk_panel(scores: Mapping[str, Scores]) -> Figure:
     """Risk-coverage of one split alone, for the page; `scores` is state -> scores."""
     figure = new_figure(3.6, 2.9)
@@ -153,6 +151,7 @@ def risk_coverage(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     return coverage[chosen], risk[chosen]
 
 
+@drawn
 def _titled(
     size: tuple[float, float], title: str, states: Mapping[str, Scores]
 ) -> tuple[Figure, Callable[..., Axes]]:
