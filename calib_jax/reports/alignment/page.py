@@ -67,6 +67,7 @@ def headline(summary: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
+@drawn
 def margins(pairs: Mapping[str, PreferenceScores]) -> Figure:
     """Share of the pairs whose margin is at most x, summed and per token."""
     chosen = dict(list(pairs.items())[:_MOST])
@@ -81,6 +82,7 @@ def margins(pairs: Mapping[str, PreferenceScores]) -> Figure:
     return figure
 
 
+@drawn
 def drift(text: Mapping[str, TextLosses]) -> Figure:
     """Share of the documents whose loss per byte and per token has changed by at most x."""
     (_, before), *others = list(text.items())[:_MOST]
@@ -94,7 +96,6 @@ def drift(text: Mapping[str, TextLosses]) -> Figure:
     return figure
 
 
-@drawn
 def _two_panels(title: str, labels: Mapping[str, Any], skip: int = 0) -> Figure:
     figure = new_figure(9.6, 3.8)
     add_title(figure, title, 0.6)

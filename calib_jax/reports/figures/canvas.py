@@ -54,6 +54,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_UNDRAWN = "a function that draws a whole figure, or a part of one, is to be decorated with @drawn"
 _depth = 0
 
 
@@ -108,7 +109,7 @@ def _tell_of_boxes() -> None:
 
 
 def drawn(draw: Callable[P, R]) -> Callable[P, R]:
-    """Makes a function draw under our settings; every function that calls `new_figure` needs it."""
+    """Makes a function draw under our settings: one that draws a whole figure and returns it."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -125,7 +126,7 @@ def new_figure(width: float, height: float) -> Figure:
       RuntimeError: called by a function that is not `drawn`: a matplotlibrc would have its say.
     """
     if not _depth:
-        raise RuntimeError("a function that draws a figure is to be decorated with @drawn")
+        raise RuntimeError(_UNDRAWN)
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -156,6 +157,8 @@ def _make_readable(artist: Artist) -> None:
 
 
 def _save(figure: Figure, kind: str, **options: Any) -> bytes:
+    if any(text.get_parse_math() for text in figure.findobj(Text)):
+        raise RuntimeError(_UNDRAWN)
     _make_readable(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, **options)

@@ -151,7 +151,6 @@ def risk_coverage(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     return coverage[chosen], risk[chosen]
 
 
-@drawn
 def _titled(
     size: tuple[float, float], title: str, states: Mapping[str, Scores]
 ) -> tuple[Figure, Callable[..., Axes]]:
@@ -169,6 +168,7 @@ def _titled(
     return figure, functools.partial(place, figure)
 
 
+@drawn
 def draw_smooth_figure(scores: Mapping[str, Scores], title: str) -> Figure:
     """Smooth reliability of one split as a figure that stands alone."""
     rows = -(-len(scores) // 3)
@@ -179,6 +179,7 @@ def draw_smooth_figure(scores: Mapping[str, Scores], title: str) -> Figure:
     return figure
 
 
+@drawn
 def draw_risk_figure(scores: Mapping[str, Scores], title: str) -> Figure:
     """Risk-coverage of one split as a figure that stands alone."""
     rows = -(-len(scores) // 3)

@@ -55,6 +55,13 @@ def test_a_matplotlibrc_changes_no_picture_and_is_not_changed():
         assert dict(matplotlib.rcParams.copy()) == theirs
 
 
+def test_text_that_was_written_elsewhere_is_found():
+    figure = picture()
+    figure.text(0.1, 0.1, "$x$")
+    with pytest.raises(RuntimeError, match="@drawn"):
+        canvas.png(figure)
+
+
 def test_a_figure_is_drawn_under_our_settings_or_not_at_all():
     with pytest.raises(RuntimeError, match="@drawn"):
         canvas.new_figure(1, 1)
