@@ -13,6 +13,7 @@ from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import JOBS
 from calib_jax.jobs.run import check_workdir, show_if_finished
 from calib_jax.parallel.mesh import join_pod, leave_pod
+from calib_jax.reports.encoding import prepare_console
 from calib_jax.training.interrupt import Stopped, StopRequest
 
 
@@ -88,6 +89,7 @@ def _show_exception(kind: type[BaseException], error: BaseException, trace: Any)
 def run() -> None:
     """The console script ``calib-jax``."""
     sys.excepthook = _show_exception
+    prepare_console()
     try:
         status = main(sys.argv)
     except Exception:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from calib_jax.errors import UserError
 from calib_jax.reports import content, summary, table, tables_export
+from calib_jax.reports.encoding import prepare_console
 
 FORMATS = ("--markdown", "--csv", "--latex")
 
@@ -47,4 +48,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    prepare_console()
     sys.exit(main(sys.argv[1:]))

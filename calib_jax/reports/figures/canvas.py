@@ -33,6 +33,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFo
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from calib_jax.errors import UserNotice
+from calib_jax.reports.encoding import encodable
 
 __all__ = [
     "Axes", "Bbox", "Figure", "FuncFormatter", "Line2D", "LinearSegmentedColormap",
@@ -141,8 +142,7 @@ def readable(text: str) -> str:
     >>> readable("caf\\udce9"), readable("a\\x07b"), readable("two\\nlines, 5 $")
     ('caf\\\\udce9', 'a\\\\x07b', 'two\\nlines, 5 $')
     """
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return _CONTROL.sub(lambda m: ascii(m[0])[1:-1], text)
+    return _CONTROL.sub(lambda m: ascii(m[0])[1:-1], encodable(text))
 
 
 def extent(artist: Artist) -> Bbox:

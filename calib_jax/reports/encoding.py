@@ -1,0 +1,40 @@
+"""Text for files in UTF-8, and for consoles that are not: what they cannot hold stops no job.
+
+Names of files are bytes: those that are no UTF-8 reach Python as lone surrogates, which no file in
+UTF-8 can hold. JSON can hold them too, as halves of characters that were cut in two.
+"""
+
+import codecs
+import sys
+
+# What we print most, as ASCII has it; the rest appears as its code.
+_ASCII = {
+    "→": "->", "·": "-", "−": "-", "–": "-", "↓": "v", "↑": "^", "±": "+-", "∞": "inf",
+    "×": "x", "λ": "lambda", "ε": "epsilon", "β": "beta", "√": "sqrt", "…": "...", "≥": ">=",
+}  # fmt: skip
+_HANDLER = "calib_jax.ascii"
+
+
+def encodable(text: str) -> str:
+    """``text`` with its lone surrogates written as their code, as JSON writes them.
+
+    >>> encodable("caf\\udce9"), encodable("café")
+    ('caf\\\\udce9', 'café')
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def prepare_console() -> None:
+    """Lets standard output and error say in other characters what their encoding cannot hold."""
+    codecs.register_error(_HANDLER, _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not what stands in their place in a notebook
+            stream.reconfigure(errors=_HANDLER)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    shown = "".join(_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost)
+    return shown, error.end
