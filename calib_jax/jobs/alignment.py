@@ -74,7 +74,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     if jax.process_index() == 0:
         result = write_results(workdir, config, material.data, found, started)
         tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def models_of(config: ml_collections.ConfigDict) -> dict[str, Side]:

@@ -111,7 +111,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         about |= {stage.label: _about(stage) for stage in chain}
         result = write_results(workdir, config, material.data, about, found, started)
         tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def _load_examples(stage: Stage) -> list:

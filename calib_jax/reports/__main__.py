@@ -7,9 +7,9 @@ layout of Table 2 of Xiao et al. 2025).
 import sys
 from pathlib import Path
 
+from calib_jax.characters import prepare_console
 from calib_jax.errors import UserError
 from calib_jax.reports import content, summary, table, tables_export
-from calib_jax.reports.encoding import prepare_console
 
 FORMATS = ("--markdown", "--csv", "--latex")
 

@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pyarrow as pa
 
+from calib_jax.characters import encodable
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.reports import parquet
-from calib_jax.reports.encoding import encodable
 
 _LOG_SCORES, _PROBS, _MASS = "log_scores_", "probs_", "mass_"
 _WIDTH = b"calib_jax.num_options"

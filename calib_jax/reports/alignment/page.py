@@ -7,7 +7,6 @@ import numpy as np
 
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
-from calib_jax.reports import content
 from calib_jax.reports.alignment import tables
 from calib_jax.reports.figures.canvas import Figure, drawn, extent, new_figure
 from calib_jax.reports.figures.drawing import COLOURS, GREY, INK, add_title, place, plain_axes
@@ -43,7 +42,7 @@ def render(
     parts.append(("Models", facts(summary["models"])))
     parts.append(("How to get this again", again(summary, config, command)))
     names = " · ".join(summary["models"])
-    return document("Alignment kept?", f"alignment · {names}", headline(summary), parts)
+    return document("Alignment kept?", f"alignment · {names}", tables.sentences(summary), parts)
 
 
 _LEGEND = (
@@ -51,20 +50,6 @@ _LEGEND = (
     + tables.CAPTION
     + " Coloured and bold: the whole interval lies on one side of 0."
 )
-
-
-def headline(summary: Mapping[str, Any]) -> str:
-    """ "preference accuracy 0.61 (before), 0.60 (cft); perplexity 14.1 (before), ..."."""
-    said = []
-    for part, key, name in (
-        ("pairs", "accuracy", "preference accuracy"),
-        ("text", "perplexity", "perplexity"),
-    ):
-        rows = summary.get(part)
-        if rows:
-            course = ", ".join(f"{content.number(row[key])} ({n})" for n, row in rows.items())
-            said.append(f"{name} {course}")
-    return "; ".join(said)
 
 
 @drawn

@@ -32,8 +32,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox, ScaledTranslation
 
+from calib_jax.characters import encodable
 from calib_jax.errors import UserNotice
-from calib_jax.reports.encoding import encodable
 
 __all__ = [
     "Axes", "Bbox", "Figure", "FuncFormatter", "Line2D", "LinearSegmentedColormap",

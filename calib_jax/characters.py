@@ -5,7 +5,10 @@ UTF-8 can hold. JSON can hold them too, as halves of characters that were cut in
 """
 
 import codecs
+import os
 import sys
+
+from calib_jax.errors import UserError
 
 # What we print most, as ASCII has it; the rest appears as its code.
 _ASCII = {
@@ -22,6 +25,24 @@ def encodable(text: str) -> str:
     ('caf\\\\udce9', 'café')
     """
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def check_folder(path: str | os.PathLike, what: str) -> None:
+    """Raises UserError for a folder in whose path are bytes that are no UTF-8.
+
+    Libraries beneath us (of checkpoints and of tokenizers) open no such path.
+
+    Args:
+      path: the folder.
+      what: what it is, for the message.
+    """
+    full = os.path.abspath(path)
+    if encodable(full) != full:
+        raise UserError(
+            f"{what} {encodable(str(path))}: the whole path, {encodable(full)}, is no text in "
+            "UTF-8. Rename the folder; or, where the locale is what is wrong (LC_ALL=C), set "
+            "PYTHONUTF8=1."
+        )
 
 
 def prepare_console() -> None:
