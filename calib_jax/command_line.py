@@ -10,6 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from calib_jax import fields
+from calib_jax.characters import check_folder
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import JOBS
@@ -29,7 +30,7 @@ def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
     """The config with its overrides, and the run's folder; None as the config after ``--help``.
 
     Raises:
-      UserError: a flag, field, value, file or preset that there is not.
+      UserError: a flag, field, value, file or preset that there is not, or a folder that cannot be.
     """
     if any(arg in ("--help", "-h", "--helpshort") for arg in argv[1:]):
         print(USAGE, end="")
@@ -51,7 +52,9 @@ def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
         )
     _check_fields(config, config_flags.get_override_values(values["config"]))
     name = path.stem + (f"-{preset}" if preset else "")
-    return config, Path(values.workdir or _default_workdir(config, name))
+    workdir = Path(values.workdir or _default_workdir(config, name))
+    check_folder(workdir, "--workdir")
+    return config, workdir
 
 
 def _check_fields(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> None:

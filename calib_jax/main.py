@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from calib_jax import command_line
+from calib_jax.characters import prepare_console
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import JOBS
 from calib_jax.jobs.run import CONFIG, running, show_if_finished
@@ -96,6 +97,7 @@ def _show_exception(kind: type[BaseException], error: BaseException, trace: Any)
 def run() -> None:
     """The console script ``calib-jax``."""
     sys.excepthook = _show_exception
+    prepare_console()
     try:
         status = main(sys.argv)
     except Exception:

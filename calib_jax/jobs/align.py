@@ -116,7 +116,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             title=f"{name}, before and after {config.align.method.upper()}",
         )
         training_tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def measure_pairs(

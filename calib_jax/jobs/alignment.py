@@ -25,7 +25,7 @@ from calib_jax.reports import summary
 from calib_jax.reports.alignment import measure, page, tables
 from calib_jax.reports.alignment.tables import BEFORE
 from calib_jax.reports.atomic import atomic_path, write_text
-from calib_jax.reports.figures.drawing import png
+from calib_jax.reports.figures.canvas import png
 from calib_jax.training.interrupt import StopRequest
 
 
@@ -74,7 +74,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     if jax.process_index() == 0:
         result = write_results(workdir, config, material.data, found, started)
         tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def models_of(config: ml_collections.ConfigDict) -> dict[str, Side]:

@@ -143,7 +143,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         workdir, config, result, [comparison, *beside], {n: s[seeds[0]] for n, s in scores.items()}
     )
     tables.show_summary(result)
-    say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+    say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def _check(config: ml_collections.ConfigDict, methods: Sequence[str]) -> None:
@@ -324,9 +324,9 @@ def write_results(
     summary.write(workdir / "summary.json", result)
 
 
-def headline_of(comparison: Comparison) -> str:
-    """The page's first sentence."""
+def headline_of(comparison: Comparison) -> list[str]:
+    """The page's first sentences."""
     if BEFORE in comparison.rows and comparison.reference != BEFORE:
         return wording.change(comparison, BEFORE, comparison.reference)
     labels = comparison.labels
-    return f"{', '.join(labels.values())}: against {labels[comparison.reference]}"
+    return [f"{', '.join(labels.values())}: against {labels[comparison.reference]}"]

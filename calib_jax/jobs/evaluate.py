@@ -16,4 +16,4 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     result = run_evaluation(config, workdir, stop)
     if jax.process_index() == 0:
         overview.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")

@@ -111,7 +111,7 @@ def run(
         }
         result = measuring.write_results(workdir, config, setting, states, started, extra)
         table.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 class Reporter:

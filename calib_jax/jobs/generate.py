@@ -139,7 +139,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     path.unlink()
     path.parent.rmdir()
     answers.show_summary(result)
-    say(f"\nAnswers: {written}    Figures: {workdir / 'summary.json'}")
+    say(f"\nAnswers: {written}    Numbers: {workdir / 'summary.json'}")
 
 
 def default_name(model: str, adapter: str) -> str:

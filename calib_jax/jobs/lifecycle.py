@@ -35,7 +35,7 @@ from calib_jax.questions.facts import Fact
 from calib_jax.questions.text import Document
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.atomic import atomic_path, write_text
-from calib_jax.reports.figures.drawing import png, svg
+from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.lifecycle import figures, page, tables
 from calib_jax.reports.lifecycle import predictions as next_tokens
 from calib_jax.reports.lifecycle.measure import measure

@@ -98,7 +98,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     }
     summary.write(workdir / "summary.json", result)
     plan_table.show_summary(result)
-    say(f"\nFigures: {workdir / 'summary.json'}")
+    say(f"\nNumbers: {workdir / 'summary.json'}")
 
 
 def _check_attention(asked: str, model: ModelConfig, topology: Topology) -> None:

@@ -61,7 +61,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         title=config.report.title,
     )  # fmt: skip
     overview.show_summary(result)
-    print(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}", flush=True)
+    print(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}", flush=True)
 
 
 def _groups(split: str, scores: Scores) -> Mapping[str, str]:

@@ -33,7 +33,7 @@ from calib_jax.reports import summary
 from calib_jax.reports.alignment import measure
 from calib_jax.reports.atomic import atomic_path, write_text
 from calib_jax.reports.figures.bins import bins_of
-from calib_jax.reports.figures.drawing import png, svg
+from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.stages import figures, page, tables
 from calib_jax.training.interrupt import StopRequest
@@ -111,7 +111,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         about |= {stage.label: _about(stage) for stage in chain}
         result = write_results(workdir, config, material.data, about, found, started)
         tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def _load_examples(stage: Stage) -> list:

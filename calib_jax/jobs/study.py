@@ -143,7 +143,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     }
     write_results(workdir, config, result, cells, published)
     study_table.show_summary(result)
-    say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+    say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def parse_pairs(text: str) -> list[Pair]:

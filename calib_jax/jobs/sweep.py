@@ -126,7 +126,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     }
     write_results(workdir, config, result, comparison, points)
     tables.show_summary(result)
-    say(f"\nReport: {workdir / 'report.html'}    Figures: {workdir / 'summary.json'}")
+    say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
 def write_results(
@@ -152,7 +152,7 @@ def write_results(
     page.write(
         workdir / "report.html",
         f"λ and M of {method}",
-        result["said"][0],
+        result["said"],
         result,
         [comparison],
         figures,

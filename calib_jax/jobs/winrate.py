@@ -65,7 +65,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     write_text(workdir / "winrate.md", winrate.as_markdown(result))
     summary.write(workdir / "summary.json", result)
     winrate.show_summary(result)
-    say(f"\nTable: {workdir / 'winrate.md'}    Figures: {workdir / 'summary.json'}")
+    say(f"\nTable: {workdir / 'winrate.md'}    Numbers: {workdir / 'summary.json'}")
 
 
 def measure(contest: Contest, num_resamples: int, seed: int) -> dict[str, Any]:

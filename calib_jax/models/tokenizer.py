@@ -6,6 +6,7 @@ from pathlib import Path
 
 import transformers
 
+from calib_jax.characters import check_folder
 from calib_jax.errors import UserError
 from calib_jax.models.formats.files import read_json, safe_path
 
@@ -34,11 +35,12 @@ def from_folder(folder: Path) -> transformers.PreTrainedTokenizerBase | None:
 
     Raises:
       UserError: the files are damaged, need code from the folder or a package that is missing, or
-        lie outside the folder.
+        lie outside the folder, or the folder's path is no text in UTF-8.
     """
     if not any((folder / name).exists() for name in _FILES):
         return None
     _check_inside(folder)
+    check_folder(folder, "the model's folder")
     if (
         (folder / "tokenizer.model").exists()
         and not (folder / "tokenizer.json").exists()

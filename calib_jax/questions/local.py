@@ -144,7 +144,7 @@ def _parquet_rows(path: Path) -> Rows:
     reads(path)
     try:
         # ParquetFile, not read_table: the latter would take folders named a=b for columns.
-        with pq.ParquetFile(path) as file:
+        with open(path, "rb") as handle, pq.ParquetFile(handle) as file:
             records = file.read().to_pylist()
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a valid parquet file: {error}") from error

@@ -7,6 +7,7 @@ layout of Table 2 of Xiao et al. 2025).
 import sys
 from pathlib import Path
 
+from calib_jax.characters import prepare_console
 from calib_jax.errors import UserError
 from calib_jax.reports import content, summary, table, tables_export
 
@@ -47,4 +48,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    prepare_console()
     sys.exit(main(sys.argv[1:]))

@@ -45,6 +45,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes `text` to `path` as UTF-8, atomically."""
+    """Writes `text` to `path` as UTF-8, atomically; what UTF-8 cannot hold appears as its code.
+
+    In JSON that is its own way to write it, so that a name comes back as it was.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -14,7 +14,7 @@ import rich.measure
 import rich.table
 import rich.text
 
-from calib_jax.reports import content, table
+from calib_jax.reports import content, table, verdicts
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.tables_export import RULE, best, latex_escape
 
@@ -181,11 +181,14 @@ def show(
 
 
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
-    """Prints a summary.json: details of few splits, the overview of several tasks or methods."""
+    """Prints a summary.json in words, then details of few splits, the overview of several tasks."""
     states = content.columns(summary)
+    by_method = is_by_method(summary)
+    said = verdicts.of_methods(states) if by_method else None
+    table.say(said or verdicts.of_states(states, summary.get("change")), console)
     overview = worth_showing(states)
     few = len(content.ordered_splits(states)) <= MAX_DETAILED
-    if not overview or (few and not is_by_method(summary)):
+    if not overview or (few and not by_method):
         table.show_summary(summary, console)
     if overview:
         show(states, console)

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from calib_jax.characters import encodable
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
 from calib_jax.reports.atomic import atomic_path
@@ -22,10 +23,30 @@ def write(
     counts: Mapping[str, int],
 ) -> None:
     """Writes one column for each of ``kinds``, and the counts into the file's metadata."""
-    columns = {name: pa.array(values[name], kind) for name, kind in kinds.items()}
+    columns = {
+        name: strings(values[name]) if kind == pa.string() else pa.array(values[name], kind)
+        for name, kind in kinds.items()
+    }
     table = pa.table(columns).replace_schema_metadata({_COUNTS: json.dumps(counts).encode()})
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_table(path, table)
+
+
+def write_table(path: str | os.PathLike, table: pa.Table) -> None:
+    """Writes a table, atomically."""
+    # By a handle: pyarrow takes no path that is not UTF-8.
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        pq.write_table(table, handle, compression="zstd")
+
+
+def strings(values: Iterable[str | None]) -> pa.Array:
+    """A column of text; what UTF-8 cannot hold appears as its code."""
+    return pa.array([v if v is None else encodable(v) for v in values], pa.string())
+
+
+def read_schema(path: str | os.PathLike) -> pa.Schema:
+    """The columns of a parquet file and what its metadata holds."""
+    with open(path, "rb") as handle:
+        return pq.read_schema(handle)
 
 
 def read_table(path: str | os.PathLike) -> pa.Table:
@@ -33,7 +54,7 @@ def read_table(path: str | os.PathLike) -> pa.Table:
     reads(path)
     try:
         # Not pq.read_table: it reads folder names such as "run=3" as columns.
-        with pq.ParquetFile(path) as file:
+        with open(path, "rb") as handle, pq.ParquetFile(handle) as file:
             return file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

@@ -4,12 +4,11 @@ import os
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from calib_jax.characters import encodable
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.reports import parquet
-from calib_jax.reports.atomic import atomic_path
 
 _LOG_SCORES, _PROBS, _MASS = "log_scores_", "probs_", "mass_"
 _WIDTH = b"calib_jax.num_options"
@@ -68,14 +67,16 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
         raise ValueError(f"a method stands twice: {', '.join(methods)}")
 
     columns = {
-        "id": pa.array(first.ids, pa.string()),
-        "task": pa.array(first.tasks, pa.string()),
-        "subject": pa.array(first.subjects, pa.string()),
+        "id": parquet.strings(first.ids),
+        "task": parquet.strings(first.tasks),
+        "subject": parquet.strings(first.subjects),
     }
     if first.questions:
-        columns["question"] = pa.array(first.questions, pa.string())
+        columns["question"] = parquet.strings(first.questions)
     if first.choices:
-        columns["choices"] = pa.array([list(c) for c in first.choices], pa.list_(pa.string()))
+        columns["choices"] = pa.array(
+            [list(map(encodable, c)) for c in first.choices], pa.list_(pa.string())
+        )
     columns |= {
         "answer": pa.array(np.asarray(first.answers), pa.int32()),
         "prediction": pa.array(np.asarray(first.predictions).astype(np.int32), pa.int32()),
@@ -88,8 +89,7 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
             columns[_MASS + s.method] = pa.array(np.asarray(s.mass, np.float32), pa.float32())
     metadata = {_WIDTH: str(first.mask.shape[1]).encode()}
     table = pa.table(columns).replace_schema_metadata(metadata)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    parquet.write_table(path, table)
 
 
 def _padded(column: pa.ChunkedArray, width: int, fill: float) -> tuple[np.ndarray, np.ndarray]:
@@ -105,14 +105,14 @@ def _padded(column: pa.ChunkedArray, width: int, fill: float) -> tuple[np.ndarra
 def is_ours(path: str | os.PathLike) -> bool:
     """Whether a parquet file carries the mark of `write`: its rows may differ in options."""
     try:
-        return _WIDTH in (pq.read_schema(path).metadata or {})
+        return _WIDTH in (parquet.read_schema(path).metadata or {})
     except (pa.ArrowException, OSError):
         return False
 
 
 def methods_of(path: str | os.PathLike) -> list[str]:
     """The extraction methods that a file of `write` holds, in order."""
-    names = pq.read_schema(path).names
+    names = parquet.read_schema(path).names
     return [name[len(_PROBS) :] for name in names if name.startswith(_PROBS)]
 
 

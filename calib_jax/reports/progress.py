@@ -11,10 +11,8 @@ import rich.table
 import rich.text
 
 
-def _duration(seconds: float | None) -> str:
-    """`seconds` as 0:07, 12:34 or 1:02:03; "-:--" when unknown."""
-    if seconds is None:
-        return "-:--"
+def _duration(seconds: float) -> str:
+    """`seconds` as 0:07, 12:34 or 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -36,12 +34,52 @@ def _terms(terms: dict[str, float]) -> str:
     return "  ".join(texts)
 
 
-class _Speed(rich.progress.ProgressColumn):
-    """Units per second and the time left; the time taken once the task is done."""
+class _Pace:
+    """How long a unit takes, once that is worth saying.
 
-    def __init__(self, unit: str, table_column: rich.table.Column):
+    The first batches compile, every new length does so again, the longest come first, and a device
+    that is handed its work answers later. What tells is two stretches of the latest half of the
+    updates that agree.
+    """
+
+    LEAST = 6  # updates
+    AGREEMENT = 1.5
+
+    def __init__(self, total: int, done: int):
+        self._total = total
+        self._marks = [(time.monotonic(), done)]
+
+    def update(self, done: int) -> None:
+        """Notes that so many units are done."""
+        self._marks.append((time.monotonic(), done))
+
+    def left(self) -> float | None:
+        """Seconds to the end; None as long as nobody knows."""
+        marks = self._marks
+        count = len(marks) - 1
+        if count < self.LEAST:
+            return None
+        first = count // 2
+        between = first + (count - first) // 2
+        paces = []
+        for start, end in ((first, between), (between, count)):
+            units = marks[end][1] - marks[start][1]
+            if not units:
+                return None
+            paces.append((marks[end][0] - marks[start][0]) / units)
+        if not 0 < max(paces) <= self.AGREEMENT * min(paces):
+            return None
+        at, done = marks[-1]
+        pace = (at - marks[first][0]) / (done - marks[first][1])
+        return max(0.0, pace * (self._total - done) - (time.monotonic() - at))
+
+
+class _Speed(rich.progress.ProgressColumn):
+    """Units per second and the time left, once known; the time taken once the task is done."""
+
+    def __init__(self, unit: str, pace: _Pace, table_column: rich.table.Column):
         super().__init__(table_column)
-        self.unit = unit
+        self.unit, self.pace = unit, pace
 
     def render(self, task: rich.progress.Task) -> rich.text.Text:
         if task.finished:
@@ -49,16 +87,17 @@ class _Speed(rich.progress.ProgressColumn):
             done = task.completed - task.fields["initial"]
             rate = _rate(done / taken if taken else None)
             return rich.text.Text(f"{rate} {self.unit}/s  {_duration(taken)} taken", "cyan")
-        text = f"{_rate(task.speed)} {self.unit}/s  {_duration(task.time_remaining)} left"
-        return rich.text.Text(text, "cyan")
+        left = self.pace.left()
+        text = f"{_rate(task.speed)} {self.unit}/s"
+        return rich.text.Text(text if left is None else f"{text}  {_duration(left)} left", "cyan")
 
 
 class Progress:
     """Shows how far a loop over questions or steps has come. Use as a context manager.
 
-    On a terminal: a bar with description, count, loss terms, rate and time left, which stays on the
-    screen when done. Elsewhere (a file, a pipe): a plain line about every `log_every` seconds and
-    one at the end. On other processes than 0, or disabled: nothing.
+    On a terminal: a bar with description, count, loss terms, rate and, once it is known, the time
+    left, which stays on the screen when done. Elsewhere (a file, a pipe): a plain line about every
+    `log_every` seconds and one at the end. On other processes than 0, or disabled: nothing.
 
         with Progress(len(questions), "E-step") as bar:
             for batch in batches:
@@ -97,9 +136,11 @@ class Progress:
         self._task: rich.progress.TaskID | None = None
         self._start = self._last_time = time.monotonic()
         self._last_count = self.initial
+        self._pace = _Pace(self.total, self.initial)
 
     def __enter__(self) -> "Progress":
         self._start = self._last_time = time.monotonic()
+        self._pace = _Pace(self.total, self.initial)
         if self.enabled and self._console.is_terminal:
 
             def one_line(**options) -> rich.table.Column:
@@ -115,7 +156,7 @@ class Progress:
                 rich.progress.BarColumn(None, table_column=one_line(ratio=1, min_width=8)),
                 rich.progress.MofNCompleteColumn(table_column=one_line()),
                 text("fields[terms]"),
-                _Speed(self.unit, table_column=one_line()),
+                _Speed(self.unit, self._pace, table_column=one_line()),
                 console=self._console,
                 expand=True,
                 # A batch can take many seconds on a CPU: remember enough of them for a rate.
@@ -143,6 +184,7 @@ class Progress:
         if not self.enabled:
             return
         self.terms |= terms
+        self._pace.update(self.completed)
         if self._bar is not None:
             self._bar.update(self._task, advance=int(n), terms=self._fitting_terms())
         elif time.monotonic() - self._last_time >= self.log_every and self.completed < self.total:
@@ -162,8 +204,10 @@ class Progress:
         since, count = (self._start, self.initial) if final else (self._last_time, self._last_count)
         done, seconds = self.completed - count, now - since
         rate = done / seconds if done and seconds > 0 else None
-        left = (self.total - self.completed) / rate if rate else None
-        timing = f"{_duration(now - self._start)} taken" if final else f"{_duration(left)} left"
+        left = self._pace.left()
+        timing = "" if left is None else f"{_duration(left)} left"
+        if final:
+            timing = f"{_duration(now - self._start)} taken"
         parts = [
             f"{self.description}: {self.completed}/{self.total} {self.unit}",
             _terms(self.terms),

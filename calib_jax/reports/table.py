@@ -98,6 +98,14 @@ def show_sections(
     console.print(rich.text.Text(caption, style="dim"))
 
 
+def say(sentences: Sequence[str], console: rich.console.Console | None = None) -> None:
+    """Prints what a page begins with: sentences that come without their full stops."""
+    console = standard_console(console)
+    console.print()
+    for sentence in sentences:
+        console.print(rich.text.Text(f"{sentence}.", style="bold"))
+
+
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints a summary.json: before, after and change; or the one measured model."""
     show(content.columns(summary), summary.get("change"), console)

@@ -1,12 +1,16 @@
 """The job "report" from the command line: results, and bad input that leaves nothing behind."""
 
 import dataclasses
+import io
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
 
 from calib_jax import metrics
+from calib_jax.characters import prepare_console
 from calib_jax.jobs import report, results
 from calib_jax.main import main
 from calib_jax.reports import predictions
@@ -48,6 +52,28 @@ def rows(seed, n=40):
 def write(path, content):
     path.write_text("".join(json.dumps(row) + "\n" for row in content))
     return path
+
+
+def test_names_and_texts_that_are_no_utf8_on_a_console_that_is_none(call, tmp_path, monkeypatch):
+    found = [
+        {**row, "id": f"{row['id']}\ud800", "question": "日本 \udc00", "subject": None}
+        for row in rows(1)
+    ]
+    path = write(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), found)
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    prepare_console()
+    title = "$\\frac{ 日本 → \x07"
+    status, _, err = call(f"before:test={path}", f"--config.report.title={title}")
+    assert status == 0, err
+    console.flush()
+    assert r"caf\udce9.jsonl" in console.buffer.getvalue().decode("ascii")
+    page = (call.workdir / "report.html").read_text(encoding="utf-8")
+    assert r"caf\udce9.jsonl" in page and "日本 →" in page
+    config = json.loads((call.workdir / "config.json").read_text(encoding="utf-8"))
+    assert config["report"]["predictions"] == f"before:test={path}"
+    stored = predictions.read(call.workdir / "predictions" / "before-test.parquet")
+    assert stored.ids[0] == r"q0\ud800" and stored.questions[0] == r"日本 \udc00"
 
 
 def test_before_and_after_from_two_files(call, tmp_path):

@@ -19,7 +19,7 @@ from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.questions.preferences import encode_preferences, load_preferences
 from calib_jax.reports import summary
 from calib_jax.reports.alignment import predictions as stored
-from calib_jax.reports.figures.drawing import new_figure
+from calib_jax.reports.figures.canvas import drawn, new_figure
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig
@@ -110,7 +110,7 @@ def light(monkeypatch):
 
     monkeypatch.setattr(stages.summary, "measure", measured)
     monkeypatch.setattr(stages.summary, "change", changed)
-    monkeypatch.setattr(stages.figures, "draw", lambda panels, pairs: new_figure(1, 1))
+    monkeypatch.setattr(stages.figures, "draw", drawn(lambda panels, pairs: new_figure(1, 1)))
 
 
 def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, capsys):

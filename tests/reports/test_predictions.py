@@ -115,11 +115,11 @@ def test_several_methods_share_a_file(tmp_path, make_scores):
 
 
 def test_no_file_when_writing_fails_half_way(tmp_path, make_scores, monkeypatch):
-    def fail(table, path, **_):
-        path.write_bytes(b"PAR1 half")
+    def fail(table, handle, **_):
+        handle.write(b"PAR1 half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(predictions.pq, "write_table", fail)
+    monkeypatch.setattr(predictions.parquet.pq, "write_table", fail)
     with pytest.raises(OSError, match="disk full"):
         predictions.write(tmp_path / "s.parquet", make_scores(3))
     assert list(tmp_path.iterdir()) == []

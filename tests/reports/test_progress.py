@@ -1,6 +1,7 @@
 import io
 import re
 
+import numpy as np
 import pytest
 import rich.console
 
@@ -29,11 +30,45 @@ def test_plain_lines_now_and_then_without_a_terminal(clock):
     lines = console.file.getvalue().splitlines()
     # After 12, 24 and 36 s, and at the end.
     assert lines == [
-        "E-step: 30/100 questions  loss 1.500  ece 0.250  2.5 questions/s  0:28 left",
+        "E-step: 30/100 questions  loss 1.500  ece 0.250  2.5 questions/s",
         "E-step: 60/100 questions  loss 1.500  ece 0.250  2.5 questions/s  0:16 left",
         "E-step: 90/100 questions  loss 1.500  ece 0.250  2.5 questions/s  0:04 left",
         "E-step: 100/100 questions  loss 1.500  ece 0.250  2.5 questions/s  0:40 taken",
     ]
+
+
+def batches_of(kind):
+    """Seconds of every batch of 8 questions."""
+    rng = np.random.default_rng(0)
+    if kind == "compiled first":
+        return [30.0, *rng.uniform(0.4, 0.6, 80)]
+    if kind == "answers later":  # a device that is handed its first batches without waiting
+        return [0.01, 0.01, 25.0, *rng.uniform(0.9, 1.1, 60)]
+    lengths = np.sort(rng.lognormal(0, 0.6, 120))[::-1]
+    buckets = np.ceil(lengths)  # each is compiled when it is first met
+    first = np.r_[True, buckets[1:] != buckets[:-1]]
+    return list(buckets + 20.0 * first)
+
+
+@pytest.mark.parametrize("kind", ["compiled first", "answers later", "longest first"])
+def test_a_time_left_is_worth_something_or_not_said(clock, kind):
+    batches = batches_of(kind)
+    console = plain_console()
+    told, naive = [], []
+    with Progress(8 * len(batches), "E-step", console=console, log_every=0.0) as bar:
+        for i, seconds in enumerate(batches, 1):
+            clock[0] += seconds
+            bar.update(8)
+            true = sum(batches[i:])
+            if true > 10:
+                naive.append(sum(batches[:i]) / i * (len(batches) - i) / true)
+                left = re.search(r"([\d:]+) left", console.file.getvalue().splitlines()[-1])
+                if left:
+                    parts = [int(part) for part in left[1].split(":")]
+                    told.append(sum(p * 60**k for k, p in enumerate(reversed(parts))) / true)
+    assert len(told) > len(naive) / 3
+    assert 1 / 3 < min(told) and max(told) < 3
+    assert max(naive) > 5 or min(naive) < 0.2  # what was said before
 
 
 def test_units_done_before_do_not_count_for_the_rate(clock):
@@ -87,8 +122,6 @@ def test_a_resumed_bar_shows_rate_of_this_session_only():
     assert "20/20" in console.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "seconds, text", [(7.4, "0:07"), (754, "12:34"), (3723, "1:02:03"), (None, "-:--")]
-)
+@pytest.mark.parametrize("seconds, text", [(7.4, "0:07"), (754, "12:34"), (3723, "1:02:03")])
 def test_durations(seconds, text):
     assert progress._duration(seconds) == text

@@ -4,21 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
-from calib_jax.reports import content
 from calib_jax.reports.alignment import tables
-from calib_jax.reports.figures.drawing import (
-    COLOURS,
-    GREY,
-    INK,
-    add_title,
-    new_figure,
-    place,
-    plain_axes,
-)
+from calib_jax.reports.figures.canvas import Figure, drawn, extent, new_figure
+from calib_jax.reports.figures.drawing import COLOURS, GREY, INK, add_title, place, plain_axes
 from calib_jax.reports.page import layout, results
 from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import facts, note
@@ -51,7 +42,7 @@ def render(
     parts.append(("Models", facts(summary["models"])))
     parts.append(("How to get this again", again(summary, config, command)))
     names = " · ".join(summary["models"])
-    return document("Alignment kept?", f"alignment · {names}", headline(summary), parts)
+    return document("Alignment kept?", f"alignment · {names}", tables.sentences(summary), parts)
 
 
 _LEGEND = (
@@ -61,20 +52,7 @@ _LEGEND = (
 )
 
 
-def headline(summary: Mapping[str, Any]) -> str:
-    """ "preference accuracy 0.61 (before), 0.60 (cft); perplexity 14.1 (before), ..."."""
-    said = []
-    for part, key, name in (
-        ("pairs", "accuracy", "preference accuracy"),
-        ("text", "perplexity", "perplexity"),
-    ):
-        rows = summary.get(part)
-        if rows:
-            course = ", ".join(f"{content.number(row[key])} ({n})" for n, row in rows.items())
-            said.append(f"{name} {course}")
-    return "; ".join(said)
-
-
+@drawn
 def margins(pairs: Mapping[str, PreferenceScores]) -> Figure:
     """Share of the pairs whose margin is at most x, summed and per token."""
     chosen = dict(list(pairs.items())[:_MOST])
@@ -89,6 +67,7 @@ def margins(pairs: Mapping[str, PreferenceScores]) -> Figure:
     return figure
 
 
+@drawn
 def drift(text: Mapping[str, TextLosses]) -> Figure:
     """Share of the documents whose loss per byte and per token has changed by at most x."""
     (_, before), *others = list(text.items())[:_MOST]
@@ -109,11 +88,11 @@ def _two_panels(title: str, labels: Mapping[str, Any], skip: int = 0) -> Figure:
     names = list(labels)[skip:_MOST]
     # From the right, so that the names stand in their order.
     for j in range(len(names) - 1, -1, -1):
-        drawn = figure.text(
+        line = figure.text(
             right / 9.6, 1 - 0.14 / 3.8, names[j], color=COLOURS[(j + skip + 4) % 6], fontsize=10,
             weight="bold", ha="right", va="top",
         )  # fmt: skip
-        right -= drawn.get_window_extent().width / figure.dpi + 0.18
+        right -= extent(line).width / figure.dpi + 0.18
     return figure
 
 

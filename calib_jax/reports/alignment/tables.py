@@ -9,7 +9,7 @@ from typing import Any
 
 import rich.console
 
-from calib_jax.reports import content, table
+from calib_jax.reports import content, table, verdicts
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.content import Cell, Section
 
@@ -145,8 +145,31 @@ def _notes(summary: Mapping[str, Any], part: str) -> tuple[str, ...]:
     return (*_PAIR_NOTES, *([reward] if rewards else []))
 
 
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """ "preference accuracy: 0.610 (before); 0.600 (cft, no significant change: ...)"."""
+    said = []
+    for part, key, name in (
+        ("pairs", "accuracy", "preference accuracy"),
+        ("text", "perplexity", "perplexity"),
+    ):
+        rows = summary.get(part)
+        if not rows:
+            continue
+        factor = key == "perplexity"
+        changes = {
+            label: verdicts.of_change(
+                row.get(f"{_moved(key)}_ci"), 1.0 if factor else 0.0, signed=not factor
+            )
+            for label, row in summary["change"].get(part, {}).items()
+        }
+        values = {label: row[key] for label, row in rows.items()}
+        said.append(verdicts.course(name, values, changes, "; "))
+    return said
+
+
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints the tables of a summary.json of the job alignment."""
+    table.say(sentences(summary), console)
     table.show_sections(sections(summary), CAPTION, console)
 
 

@@ -9,8 +9,6 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from matplotlib.figure import Figure
-
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports.atomic import atomic_path
 from calib_jax.reports.compare.comparison import Comparison
@@ -18,16 +16,8 @@ from calib_jax.reports.compare.measure import pooled
 from calib_jax.reports.compare.wording import WHERE
 from calib_jax.reports.content import number
 from calib_jax.reports.figures.bins import Bins, bins_of, class_bins_of
-from calib_jax.reports.figures.drawing import (
-    GREY,
-    INK,
-    PAPER,
-    add_title,
-    new_figure,
-    place,
-    png,
-    svg,
-)
+from calib_jax.reports.figures.canvas import Figure, drawn, new_figure, png, svg
+from calib_jax.reports.figures.drawing import GREY, INK, PAPER, add_title, place
 from calib_jax.reports.figures.reliability import draw_bars, shade_norm
 
 # Inches: a diagram's side, and what each takes with its labels.
@@ -80,6 +70,7 @@ def draw_all(
     return figures
 
 
+@drawn
 def draw(panels: Mapping[str, tuple[Bins, str]], title: str, x: str, y: str) -> Figure:
     """Small diagrams, at most four a line; panels: heading -> (bins, what the corner says)."""
     norm = shade_norm(bins for bins, _ in panels.values())

@@ -5,13 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.transforms import Bbox
 
 from calib_jax.reports.compare.comparison import Comparison
 from calib_jax.reports.compare.wording import WHERE
+from calib_jax.reports.figures.canvas import Axes, Bbox, Figure, Line2D, drawn, extent, new_figure
 from calib_jax.reports.figures.drawing import (
     COLOURS,
     FAINT,
@@ -20,7 +17,6 @@ from calib_jax.reports.figures.drawing import (
     MARKERS,
     PAPER,
     add_title,
-    new_figure,
     place,
     plain_axes,
 )
@@ -83,6 +79,7 @@ def frontier_of(comparison: Comparison, domain: str, metric: str = "conf_ece") -
     return [names[i] for i in pareto(*values)]
 
 
+@drawn
 def draw(
     comparison: Comparison,
     points: Mapping[str, Point],
@@ -192,7 +189,7 @@ def _label(
                 text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side,
                 color=colour, zorder=4,
             )  # fmt: skip
-            box = note.get_window_extent()
+            box = extent(note)
             cost = sum(_overlap(box, other) for other in taken)
             cost += box.width * box.height - _overlap(box, frame)
             note.remove()

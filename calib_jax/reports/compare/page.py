@@ -4,12 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.compare import tables
 from calib_jax.reports.compare.comparison import Comparison
 from calib_jax.reports.compare.tables import Cell, Grid
+from calib_jax.reports.figures.canvas import Figure
 from calib_jax.reports.page import layout
 from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import escape, facts, note
@@ -17,7 +16,7 @@ from calib_jax.reports.page.layout import escape, facts, note
 
 def render(
     title: str,
-    headline: str,
+    headline: Sequence[str],
     summary: Mapping[str, Any],
     comparisons: Sequence[Comparison],
     figures: Mapping[str, tuple[Figure, str]],
@@ -29,7 +28,7 @@ def render(
 
     Args:
       title: what the page is of.
-      headline: the result in one sentence, without its full stop.
+      headline: the result in sentences without their full stops.
       summary: what summary.json holds.
       comparisons: this run's, then those of other runs that stand in the table with it.
       figures: name -> (figure, what a screen reader says).
@@ -38,7 +37,8 @@ def render(
       command: the shell command that runs this again.
     """
     first = comparisons[0]
-    said = "".join(f"<li>{escape(text)}.</li>" for text in summary.get("said", ()))
+    rest = [text for text in summary.get("said", ()) if text not in headline]
+    said = "".join(f"<li>{escape(text)}.</li>" for text in rest)
     sections = [("Result", html(tables.table2(comparisons), "result"))]
     if said:
         sections.append(("What it says", f"<ul>{said}</ul>"))

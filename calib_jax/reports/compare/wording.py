@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from calib_jax.reports import verdicts
 from calib_jax.reports.compare.comparison import DOMAINS, METRICS, Comparison
 from calib_jax.reports.content import number
 
@@ -21,7 +22,7 @@ def sentences(comparison: Comparison, before: str, rivals: Sequence[str] = ()) -
     said = []
     reference = comparison.reference
     if before in comparison.rows and reference != before:
-        said.append(change(comparison, before, reference))
+        said += change(comparison, before, reference)
     for rival in rivals:
         if rival in comparison.rows and rival != reference:
             said += _duel(comparison, rival)
@@ -56,19 +57,36 @@ def _others(comparison: Comparison, known: Collection[str]) -> list[str]:
     ]
 
 
-def change(comparison: Comparison, before: str, after: str) -> str:
-    """conf-ECE and accuracy, before and after."""
-    name = comparison.labels[after]
-    parts = []
-    for metric, label in (("conf_ece", "conf-ECE"), ("accuracy", "accuracy")):
-        values = [
-            f"{number(comparison.rows[before][d][metric].value)} → "
-            f"{number(comparison.rows[after][d][metric].value)} {WHERE[d]}"
-            for d in DOMAINS
-            if d in comparison.parts
-        ]
-        parts.append(f"{label} {', '.join(values)}")
-    return f"{comparison.labels[before]} → {name}: {'; '.join(parts)}"
+def change(comparison: Comparison, before: str, after: str) -> list[str]:
+    """conf-ECE and accuracy before and after, a sentence each: significance, and chance.
+
+    Args:
+      comparison: of one model.
+      before: the method that is the model as it is.
+      after: the reference, which ``before`` stands against.
+    """
+    labels = comparison.labels
+    said = []
+    for metric, name in (("conf_ece", "conf-ECE"), ("accuracy", "accuracy")):
+        parts = []
+        for domain in (d for d in DOMAINS if d in comparison.parts):
+            first, last = (comparison.rows[method][domain][metric] for method in (before, after))
+            versus = first.versus  # of the model as it is less the method
+            ends = versus and versus.interval and (-versus.interval[1], -versus.interval[0])
+            known = verdicts.of_change(ends)
+            text = f"{number(first.value)} → {number(last.value)} {WHERE[domain]}"
+            text += f" ({known})" if known else ""
+            if metric == "conf_ece":
+                row = {
+                    "n": comparison.parts[domain].questions,
+                    "conf_ece": last.value,
+                    "conf_ece_null_q95": comparison.chance.get(after, {}).get(domain),
+                }
+                chance = verdicts.of_chance(row)
+                text += f", {chance}" if chance else ""
+            parts.append(text)
+        said.append(f"{name}, {labels[before]} → {labels[after]}: {'; '.join(parts)}")
+    return said
 
 
 def _duel(comparison: Comparison, rival: str) -> list[str]:

@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics import rank_quantiles
+from calib_jax.reports.figures.canvas import Figure, Patch, drawn, new_figure
 from calib_jax.reports.figures.drawing import (
     COLOURS,
     GREY,
     INK,
     PAPER,
     add_title,
-    new_figure,
     place,
     plain_axes,
 )
@@ -62,6 +60,7 @@ def is_wide(groups: Mapping[str, Sequence[Sequence[float]]]) -> bool:
     return min(len(groups), MAX_GROUPS) * ranks > 12
 
 
+@drawn
 def draw(
     groups: Mapping[str, Sequence[Sequence[float]]], title: str | None = None, legend: bool = True
 ) -> Figure:

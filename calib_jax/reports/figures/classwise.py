@@ -3,13 +3,12 @@
 import math
 
 import numpy as np
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import content
 from calib_jax.reports.figures.bins import Bins, class_bins_of
-from calib_jax.reports.figures.drawing import INK, add_title, new_figure, place
+from calib_jax.reports.figures.canvas import Figure, PowerNorm, drawn, new_figure
+from calib_jax.reports.figures.drawing import INK, add_title, place
 from calib_jax.reports.figures.reliability import draw_bars, shade_norm
 
 POOLED = "all letters"
@@ -32,6 +31,7 @@ def panels_of(
     return {**panels, POOLED: pooled}, len(offered) - len(kept)
 
 
+@drawn
 def draw_panel(bins: Bins, norm: PowerNorm) -> Figure:
     """One small diagram alone, for the page."""
     figure = new_figure(2.3, 2.3)
@@ -42,6 +42,7 @@ def draw_panel(bins: Bins, norm: PowerNorm) -> Figure:
     return figure
 
 
+@drawn
 def draw(scores: Scores, title: str, num_bins: int = 10, edges: str = "right") -> Figure:
     """The grid of one split in one state.
 

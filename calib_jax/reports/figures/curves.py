@@ -6,22 +6,18 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports.figures.drawing import (
-    COLOURS,
-    DIAGONAL,
-    INK,
-    add_title,
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    Line2D,
+    PercentFormatter,
+    drawn,
     new_figure,
-    place,
-    plain_axes,
 )
+from calib_jax.reports.figures.drawing import COLOURS, DIAGONAL, INK, add_title, place, plain_axes
 
 _POINTS, _RESAMPLES = 128, 200
 # A curve is drawn over the middle 99 % of the confidences: a wide kernel reaches beyond them.
@@ -107,6 +103,7 @@ def draw_smooth(ax: Axes, strip: Axes, curves: Mapping[str, Mapping[str, np.ndar
     strip.set_xlabel("confidence", fontsize=10, color=INK, labelpad=3)
 
 
+@drawn
 def smooth_panel(scores: Mapping[str, Scores]) -> Figure:
     """Smooth reliability of one split alone, for the page; `scores` is state -> scores."""
     figure = new_figure(3.6, 4.3)
@@ -138,6 +135,7 @@ def draw_risk(ax: Axes, scores: Mapping[str, Scores]) -> None:
     ax.set_ylabel("of them wrong", fontsize=9.5, color=INK, labelpad=3)
 
 
+@drawn
 def risk_panel(scores: Mapping[str, Scores]) -> Figure:
     """Risk-coverage of one split alone, for the page; `scores` is state -> scores."""
     figure = new_figure(3.6, 2.9)
@@ -170,6 +168,7 @@ def _titled(
     return figure, functools.partial(place, figure)
 
 
+@drawn
 def draw_smooth_figure(scores: Mapping[str, Scores], title: str) -> Figure:
     """Smooth reliability of one split as a figure that stands alone."""
     rows = -(-len(scores) // 3)
@@ -180,6 +179,7 @@ def draw_smooth_figure(scores: Mapping[str, Scores], title: str) -> Figure:
     return figure
 
 
+@drawn
 def draw_risk_figure(scores: Mapping[str, Scores], title: str) -> Figure:
     """Risk-coverage of one split as a figure that stands alone."""
     rows = -(-len(scores) // 3)

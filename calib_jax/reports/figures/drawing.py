@@ -6,15 +6,18 @@ becomes a CSS variable, and the reader's light or dark setting decides.
 
 import base64
 import html
-import io
 import re
 from xml.etree import ElementTree
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex
-from matplotlib.figure import Figure
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    LinearSegmentedColormap,
+    ListedColormap,
+    extent,
+    svg,
+    to_hex,
+)
 
 # Okabe-Ito and ColorBrewer tones: told apart by colour-blind readers, and in greyscale.
 INK, GREY, FAINT, PAPER = "#222222", "#767676", "#d9d9d9", "#ffffff"
@@ -62,13 +65,6 @@ def theme_css(dark: bool) -> str:
     return " ".join(f"--f-{name}: {there if dark else here};" for name, here, there in THEME)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that belongs to no window and no global state."""
-    figure = Figure(figsize=(width, height), facecolor=PAPER)
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Axes at a place given in inches."""
     w, h = figure.get_size_inches()
@@ -95,27 +91,8 @@ def add_title(figure: Figure, text: str, left: float, top: float = 0.12) -> None
     )
     room = (width - left - 0.05) * figure.dpi
     # Letters are not exactly proportional to their size.
-    while line.get_window_extent().width > room and line.get_fontsize() > 5:
+    while extent(line).width > room and line.get_fontsize() > 5:
         line.set_fontsize(0.95 * line.get_fontsize())
-
-
-def png(figure: Figure, dpi: int = 200) -> bytes:
-    """The figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
-
-
-def svg(figure: Figure, text: bool = False) -> bytes:
-    """The figure as SVG; letters are paths, so that it needs no font, or `text` that can be read.
-
-    The same figure gives the same bytes.
-    """
-    buffer = io.BytesIO()
-    settings = {"svg.fonttype": "none" if text else "path", "svg.hashsalt": "calib_jax"}
-    with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:

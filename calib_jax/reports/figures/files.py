@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import content
 from calib_jax.reports.atomic import atomic_path
@@ -19,7 +17,7 @@ from calib_jax.reports.figures import (
     reliability,
     training_log,
 )
-from calib_jax.reports.figures.drawing import png, svg
+from calib_jax.reports.figures.canvas import Figure, png, svg
 from calib_jax.reports.page import layout
 
 

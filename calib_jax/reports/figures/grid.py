@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import content
-from calib_jax.reports.figures.drawing import GREY, INK, add_title, new_figure, place
+from calib_jax.reports.figures.canvas import Figure, drawn, new_figure
+from calib_jax.reports.figures.drawing import GREY, INK, add_title, place
 from calib_jax.reports.figures.reliability import draw_bars, panels_of, shade_norm
 
 # Inches: a diagram's side, and what each takes with its labels.
@@ -17,6 +16,7 @@ _LEFT, _TOP, _BOTTOM = 0.6, 0.62, 0.45
 _ACROSS = 4
 
 
+@drawn
 def draw(
     states: Mapping[str, Mapping[str, Any]],
     scores: Mapping[str, Mapping[str, Scores]],

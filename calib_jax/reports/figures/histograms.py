@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    FuncFormatter,
+    MaxNLocator,
+    drawn,
+    new_figure,
+)
 from calib_jax.reports.figures.drawing import (
     GREY,
     INK,
@@ -15,7 +20,6 @@ from calib_jax.reports.figures.drawing import (
     RIGHT,
     WRONG,
     add_title,
-    new_figure,
     place,
     plain_axes,
 )
@@ -53,6 +57,7 @@ def draw_histogram(ax: Axes, scores: Scores) -> None:
     ax.set_xlabel("confidence", fontsize=10, color=INK, labelpad=3)
 
 
+@drawn
 def draw_panel(scores: Scores) -> Figure:
     """One histogram alone, for the page."""
     figure = new_figure(3.6, 2.7)
@@ -60,6 +65,7 @@ def draw_panel(scores: Scores) -> Figure:
     return figure
 
 
+@drawn
 def draw(scores: Mapping[str, Scores], title: str) -> Figure:
     """One split's histograms side by side; `scores` is state -> scores."""
     count = len(scores)

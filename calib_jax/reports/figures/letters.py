@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from calib_jax.reports import content
-from calib_jax.reports.figures.drawing import COLOURS, INK, new_figure, place, plain_axes
+from calib_jax.reports.figures.canvas import Axes, Figure, PercentFormatter, drawn, new_figure
+from calib_jax.reports.figures.drawing import COLOURS, INK, place, plain_axes
 
 
 def draw_letters(ax: Axes, rows: Mapping[str, Mapping[str, Any]], legend_columns: int = 3) -> None:
@@ -46,6 +44,7 @@ def draw_letters(ax: Axes, rows: Mapping[str, Mapping[str, Any]], legend_columns
     )  # fmt: skip
 
 
+@drawn
 def draw(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     """The letters of one split alone, as high as a diagram; `rows` is state -> ROW."""
     figure = new_figure(3.6, 4.3)

@@ -12,17 +12,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import content
 from calib_jax.reports.atomic import atomic_path
 from calib_jax.reports.figures.bins import Bins, bins_of
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    Line2D,
+    Patch,
+    PowerNorm,
+    ScalarMappable,
+    drawn,
+    new_figure,
+    png,
+)
 from calib_jax.reports.figures.drawing import (
     CONFIDENCE,
     DASHES,
@@ -33,10 +38,8 @@ from calib_jax.reports.figures.drawing import (
     PAPER,
     POPULATION,
     SHADES,
-    new_figure,
     place,
     plain_axes,
-    png,
 )
 from calib_jax.reports.figures.letters import draw_letters
 
@@ -213,6 +216,7 @@ def draw_legend(
     scale.ax.set_title(f"{what} in the bin", fontsize=8.8, color=INK, pad=3)
 
 
+@drawn
 def draw(
     states: Mapping[str, Mapping[str, Any]],
     scores: Mapping[str, Mapping[str, Scores]],
@@ -300,6 +304,7 @@ def draw(
     return figure
 
 
+@drawn
 def draw_panel(panel: Panel, norm: PowerNorm) -> Figure:
     """One diagram with its histogram alone, for the page, where text stands around it."""
     figure = new_figure(3.6, 4.3)

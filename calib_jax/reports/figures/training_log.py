@@ -3,19 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from calib_jax.reports import content
-from calib_jax.reports.figures.drawing import (
-    COLOURS,
-    CONFIDENCE,
-    INK,
-    MARKERS,
-    new_figure,
-    plain_axes,
-)
+from calib_jax.reports.figures.canvas import Axes, Figure, MaxNLocator, drawn, new_figure
+from calib_jax.reports.figures.drawing import COLOURS, CONFIDENCE, INK, MARKERS, plain_axes
 
 _COLOURS = (COLOURS[4], *COLOURS[:4], COLOURS[5])
 _TERM_COLOURS = (INK, CONFIDENCE, COLOURS[3])
@@ -56,12 +46,15 @@ def _style(ax: Axes, title: str) -> None:
 
 
 def _legend(ax: Axes) -> None:
+    # Of lines found by themselves it would leave out a split whose name begins with "_".
     ax.legend(
+        ax.lines, [line.get_label() for line in ax.lines],
         fontsize=8.8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4,
         handlelength=1.8, columnspacing=1.2, borderaxespad=0, labelcolor=INK,
     )  # fmt: skip
 
 
+@drawn
 def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Curves over the optimiser's steps: conf-ECE, accuracy, and the loss terms.
 

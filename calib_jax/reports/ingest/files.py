@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads_folder
 from calib_jax.questions.local import READERS
-from calib_jax.reports import predictions
+from calib_jax.reports import parquet, predictions
 from calib_jax.reports.ingest import columns, harness
 from calib_jax.reports.ingest.places import Place, Reading, Table, check
 
@@ -180,7 +179,7 @@ def _stored_type(path: Path, kind: str) -> str:
     """The coarsest floating-point type among a parquet file's columns; text holds doubles."""
     if kind != ".parquet":
         return "double"
-    types = {str(field.type) for field in pq.read_schema(path)}
+    types = {str(field.type) for field in parquet.read_schema(path)}
     return "halffloat" if any("halffloat" in t for t in types) else "double"
 
 

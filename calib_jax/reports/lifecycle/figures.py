@@ -5,10 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
-from matplotlib.transforms import ScaledTranslation
 
 from calib_jax.confidence.next_token import NextTokens
 from calib_jax.confidence.scores import Scores
@@ -16,13 +12,21 @@ from calib_jax.metrics import bin_edges, binary_bin_stats
 from calib_jax.reports import content
 from calib_jax.reports.figures import reliability
 from calib_jax.reports.figures.bins import Bins, bins_of
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    NullLocator,
+    ScaledTranslation,
+    drawn,
+    extent,
+    new_figure,
+)
 from calib_jax.reports.figures.drawing import (
     COLOURS,
     GREY,
     INK,
     MARKERS,
     add_title,
-    new_figure,
     place,
     plain_axes,
 )
@@ -73,6 +77,7 @@ def unit(part: str) -> str:
     return {"text": "positions", "facts": "facts"}.get(part, "questions")
 
 
+@drawn
 def draw_reliability(part: str, panels: Mapping[str, Panel], title: str = "") -> Figure:
     """The diagrams of one part side by side, label -> what is shown, with one scale of shades."""
     columns = min(_COLUMNS, len(panels))
@@ -100,6 +105,7 @@ def draw_reliability(part: str, panels: Mapping[str, Panel], title: str = "") ->
     return figure
 
 
+@drawn
 def draw_curves(rows: Rows, places: Mapping[str, float | None], axis: str) -> Figure | None:
     """conf-ECE and accuracy of every part over the axis, with 95 % intervals.
 
@@ -160,7 +166,7 @@ def draw_curves(rows: Rows, places: Mapping[str, float | None], axis: str) -> Fi
 def _crop_below(figure: Figure, margin: float = 0.12) -> float:
     """Takes away what is empty below the axes and their labels; the height that is left."""
     width, height = figure.get_size_inches()
-    lowest = min(ax.get_tightbbox().y0 for ax in figure.axes) / figure.dpi
+    lowest = min(extent(ax).y0 for ax in figure.axes) / figure.dpi
     cut = lowest - margin
     boxes = [ax.get_position().bounds for ax in figure.axes]
     figure.set_size_inches(width, height - cut)

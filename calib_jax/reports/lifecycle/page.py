@@ -48,21 +48,7 @@ def render(
     sections.append(("How to get this again", again(summary, config, command)))
     last = list(rows)[-1]
     title = f"Calibration of {last}" if len(rows) == 1 else f"Calibration over {summary['axis']}"
-    return document(title, "lifecycle · " + " · ".join(rows), _headline(rows), sections)
-
-
-def _headline(rows: figures.Rows) -> str:
-    """ "conf-ECE on text: 0.031 (70m) → 0.020 (12b); on facts: ..."."""
-    parts = []
-    for part in tables.parts_of(rows):
-        here = {label: by_part[part] for label, by_part in rows.items() if part in by_part}
-        ends = list(dict.fromkeys([list(here)[0], list(here)[-1]]))
-        course = " → ".join(
-            content.number(here[label]["conf_ece"]) + (f" ({label})" if len(ends) > 1 else "")
-            for label in ends
-        )
-        parts.append(f"on {part}: {course}")
-    return "conf-ECE " + "; ".join(parts)
+    return document(title, "lifecycle · " + " · ".join(rows), tables.sentences(rows), sections)
 
 
 def _results(rows: figures.Rows) -> str:

@@ -13,7 +13,7 @@ import rich.measure
 import rich.table
 import rich.text
 
-from calib_jax.reports import content, table
+from calib_jax.reports import content, table, verdicts
 from calib_jax.reports.atomic import write_text
 
 # (key in ROW, label, which way is better, whether it has an interval)
@@ -106,6 +106,26 @@ def _drawn(rows: Mapping[str, Any], part: str, ranged: tuple[str, ...]) -> rich.
     return drawn
 
 
+def sentences(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Per part its first and last model: conf-ECE, chance, and whether their intervals meet."""
+    said = []
+    for part in parts_of(rows):
+        here = {label: by_part[part] for label, by_part in rows.items() if part in by_part}
+        ends = {label: here[label] for label in dict.fromkeys([list(here)[0], list(here)[-1]])}
+        last = list(ends.values())[-1]
+        text = verdicts.course(
+            f"conf-ECE on {part}", {label: row["conf_ece"] for label, row in ends.items()}, {},
+            after=verdicts.of_chance(last, "answers"),
+        )  # fmt: skip
+        bounds = [row.get("conf_ece_ci") for row in ends.values()]
+        if len(ends) > 1 and all(b and None not in b for b in bounds):
+            (low, high), (other_low, other_high) = bounds
+            meet = low <= other_high and other_low <= high
+            text += f"; their 95% intervals {'overlap' if meet else 'do not overlap'}"
+        said.append(text)
+    return said
+
+
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints a table per part; intervals are left out where the console is narrow."""
     console = table.standard_console(console, _WIDTH)
@@ -116,6 +136,7 @@ def show_summary(summary: Mapping[str, Any], console: rich.console.Console | Non
         needed = (rich.measure.Measurement.get(console, unbounded, t) for t in shown.values())
         if max(n.maximum for n in needed) <= console.width:
             break
+    table.say(sentences(rows), console)
     for part, drawn in shown.items():
         console.print()
         console.print(rich.text.Text(part, style="bold"))

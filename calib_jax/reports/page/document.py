@@ -11,27 +11,31 @@ from calib_jax.reports.writers import plain
 
 
 def document(
-    title: str, kicker: str, headline: str, sections: Sequence[tuple[str, str]], cards: str = ""
+    title: str,
+    kicker: str,
+    said: Sequence[str],
+    sections: Sequence[tuple[str, str]],
+    cards: str = "",
 ) -> str:
     """An HTML document whose one script sorts tables; its policy forbids every other request.
 
     Args:
       title: what the page is of, as text.
       kicker: a grey line beneath it, as text.
-      headline: the result in one sentence without its full stop, as text.
+      said: the result in sentences without their full stops, as text.
       sections: (title, body as HTML) in order.
-      cards: HTML between the headline and the contents.
+      cards: HTML between those and the contents.
     """
-    title, headline = escape(title), escape(headline)
+    title = escape(title)
     links = "".join(f'<li><a href="#s{i}">{name}</a></li>' for i, (name, _) in enumerate(sections))
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{title}: {headline}</title>",
+        f"<title>{title}</title>",
         f"<style>\n{CSS}\n</style>\n</head>\n<body>\n<main>",
         f'<h1>{title}</h1>\n<p class="kicker">{escape(kicker)}</p>',
-        f"<p>{headline}.</p>",
+        *(f"<p>{escape(text)}.</p>" for text in said),
         cards,
         f'<nav aria-label="Contents"><ul>{links}</ul></nav>',
         *(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import content, overview
+from calib_jax.reports import content, overview, verdicts
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.page import pictures, questions, results
 from calib_jax.reports.page.document import again, document
@@ -42,13 +42,14 @@ def render(
     )  # fmt: skip
     limit, fewer_limit = ("".join(map(note, texts)) for texts in (limits, fewer))
     bins = (num_bins, edges)
-    table, headline = results.results(states, summary.get("change")), results.headline(states)
-    cards = results.cards(states)
+    changes = summary.get("change")
+    table, said = results.results(states, changes), verdicts.of_states(states, changes)
+    cards = results.cards(states, changes)
     if overview.is_by_method(summary):
         # Thousands of figures: there for who asks for them.
         title = "<summary>Every figure, task by task</summary>"
         table = f"<details>{title}{table}</details>"
-        headline, cards = results.range_of_methods(states), ""
+        said, cards = verdicts.of_methods(states), ""
     if overview.worth_showing(states):
         table = results.one_table(states) + table
 
@@ -79,7 +80,7 @@ def render(
     model, method = summary.get("model"), summary.get("method")
     title = "Calibration" + (f" of {model}" if model else "")
     kicker = " · ".join(str(v) for v in (method, summary.get("config")) if v)
-    return document(title, kicker, headline, sections, cards)
+    return document(title, kicker, said, sections, cards)
 
 
 def write(

@@ -4,9 +4,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from calib_jax.reports import content
+from calib_jax.reports.figures.canvas import Figure
 from calib_jax.reports.figures.drawing import COLOURS, THEME, inline_svg
 
 States = Mapping[str, Mapping[str, Mapping[str, Any]]]

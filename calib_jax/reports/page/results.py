@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import content, overview
+from calib_jax.reports import content, overview, verdicts
 from calib_jax.reports.figures.bins import bins_of
 from calib_jax.reports.page import layout
 from calib_jax.reports.page.layout import States, escape, note
@@ -36,46 +36,25 @@ def _course(states: States, split: str, key: str) -> str:
     return (" → " if "before" in states else " · ").join(values)
 
 
-def headline(states: States) -> str:
-    """The result in one sentence: "conf-ECE on openbookqa: 0.410 → 0.050; on ..."."""
-    splits = content.ordered_splits(states)
-    parts = [f"on {s}: {_course(states, s, 'conf_ece')}" for s in splits[:4]]
-    more = f"; and {len(splits) - 4} more splits" if len(splits) > 4 else ""
-    return "conf-ECE " + "; ".join(parts) + more
+def cards(states: States, changes: Mapping[str, Any] | None = None) -> str:
+    """A card per split with the course of its main figures, and whether they changed."""
 
+    def text(split: str, key: str) -> str:
+        known = verdicts.short((changes or {}).get(split, {}).get(f"{key}_ci"))
+        return _course(states, split, key) + (f" ({known})" if known else "")
 
-def range_of_methods(states: States) -> str:
-    """Several methods in one sentence: "conf-ECE by choice: 0.041 (arc, n = 9) to ...; by ..."."""
-    parts = []
-    for method, rows in states.items():
-        whole = {split: row for split, row in rows.items() if not content.is_part(split, rows)}
-        found = sorted(
-            (row["conf_ece"], split)
-            for split, row in whole.items()
-            if row.get("conf_ece") is not None
-        )
-        ends = [
-            f"{content.number(value)} ({split}, n = {whole[split]['n']:,})"
-            for value, split in (found[:1] + found[1:][-1:])
-        ]
-        parts.append(f"by {method}: {' to '.join(ends)}")
-    return "conf-ECE " + "; ".join(parts)
-
-
-def cards(states: States) -> str:
-    """A card per split with its course of the main figure."""
     found = []
     for split in content.ordered_splits(states)[: layout.MAX_FIGURE_SPLITS]:
         row = next(rows[split] for rows in states.values() if split in rows)
         about = [split, content.DOMAINS.get(row.get("domain"), ""), f"{row['n']:,} questions"]
         also = (
-            f"NLL {_course(states, split, 'nll')}; Brier {_course(states, split, 'brier')}; "
-            f"accuracy {_course(states, split, 'accuracy')}; "
-            f"mean confidence {_course(states, split, 'mean_confidence')}"
+            f"NLL {text(split, 'nll')}; Brier {text(split, 'brier')}; "
+            f"accuracy {text(split, 'accuracy')}; "
+            f"mean confidence {text(split, 'mean_confidence')}"
         )
         found.append(
             f"<li><span>{escape(' · '.join(filter(None, about)))}</span>"
-            f"<strong>conf-ECE {_course(states, split, 'conf_ece')}</strong>"
+            f"<strong>conf-ECE {text(split, 'conf_ece')}</strong>"
             f"<span>{also}</span></li>"
         )
     return '<ul class="cards">' + "".join(found) + "</ul>"

@@ -8,23 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.transforms import ScaledTranslation
 
 from calib_jax.reports import content
 from calib_jax.reports.figures import reliability
-from calib_jax.reports.figures.drawing import (
-    COLOURS,
-    FAINT,
-    GREY,
-    INK,
-    MARKERS,
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    Line2D,
+    ScaledTranslation,
+    drawn,
     new_figure,
-    place,
-    plain_axes,
 )
+from calib_jax.reports.figures.drawing import COLOURS, FAINT, GREY, INK, MARKERS, place, plain_axes
 from calib_jax.reports.figures.reliability import Panel
 
 # split -> stage -> what its diagram shows
@@ -41,6 +36,7 @@ _BLOCK = _ABOVE + _SIDE + 0.1 + _STRIP + 0.5
 _CURVE, _CURVES, _LEGEND = 1.9, 3.35, 0.95
 
 
+@drawn
 def draw(panels: Panels, pairs: Mapping[str, Rows]) -> Figure:
     """The figure.
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from calib_jax.reports import content
 from calib_jax.reports.page import layout, results
 from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import facts, note
@@ -17,9 +16,11 @@ def render(
     command: str,
 ) -> str:
     """The report as one HTML document that takes nothing from outside."""
-    said = headline(summary)
+    said = tables.sentences(summary)
     drawn = figures.draw(panels, summary["pairs"])
-    label = f"Reliability diagrams of every stage, and figures across the stages. {said}."
+    label = (
+        f"Reliability diagrams of every stage, and figures across the stages. {'. '.join(said)}."
+    )
     left_out = list(panels)[figures.MAX_SPLITS :]
     more = f"Not drawn: {', '.join(left_out)}; the tables hold all." if left_out else ""
     sections = [
@@ -38,14 +39,3 @@ _LEGEND = (
     + tables.CAPTION
     + " Coloured and bold: the whole interval lies on one side of 0."
 )
-
-
-def headline(summary: Mapping[str, Any]) -> str:
-    """ "conf-ECE on openbookqa: 0.41 (start) → 0.05 (sft) → ...; policy ratio ..."."""
-    said = []
-    for part, rows in tables.parts_of(summary).items():
-        pairs = part in summary["pairs"]
-        key, name = ("mean_ratio", "policy ratio of") if pairs else ("conf_ece", "conf-ECE on")
-        course = " → ".join(f"{content.number(row[key])} ({s})" for s, row in rows.items())
-        said.append(f"{name} {part.replace('_', ' ')}: {course}")
-    return "; ".join(said)

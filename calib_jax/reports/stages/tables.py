@@ -9,7 +9,7 @@ from typing import Any
 
 import rich.console
 
-from calib_jax.reports import content, table
+from calib_jax.reports import content, table, verdicts
 from calib_jax.reports.alignment import tables as alignment_tables
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.content import Cell, Section
@@ -72,8 +72,25 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
     return found
 
 
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """ "conf-ECE on arc: 0.410 (start) → 0.050 (sft, significantly lower, by [...]) → ..."."""
+    said = []
+    for part, rows in parts_of(summary).items():
+        pairs = part in summary["pairs"]
+        key, name = ("mean_ratio", "policy ratio of") if pairs else ("conf_ece", "conf-ECE on")
+        moved = {stage: by_part.get(part, {}) for stage, by_part in summary["change"].items()}
+        changes = {stage: verdicts.of_change(row.get(f"{key}_ci")) for stage, row in moved.items()}
+        last = "" if pairs else verdicts.of_chance(rows[list(rows)[-1]])
+        values = {stage: row[key] for stage, row in rows.items()}
+        said.append(
+            verdicts.course(f"{name} {part.replace('_', ' ')}", values, changes, after=last)
+        )
+    return said
+
+
 def show_summary(summary: Mapping[str, Any], console: rich.console.Console | None = None) -> None:
     """Prints the figures of a summary.json of the job stages, and what the stages have changed."""
+    table.say(sentences(summary), console)
     for section in sections(summary):
         table.show_sections([section], "", console)
     table.standard_console(console).print(CAPTION, style="dim", markup=False)

@@ -6,12 +6,18 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from calib_jax.reports.atomic import atomic_path
+from calib_jax.reports.figures.canvas import (
+    Axes,
+    Figure,
+    Line2D,
+    MaxNLocator,
+    drawn,
+    new_figure,
+    png,
+    svg,
+)
 from calib_jax.reports.figures.drawing import (
     COLOURS,
     CONFIDENCE,
@@ -22,11 +28,8 @@ from calib_jax.reports.figures.drawing import (
     PAPER,
     RIGHT,
     add_title,
-    new_figure,
     place,
     plain_axes,
-    png,
-    svg,
 )
 from calib_jax.reports.study.changes import (
     Cells,
@@ -65,6 +68,7 @@ def write(folder: str | os.PathLike, cells: Cells) -> list[pathlib.Path]:
     return paths
 
 
+@drawn
 def figure1(cells: Cells, method: str | None = None) -> Figure:
     """Left: changes of ECE and SCE by model and task; right: change ratios by method.
 
@@ -180,6 +184,7 @@ def _ratio_axis(ax: Axes, values: Sequence[float]) -> None:
     ax.minorticks_off()
 
 
+@drawn
 def figure2(cells: Cells) -> Figure:
     """A panel per metric and method: the change ratio of every pair on every task."""
     methods, tasks, pairs = methods_of(cells), tasks_of(cells), list(cells)

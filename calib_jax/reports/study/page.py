@@ -56,7 +56,7 @@ def render(
     kicker = f"{len(shown)} pair(s) · {', '.join(tasks_of(shown))} · {', '.join(methods_of(shown))}"
     files = None if cells else summary.get("published_files")
     said = wording.headline(shown, files)
-    return document("What alignment changes in calibration", kicker, said, sections)
+    return document("What alignment changes in calibration", kicker, [said], sections)
 
 
 def write(path: str | os.PathLike, *args: Any, **options: Any) -> None:

@@ -43,7 +43,10 @@ def _columns(cells: Cells) -> list[Mapping[tuple[str, str], Change]]:
 
 
 def headline(cells: Cells, files: Mapping[str, str] | None = None) -> str:
-    """ "Lower after alignment: by choice ECE in 20 of 70 and SCE in 0 of 70; by ...".
+    """ "Lower after alignment: by choice ECE in 20 of 70 (9 significantly) and SCE in ...; by ...".
+
+    Significantly: the whole 95 % interval of the change lies below 0. Published figures come
+    without intervals.
 
     Args:
       cells: the changes.
@@ -54,7 +57,9 @@ def headline(cells: Cells, files: Mapping[str, str] | None = None) -> str:
         counts = []
         for metric in ("conf_ece", sce_of(cells, method)):
             fallen, total = falls(cells, method, metric)
-            counts.append(f"{METRICS[metric][0]} in {fallen} of {total}")
+            counts.append(
+                f"{METRICS[metric][0]} in {fallen} of {total}{_surely(cells, method, metric)}"
+            )
         parts.append(f"by {method} {' and '.join(counts)}")
     text = "ower after alignment: " + "; ".join(parts)
     return f"{published_text(files)}: l{text}" if files else f"L{text}"
@@ -84,13 +89,23 @@ def falls(cells: Cells, method: str, metric: str) -> tuple[int, int]:
     return sum(change.falls for change in found), len(found)
 
 
+def _surely(cells: Cells, method: str, metric: str) -> str:
+    """ " (9 significantly; 12 significantly higher)"; "" where no interval is known."""
+    ends = [c.interval for c in column(cells, method, metric).values() if c.interval is not None]
+    if not ends:
+        return ""
+    lower, higher = sum(end[1] < 0 for end in ends), sum(end[0] > 0 for end in ends)
+    return f" ({lower} significantly; {higher} significantly higher)"
+
+
 def falls_text(cells: Cells, method: str) -> str:
     """ "choice: lower after alignment: ECE 20 of 70; SCE 0 of 70"."""
     parts = []
     for metric in METRICS:
         fallen, total = falls(cells, method, metric)
         if total:
-            parts.append(f"{METRICS[metric][0]} {fallen} of {total}")
+            sure = _surely(cells, method, metric)
+            parts.append(f"{METRICS[metric][0]} {fallen} of {total}{sure}")
     return f"{method}: lower after alignment: {'; '.join(parts)}"
 
 

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.colors import to_rgb
 
-from calib_jax.reports.figures import drawing
+from calib_jax.reports.figures import canvas, drawing
 from calib_jax.reports.page.layout import escape
 
 
@@ -33,8 +33,9 @@ def test_text_and_lines_stand_out_on_both_grounds():
 
 
 @pytest.fixture
+@canvas.drawn
 def inline():
-    figure = drawing.new_figure(3, 2)
+    figure = canvas.new_figure(3, 2)
     ax = drawing.place(figure, 0.5, 0.5, 2, 1)
     drawing.plain_axes(ax)
     ax.bar([0], [1], facecolor="none", edgecolor=drawing.GREY, hatch="////")
@@ -57,8 +58,9 @@ def test_inline_svg_is_small_marked_and_coloured_by_variables(inline):
     assert len(inline) < 12_000
 
 
+@canvas.drawn
 def test_a_title_that_is_too_long_is_made_to_fit():
-    figure = drawing.new_figure(3, 1)
+    figure = canvas.new_figure(3, 1)
     drawing.add_title(figure, "a title that is much too long for three inches of a figure", 0.2)
     box = figure.texts[0].get_window_extent()
     assert box.x1 <= figure.bbox.x1 and figure.texts[0].get_fontsize() < 12.5

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from calib_jax import metrics
-from calib_jax.reports.figures import drawing, reliability
+from calib_jax.reports.figures import canvas, drawing, reliability
 from calib_jax.reports.figures.bins import Bins, bins_of
 
 NORM = PowerNorm(0.5, 0, 1)
@@ -139,10 +139,10 @@ def test_writes_one_figure_for_all_and_one_per_split(tmp_path, run):
 def test_svg_and_data_uri(run):
     result, scores = run
     figure = reliability.draw({"before": {"near": result["before"]["near"]}}, scores)
-    image = drawing.svg(figure)
-    assert image.lstrip().startswith(b"<?xml") and image == drawing.svg(figure)
+    image = canvas.svg(figure)
+    assert image.lstrip().startswith(b"<?xml") and image == canvas.svg(figure)
     assert drawing.data_uri(image, "svg").startswith("data:image/svg+xml;base64,")
-    Image.open(io.BytesIO(drawing.png(figure, dpi=50))).verify()
+    Image.open(io.BytesIO(canvas.png(figure, dpi=50))).verify()
 
 
 def test_leaves_no_pyplot_figure_behind(run):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calib_jax.reports.figures.drawing import png
+from calib_jax.reports.figures.canvas import png
 from calib_jax.reports.lifecycle import figures, tables
 
 
