@@ -331,8 +331,8 @@ def base() -> ml_collections.ConfigDict:
     config.export = export = ml_collections.ConfigDict()
     # The job "export": folder of the run whose model is written; "" for config.model as it is.
     export.run = ""
-    # The model after that epoch of it, from 1, of a run with checkpoint.keep_epochs; 0 for the
-    # model that the run ended with.
+    # The model after that epoch, from 1, of a run with checkpoint.keep_epochs; 0 for the model that
+    # the run ended with.
     export.epoch = 0
     # "merged" (all weights, adapters added in) or "adapter" (PEFT's format).
     export.format = "merged"

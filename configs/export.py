@@ -15,6 +15,10 @@ Written to <the run>/export/merged or .../adapter, or to --workdir, whole or not
 and README.md, a model card with the base, the data, the method and the calibration before and
 after. Without config.export.run, config.model (with config.model.adapter merged in) is converted.
 
+A run with --config.checkpoint.keep_epochs=True has kept what each of its epochs had trained:
+--config.export.epoch=2 writes that to <the run>/export/merged-epoch2 or adapter-epoch2. The card
+has figures only where the run measured this very model, that of its end.
+
 Hardware: memory for the weights of the base in their stored dtype, on any mesh
 (--config.mesh.shape), and of one tensor more; an adapter needs its own few MB only.
 """

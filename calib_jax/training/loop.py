@@ -259,6 +259,7 @@ class Training:
         stop: StopRequest,
         listener: Listener,
         best: Checkpoints | None = None,
+        epochs: Checkpoints | None = None,
     ) -> None:
         """Trains from the newest checkpoint, or from the start, to the end.
 
@@ -268,6 +269,7 @@ class Training:
           listener: told of events.
           best: keeps the best epoch's parameters, for early stopping; ``listener.on_epoch_end``
             says how good an epoch is. In the end the best epoch's are in force.
+          epochs: keeps what every epoch has trained, the epoch (from 1) for its step.
 
         Raises:
           Stopped: SIGTERM; a checkpoint of the last finished step is on disk.
@@ -288,6 +290,9 @@ class Training:
                 at["best"] = {"epoch": epoch, "value": value}
                 best.save(step, self.state, self.empty_aux(), at)
                 best.wait()  # before the checkpoint that says so
+            if epochs is not None:
+                epochs.save(epoch + 1, {"trainable": self.state.trainable}, aux, at)
+                epochs.wait()
             at |= {"epoch": epoch + 1, "batch": 0}
             checkpoints.save(step, self.state, aux, at)
         self.epochs_trained = at["epoch"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import Stopped
 from calib_jax.training.objective import EmObjective
 from calib_jax.training.step import variables_of
@@ -155,6 +155,50 @@ def test_resumed_equals_uninterrupted(start, method, stop_at):
     told = dict(stopped.terms) | dict(resumed.terms)
     assert told == dict(whole.terms)
     assert_same(resumed.training, whole.training)
+
+
+def test_every_epoch_is_kept_whatever_was_interrupted(start):
+    """Two epochs, stopped within the second: each holds what it had trained, bit for bit."""
+    config = tiny_config(epochs=2, method="lora")
+    config.checkpoint.keep_epochs = True
+    trained = {}
+
+    def go(run, stop_at=None):
+        listener = run.listener(stop_at)
+
+        def on_epoch_end(epoch, step):
+            trained[epoch + 1] = leaves(run.training)
+
+        listener.on_epoch_end = on_epoch_end
+        checkpoints = Checkpoints(run.folder, keep=1, fingerprint=run.fingerprint)
+        epochs = kept_epochs(config, run.folder.parent, run.fingerprint)
+        try:
+            run.training.run(checkpoints, run.stop, listener, epochs=epochs)
+        finally:
+            checkpoints.close()
+            epochs.close()
+
+    with pytest.raises(Stopped):
+        go(start(config), stop_at=4)
+    run = start(config)
+    go(run)
+    folder = run.folder.parent / "epochs"
+    assert sorted(p.name for p in folder.iterdir() if p.name.isdigit()) == ["1", "2"]
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        run.training.state.trainable,
+    )
+    for epoch, expected in trained.items():
+        kept = Checkpoints(
+            folder, keep=None, fingerprint=run.fingerprint, read_only=True, step=epoch
+        )
+        found = jax.tree.leaves(kept.restore_trainable(abstract))
+        kept.close()
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert np.abs(trained[1][0] - trained[2][0]).max() > 0
+    config.checkpoint.keep_epochs = False
+    assert kept_epochs(config, run.folder.parent, run.fingerprint) is None
 
 
 def test_a_finished_run_has_nothing_to_do(start):
