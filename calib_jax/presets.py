@@ -100,7 +100,7 @@ def check_method(config: ml_collections.ConfigDict) -> None:
     ):  # fmt: skip
         if not is_so:
             raise UserError(
-                f"{name}: config.train.{key} is {train[key]!r}; {name} has {needed}. The methods "
+                f"{name}: config.train.{key} is {train[key]!r}; {name} needs {needed}. The methods "
                 f"are {', '.join(METHODS)}."
             )
 

@@ -1,7 +1,6 @@
 """Runs of the job ``finetune`` that belong together: one model, the same scores before training."""
 
 import dataclasses
-import difflib
 import gc
 import time
 from collections.abc import Collection, Mapping
@@ -18,6 +17,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import finetune, measuring
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import agreed, check_workdir, claim
+from calib_jax.jobs.settings import check_known
 from calib_jax.models.model import Model
 from calib_jax.questions.encoding import Encoded
 from calib_jax.reports import predictions, summary
@@ -62,6 +62,7 @@ class Subruns:
     def __init__(self, config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest):
         self.config, self.workdir, self.stop = config, workdir, stop
         self._model: Model | None = None
+        self._method = ""  # the train.method that the model was loaded for
 
     def settings(self, seed: int) -> ml_collections.ConfigDict:
         """The config of a run with this seed, its method still to be set."""
@@ -74,9 +75,14 @@ class Subruns:
             derived[section].update(base()[section])
         return derived
 
+    def _held(self, config: ml_collections.ConfigDict) -> Model | None:
+        """The model, where one is loaded: what is to be trained is float32, what is frozen not."""
+        if self._method != config.train.method:
+            self._model, self._method = None, config.train.method
+        return self._model
+
     def _loaded(self, config: ml_collections.ConfigDict) -> Model:
-        if self._model is None:
-            self._model = measuring.load(config, config.model.quantize)
+        self._model = self._held(config) or measuring.load(config, config.model.quantize)
         return self._model
 
     def before(self, seed: int, calibration: bool = False) -> Before:
@@ -92,12 +98,13 @@ class Subruns:
         """
         config = self.settings(seed)
         config.method = "before"
+        config.train.alpha = base().train.alpha  # of one method alone, and nothing is trained here
         folder = self.workdir / f"before-seed{seed}"
         check_workdir(folder, config)
         if not agreed((folder / "summary.json").exists()):
             started = time.monotonic()
             # Loads the model where none is yet, after it has found the questions good.
-            setting = measuring.prepare_setting(config, self._model)
+            setting = measuring.prepare_setting(config, self._held(config))
             claim(folder, config)
             self._score(config, folder, setting, calibration, started)
         self.stop.check()
@@ -188,10 +195,7 @@ def check_names(field: str, names: Collection[str], known: Collection[str]) -> N
     if not names:
         raise UserError(f"config.{field} names nothing; there is {', '.join(known)}.")
     for i, name in enumerate(names):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"config.{field} names {name!r}; there is {', '.join(known)}.{guess}")
+        check_known(name, f"config.{field}", known)
         if name in list(names)[:i]:
             raise UserError(f"config.{field} names {name!r} twice.")
 
