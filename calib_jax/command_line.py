@@ -21,7 +21,7 @@ python -m calib_jax.main --config=CONFIG[:PRESET] [--workdir=FOLDER] [--config.F
   --config         a config file and one of its presets, for example configs/cft.py:debug
   --workdir        where the run lives; runs/<config>[-<preset>] by default. The same command on an
                    interrupted run continues it, and on a finished one prints its table. Of the job
-                   "export": where the files go; <the run>/export/<format> by default.
+                   "export": where the files go; <the run>/export/<format>[-epoch<n>] by default.
   --config.FIELD   any field of the config, for example --config.train.learning_rate=1e-5
 """
 
@@ -71,7 +71,8 @@ def _check_fields(config: ml_collections.ConfigDict, overrides: Mapping[str, Any
 
 def _default_workdir(config: ml_collections.ConfigDict, name: str) -> Path:
     if config.job == "export" and config.export.run:
-        return Path(config.export.run) / "export" / config.export.format
+        epoch = f"-epoch{config.export.epoch}" if config.export.epoch else ""
+        return Path(config.export.run) / "export" / f"{config.export.format}{epoch}"
     return Path("runs") / name
 
 

@@ -114,20 +114,32 @@ def base() -> ml_collections.ConfigDict:
     # κ: a bin's accuracy is drawn towards the overall one as by so many questions; 0 for not at
     # all.
     em.shrinkage = 0.0
-    # When bins and targets are made anew: every "epoch", every refresh_steps "steps", or "online",
-    # from the training batches' own forward passes, without any E-step (bins of equal width alone).
+    # When bins and targets are made anew: every "epoch", every refresh_steps "steps", "once" (of
+    # the model as it begins, for good), or "online", from the training batches' own forward passes,
+    # without any E-step (bins of equal width alone).
     em.refresh = "epoch"
     em.refresh_steps = 50
 
     config.train = train = ml_collections.ConfigDict()
     # "full" (all parameters, float32) or "lora" (adapters on a frozen base).
     train.method = "full"
+    # What is minimised: "paper", SFT + λ · ECE, or "released", the authors' code:
+    # (1 − α) · SFT + α · 10⁻³ · CAL (calib_jax.training.released).
+    train.objective = "paper"
     # SFT term: "sft1" (the answer's token), "sft2" (question and answer tokens) or "none".
     train.sft = "sft1"
     # λ, the weight of the calibration term.
     train.ece_weight = 1.0
-    # SFT2 over a batch's tokens: "mean", or "sum" over a question's tokens, mean over questions.
-    train.sft2_reduction = "mean"
+    # α of the objective "released"; λ has no part in that.
+    train.alpha = 0.5
+    # D of the calibration term D(p, π): "squared" error, "kl" or "cross_entropy". The last two have
+    # the same gradient, since the targets p are constants.
+    train.divergence = "squared"
+    # SFT2: the "sum" over a question's tokens, averaged over questions (the paper's: the answer's
+    # token counts as it does in SFT1), or the "mean" over a batch's tokens, which divides the
+    # answer's weight by a question's length T while λ · ECE keeps its own: calibration then
+    # outweighs the answers by about T.
+    train.sft2_reduction = "sum"
     # ε of label smoothing in SFT1, and what takes its share: the "vocabulary" or the "letters".
     train.label_smoothing = 0.0
     train.smooth_over = "vocabulary"
@@ -194,13 +206,17 @@ def base() -> ml_collections.ConfigDict:
     # What the model that the chain begins with is called.
     stages.start = "start"
     # Models that went through the stages already, to be measured instead:
-    # label=model[@revision][+adapter] or label=run:<folder>, separated by commas; "" to train.
+    # label=model[@revision][+adapter] or label=run:<folder>[@<epoch>], separated by commas; "" to
+    # train.
     stages.models = ""
 
     config.compare = compare = ml_collections.ConfigDict()
     # The job "compare": methods in the table's order, and seeds; separated by commas.
     compare.methods = "dpo,fixed_temperature,temperature,label_smoothing,cft,rcft,sft,ece_only"
     compare.seeds = "0,1,2"
+    # What a trained method has otherwise, method:field=value, separated by commas; any field of
+    # train.* and em.*: rcft:train.learning_rate=1e-5,cft:train.ece_weight=3
+    compare.settings = ""
     # What post-hoc methods are fitted on: "train", the questions that fine-tuning learns from, as
     # the model answers them before; or "cross", the evaluation splits' own, out of fold.
     compare.calibration = "train"
@@ -217,7 +233,8 @@ def base() -> ml_collections.ConfigDict:
 
     config.alignment = alignment = ml_collections.ConfigDict()
     # The job "alignment": what of the alignment a fine-tuned model kept. The models after:
-    # name=model[+adapter] or name=run:<folder>, separated by commas; config.model is before.
+    # name=model[+adapter] or name=run:<folder>[@<epoch>], separated by commas; config.model is
+    # before.
     alignment.models = ""
     # Held-out preference pairs, as align.eval; and running text for perplexity, as
     # lifecycle.text; "" for none.
@@ -266,6 +283,9 @@ def base() -> ml_collections.ConfigDict:
     checkpoint.every_steps = 50
     # How many of the newest are kept; of two, one is left to go back to when the other is damaged.
     checkpoint.keep = 2
+    # Keep what every epoch has trained, too (without the optimiser's state), for export.epoch and
+    # run:<folder>@<epoch>: of LoRA its adapters, of full fine-tuning all float32 parameters.
+    checkpoint.keep_epochs = False
 
     config.report = report = ml_collections.ConfigDict()
     # Bootstrap resamples behind every interval.
@@ -323,6 +343,9 @@ def base() -> ml_collections.ConfigDict:
     config.export = export = ml_collections.ConfigDict()
     # The job "export": folder of the run whose model is written; "" for config.model as it is.
     export.run = ""
+    # The model after that epoch, from 1, of a run with checkpoint.keep_epochs; 0 for the model that
+    # the run ended with.
+    export.epoch = 0
     # "merged" (all weights, adapters added in) or "adapter" (PEFT's format).
     export.format = "merged"
     # "stored" (that of the base checkpoint; quantised and float64 ones become float32), "float32",

@@ -2,6 +2,16 @@
 
 python -m calib_jax.main --config=configs/cft.py
 
+What CFT is, the paper can be read in two ways. Its Algorithm 1, "(Regularized) Calibration-Aware
+Fine-Tuning", minimises SFT + λ·ECE, with the answer's token alone (SFT1) for CFT and the question's
+besides (SFT2) for RCFT; the ablation ("accuracy loss only", "ECE loss only") has both terms too.
+This file follows it, with λ = 1. The abstract can also be read as CFT being fine-tuning alone and
+the ECE term what makes RCFT of it; CFT would then be configs/sft.py. configs/compare.py trains
+both. What the authors' code minimises is neither: configs/released.py.
+
+The distance D of the ECE term: --config.train.divergence=squared (the paper's), kl or
+cross_entropy. λ: --config.train.ece_weight.
+
   preset       hardware                 what it does, and what to expect
   (default)    2 CPU cores, 5 GiB       SmolLM2-135M-Instruct on SST-2 (is a review positive or
                                         negative?), 472 reviews, 3 rounds of EM, offline; measured

@@ -21,21 +21,25 @@ out-of-domain) over several seeds, with intervals and what is best in bold.
                                         and its moments, about 4 GB each) stay, of 15 runs.
 
 Methods (--config.compare.methods=dpo,temperature,cft): dpo (the model as it is), the trained ones
-cft, rcft, sft, ece_only, label_smoothing, and the post-hoc ones temperature, fixed_temperature
-(the published T = 1.5), histogram, isotonic, vector, matrix, dirichlet, beta, platt,
-batch_calibration. These are fitted on the training questions, as the model answers them before
-training; the reported questions never take part (--config.compare.calibration=cross: the evaluation
-splits' own, out of fold). A fit that ends at a bound is named beneath the tables.
+cft, rcft, sft, sft2, ece_only, label_smoothing, released, and the post-hoc ones temperature,
+fixed_temperature (the published T = 1.5), histogram, isotonic, vector, matrix, dirichlet, beta,
+platt, batch_calibration. These are fitted on the training questions, as the model answers them
+before training; the reported questions never take part (--config.compare.calibration=cross: the
+evaluation splits' own, out of fold). A fit that ends at a bound is named beneath the tables.
 
 Every training is a run of the job "finetune" in WORKDIR/<method>-seed<k>/; what they all start from
 is measured once a seed, in WORKDIR/before-seed<k>/. The same command goes on where it was stopped.
-λ and ε are config.train.ece_weight and config.train.label_smoothing.
+λ and ε are config.train.ece_weight and config.train.label_smoothing, of every method that has them.
+What one trained method has otherwise, any field of train.* and em.*, is said with
+--config.compare.settings=rcft:train.learning_rate=1e-5,cft:train.ece_weight=3,cft:train.epochs=5,
+is checked before anything is trained, and stands in the table "settings" beside the result.
 
 The paper's four models in one table: run each with its preset and a --workdir of its own, the last
 one with --config.compare.beside=FOLDER,FOLDER,FOLDER.
 
 Written: summary.json, report.html, tables/table2.{md,tex}, extended (NLL, Brier, ...), versus
-(differences to CFT), splits, results.csv, and figures/ (reliability diagrams as in Figure 5).
+(differences to CFT), splits, settings (of each method), results.csv, and figures/ (reliability
+diagrams as in Figure 5).
 """
 
 from calib_jax import presets

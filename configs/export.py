@@ -17,6 +17,10 @@ the lines of transformers and of vLLM that compute the confidence; and prompt.js
 the prompt, literally, the tokens of the letters and the dtype. Without config.export.run,
 config.model (with config.model.adapter merged in) is converted, and config.prompt is what is asked.
 
+A run with --config.checkpoint.keep_epochs=True has kept what each of its epochs had trained:
+--config.export.epoch=2 writes that to <the run>/export/merged-epoch2 or adapter-epoch2. The card
+has figures only where the run measured this very model, that of its end.
+
 Hardware: memory for the weights of the base in their stored dtype, on any mesh
 (--config.mesh.shape), and of one tensor more; an adapter needs its own few MB only.
 """

@@ -20,7 +20,7 @@ from calib_jax.jobs.run import agreed, claim
 from calib_jax.reports import Progress, open_metrics
 from calib_jax.reports.alignment import measure, predictions, training_tables
 from calib_jax.training.answers import AnswerTraining
-from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 
@@ -56,6 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     checkpoints = Checkpoints(
         workdir / "checkpoints", keep=config.checkpoint.keep, fingerprint=fingerprint
     )
+    epochs = kept_epochs(config, workdir, fingerprint)
     resumed = checkpoints.latest_step()
     what = "pairs" if config.align.method == "dpo" else "demonstrations"
     say(
@@ -74,8 +75,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     with open_metrics(workdir, config.report.writers, config.to_dict()) as log:
         log.truncate_after(-1 if resumed is None else resumed)
         with Reporter(config, setting, training, log, stop) as reporter:
-            training.run(checkpoints, stop, reporter.listener)
-    checkpoints.close()
+            training.run(checkpoints, stop, reporter.listener, epochs=epochs)
+    for kept in filter(None, (checkpoints, epochs)):
+        kept.close()
 
     # --- After -----------------------------------------------------------------------------------
     states, pairs = {}, {}

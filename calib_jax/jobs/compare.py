@@ -20,39 +20,17 @@ from calib_jax import posthoc, presets
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import results
+from calib_jax.jobs import comparing, results
+from calib_jax.jobs.comparing import BEFORE, label
 from calib_jax.jobs.measuring import say
-from calib_jax.jobs.subruns import Before, Subruns, check_names, numbers
-from calib_jax.reports import calibrated, summary
+from calib_jax.jobs.subruns import Before, Subruns, numbers
+from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, measure, page, tables, wording
 from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
 from calib_jax.training.interrupt import StopRequest
 
-BEFORE = "dpo"
-# What the table calls them; the rest by their name.
-_LABELS = {
-    "temperature": "Temp. scale, fitted",
-    "fixed_temperature": "Temp. scale, T = 1.5",
-    "label_smoothing": "Label smooth",
-    "cft": "CFT",
-    "rcft": "RCFT",
-    "sft": "SFT only",
-    "ece_only": "ECE only",
-    "histogram": "Histogram binning",
-    "isotonic": "Isotonic regression",
-    "vector": "Vector scaling",
-    "matrix": "Matrix scaling",
-    "dirichlet": "Dirichlet scaling",
-}
-_CALIBRATION = ("train", "cross")
 # method -> seed -> split -> scores.
 MethodScores = dict[str, dict[int, dict[str, Scores]]]
-
-
-def known_methods() -> list[str]:
-    """Every method that ``config.compare.methods`` may name."""
-    fitted = [name for name in posthoc.METHODS if name not in calibrated.NEEDS_MORE]
-    return [BEFORE, *presets.METHODS, *fitted]
 
 
 def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
@@ -67,12 +45,18 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     results.check_options(config)
     methods = split_list(config.compare.methods)
     seeds = numbers("compare.seeds", config.compare.seeds)
-    _check(config, methods)
+    comparing.check_methods(methods)
+    own = comparing.own_settings(config, methods)
+    subruns = Subruns(config, workdir, stop)
+    trained = {
+        name: comparing.with_method(subruns.settings(seeds[0]), name, own.get(name, {}))
+        for name in methods
+        if name in presets.METHODS
+    }
+    comparing.check(config, methods, trained, own)
     beside = read_beside(config)
 
     # --- Every run, or what is left of them -------------------------------------------------------
-    subruns = Subruns(config, workdir, stop)
-    trained = [name for name in methods if name in presets.METHODS]
     fitted = [name for name in methods if name not in (BEFORE, *trained)]
     scores: MethodScores = {name: {} for name in methods}
     before: dict[int, Before] = {}
@@ -88,8 +72,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
 
         before[seed] = subruns.before(seed, calibration=needed, check=check)
         for name in trained:
-            derived = subruns.settings(seed)
-            presets.set_method(derived, name)
+            derived = comparing.with_method(subruns.settings(seed), name, own.get(name, {}))
             scores[name][seed] = subruns.train(f"{name}-seed{seed}", derived, before[seed])
         if jax.process_index() == 0:
             for name in fitted:
@@ -118,13 +101,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         seed=config.seed,
         num_resamples=config.report.num_resamples,
     )
+    rows = comparing.settings_rows(config, methods, trained, own)
+    comparison = dataclasses.replace(comparison, settings=rows)
     says = wording.sentences(comparison, BEFORE, ["temperature", "fixed_temperature"])
     result = {
         "job": config.job,
         "method": config.method,
         "model": config.model.name,
         "fingerprint": first.summary.get("fingerprint"),
-        "methods": {label(config, name): describe(config, name) for name in methods},
+        "methods": {label(config, name): row["method"] for name, row in rows.items()},
         "said": says,
         "fitted": {label(config, name): said for name, said in notes.items()},
         "runs": {
@@ -144,33 +129,6 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     )
     tables.show_summary(result)
     say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
-
-
-def _check(config: ml_collections.ConfigDict, methods: Sequence[str]) -> None:
-    """Raises UserError for methods or settings of theirs that cannot be."""
-    for name in methods:
-        if name in calibrated.NEEDS_MORE:
-            raise UserError(
-                f"config.compare.methods names {name!r}, which needs {calibrated.NEEDS_MORE[name]}."
-            )
-    check_names("compare.methods", methods, known_methods())
-    if config.posthoc.methods:
-        raise UserError(
-            f"config.posthoc.methods is {config.posthoc.methods!r}; name what is to be compared in "
-            "config.compare.methods."
-        )
-    if config.compare.calibration not in _CALIBRATION:
-        raise UserError(
-            f"config.compare.calibration is {config.compare.calibration!r}; expected "
-            f"{' or '.join(map(repr, _CALIBRATION))}."
-        )
-    weighted = [n for n in methods if n in presets.METHODS and presets.METHODS[n].calibrated]
-    if weighted and not config.train.ece_weight > 0:
-        raise UserError(
-            f"config.train.ece_weight is {config.train.ece_weight}, and {', '.join(weighted)} "
-            "would learn no calibration. Set it above 0; what has no calibration term is without "
-            "it all the same."
-        )
 
 
 def _check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> None:
@@ -214,33 +172,6 @@ def model_label(config: ml_collections.ConfigDict) -> str:
     name = config.model.name
     name = Path(name).name if Path(name).exists() else name.removeprefix("offline:")
     return config.report.title or name
-
-
-def label(config: ml_collections.ConfigDict, name: str) -> str:
-    """What the table calls a method."""
-    if name == BEFORE:
-        return f"{config.compare.base}, as it is"
-    return _LABELS.get(name) or name.replace("_", " ").capitalize()
-
-
-def describe(config: ml_collections.ConfigDict, name: str) -> str:
-    """What a method does, in a few words."""
-    if name == BEFORE:
-        return "the model as it is"
-    if name in presets.METHODS:
-        derived = config.copy_and_resolve_references()
-        presets.set_method(derived, name)
-        train = derived.train
-        terms = {"sft1": "SFT1", "sft2": "SFT2", "none": ""}[train.sft]
-        if train.label_smoothing:
-            terms += f" with ε = {train.label_smoothing:g} over the {train.smooth_over}"
-        weight = f"{train.ece_weight:g} · ECE" if train.ece_weight else ""
-        return " + ".join(filter(None, (terms, weight)))
-    if name == "fixed_temperature":
-        return "post hoc; fitted on nothing, the published baseline"
-    if config.compare.calibration == "train":
-        return "post hoc; fitted on the training questions, as the model answers them before"
-    return f"post hoc; cross-fitted on each evaluation split in {config.posthoc.folds} folds"
 
 
 def calibrate(

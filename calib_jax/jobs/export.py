@@ -29,7 +29,6 @@ from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stack
 from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, reproduction, summary
-from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import lora_settings
 
@@ -51,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     trained = None
     if asked.run:
         with blamed_on("config.export.run"):
-            trained = read_run(Path(asked.run))
+            trained = read_run(Path(asked.run), asked.epoch)
     setting = trained.config if trained else config
     checkpoint = models.open_checkpoint(setting.model.name, setting.model.revision or None)
     adapter = None
@@ -63,12 +62,10 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     fingerprint = checkpoint.fingerprint
     if adapter:
         fingerprint = peft.joint_fingerprint(fingerprint, adapter)
-    checkpoints = None
-    if trained:
-        checkpoints = Checkpoints(
-            trained.folder / "checkpoints", keep=1, fingerprint=fingerprint, read_only=True
-        )
+    checkpoints = trained.checkpoints(fingerprint) if trained else None
     step = checkpoints.latest_step() if checkpoints else None
+    if asked.epoch:
+        step = f"epoch {step}"
     made_of = (
         setting
         if trained
@@ -132,6 +129,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         earlier=earlier_runs(setting.model.adapter) if trained else (),
         loadable=loadable(checkpoint),
         prompt=prompt_of(setting, checkpoint, trained),
+        epoch=asked.epoch,
     )
     with whole_folder(workdir) as folder:
         if asked.format == "adapter":
@@ -198,6 +196,13 @@ def check_options(config: ml_collections.ConfigDict) -> None:
                     f"config.model.{key} is {value!r}, but what is exported is the model of the "
                     f"run {config.export.run}. Leave out one of the two."
                 )
+    if config.export.epoch < 0:
+        raise UserError(f"config.export.epoch is {config.export.epoch}; expected 0 or more.")
+    if config.export.epoch and not config.export.run:
+        raise UserError(
+            f"config.export.epoch is {config.export.epoch}, and config.export.run names no run "
+            "whose epoch that would be."
+        )
     if config.export.max_shard_bytes < 1:
         raise UserError(
             f"config.export.max_shard_bytes is {config.export.max_shard_bytes}; expected bytes."
@@ -339,7 +344,7 @@ def _identity(
     asked: ml_collections.ConfigDict,
     setting: ml_collections.ConfigDict,
     fingerprint: str,
-    step: int | None,
+    step: int | str | None,
 ) -> str:
     """A hash of what is exported and how; the model card carries it."""
     how = {key: asked[key] for key in ("format", "dtype", "max_shard_bytes")}

@@ -12,7 +12,7 @@ from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import claim
 from calib_jax.models.model import Model
 from calib_jax.reports import Progress, open_metrics, table
-from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
@@ -66,6 +66,7 @@ def run(
     best = None
     if config.train.early_stopping:
         best = Checkpoints(workdir / "best", keep=1, fingerprint=setting.model.fingerprint)
+    epochs = kept_epochs(config, workdir, setting.model.fingerprint)
     resumed = checkpoints.latest_step()
     if setting.model.lora:
         say(_adapter_line(config, training))
@@ -86,10 +87,10 @@ def run(
     with open_metrics(workdir, config.report.writers, config.to_dict()) as log:
         log.truncate_after(-1 if resumed is None else resumed)
         with Reporter(config, setting, training, log, stop) as reporter:
-            training.run(checkpoints, stop, reporter.listener, best)
-    checkpoints.close()
+            training.run(checkpoints, stop, reporter.listener, best, epochs)
+    for kept in filter(None, (checkpoints, best, epochs)):
+        kept.close()
     if best is not None:
-        best.close()
         say(_stopping_line(config, training))
 
     # --- After -----------------------------------------------------------------------------------

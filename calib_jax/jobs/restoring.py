@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,8 @@ from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
-from calib_jax.training.checkpoints import Checkpoints
 
-SPELLING = "label=model[@revision][+adapter] or label=run:<folder>, separated by commas"
+SPELLING = "label=model[@revision][+adapter] or label=run:<folder>[@<epoch>], separated by commas"
 
 
 def parse_labelled(text: str, field: str, taken: Sequence[str] = ()) -> dict[str, Side]:
@@ -45,8 +45,18 @@ def parse_labelled(text: str, field: str, taken: Sequence[str] = ()) -> dict[str
         # Folders: what differs in capitals alone is one on some systems.
         if label.lower() in [name.lower() for name in (*sides, *taken)]:
             raise UserError(f"{field}: the label {label!r} stands twice, or is taken.")
-        sides[label] = parse_side(rest)
+        sides[label] = _with_epoch(parse_side(rest))
     return sides
+
+
+def _with_epoch(side: Side) -> Side:
+    """A run's folder and the epoch behind it taken apart; a folder may have such a name itself."""
+    if side.run is None or side.run.exists():
+        return side
+    folder, _, epoch = str(side.run).rpartition("@")
+    if not folder or not epoch.isdecimal() or not int(epoch):
+        return side
+    return dataclasses.replace(side, run=Path(folder), epoch=int(epoch))
 
 
 def check(side: Side, where: str) -> None:
@@ -58,7 +68,7 @@ def check(side: Side, where: str) -> None:
     with trained.blamed_on(where):
         check_models([side])
         if side.run is not None:
-            trained.read_run(side.run)
+            trained.read_run(side.run, side.epoch)
 
 
 def base_of(side: Side) -> tuple[str, str]:
@@ -83,7 +93,7 @@ def load(config: ml_collections.ConfigDict, side: Side) -> Model:
         derived.model.name, derived.model.revision = side.name, side.revision
         derived.model.adapter = side.adapter
         return measuring.load(derived, config.model.quantize)
-    run = trained.read_run(side.run)
+    run = trained.read_run(side.run, side.epoch)
     setting = run.config.model
     derived.model.name, derived.model.revision = setting.name, setting.revision
     derived.model.adapter = setting.adapter
@@ -98,12 +108,11 @@ def load(config: ml_collections.ConfigDict, side: Side) -> Model:
     abstract = export.abstract_trained(model.config, mesh, None if full else lora)
     if full:
         model = model.without_params()  # freed first: what was trained takes their place
-    checkpoints = Checkpoints(
-        side.run / "checkpoints", keep=1, fingerprint=model.fingerprint, read_only=True
-    )
+    checkpoints = run.checkpoints(model.fingerprint)
     try:
         state = checkpoints.restore_trainable(abstract)
-        mark = f"{as_json(run.config)}{checkpoints.latest_step()}"
+        epoch = "epoch " if side.epoch else ""
+        mark = f"{as_json(run.config)}{epoch}{checkpoints.latest_step()}"
     finally:
         checkpoints.close()
     fingerprint = f"{model.fingerprint}+run:{hashlib.sha256(mark.encode()).hexdigest()[:16]}"

@@ -1,21 +1,22 @@
 """The chain of the job ``stages``: its steps, and the config of each one's run."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ml_collections
 
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
+from calib_jax.jobs import settings
 from calib_jax.jobs.lifecycle_series import LABEL
-from calib_jax.presets import METHODS, set_method
+from calib_jax.presets import METHODS, check_method, set_method
 
 # Stages that are runs of the job "align"; the others are methods of the job "finetune".
 ALIGN = ("sft", "dpo")
 STAGES = (*ALIGN, *(name for name in METHODS if name not in ALIGN))
+# Sections that stages.settings cannot set.
+_REFUSED = dict.fromkeys(("job", "model", "stages"), "is the chain's own, the same for every stage")
 # A stage's run measures itself on so many questions and pairs, for its log and page alone.
 OWN_SIZE = 32
 
@@ -52,16 +53,18 @@ def chain_of(config: ml_collections.ConfigDict, workdir: Path) -> list[Stage]:
     if not names:
         raise UserError(f"config.stages.chain names no stage; there is {', '.join(STAGES)}.")
     for name in names:
-        _check_known(name, "config.stages.chain")
-    settings = _settings(config, names)
+        settings.check_known(name, "config.stages.chain", STAGES)
+    field, where = "config.stages.settings", f"config.stages.chain ({config.stages.chain})"
+    own = settings.parse(config.stages.settings, field, names, STAGES, "stage", where)
     chain: list[Stage] = []
     adapter = config.model.adapter
     for i, name in enumerate(names, 1):
         times = names[: i - 1].count(name)
         label = name + (f"-{times + 1}" if times else "")
         stage = Stage(label, name, workdir / f"{i}-{name}", _config_of(config, name, adapter))
-        for field, text in settings.get(name, {}).items():
-            _set(stage.config, field, text, name)
+        settings.apply(stage.config, own.get(name, {}), f"{field}, {name}", _REFUSED)
+        if name not in ALIGN:
+            check_method(stage.config)
         if stage.config.train.method != "lora":
             raise UserError(
                 f"{name}: config.train.method is {stage.config.train.method!r}, and a stage hands "
@@ -91,78 +94,6 @@ def _config_of(
         # What a quantised base loses would be a question of its own.
         derived.model.measure_quantization = False
     return derived
-
-
-def _check_known(name: str, field: str) -> None:
-    if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, 1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"{field} names {name!r}; there is {', '.join(STAGES)}.{guess}")
-
-
-def _settings(config: ml_collections.ConfigDict, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """stage -> field -> text of ``config.stages.settings``."""
-    found: dict[str, dict[str, str]] = {}
-    for entry in split_list(config.stages.settings):
-        head, equals, text = entry.partition("=")
-        name, colon, field = (part.strip() for part in head.partition(":"))
-        if not (equals and colon and name and field):
-            raise UserError(
-                f"config.stages.settings: {entry!r} is not understood; write stage:field=value, "
-                "such as dpo:train.learning_rate=1e-4, several separated by commas."
-            )
-        _check_known(name, "config.stages.settings")
-        if name not in names:
-            raise UserError(
-                f"config.stages.settings: {entry!r} is of a stage that config.stages.chain "
-                f"({config.stages.chain}) has not."
-            )
-        found.setdefault(name, {})[field] = text.strip()
-    return found
-
-
-def _set(config: ml_collections.ConfigDict, field: str, text: str, stage: str) -> None:
-    """Sets a field, such as "train.epochs", from text.
-
-    Raises:
-      UserError: there is no such field, or the text is no value of it.
-    """
-    where = f"config.stages.settings, {stage}"
-    section, _, key = field.rpartition(".")
-    flat = _flat(config)
-    if field not in flat:
-        near = difflib.get_close_matches(field, flat, 1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"{where}: there is no field {field!r}.{guess}")
-    if field.split(".")[0] in ("job", "model", "stages"):
-        raise UserError(f"{where}: {field} is the chain's own, the same for every stage.")
-    node = config
-    for part in filter(None, section.split(".")):
-        node = node[part]
-    kind = type(flat[field])
-    try:
-        if kind is bool:
-            value = {"true": True, "false": False}[text.lower()]
-        elif kind in (int, float, str):
-            value = kind(text)
-        else:
-            raise ValueError(f"it is a {kind.__name__}")
-    except (KeyError, ValueError):
-        raise UserError(
-            f"{where}: {field}={text} is no value of this field; expected one such as "
-            f"{flat[field]!r}."
-        ) from None
-    node[key] = value
-
-
-def _flat(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def start_label(config: ml_collections.ConfigDict, chain: Sequence[Stage]) -> str:

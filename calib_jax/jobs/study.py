@@ -52,6 +52,7 @@ class Side:
       name: what model.name takes; "" for a finished run.
       revision, adapter: as in the config of a model.
       run: the folder of a finished run, or None.
+      epoch: of a training run that has kept its epochs, from 1; 0 for its end.
     """
 
     text: str
@@ -59,13 +60,14 @@ class Side:
     revision: str = ""
     adapter: str = ""
     run: Path | None = None
+    epoch: int = 0
 
     @property
     def key(self) -> tuple:
         """The same for two spellings of one model in one place."""
         parts = (self.name, self.adapter, str(self.run) if self.run else "")
         real = (str(Path(p).resolve()) if p and Path(p).exists() else p for p in parts)
-        return (*real, self.revision)
+        return (*real, self.revision, self.epoch)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Runs of the job ``finetune`` that belong together: one model, the same scores before training."""
 
 import dataclasses
-import difflib
 import gc
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -19,6 +18,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import finetune, measuring
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.run import agreed, claim, running
+from calib_jax.jobs.settings import check_known
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
 from calib_jax.questions.encoding import Encoded
@@ -66,6 +66,7 @@ class Subruns:
         self._model: Model | None = None
         # What questions and model were read from, for the runs that take them ready made.
         self._heard = Heard()
+        self._method = ""  # the train.method that the model was loaded for
 
     def settings(self, seed: int) -> ml_collections.ConfigDict:
         """The config of a run with this seed, its method still to be set."""
@@ -78,9 +79,14 @@ class Subruns:
             derived[section].update(base()[section])
         return derived
 
+    def _held(self, config: ml_collections.ConfigDict) -> Model | None:
+        """The model, where one is loaded: what is to be trained is float32, what is frozen not."""
+        if self._method != config.train.method:
+            self._model, self._method = None, config.train.method
+        return self._model
+
     def _loaded(self, config: ml_collections.ConfigDict) -> Model:
-        if self._model is None:
-            self._model = measuring.load(config, config.model.quantize)
+        self._model = self._held(config) or measuring.load(config, config.model.quantize)
         return self._model
 
     def before(
@@ -104,6 +110,7 @@ class Subruns:
         """
         config = self.settings(seed)
         config.method = "before"
+        config.train.alpha = base().train.alpha  # of one method alone, and nothing is trained here
         folder = self.workdir / f"before-seed{seed}"
         with running(folder, config):
             if not agreed((folder / "summary.json").exists()):
@@ -111,7 +118,7 @@ class Subruns:
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     # Loads the model where none is yet, after it has found the questions good.
-                    setting = measuring.prepare_setting(config, self._model)
+                    setting = measuring.prepare_setting(config, self._held(config))
                 check({name: len(split) for name, split in setting.evals.items()})
                 claim(self.workdir, self.config)
                 claim(folder, config)
@@ -207,10 +214,7 @@ def check_names(field: str, names: Collection[str], known: Collection[str]) -> N
     if not names:
         raise UserError(f"config.{field} names nothing; there is {', '.join(known)}.")
     for i, name in enumerate(names):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"config.{field} names {name!r}; there is {', '.join(known)}.{guess}")
+        check_known(name, f"config.{field}", known)
         if name in list(names)[:i]:
             raise UserError(f"config.{field} names {name!r} twice.")
 

@@ -16,7 +16,8 @@ import ml_collections
 from calib_jax import presets
 from calib_jax.errors import UserError
 from calib_jax.jobs import results
-from calib_jax.jobs.compare import MethodScores, label, model_label
+from calib_jax.jobs.compare import MethodScores, model_label
+from calib_jax.jobs.comparing import label
 from calib_jax.jobs.measuring import say
 from calib_jax.jobs.subruns import Before, Subruns, numbers
 from calib_jax.reports import summary

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
 from calib_jax.reports import model_card, summary
+from calib_jax.training.checkpoints import EPOCHS, NEWEST, Checkpoints
 
 TRAINING_JOBS = ("finetune", "align")
 # Jobs whose folders hold folders of such runs.
@@ -30,19 +32,41 @@ class Run:
       folder: its workdir.
       config: its config.
       summary: its result.
+      epoch: whose model is taken, from 1; 0 for the one that the run ended with.
     """
 
     folder: Path
     config: ml_collections.ConfigDict
     summary: dict[str, Any]
+    epoch: int = 0
+
+    def checkpoints(self, fingerprint: str) -> Checkpoints:
+        """What holds the model that is taken, to be read.
+
+        Args:
+          fingerprint: of the base as it lies on the disk; another one than the run's is refused
+            when the checkpoint is read.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
+        folder, step = (EPOCHS, self.epoch) if self.epoch else (NEWEST, None)
+        return Checkpoints(
+            self.folder / folder, keep=None, fingerprint=fingerprint, read_only=True, step=step
+        )
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, epoch: int = 0) -> Run:
     """The finished training run (of the job "finetune" or "align") that a folder holds.
+
+    Args:
+      folder: its workdir.
+      epoch: as in ``Run``.
 
     Raises:
       UserError: no run's folder (the message offers one whose name is like it), one of another
-        job (those that can be taken from it), or a run that is not finished.
+        job (those that can be taken from it), a run that is not finished, or an epoch that it has
+        not kept (those that it has).
     """
     path = folder / "config.json"
     if not folder.exists() and folder.parent.is_dir():
@@ -70,16 +94,39 @@ def read_run(folder: Path) -> Run:
             f"{folder}: the run is not finished (no summary.json). Start its command again first, "
             "which continues it."
         )
-    if not any((folder / "checkpoints").glob("[0-9]*")):
+    if epoch:
+        _check_epoch(folder, config, epoch)
+    elif not _steps(folder / NEWEST):
         if config.method == BEFORE:
             raise UserError(
                 f"{folder} holds what the model says before training. Name the model itself: "
                 f"{_model(config)}."
             )
         raise UserError(
-            f"{folder / 'checkpoints'}: no checkpoint, so what was trained is lost. Train again."
+            f"{folder / NEWEST}: no checkpoint, so what was trained is lost. Train again."
         )
-    return Run(folder, config, summary.read(folder / "summary.json"))
+    return Run(folder, config, summary.read(folder / "summary.json"), epoch)
+
+
+def _steps(folder: Path) -> list[int]:
+    """The numbers of the checkpoints in a folder, in order."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
+
+
+def _check_epoch(folder: Path, config: ml_collections.ConfigDict, epoch: int) -> None:
+    """Raises UserError for an epoch whose model is not there."""
+    kept = _steps(folder / EPOCHS)
+    if epoch in kept:
+        return
+    what = f"{folder}: there is no model of epoch {epoch}"
+    if kept:
+        raise UserError(f"{what}; the run has kept those of epochs {', '.join(map(str, kept))}.")
+    if config.checkpoint.keep_epochs:
+        raise UserError(f"{what}, nor of any other; {folder / EPOCHS} is gone. Train again.")
+    raise UserError(
+        f"{what}; the run has kept its end alone. Leave the epoch out, or train again with "
+        "--config.checkpoint.keep_epochs=True and another --workdir."
+    )
 
 
 def earlier_runs(adapter: str) -> tuple[model_card.Stage, ...]:
@@ -91,7 +138,8 @@ def earlier_runs(adapter: str) -> tuple[model_card.Stage, ...]:
     while adapter:
         place = Path(adapter).expanduser()
         # Where the job stages writes it, and where the job export does.
-        folders = (place.parent, place.parent.parent) if place.name == "adapter" else ()
+        found_by_name = re.fullmatch(r"adapter(-epoch\d+)?", place.name)
+        folders = (place.parent, place.parent.parent) if found_by_name else ()
         folder = next((f for f in folders if (f / "summary.json").exists()), None)
         if folder is None or str(folder) in [stage.folder for stage in found]:
             break
@@ -120,8 +168,7 @@ def _instead(folder: Path, config: ml_collections.ConfigDict) -> str:
         inside = sorted(
             place.parent
             for place in folder.glob("*/config.json")
-            if any((place.parent / "checkpoints").glob("[0-9]*"))
-            and (place.parent / "summary.json").exists()
+            if _steps(place.parent / NEWEST) and (place.parent / "summary.json").exists()
         )
         if not inside:
             return (

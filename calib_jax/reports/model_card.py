@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.models.lora import LoraConfig
-from calib_jax.reports import reproduction, table
+from calib_jax.reports import card_method, reproduction, table
+from calib_jax.reports.card_method import aligned, calibrated
 
 # Methods of the job "align", as readers know them.
 ALIGNED = {
@@ -52,6 +53,7 @@ class Facts:
       earlier: the runs that the adapter came from, first to last, as far as they are known.
       loadable: whether transformers reads the base by its name.
       prompt: what prompt.json holds; None where there is none.
+      epoch: of the run, whose model this is; 0 for the model that it ended with.
     """
 
     name: str
@@ -70,6 +72,19 @@ class Facts:
     earlier: tuple[Stage, ...] = ()
     loadable: bool = True
     prompt: Mapping[str, Any] | None = None
+    epoch: int = 0
+
+    @property
+    def end(self) -> int:
+        """The epoch whose model the run ended with, and measured."""
+        done = self.summary.get("training", {})
+        asked = self.config["train"]["epochs"]
+        return done.get("best_epoch") or done.get("epochs_trained") or asked
+
+    @property
+    def measured(self) -> bool:
+        """Whether the run has measured this very model."""
+        return not self.epoch or self.epoch == self.end
 
 
 def identity_line(identity: str) -> str:
@@ -81,9 +96,8 @@ def text(facts: Facts) -> str:
     """The whole card in Markdown, with the hub's metadata on top."""
     parts = [_front_matter(facts), _title(facts), _base(facts)]
     if facts.config is not None and facts.summary is not None:
-        rows = _aligning(facts) if _aligned(facts.config) else _calibrating(facts)
-        data = _aligning_data(facts) if _aligned(facts.config) else _calibrating_data(facts)
-        parts += [_stages(facts), _method(facts, rows), _data(facts, data), _measured(facts)]
+        data = _aligning_data(facts) if aligned(facts.config) else _calibrating_data(facts)
+        parts += [_stages(facts), _method(facts), _data(facts, data), _measured(facts)]
     else:
         parts.append(
             "## Calibration\n\nNothing was trained and nothing was measured: the weights are the "
@@ -104,8 +118,8 @@ def _front_matter(facts: Facts) -> str:
     lines.append("tags:")
     tags = ["calib_jax"]
     if facts.config is not None:
-        aligned = _aligned(facts.config)
-        tags.insert(0, facts.config["align"]["method"] if aligned else "calibration")
+        method = facts.config["align"]["method"]
+        tags.insert(0, method if aligned(facts.config) else "calibration")
     if facts.format == "adapter":
         tags.append("lora")
     lines += [f"- {tag}" for tag in tags]
@@ -119,29 +133,30 @@ def _title(facts: Facts) -> str:
         return f"# {name}\n\nConverted to {what} by calib_jax.\n"
     what = "A LoRA adapter for" if facts.format == "adapter" else "The weights of"
     what += f" {facts.name} after"
-    if _aligned(facts.config):
+    if aligned(facts.config):
         method = facts.config["align"]["method"]
+        told = _below(facts, "how well confidence agrees with accuracy")
         return (
             f"# {name}, trained by {method.upper()}\n\n{what} {ALIGNED[method]} with calib_jax. "
-            "There was no calibration term; the figures below say how well confidence agrees "
-            "with accuracy.\n"
+            f"There was no calibration term{told}\n"
         )
     method = str(facts.config["method"]).upper().replace("_", " ")
-    if not facts.config["train"]["ece_weight"]:
+    if not calibrated(facts.config["train"]):
         return (
             f"# {name}, fine-tuned by {method}\n\n{what} supervised fine-tuning on "
-            "multiple-choice questions with calib_jax, without a calibration term. The figures "
-            "below say how well confidence agrees with accuracy.\n"
+            "multiple-choice questions with calib_jax, without a calibration term"
+            f"{_below(facts, 'how well confidence agrees with accuracy')}\n"
         )
     return (
         f"# {name}, calibrated by {method}\n\n{what} calibration-aware "
         "fine-tuning on multiple-choice questions with calib_jax. The goal is a confidence that "
-        "agrees with the accuracy; the figures below say how far it was reached.\n"
+        f"agrees with the accuracy{_below(facts, 'how far it was reached')}\n"
     )
 
 
-def _aligned(config: Mapping[str, Any]) -> bool:
-    return config["job"] == "align"
+def _below(facts: Facts, what: str) -> str:
+    """The end of a sentence about the figures of the card, where it has some."""
+    return f"; the figures below say {what}." if facts.measured else "."
 
 
 def _merges(facts: Facts) -> bool:
@@ -175,7 +190,7 @@ def _stages(facts: Facts) -> str:
 
 def _stage(config: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """One training run in a line: method, what was learnt, and how much of it."""
-    if _aligned(config):
+    if aligned(config):
         return f"{config['align']['method'].upper()} on {_learnt(config, found)}"
     method = str(config["method"]).upper().replace("_", " ")
     count = found.get("training", {}).get("questions", "an unrecorded number of")
@@ -189,102 +204,8 @@ def _learnt(config: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return f"{count} {what} from: {config['align']['train']}"
 
 
-def _calibrating(facts: Facts) -> dict[str, Any]:
-    """What the job "finetune" did: what is not the default is stated, the rest where it matters."""
-    train, em = facts.config["train"], facts.config["em"]
-    rows: dict[str, Any] = {
-        "supervised term": {
-            "sft1": "SFT1 (the answer's token)",
-            "sft2": "SFT2 (question and answer tokens)",
-            "none": "none",
-        }[train["sft"]]
-    }
-    if train["label_smoothing"]:
-        over = {"vocabulary": "the vocabulary", "letters": "the options' letters"}
-        rows["label smoothing"] = f"{train['label_smoothing']} over {over[train['smooth_over']]}"
-    rows["weight of the calibration term"] = train["ece_weight"]
-    iterations = ""
-    if train["ece_weight"]:
-        rows["confidence bins"] = f"{em['num_bins']}, closed on the {em['edges']}"
-        if em["binning"] == "mass":
-            rows["confidence bins"] = f"{em['num_bins']}, with as many questions in each"
-        if em["shrinkage"]:
-            rows["shrinkage of a bin's accuracy to the overall one"] = (
-                f"as by {em['shrinkage']:g} questions"
-            )
-        if em["refresh"] == "epoch":
-            iterations = " (EM iterations)"
-        else:
-            rows["bins and targets made anew"] = {
-                "steps": f"every {em['refresh_steps']} steps",
-                "online": "online, from the training batches (no E-step)",
-            }[em["refresh"]]
-    return rows | _extent(facts, iterations)
-
-
-def _aligning(facts: Facts) -> dict[str, Any]:
-    """What the job "align" did."""
-    align = facts.config["align"]
-    if align["method"] == "sft":
-        rows = {"loss": "cross-entropy of the responses' tokens, none of the prompts'"}
-    else:
-        start = f"base with {facts.adapter}" if facts.adapter else "base"
-        rows = {
-            "loss": "sigmoid loss of DPO",
-            "β": align["beta"],
-            "label smoothing (cDPO)": align["label_smoothing"] or "none",
-            "reference": f"the model at the start ({start})",
-        }
-    if not align["chat"]:
-        rows["messages"] = "as plain text, without the chat template"
-    rows["longest prompt and response, in tokens"] = align["max_length"]
-    return rows | _extent(facts, "")
-
-
-def _extent(facts: Facts, iterations: str) -> dict[str, Any]:
-    """How long and of what was trained: the same for every method."""
-    train, done = facts.config["train"], facts.summary.get("training", {})
-    asked, trained = train["epochs"], done.get("epochs_trained")
-    stops = bool(train["early_stopping"])
-    # Runs of an older version do not say what early stopping left out.
-    most = "at most " if stops and trained is None else ""
-    epochs = f"{most}{asked if trained is None else trained}"
-    rows = {
-        f"epochs{iterations}": epochs + (f" of {asked}" if stops and trained is not None else ""),
-        "optimiser steps": f"{most}{done['steps']}" if "steps" in done else "not recorded",
-    }
-    if stops:
-        rounds = train["early_stopping"]
-        rows["early stopping"] = (
-            f"after {rounds} epoch{'s' * (rounds > 1)} without a lower "
-            f"{train['early_stopping_metric']} on {facts.config['data']['validation']}"
-        )
-        if done.get("best_epoch"):
-            rows["the model here"] = f"that after epoch {done['best_epoch']}, the best"
-    rows |= {
-        "batch size": train["batch_size"],
-        "peak learning rate": train["learning_rate"],
-        "warm-up ratio": train["warmup_ratio"],
-        "weight decay": train["weight_decay"],
-        "gradient norm clipped at": train["clip_norm"] or "never",
-        "seed": facts.config["seed"],
-    }
-    if facts.lora is None:
-        rows["trained"] = "all parameters"
-    else:
-        lora = facts.lora
-        rows["trained"] = (
-            f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}"
-            + (" (rank-stabilised)" if lora.rank_stabilised else "")
-            + f", dropout {lora.dropout:g}, on {', '.join(lora.targets) or 'all projections'}"
-        )
-    if kind := facts.config["model"].get("quantize"):
-        here = "; unquantised here" if facts.format == "merged" else ""
-        rows["base during training"] = f"quantised as {kind}{here}"
-    return rows
-
-
-def _method(facts: Facts, rows: Mapping[str, Any]) -> str:
+def _method(facts: Facts) -> str:
+    rows = card_method.rows(facts)
     lines = [f"| {table.escape(key)} | {table.escape(str(value))} |" for key, value in rows.items()]
     return "\n".join(["## Method", "", "| | |", "|---|---|", *lines]) + "\n"
 
@@ -320,7 +241,7 @@ def _aligning_data(facts: Facts) -> list[str]:
     if without:
         lines.append(f"- left out of them: {', '.join(without)}")
     held_out = facts.summary.get("preferences", {}).get("held_out", {}).get("pairs")
-    if held_out:
+    if held_out and facts.measured:
         before, after = held_out["before"], held_out["after"]
         lines.append(
             f"- held-out preference pairs: {after['n']} from {facts.config['align']['eval']}; the "
@@ -332,17 +253,24 @@ def _aligning_data(facts: Facts) -> list[str]:
 
 def _data(facts: Facts, learnt: list[str]) -> str:
     counts = {name: row["n"] for name, row in facts.summary.get("after", {}).items()}
-    lines = ["## Data", "", *learnt, f"- measured on: {facts.config['data']['eval']}"]
-    lines += [f"  - {name}: {n} questions" for name, n in counts.items()]
+    lines = ["## Data", "", *learnt]
+    if facts.measured:
+        lines.append(f"- measured on: {facts.config['data']['eval']}")
+        lines += [f"  - {name}: {n} questions" for name, n in counts.items()]
     template = facts.config["prompt"]["template"]
     prompt = "calib_jax's default" if not template else f"`{json.dumps(template)}`"
-    which = "prompt of these" if _aligned(facts.config) else "prompt"
+    which = "prompt of these" if aligned(facts.config) else "prompt"
     chat = ", as a turn of the chat" if facts.config["prompt"].get("chat") else ""
     lines.append(f"- {which}: {prompt}{chat}; the confidence is that of the option's letter")
     return "\n".join(lines) + "\n"
 
 
 def _measured(facts: Facts) -> str:
+    if not facts.measured:
+        return (
+            "## Calibration\n\nThe run measured the model before training and after epoch "
+            f"{facts.end}. This one, after epoch {facts.epoch}, was not measured.\n"
+        )
     beside = ""
     if facts.lora:
         kind = facts.config["model"].get("quantize")

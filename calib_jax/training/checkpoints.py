@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -38,18 +39,29 @@ class Checkpoints:
 
     Args:
       folder: of the checkpoints.
-      keep: how many of the newest stay.
+      keep: how many of the newest stay; None for all.
       fingerprint: of the base model; a checkpoint of another one is refused.
       read_only: nothing is made, renamed or deleted.
+      step: with read_only, the checkpoint that is read; None for the newest.
 
     Raises:
-      UserError: read_only, and the newest checkpoint is damaged.
+      UserError: read_only, and the checkpoint that is to be read is damaged.
     """
 
-    def __init__(self, folder: Path, *, keep: int, fingerprint: str, read_only: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int | None,
+        fingerprint: str,
+        read_only: bool = False,
+        step: int | None = None,
+    ):
         self._fingerprint = fingerprint
         self._folder = folder.resolve()
         self._saving: int | None = None
+        self._step = step
+        self._which = "the newest checkpoint" if step is None else "the checkpoint"
         self._check_newest(read_only)
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -71,11 +83,13 @@ class Checkpoints:
             for path in [] if read_only else self._folder.glob(f"*{_TEMPORARY}*"):
                 shutil.rmtree(path, ignore_errors=True)
             steps = [path for path in self._folder.iterdir() if path.name.isdigit()]
+            if self._step is not None:
+                steps = [self._folder / str(self._step)]
             for path in sorted(steps, key=lambda path: int(path.name), reverse=True):
                 if (fault := manifest.fault(path)) is None:
                     break
                 if read_only:
-                    refused = f"{path}: the newest checkpoint is damaged ({fault})"
+                    refused = f"{path}: {self._which} is damaged ({fault})"
                     break
                 aside = path.with_name(f"{path.name}.corrupt")
                 while aside.exists():
@@ -83,14 +97,16 @@ class Checkpoints:
                 path.rename(aside)
                 warnings.warn(
                     f"{path}: the checkpoint is damaged ({fault}). It is set aside as "
-                    f"{aside.name}, and the one before it is taken.",
+                    f"{aside.name}, and the one before it is the newest now.",
                     UserNotice,
                     stacklevel=1,
                 )
         if jax.process_count() > 1:  # the others wait here, whatever process 0 has to do
             told = np.array(refused is not None)
             if multihost_utils.broadcast_one_to_all(told) and refused is None:
-                refused = f"{self._folder}: the newest checkpoint is damaged"
+                refused = f"{self._folder}: {self._which} is damaged"
+        if refused and self._step is not None:
+            raise UserError(f"{refused}. It cannot be mended; choose another.")
         if refused:
             raise UserError(
                 f"{refused}. To train it again from the checkpoint before, delete the run's "
@@ -98,7 +114,8 @@ class Checkpoints:
             )
 
     def latest_step(self) -> int | None:
-        step = self._manager.latest_step()
+        """The newest checkpoint's number, or that of the one that is read; None where none is."""
+        step = self._manager.latest_step() if self._step is None else self._step
         return None if step is None else int(step)  # Orbax broadcasts it as an int32
 
     def save(self, step: int, state: Any, e_step: Any, position: dict) -> None:
@@ -158,7 +175,7 @@ class Checkpoints:
         return restored.state, restored.e_step, position
 
     def restore_trainable(self, trainable: Any) -> Any:
-        """The trained parameters of the newest checkpoint alone: no optimiser's moments are read.
+        """The trained parameters of a checkpoint alone: no optimiser's moments are read.
 
         Args:
           trainable: abstract arrays with the shardings wanted.
@@ -179,8 +196,8 @@ class Checkpoints:
             if not isinstance(leaf, jax.Array)
         ]:
             raise UserError(
-                f"{self._folder}: the newest checkpoint holds no {missing[0]}; it was trained with "
-                "other settings (config.train.method, config.train.lora)."
+                f"{self._folder}: {self._which} holds no {missing[0]}; it was trained with other "
+                "settings (config.train.method, config.train.lora)."
             )
         return found
 
@@ -231,3 +248,16 @@ class Checkpoints:
         """As ``wait``; nothing can be saved afterwards."""
         self.wait()
         self._manager.close()
+
+
+# Folders of a run: the newest checkpoints, and what every epoch has trained.
+NEWEST, EPOCHS = "checkpoints", "epochs"
+
+
+def kept_epochs(
+    config: ml_collections.ConfigDict, workdir: Path, fingerprint: str
+) -> Checkpoints | None:
+    """Where a run keeps what each of its epochs has trained; None where it does not."""
+    if not config.checkpoint.keep_epochs:
+        return None
+    return Checkpoints(workdir / EPOCHS, keep=None, fingerprint=fingerprint)

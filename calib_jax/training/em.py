@@ -7,6 +7,7 @@ import ml_collections
 import numpy as np
 
 from calib_jax.confidence.scoring import letter_groups
+from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
@@ -21,7 +22,9 @@ from calib_jax.questions.batching import (
 from calib_jax.questions.encoding import Encoded
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener, Training
+from calib_jax.training.losses import DIVERGENCES
 from calib_jax.training.objective import EmObjective, OnlineBins
+from calib_jax.training.released import SCALE, ReleasedTerm
 from calib_jax.training.targets import EStep, e_step
 
 
@@ -43,21 +46,10 @@ class EmTraining(Training):
         measured: Sequence[Encoded] = (),
     ):
         self.encoded = encoded
-        train, em = config.train, config.em
+        train = config.train
         if not len(encoded):
             raise UserError("config.data.train leaves no question to train on.")
-        check_objective(config)
-        online = None
-        if em.refresh == "online":
-            online = OnlineBins(em.num_bins, em.edges, em.shrinkage, len(encoded))
-        objective = EmObjective(
-            sft=train.sft,
-            ece_weight=train.ece_weight,
-            sft2_reduction=train.sft2_reduction,
-            label_smoothing=train.label_smoothing,
-            smooth_over=train.smooth_over,
-            online=online,
-        )
+        objective = objective_of(config, len(encoded))
         self.num_rows = rows_per_step(train, encoded.lengths, meshes.batch_shards(model.mesh))
         self.packed = self.num_rows < train.batch_size
         super().__init__(config, model, objective)
@@ -124,6 +116,8 @@ class EmTraining(Training):
         em = self.config.em
         if em.refresh == "steps":
             return (epoch * self.steps_per_epoch + index) % em.refresh_steps == 0
+        if em.refresh == "once":
+            return epoch == index == 0
         return em.refresh == "epoch" and index == 0
 
     def prepare(self, epoch: int, stop: StopRequest, listener: Listener) -> dict[str, np.ndarray]:
@@ -153,7 +147,14 @@ class EmTraining(Training):
         longest = max(int(lengths[row].sum()) for row in placed if row)
         layout = row_layout(self.encoded, placed, bucket_of(longest, self.buckets))
         batch = asked(self.encoded, placed, self.slots)
-        if self.objective.online is None:
+        whole = {
+            "letter_ids": self.encoded.letter_ids,
+            "num_rows": np.float32(len(rows)),
+            "num_tokens": np.float32(lengths[rows].sum()),
+        }
+        if self.objective.released is not None:
+            whole |= {name: aux[name] for name in ("bin_accuracy", "bin_counts")}
+        elif self.objective.online is None:
             batch["targets"] = aux["targets"][batch["index"]] * batch["weights"][..., None]
         del batch["index"]
         names = ["tokens"]
@@ -165,11 +166,7 @@ class EmTraining(Training):
         A = train.microbatches
         return {
             "rows": {name: x.reshape(A, -1, *x.shape[1:]) for name, x in batch.items()},
-            "whole": {
-                "letter_ids": self.encoded.letter_ids,
-                "num_rows": np.float32(len(rows)),
-                "num_tokens": np.float32(lengths[rows].sum()),
-            },
+            "whole": whole,
         }
 
 
@@ -186,16 +183,48 @@ def rows_per_step(train: ml_collections.ConfigDict, lengths: np.ndarray, shards:
     return min(rows, train.batch_size)
 
 
+def objective_of(config: ml_collections.ConfigDict, questions: int) -> EmObjective:
+    """What ``config.train`` and ``config.em`` ask to minimise.
+
+    Args:
+      questions: of the training set.
+
+    Raises:
+      UserError: see ``check_objective``.
+    """
+    check_objective(config)
+    train, em = config.train, config.em
+    weights = {"ece_weight": train.ece_weight}
+    released = online = None
+    if train.objective == "released":
+        released = ReleasedTerm(em.num_bins, em.edges)
+        weights = {"sft_weight": 1.0 - train.alpha, "ece_weight": train.alpha * SCALE}
+    elif em.refresh == "online":
+        online = OnlineBins(em.num_bins, em.edges, em.shrinkage, questions)
+    return EmObjective(
+        sft=train.sft,
+        sft2_reduction=train.sft2_reduction,
+        label_smoothing=train.label_smoothing,
+        smooth_over=train.smooth_over,
+        divergence=train.divergence,
+        online=online,
+        released=released,
+        **weights,
+    )
+
+
 def check_objective(config: ml_collections.ConfigDict) -> None:
     """Raises UserError for losses, bins or refreshes that cannot be."""
     train, em = config.train, config.em
     for section, key, allowed in (
+        ("train", "objective", ("paper", "released")),
         ("train", "sft", ("sft1", "sft2", "none")),
-        ("train", "sft2_reduction", ("mean", "sum")),
+        ("train", "sft2_reduction", ("sum", "mean")),
+        ("train", "divergence", DIVERGENCES),
         ("train", "smooth_over", ("vocabulary", "letters")),
         ("train", "early_stopping_metric", ("nll", "brier", "conf_ece")),
         ("em", "binning", ("width", "mass")),
-        ("em", "refresh", ("epoch", "steps", "online")),
+        ("em", "refresh", ("epoch", "steps", "online", "once")),
     ):
         if (value := config[section][key]) not in allowed:
             names = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
@@ -205,7 +234,15 @@ def check_objective(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"config.{section}.{key} is {config[section][key]}; expected a number >= 0."
             )
-    if train.sft == "none" and not train.ece_weight:
+    if train.objective == "released":
+        _check_released(config)
+    elif train.alpha != base().train.alpha:
+        raise UserError(
+            f"config.train.alpha is {train.alpha}, which weighs the terms of the released "
+            "objective, and config.train.objective is 'paper', whose weight is "
+            "config.train.ece_weight. Set one of the two, or --config.train.objective=released."
+        )
+    elif train.sft == "none" and not train.ece_weight:
         raise UserError("config.train.sft is 'none' and config.train.ece_weight is 0: no loss.")
     if not 0 <= train.label_smoothing < 1:
         raise UserError(
@@ -222,4 +259,28 @@ def check_objective(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             "config.em.binning is 'mass', which needs all questions at once, and config.em.refresh "
             "is 'online'. Set --config.em.binning=width or --config.em.refresh=epoch."
+        )
+
+
+def _check_released(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for settings that the released objective has no use for."""
+    train, em = config.train, config.em
+    if not 0 <= train.alpha <= 1:
+        raise UserError(f"config.train.alpha is {train.alpha}; expected 0 <= α <= 1.")
+    if train.sft == "none" and not train.alpha:
+        raise UserError("config.train.sft is 'none' and config.train.alpha is 0: no loss.")
+    for section, key, needed, why in (
+        ("train", "ece_weight", 0.0, "config.train.alpha stands in its place"),
+        ("train", "divergence", "squared", "it has the squared error alone"),
+        ("em", "binning", "width", "its bins are of equal width"),
+    ):
+        if (value := config[section][key]) != needed:
+            raise UserError(
+                f"config.{section}.{key} is {value!r}, and config.train.objective is 'released': "
+                f"{why}. Set --config.{section}.{key}={needed}."
+            )
+    if em.refresh == "online":
+        raise UserError(
+            "config.em.refresh is 'online', and config.train.objective is 'released', whose bins "
+            "come from an E-step. Set --config.em.refresh=once, as the authors have it."
         )

@@ -57,6 +57,21 @@ def check_training(config: ml_collections.ConfigDict) -> None:
     optimizer_settings(train, num_steps=1)
 
 
+def check_shards(train: ml_collections.ConfigDict, shards: int) -> None:
+    """Raises UserError for a batch that cannot be split.
+
+    Args:
+      train: ``config.train``.
+      shards: ways in which the mesh splits a batch.
+    """
+    if train.batch_size % (train.microbatches * shards):
+        raise UserError(
+            f"config.train.batch_size {train.batch_size} is not a multiple of microbatches "
+            f"{train.microbatches} times the {shards} ways in which the mesh splits a batch "
+            "(data × fsdp)."
+        )
+
+
 def optimizer_settings(train: ml_collections.ConfigDict, num_steps: int) -> OptimizerConfig:
     """The settings of AdamW; raises UserError for those that cannot be."""
     return OptimizerConfig(
@@ -114,7 +129,7 @@ class Training:
         if train.method == "lora":
             lora = lora_settings(train, model.lora)
             check_lora(model.config, lora)
-        self._check_shards()
+        check_shards(train, meshes.batch_shards(model.mesh))
         self.decoder = Decoder(
             model.config, model.dtype, lora, attention=model.attention, remat=train.remat
         )
@@ -166,15 +181,6 @@ class Training:
         return ()
 
     # --- State -----------------------------------------------------------------------------------
-
-    def _check_shards(self) -> None:
-        train, shards = self.config.train, meshes.batch_shards(self.mesh)
-        if train.batch_size % (train.microbatches * shards):
-            raise UserError(
-                f"config.train.batch_size {train.batch_size} is not a multiple of microbatches "
-                f"{train.microbatches} times the {shards} ways in which the mesh splits a batch "
-                "(data × fsdp)."
-            )
 
     def _trainable(self, model: Model, lora: LoraConfig | None) -> Tree:
         if lora is None:
@@ -259,6 +265,7 @@ class Training:
         stop: StopRequest,
         listener: Listener,
         best: Checkpoints | None = None,
+        epochs: Checkpoints | None = None,
     ) -> None:
         """Trains from the newest checkpoint, or from the start, to the end.
 
@@ -268,6 +275,7 @@ class Training:
           listener: told of events.
           best: keeps the best epoch's parameters, for early stopping; ``listener.on_epoch_end``
             says how good an epoch is. In the end the best epoch's are in force.
+          epochs: keeps what every epoch has trained, the epoch (from 1) for its step.
 
         Raises:
           Stopped: SIGTERM; a checkpoint of the last finished step is on disk.
@@ -288,6 +296,9 @@ class Training:
                 at["best"] = {"epoch": epoch, "value": value}
                 best.save(step, self.state, self.empty_aux(), at)
                 best.wait()  # before the checkpoint that says so
+            if epochs is not None:
+                epochs.save(epoch + 1, {"trainable": self.state.trainable}, aux, at)
+                epochs.wait()
             at |= {"epoch": epoch + 1, "batch": 0}
             checkpoints.save(step, self.state, aux, at)
         self.epochs_trained = at["epoch"]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from calib_jax.confidence.choice import renormalise
 from calib_jax.models.decoder import cap
 
 
@@ -40,17 +41,42 @@ def sft1(
     return total_B - (1.0 - smoothing) * answer_B - smoothing * mean_B
 
 
-def calibration(probs_BxK: jax.Array, targets_BxK: jax.Array) -> jax.Array:
-    """L_ECE per row: Σ_k (p_k − π_k)², the targets constant.
+DIVERGENCES = ("squared", "kl", "cross_entropy")
+
+
+def calibration(
+    log_scores_BxK: jax.Array,
+    targets_BxK: jax.Array,
+    mask_BxK: jax.Array,
+    divergence: str = "squared",
+) -> jax.Array:
+    """L_ECE per row: D(p, π), the targets p constant, π the options' renormalised probabilities.
+
+      squared         Σ_k (p_k − π_k)²              a bounded pull: it fades where π_k nears 0 or 1
+      kl              Σ_k p_k ln(p_k / π_k)         0 where the model says what it should
+      cross_entropy   −Σ_k p_k ln π_k               kl + the entropy of p
+
+    The targets are constants, so kl and cross_entropy have the same gradient, π − p in the scores,
+    and train the same model; they differ in what the log shows. Both are computed from the scores'
+    logarithms, and stay finite where a probability rounds to 0.
 
     Args:
-      probs_BxK: [B, K] float32, the model's option probabilities; 0 where masked.
+      log_scores_BxK: [B, K], natural log; need not be normalised over the options.
       targets_BxK: [B, K] float32, from the E-step; 0 where masked.
+      mask_BxK: [B, K] bool, the options that each question has.
+      divergence: one of ``DIVERGENCES``.
 
     Returns:
-      [B] float32. Source: Xiao et al. 2025, L_ECE with squared error, summed over options.
+      [B] float32. Source: Xiao et al. 2025, L_ECE = D(p(x), π(x)); theirs is the squared error.
     """
-    return jnp.sum((jax.lax.stop_gradient(targets_BxK) - probs_BxK) ** 2, axis=-1)
+    targets_BxK = jax.lax.stop_gradient(targets_BxK)
+    if divergence == "squared":
+        return jnp.sum((targets_BxK - renormalise(log_scores_BxK, mask_BxK)) ** 2, axis=-1)
+    log_probs_BxK = jax.nn.log_softmax(log_scores_BxK, axis=-1, where=mask_BxK)
+    crossed_B = -jnp.sum(targets_BxK * jnp.where(mask_BxK, log_probs_BxK, 0.0), axis=-1)
+    if divergence == "cross_entropy":
+        return crossed_B
+    return crossed_B + jnp.sum(jax.scipy.special.xlogy(targets_BxK, targets_BxK), axis=-1)
 
 
 # Entries of the vocabulary in one chunk of the chunked loss: 32 MiB of logits per 1,024 positions.

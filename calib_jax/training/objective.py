@@ -1,4 +1,7 @@
-"""What CFT and its relatives minimise: SFT + λ · ECE on multiple-choice questions."""
+"""What CFT and its relatives minimise: SFT + λ · ECE on multiple-choice questions.
+
+Source: Xiao et al. 2025, Algorithm 1.
+"""
 
 import dataclasses
 from typing import Any
@@ -12,6 +15,7 @@ from calib_jax.models.attention import Forest
 from calib_jax.models.decoder import Decoder, head_logits, head_weights
 from calib_jax.models.table import Tree
 from calib_jax.training import losses
+from calib_jax.training.released import ReleasedTerm
 from calib_jax.training.targets import shrunk_accuracy, target_distribution
 
 
@@ -48,19 +52,26 @@ class EmObjective:
     Attributes:
       sft: "sft1", the answer's token; "sft2", question and answer tokens; "none".
       ece_weight: λ; 0 leaves the calibration term out.
-      sft2_reduction: "mean" over the tokens of a batch (Hugging Face's convention, so that λ = 1
-        keeps its meaning) or "sum" over the tokens of a question, averaged over questions.
+      sft_weight: of the SFT term; 1 but in the released objective.
+      sft2_reduction: "sum" over the tokens of a question, averaged over questions: the answer's
+        token has the weight that it has in SFT1. Or "mean" over the tokens of a batch, which
+        divides the answer's weight by the questions' length T and leaves λ · ECE as it is.
       label_smoothing: ε of SFT1, see ``losses.sft1``.
       smooth_over: "vocabulary" or "letters".
+      divergence: of the calibration term, see ``losses.calibration``.
       online: how targets are made within the step; None where the batch brings them.
+      released: the calibration term of the authors' code in place of ``losses.calibration``.
     """
 
     sft: str
     ece_weight: float
-    sft2_reduction: str = "mean"
+    sft_weight: float = 1.0
+    sft2_reduction: str = "sum"
     label_smoothing: float = 0.0
     smooth_over: str = "vocabulary"
+    divergence: str = "squared"
     online: OnlineBins | None = None
+    released: ReleasedTerm | None = None
 
     def terms(
         self,
@@ -70,13 +81,14 @@ class EmObjective:
         dropout: jax.Array | None = None,
         vocab_shards: int = 1,
     ) -> dict[str, Any]:
-        """See ``step.Objective``; "sft", "ece" and "loss" = sft + λ · ece.
+        """See ``step.Objective``; "sft", "ece" and "loss", their weighted sum.
 
         Args:
           batch: tokens [B, L]; positions, ends, segments [B, L] where rows hold several questions;
             for Q questions a row: last [B, Q], mask [B, Q, K], answers [B, Q], weights [B, Q] (0
-            for none) and, unless online, targets [B, Q, K]; for SFT2 labels [B, L], -1 where
-            nothing is predicted; and of the whole batch letter_ids [K], num_rows, num_tokens.
+            for none) and, unless they are made here, targets [B, Q, K]; for SFT2 labels [B, L],
+            -1 where nothing is predicted; and of the whole batch letter_ids [K], num_rows,
+            num_tokens and, for ``released``, bin_accuracy and bin_counts [M].
         """
         rngs = None if dropout is None else {"dropout": dropout}
         forest = None
@@ -115,13 +127,24 @@ class EmObjective:
             total = jnp.sum(jnp.where(batch["labels"] >= 0, loss_BxL, 0.0))
             sft = total / (batch["num_tokens"] if self.sft2_reduction == "mean" else num_rows)
 
-        probs_NxK = renormalise(choice_log_scores(logits_NxV, letters_K, mask_NxK), mask_NxK)
+        log_scores_NxK = choice_log_scores(logits_NxV, letters_K, mask_NxK)
         seen = {}
-        if self.online is not None:
-            asked["targets"], seen["stats"] = self._online(probs_NxK, asked, batch["stats"])
-        ece_N = losses.calibration(probs_NxK, asked["targets"])
-        ece = jnp.sum(asked["weights"] * ece_N) / num_rows
-        return {"sft": sft, "ece": ece, "loss": sft + self.ece_weight * ece, **seen}
+        if self.released is not None:
+            ece_N = self.released.per_question(
+                renormalise(log_scores_NxK, mask_NxK),
+                mask_NxK,
+                batch["bin_accuracy"],
+                batch["bin_counts"],
+            )
+            ece = jnp.sum(asked["weights"] * ece_N)
+        else:
+            if self.online is not None:
+                probs_NxK = renormalise(log_scores_NxK, mask_NxK)
+                asked["targets"], seen["stats"] = self._online(probs_NxK, asked, batch["stats"])
+            ece_N = losses.calibration(log_scores_NxK, asked["targets"], mask_NxK, self.divergence)
+            ece = jnp.sum(asked["weights"] * ece_N) / num_rows
+        loss = self.sft_weight * sft + self.ece_weight * ece
+        return {"sft": sft, "ece": ece, "loss": loss, **seen}
 
     def _online(self, probs_NxK: jax.Array, asked: Tree, stats: Tree) -> tuple[jax.Array, Tree]:
         """Targets from the running sums, and what these questions add to the sums."""

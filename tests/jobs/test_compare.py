@@ -3,21 +3,18 @@
 import dataclasses
 import hashlib
 import json
-import re
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from calib_jax import presets
 from calib_jax.api import make_mesh
 from calib_jax.errors import UserError
 from calib_jax.jobs import compare, finetune, measuring, subruns, sweep
 from calib_jax.jobs.run import as_json, show_if_finished
 from calib_jax.reports import predictions, summary
 from calib_jax.training.interrupt import Stopped, StopRequest
-from configs import compare as compare_module
 from configs.compare import get_config as compare_config
 from configs.sweep import get_config as sweep_config
 from tests.conftest import make_questions, write_questions
@@ -172,7 +169,7 @@ def test_a_killed_comparison_goes_on(config, tmp_path, trained, no_pictures, mon
     # Once in either half: what is frozen is handed on.
     assert len(loads) == 2 and len({id(model) for _, _, model in calls}) == 2
     settings = {name: c.train for name, c, _ in calls}
-    assert [settings[f"{m}-seed5"].sft for m in presets.METHODS if m != "sft"] == [
+    assert [settings[f"{m}-seed5"].sft for m in ("cft", "rcft", "ece_only", "label_smoothing")] == [
         "sft1", "sft2", "none", "sft1"
     ]  # fmt: skip
     assert settings["label_smoothing-seed3"].label_smoothing == 0.1
@@ -192,6 +189,51 @@ def test_a_killed_comparison_goes_on(config, tmp_path, trained, no_pictures, mon
     predictions.write(path, scores.take(range(1, len(scores))))
     with pytest.raises(UserError, match="cft-seed3 was measured on other questions"):
         start(config, tmp_path / "run")
+
+
+def test_methods_have_settings_of_their_own(config, tmp_path, trained, no_pictures, capsys):
+    """Each run has its own, the rest what all have, and the finished table says which."""
+    _, calls = trained
+    config.compare.methods = "dpo,cft,rcft,sft,released"
+    config.compare.seeds = "3,5"
+    config.compare.settings = (
+        "cft:train.ece_weight=3, cft:em.num_bins=5,rcft:train.learning_rate=1e-5,"
+        "sft:train.epochs=2,released:train.alpha=0.9,cft:train.packing=False"
+    )
+    result = start(config, tmp_path / "run")
+    for name, run, _ in calls:
+        method, _, seed = name.partition("-seed")
+        assert run.seed == int(seed) and run.compare.settings == ""
+        found = (run.train.ece_weight, run.em.num_bins, run.train.learning_rate, run.train.epochs)
+        assert (
+            found
+            == {
+                "cft": (3.0, 5, 1e-2, 1),
+                "rcft": (1.0, 10, 1e-5, 1),
+                "sft": (0.0, 10, 1e-2, 2),
+                "released": (0.0, 10, 1e-2, 1),
+            }[method]
+        )
+        assert run.train.alpha == (0.9 if method == "released" else 0.5)
+        assert run.train.packing == (method != "cft")
+    assert len(calls) == 8
+    settings = result["comparisons"][0]["settings"]
+    assert settings["cft"] == {
+        "method": "SFT1 + 3 · ECE",
+        "λ": "3",
+        "learning rate": "0.01",
+        "epochs": "1",
+        "its own": "train.ece_weight=3, em.num_bins=5, train.packing=False",
+    }
+    assert settings["released"]["method"] == "(1 − α) · SFT1 + α · 10⁻³ · CAL, α = 0.9"
+    assert settings["sft"]["λ"] == "" and settings["dpo"] == {"method": "the model as it is"}
+    text = (tmp_path / "run" / "tables" / "settings.md").read_text()
+    assert "| RCFT | SFT2 + 1 · ECE | 1 | 1e-05 | 1 | train.learning_rate=1e-5 |" in text
+    assert r"$\alpha$" in (tmp_path / "run" / "tables" / "settings.tex").read_text()
+    capsys.readouterr()
+    assert show_if_finished(tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "learning rate" in said and "1e-05" in said
 
 
 def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypatch):
@@ -214,7 +256,12 @@ def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypa
     config.train.method = "lora"
     for name in ("third", "fourth"):
         whole.train(name, config, before)
+    # What was loaded to train itself is no base of adapters.
     assert given == ["a", "b", "c", "c"]
+    config.train.method = "full"
+    monkeypatch.setattr(measuring, "load", lambda *_: "d")
+    whole.train("fifth", config, before)
+    assert given[-1] == "d"
 
 
 def test_cross_fitting_and_other_calibrators(config, tmp_path, trained, no_pictures):
@@ -240,11 +287,6 @@ def test_a_temperature_at_its_bound_is_told(config):
     assert said == ["T = 1000.000"] and "upper bound 1000, all but the uniform guesser" in warns[0]
     assert compare.remark("Temp. scale", [0], *warns).startswith("Temp. scale (seed 0): the scores")
     assert not compare.calibrate(config, "fixed_temperature", before)[2]
-
-
-def test_the_config_file_names_every_method():
-    words = re.split(r"[^a-z_]+", compare_module.__doc__)
-    assert set(compare.known_methods()) <= set(words)
 
 
 def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained, no_pictures):
@@ -274,7 +316,17 @@ def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained
         ("compare.seeds", "1,1", "holds 1 twice"),
         ("compare.calibration", "test", "expected 'train' or 'cross'"),
         ("posthoc.methods", "vector", "config.compare.methods"),
-        ("train.ece_weight", 0.0, "cft would learn no calibration"),
+        ("train.ece_weight", 0.0, "cft: .* it would learn no calibration"),
+        (
+            "compare.settings",
+            "rcft:train.epochs=2",
+            "a method that config.compare.methods .* has not",
+        ),
+        (
+            "compare.settings",
+            "cft:train.early_stopping=1",
+            "config.data.validation, which is empty",
+        ),
         ("compare.beside", "nowhere", "no such file"),
     ],
 )
@@ -338,12 +390,3 @@ def test_a_sweep_that_cannot_be_is_refused(sweeping, tmp_path):
     with pytest.raises(UserError, match="no loss"):
         start(sweeping, tmp_path / "run", sweep)
     assert not (tmp_path / "run").exists()
-
-
-def test_every_method_has_its_config_file():
-    import importlib
-
-    for name in presets.METHODS:
-        config = importlib.import_module(f"configs.{name}").get_config()
-        assert config.method == name and config.job == "finetune"
-    assert subruns.numbers("x", "3, 1") == [3, 1]

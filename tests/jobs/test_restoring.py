@@ -69,6 +69,21 @@ def test_what_a_run_has_trained(tiny_model, tmp_path, method, job):
     assert np.abs(found.logits(TOKENS) - model.logits(TOKENS)).max() > 0.1
     # What has been scored of the base is not taken for the run's.
     assert found.fingerprint != model.fingerprint
+    if method == "full":
+        return
+    # An epoch of it is another model; one that was not kept is named, with those that were.
+    earlier = jax.tree.map(lambda x: x / 2, trainable)
+    kept = Checkpoints(folder / "epochs", keep=None, fingerprint=model.fingerprint)
+    kept.save(1, {"trainable": earlier}, {"targets": jnp.zeros(3)}, {"epoch": 0})
+    kept.close()
+    (side,) = restoring.parse_labelled(f"a=run:{folder}@1", "field").values()
+    restoring.check(side, "field")
+    first = restoring.load(config, side)
+    expected = dataclasses.replace(model, lora=lora, adapters=earlier)
+    np.testing.assert_array_equal(first.logits(TOKENS), expected.logits(TOKENS))
+    assert first.fingerprint not in (model.fingerprint, found.fingerprint)
+    with pytest.raises(UserError, match="^field: .*no model of epoch 3; .*those of epochs 1"):
+        restoring.check(dataclasses.replace(side, epoch=3), "field")
 
 
 def test_runs_that_cannot_be(tmp_path):
@@ -85,6 +100,10 @@ def test_labels():
     found = restoring.parse_labelled("a=owner/x@v1+y, b=run:z", "field")
     assert found["a"].revision == "v1" and found["a"].adapter == "y"
     assert str(found["b"].run) == "z"
+    assert (found["b"].epoch, found["a"].epoch) == (0, 0)
+    found = restoring.parse_labelled("a=run:runs/x@2, b=run:runs/x@y, c=run:runs/x@0", "field")
+    assert (str(found["a"].run), found["a"].epoch) == ("runs/x", 2)
+    assert (str(found["b"].run), str(found["c"].run)) == ("runs/x@y", "runs/x@0")
     for text, said in (("a", "is not understood"), ("a=x,A=y", "'A' stands twice")):
         with pytest.raises(UserError, match=said):
             restoring.parse_labelled(text, "field")

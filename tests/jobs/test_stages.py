@@ -193,6 +193,8 @@ def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, light
         ({"stages.settings": "dpo:train.epochs=0"}, "config.train.epochs is 0"),
         ({"stages.settings": "cft:em.binning=even"}, "config.em.binning is 'even'"),
         ({"stages.settings": "dpo:model.name=x"}, "the chain's own"),
+        ({"stages.settings": "dpo:seed=1,dpo:seed=2"}, "dpo:seed appears twice"),
+        ({"stages.settings": "cft:train.ece_weight=0"}, "it would learn no calibration"),
         ({"stages.start": "dpo"}, "config.stages.start is 'dpo'"),
         ({"stages.models": "a=nowhere"}, "no such file or folder"),
         (

@@ -142,6 +142,21 @@ def test_what_is_the_default_is_not_told(facts):
         ),
         ({"model.quantize": "nf4"}, "a base quantised as nf4. Other", "in its own precision"),
         (
+            {"train.divergence": "kl", "train.sft": "sft2"},
+            "Kullback-Leibler divergence of the targets and the model",
+            "tokens, their mean",
+        ),
+        (
+            {
+                "train.objective": "released",
+                "train.ece_weight": 0.0,
+                "train.alpha": 0.875,
+                "em.refresh": "once",
+            },
+            "| α | 0.875 |",
+            "weight of the calibration term",
+        ),
+        (
             {"train.ece_weight": 0.0, "method": "sft"},
             "fine-tuned by SFT",
             "confidence bins",

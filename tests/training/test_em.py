@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import Stopped
-from calib_jax.training.targets import target_distribution
+from calib_jax.training.objective import EmObjective
+from calib_jax.training.step import variables_of
+from calib_jax.training.targets import EStep, target_distribution
 from tests.training.conftest import tiny_config
 
 
@@ -105,6 +107,41 @@ def test_lora_leaves_the_base_alone_and_dropout_has_its_own_stream(start):
     assert first.terms[1][1]["loss"] != undropped.terms[1][1]["loss"]
 
 
+def test_the_answer_weighs_in_rcft_what_it_weighs_in_cft(start):
+    """Summed, RCFT's gradient is CFT's plus the question tokens'; the mean divides by their number.
+
+    Per question: whatever their lengths, an answer's token has the same share of the batch.
+    """
+    training = start(tiny_config(method="full"), count=8).training
+    aux = EStep(*training.empty_aux().values())._asdict()
+    N, K = training.encoded.mask.shape
+    mask = training.encoded.mask
+    aux["targets"] = np.where(mask, 1 / mask.sum(axis=1, keepdims=True), 0).astype(np.float32)
+    training.objective = EmObjective("sft2", 1.0)  # whose batches have labels
+    batch = training.make_batch(training.batch_rows(0)[0], aux)
+    batch = {name: x[0] for name, x in batch["rows"].items()} | batch["whole"]
+    questions_alone = batch["labels"].copy()
+    np.put_along_axis(questions_alone, batch["last"], -1, axis=1)
+
+    def gradient(objective, labels=batch["labels"]):
+        def loss(trainable, batch):
+            variables = variables_of(training.decoder, trainable, training.base)
+            return objective.terms(training.decoder, variables, batch)["loss"]
+
+        found = jax.jit(jax.grad(loss))(training.state.trainable, batch | {"labels": labels})
+        return np.concatenate([np.ravel(x) for x in jax.tree.leaves(found)])
+
+    cft, ece = gradient(EmObjective("sft1", 1.0)), gradient(EmObjective("none", 1.0))
+    rcft = gradient(EmObjective("sft2", 1.0))
+    tokens = gradient(EmObjective("sft2", 0.0), questions_alone)
+    scale = np.abs(rcft).max()
+    np.testing.assert_allclose(rcft, cft + tokens, atol=2e-5 * scale)
+    mean = gradient(EmObjective("sft2", 1.0, sft2_reduction="mean"))
+    length = batch["num_tokens"] / batch["num_rows"]
+    assert length > 10
+    np.testing.assert_allclose(mean, ece + (cft - ece + tokens) / length, atol=2e-5 * scale)
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
 def test_resumed_equals_uninterrupted(start, method, stop_at):
@@ -118,6 +155,50 @@ def test_resumed_equals_uninterrupted(start, method, stop_at):
     told = dict(stopped.terms) | dict(resumed.terms)
     assert told == dict(whole.terms)
     assert_same(resumed.training, whole.training)
+
+
+def test_every_epoch_is_kept_whatever_was_interrupted(start):
+    """Two epochs, stopped within the second: each holds what it had trained, bit for bit."""
+    config = tiny_config(epochs=2, method="lora")
+    config.checkpoint.keep_epochs = True
+    trained = {}
+
+    def go(run, stop_at=None):
+        listener = run.listener(stop_at)
+
+        def on_epoch_end(epoch, step):
+            trained[epoch + 1] = leaves(run.training)
+
+        listener.on_epoch_end = on_epoch_end
+        checkpoints = Checkpoints(run.folder, keep=1, fingerprint=run.fingerprint)
+        epochs = kept_epochs(config, run.folder.parent, run.fingerprint)
+        try:
+            run.training.run(checkpoints, run.stop, listener, epochs=epochs)
+        finally:
+            checkpoints.close()
+            epochs.close()
+
+    with pytest.raises(Stopped):
+        go(start(config), stop_at=4)
+    run = start(config)
+    go(run)
+    folder = run.folder.parent / "epochs"
+    assert sorted(p.name for p in folder.iterdir() if p.name.isdigit()) == ["1", "2"]
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        run.training.state.trainable,
+    )
+    for epoch, expected in trained.items():
+        kept = Checkpoints(
+            folder, keep=None, fingerprint=run.fingerprint, read_only=True, step=epoch
+        )
+        found = jax.tree.leaves(kept.restore_trainable(abstract))
+        kept.close()
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert np.abs(trained[1][0] - trained[2][0]).max() > 0
+    config.checkpoint.keep_epochs = False
+    assert kept_epochs(config, run.folder.parent, run.fingerprint) is None
 
 
 def test_a_finished_run_has_nothing_to_do(start):
@@ -161,6 +242,16 @@ def test_loss_that_is_not_finite_stops_with_step_and_questions(start):
         ({"label_smoothing": 0.1, "sft": "sft2"}, "smooths SFT1"),
         ({"smooth_over": "words"}, "smooth_over"),
         ({"early_stopping_metric": "accuracy"}, "early_stopping_metric"),
+        ({"divergence": "js"}, "'squared', 'kl' or 'cross_entropy'"),
+        ({"objective": "printed"}, "config.train.objective"),
+        ({"alpha": 0.3}, "whose weight is config.train.ece_weight"),
+        ({"objective": "released"}, "config.train.alpha stands in its place"),
+        ({"objective": "released", "ece_weight": 0.0, "alpha": 1.5}, "0 <= α <= 1"),
+        ({"objective": "released", "ece_weight": 0.0, "divergence": "kl"}, "squared error alone"),
+        (
+            {"objective": "released", "ece_weight": 0.0, "alpha": 0.0, "sft": "none"},
+            "config.train.alpha is 0: no loss",
+        ),
     ],
 )
 def test_bad_settings_are_named(start, change, message):
@@ -176,6 +267,7 @@ def test_bad_settings_are_named(start, change, message):
         ({"refresh": "never"}, "config.em.refresh"),
         ({"refresh": "steps", "refresh_steps": 0}, "refresh_steps"),
         ({"refresh": "online", "binning": "mass"}, "all questions at once"),
+        ({"refresh": "twice"}, "'epoch', 'steps', 'online' or 'once'"),
     ],
 )
 def test_bad_bins_are_named(start, change, message):

@@ -15,11 +15,75 @@ def test_sft1_is_the_negative_log_probability_of_the_answer():
     np.testing.assert_allclose(losses.sft1(logits, ids), -log_p[np.arange(3), ids], rtol=1e-5)
 
 
-def test_calibration_is_a_squared_distance_to_constant_targets():
-    probs, targets = np.array([[0.7, 0.2, 0.1]]), np.array([[0.3, 0.4, 0.3]])
-    assert losses.calibration(probs, targets)[0] == pytest.approx(0.16 + 0.04 + 0.04)
-    gradient = jax.grad(lambda t: losses.calibration(jnp.array(probs), t).sum())(jnp.array(targets))
-    assert (gradient == 0).all(), "no gradient flows through a target"
+def divergence_by_hand(scores, targets, mask, divergence):
+    """Each row's D(p, π) in float64, an option at a time."""
+    found = []
+    for s, p, m in zip(scores, targets, mask, strict=True):
+        log_pi = s[m] - np.log(np.exp(s[m] - s[m].max()).sum()) - s[m].max()
+        p = p[m]
+        if divergence == "squared":
+            found.append(((p - np.exp(log_pi)) ** 2).sum())
+        else:
+            held = p > 0
+            crossed = -(p[held] * log_pi[held]).sum()
+            entropy = -(p[held] * np.log(p[held])).sum()
+            found.append(crossed - entropy * (divergence == "kl"))
+    return np.array(found)
+
+
+# Targets: any, one with a zero, one-hot; the last question has three options.
+SCORES = np.array([[2.0, 0.5, -1.0, 0.1], [0.0, 3.0, 0.0, -2.0], [-4.0, 1.0, 1.5, 7.0]])
+TARGETS = np.array([[0.3, 0.3, 0.2, 0.2], [0.0, 0.5, 0.25, 0.25], [0.0, 0.0, 1.0, 0.0]])
+MASK = np.array([[True] * 4, [True] * 4, [True] * 3 + [False]])
+
+
+@pytest.mark.parametrize("divergence", losses.DIVERGENCES)
+def test_a_divergence_and_its_gradient_are_those_of_float64(divergence):
+    """Values against numpy, gradients against finite differences of it; targets are constants."""
+    scores = np.where(MASK, SCORES, -np.inf).astype(np.float32)
+
+    def loss(scores, targets):
+        return losses.calibration(scores, targets, jnp.asarray(MASK), divergence).sum()
+
+    ours = losses.calibration(jnp.asarray(scores), TARGETS.astype(np.float32), MASK, divergence)
+    expected = divergence_by_hand(SCORES, TARGETS, MASK, divergence)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    gradient, of_targets = jax.grad(loss, (0, 1))(
+        jnp.asarray(scores), jnp.asarray(TARGETS, jnp.float32)
+    )
+    assert (of_targets == 0).all(), "no gradient flows through a target"
+    for row, option in np.argwhere(MASK):
+        step = np.zeros_like(SCORES)
+        step[row, option] = 1e-5
+        up, down = (
+            divergence_by_hand(SCORES + s, TARGETS, MASK, divergence) for s in (step, -step)
+        )
+        slope = (up - down).sum() / 2e-5
+        assert float(gradient[row, option]) == pytest.approx(slope, rel=1e-4, abs=1e-6)
+    assert gradient[2, 3] == 0
+
+
+def test_divergences_where_the_model_is_right_or_certain():
+    """KL is 0 at the target; cross-entropy is its entropy there, and has the gradient of KL."""
+    p = jnp.array([[0.7, 0.2, 0.1]])
+    every = jnp.ones((1, 3), bool)
+    entropy = -float((p * jnp.log(p)).sum())
+    for divergence, value in (("squared", 0.0), ("kl", 0.0), ("cross_entropy", entropy)):
+        found = losses.calibration(jnp.log(p), p, every, divergence)
+        assert float(found[0]) == pytest.approx(value, abs=1e-6)
+    slopes = {}
+    # A probability that rounds to 0 in float32, where the target is not 0: finite, and a pull.
+    scores = jnp.array([[0.0, -200.0, -1.0]])
+    for divergence in losses.DIVERGENCES:
+
+        def loss(scores, divergence=divergence):
+            return losses.calibration(scores, p, every, divergence).sum()
+
+        value, slopes[divergence] = jax.value_and_grad(loss)(scores)
+        assert np.isfinite(value) and np.isfinite(slopes[divergence]).all()
+    np.testing.assert_array_equal(slopes["kl"], slopes["cross_entropy"])
+    assert slopes["kl"][0, 1] == pytest.approx(-0.2, rel=1e-5)
+    assert slopes["squared"][0, 1] == 0, "the squared error's pull has faded"
 
 
 @pytest.mark.parametrize(("vocab", "shards"), [(96, 1), (96, 2), (97, 1), (20000, 1), (20000, 2)])

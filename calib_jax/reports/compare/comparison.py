@@ -100,6 +100,7 @@ class Comparison:
       guesser: part -> what a uniform guesser gets on its questions, of all seeds
         (``measures.uniform``).
       remarks: what is to be known of a method's fit, in sentences without full stops.
+      settings: method -> "method", "learning rate", ... -> what it was; {} where all are alike.
     """
 
     model: str
@@ -112,6 +113,7 @@ class Comparison:
     chance: Mapping[str, Mapping[str, float]]
     guesser: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
@@ -124,6 +126,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "unchanged": sorted(comparison.unchanged),
         "guesser": {key: dict(row) for key, row in comparison.guesser.items()},
         "remarks": list(comparison.remarks),
+        "settings": {name: dict(row) for name, row in comparison.settings.items()},
         "parts": {
             key: {"domain": p.domain, "splits": list(p.splits), "questions": p.questions}
             for key, p in comparison.parts.items()
@@ -199,7 +202,8 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
         return Comparison(
             found["model"], found["labels"], parts, tuple(found["seeds"]), found["reference"],
             frozenset(found["unchanged"]), rows, chance,
-            found.get("guesser", {}), tuple(found.get("remarks", ())),  # later than the rest
+            # Later than the rest.
+            found.get("guesser", {}), tuple(found.get("remarks", ())), found.get("settings", {}),
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no comparison of methods ({error!r})") from None

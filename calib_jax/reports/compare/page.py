@@ -53,6 +53,8 @@ def render(
     )
     if (by_split := tables.splits(first)) is not None:
         sections.append(("Every split", html(by_split, "splits")))
+    if (own := tables.settings(comparisons)) is not None:
+        sections.append(("Settings", html(own, "settings")))
     known = {key: summary[key] for key in ("methods", "fitted", "runs") if summary.get(key)}
     sections.append(("Runs", facts(known)))
     if summary.get("data"):

@@ -1,12 +1,10 @@
-"""Methods as tables: Table 2's layout and what belongs beside it, in Markdown, LaTeX and CSV.
+"""Methods as tables: Table 2's layout and what belongs beside it, in Markdown and LaTeX.
 
 Source of the layout: Xiao et al. 2025, Table 2: rows model × method; conf-ECE, cw-ECE and accuracy,
 each in-domain (ID) and out-of-domain (OOD).
 """
 
-import csv
 import dataclasses
-import io
 import math
 import os
 import pathlib
@@ -19,6 +17,7 @@ import rich.table
 import rich.text
 
 from calib_jax.reports.atomic import write_text
+from calib_jax.reports.compare import results_csv
 from calib_jax.reports.compare.comparison import DOMAINS, METRICS, Comparison, Estimate, from_dict
 from calib_jax.reports.content import uniform
 from calib_jax.reports.table import escape, standard_console
@@ -184,6 +183,23 @@ def splits(comparison: Comparison) -> Grid | None:
     return _grid([comparison], TABLE2, parts, _value_cell, caption([comparison], TABLE2))
 
 
+def settings(comparisons: Sequence[Comparison]) -> Grid | None:
+    """What each method was; None where no comparison says so."""
+    columns = dict.fromkeys(key for c in comparisons for row in c.settings.values() for key in row)
+    if not columns:
+        return None
+    rows = tuple(
+        (c.model, label, tuple(Cell(c.settings.get(name, {}).get(k) or MISSING) for k in columns))
+        for c in comparisons
+        for name, label in c.labels.items()
+    )
+    said = (
+        "ECE: the calibration term. Its own: what this method has otherwise than the rest; what "
+        "all have alike is in the run's configuration."
+    )
+    return Grid((("", tuple(columns)),), rows, said)
+
+
 def caption(comparisons: Sequence[Comparison], metrics: Sequence[str] = TABLE2) -> str:
     """What the parts are, and what figures, brackets, bold and signs mean."""
     said = []
@@ -232,7 +248,7 @@ def remarks(comparisons: Sequence[Comparison]) -> list[str]:
 
 def markdown(grid: Grid) -> str:
     """The table as Markdown, its caption beneath."""
-    names = [f"{label} {part}" for label, parts in grid.groups for part in parts]
+    names = [f"{label} {part}".strip() for label, parts in grid.groups for part in parts]
     lines = ["| | " + " | ".join(map(escape, names)) + " |", "|---|" + "---:|" * len(names)]
     for model in grid.models:
         lines.append(f"| *{escape(model)}* |" + " |" * len(names))
@@ -294,64 +310,32 @@ def _tex(text: str) -> str:
     text = latex_escape(text).replace("[", "{[}").replace("]", "{]}")
     for sign, code in (
         ("±", r"$\pm$"), ("–", "--"), ("∞", r"$\infty$"), ("λ", r"$\lambda$"), ("→", r"$\to$"),
-        ("ε", r"$\varepsilon$"), ("*", "$^{*}$"),
+        ("ε", r"$\varepsilon$"), ("*", "$^{*}$"), ("α", r"$\alpha$"), ("·", r"$\cdot$"),
+        ("−", "$-$"), ("⁻³", "$^{-3}$"),
     ):  # fmt: skip
         text = text.replace(sign, code)
     return text
 
 
-def long_csv(comparisons: Sequence[Comparison]) -> str:
-    """Every figure as plain numbers: a line per model, method, part, metric and seed.
-
-    The seed "mean" has the interval, the deviation over seeds and the difference to the reference.
-    """
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(
-        ["model", "method", "part", "splits", "questions", "metric", "seed", "value", "sd", "low",
-         "high", "best", "reference", "difference", "difference_low", "difference_high", "p_value"]
-    )  # fmt: skip
-    for c in comparisons:
-        for method, by_part in c.rows.items():
-            for key, found in by_part.items():
-                part = c.parts[key]
-                where = [c.model, method, key, "+".join(part.splits), part.questions]
-                for metric, e in found.items():
-                    v = e.versus
-                    figures = [e.value, e.deviation, *(e.interval or ("", ""))]
-                    against = ["", "", "", "", ""]
-                    if v is not None:
-                        ends = v.interval or ("", "")
-                        against = [c.reference, v.difference, *ends, v.p_value]
-                    out.writerow(
-                        [*where, metric, "mean", *map(_plain, figures), int(e.best)]
-                        + [_plain(x) for x in against]
-                    )
-                    for seed, value in zip(c.seeds, e.per_seed, strict=True):
-                        out.writerow([*where, metric, seed, _plain(value), *[""] * 9])
-    return text.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else value
-
-
 def write(
     folder: str | os.PathLike, comparisons: Sequence[Comparison], name: str = "table2"
 ) -> None:
-    """Writes <name>, extended, versus, splits (of the first) as .md and .tex, and results.csv."""
+    """Writes <name>, extended, versus, splits (of the first), settings as .md and .tex, and
+    results.csv.
+    """
     folder = pathlib.Path(folder)
     grids = {
         name: table2(comparisons),
         "extended": extended(comparisons),
         "versus": versus(comparisons),
         "splits": splits(comparisons[0]),
+        "settings": settings(comparisons),
     }
     for stem, grid in grids.items():
         if grid is not None:
             write_text(folder / f"{stem}.md", markdown(grid))
             write_text(folder / f"{stem}.tex", latex(grid, f"tab:{stem}"))
-    write_text(folder / "results.csv", long_csv(comparisons))
+    write_text(folder / "results.csv", results_csv.text(comparisons))
 
 
 def show(grid: Grid, console: rich.console.Console | None = None) -> None:
@@ -361,7 +345,7 @@ def show(grid: Grid, console: rich.console.Console | None = None) -> None:
     shown.add_column("", no_wrap=True)
     for label, parts in grid.groups:
         for part in parts:
-            shown.add_column(rich.text.Text(f"{label}\n{part}"), justify="right")
+            shown.add_column(rich.text.Text(f"{label}\n{part}".strip()), justify="right")
     for model in grid.models:
         shown.add_row(rich.text.Text(model, style="dim"))
         for of, label, cells in grid.rows:
@@ -381,5 +365,7 @@ def show_summary(summary: Mapping[str, Any], console: rich.console.Console | Non
     comparisons = [from_dict(found) for found in summary["comparisons"]]
     console = standard_console(console)
     show(table2(comparisons), console)
+    if (own := settings(comparisons)) is not None:
+        show(own, console)
     for sentence in summary.get("said", ()):
         console.print(rich.text.Text(f"{sentence}."))

@@ -11,7 +11,7 @@ import rich.console
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calib_jax.reports.compare import page, tables, wording
+from calib_jax.reports.compare import page, results_csv, tables, wording
 from calib_jax.reports.compare.comparison import Comparison, Part, as_dict
 from tests.reports.compare.conftest import estimate
 
@@ -106,7 +106,7 @@ def test_chance_stands_in_the_extended_table(comparison):
 
 
 def test_csv_holds_every_figure_and_every_seed(comparison):
-    rows = list(csv.DictReader(io.StringIO(tables.long_csv([comparison]))))
+    rows = list(csv.DictReader(io.StringIO(results_csv.text([comparison]))))
     found = [r for r in rows if (r["method"], r["part"], r["metric"]) == ("dpo", "in", "nll")]
     assert [r["seed"] for r in found] == ["mean", "0", "1", "2"]
     assert float(found[0]["difference"]) == 0.2 and found[0]["reference"] == "cft"

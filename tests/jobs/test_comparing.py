@@ -1,0 +1,83 @@
+"""Settings of one method alone: what cannot be is refused before anything is trained."""
+
+import importlib
+import re
+
+import pytest
+
+from calib_jax import presets
+from calib_jax.config import base
+from calib_jax.errors import UserError
+from calib_jax.jobs import compare, comparing, subruns
+from calib_jax.training.interrupt import StopRequest
+from configs import compare as compare_module
+from configs.compare import get_config
+from tests.jobs.test_compare import fill
+
+
+@pytest.fixture
+def config(tmp_path, tiny_model):
+    config = fill(get_config("debug"), tmp_path, tiny_model)
+    config.compare.methods = "dpo,temperature,cft,ece_only"
+    config.mesh.shape = (1, 1, -1)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("cft.train.epochs=2", "write method:field=value, such as"),
+        ("cft:train.epochs", "write method:field=value"),
+        ("ctf:train.epochs=2", "names 'ctf'; .* Did you mean 'cft'"),
+        ("rcft:train.epochs=2", r"of a method that config.compare.methods \(.*\) has not"),
+        ("dpo:train.epochs=2", "dpo, which trains nothing"),
+        ("temperature:em.num_bins=5", "temperature, which trains nothing"),
+        ("cft:train.epochs=2,cft:train.epochs=3", "cft:train.epochs appears twice"),
+        ("cft:train.epoch=2", "cft: there is no field 'train.epoch'. Did you mean 'train.epochs'"),
+        ("cft:train.epochs=1.5", "train.epochs=1.5 is no value of this field; expected one such"),
+        ("cft:train.packing=yes", "train.packing=yes is no value"),
+        ("cft:train.epochs=0", "config.compare.settings, cft: config.train.epochs is 0"),
+        ("cft:train.learning_rate=nan", "config.compare.settings, cft: .*learning_rate is nan"),
+        ("cft:train.ece_weight=inf", "cft: config.train.ece_weight is inf"),
+        ("cft:data.shots=2", "data.shots is the same for every method"),
+        ("cft:seed=2", "seed is the same for every method"),
+        ("cft:train.sft=sft2", "cft needs 'sft1'. The methods are cft, rcft"),
+        ("cft:train.objective=released", "cft needs 'paper'"),
+        ("cft:train.ece_weight=0", "it would learn no calibration"),
+        ("cft:train.label_smoothing=0.1", "its labels are not smoothed"),
+        ("cft:train.alpha=0.1", "weighs the terms of the released objective"),
+        ("ece_only:train.batch_size=7", "ece_only: .*not a multiple of microbatches"),
+        ("ece_only:train.lora.targets=x_proj", "ece_only: .*names 'x_proj'; this model's"),
+        ("ece_only:train.early_stopping=1", "ece_only: .*config.data.validation, which is empty"),
+        ("ece_only:em.refresh=sometimes", "ece_only: config.em.refresh is 'sometimes'"),
+    ],
+)
+def test_settings_that_cannot_be(config, tmp_path, settings, message):
+    config.compare.settings = settings
+    with pytest.raises(UserError, match=message):
+        compare.run(config, tmp_path / "run", StopRequest())
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_minimised_in_signs():
+    train = base().train
+    assert comparing.loss(train) == "SFT1 + 1 · ECE"
+    train.sft, train.divergence, train.ece_weight = "sft2", "kl", 0.3
+    assert comparing.loss(train) == "SFT2 + 0.3 · ECE by KL"
+    train.sft2_reduction, train.ece_weight = "mean", 0.0
+    assert comparing.loss(train) == "SFT2 (mean over tokens)"
+    train.sft, train.ece_weight, train.divergence = "none", 2.0, "cross_entropy"
+    assert comparing.loss(train) == "2 · ECE by cross-entropy"
+
+
+def test_the_config_file_names_every_method():
+    words = re.split(r"[^a-z_0-9]+", compare_module.__doc__)
+    assert set(comparing.known_methods()) <= set(words)
+
+
+def test_every_method_has_its_config_file():
+    for name in presets.METHODS:
+        config = importlib.import_module(f"configs.{name}").get_config()
+        assert config.method == name and config.job == "finetune"
+        presets.check_method(config)
+    assert subruns.numbers("x", "3, 1") == [3, 1]
