@@ -60,6 +60,8 @@ def base() -> ml_collections.ConfigDict:
     data.validation_size = 0
     # Shuffle the options of every question, so that a letter's frequency earns nothing.
     data.shuffle_options = True
+    # With it: of these tasks alone, separated by commas; "" for all of them.
+    data.shuffle_tasks = ""
     # Tasks: examples before every question, from the task's split for them, drawn with the seed.
     data.shots = 0
 

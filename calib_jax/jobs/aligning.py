@@ -75,7 +75,12 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     align, data = config.align, config.data
     eval_specs = split_list(data.eval)
     prepared = pipeline.prepare(
-        [], eval_specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+        [],
+        eval_specs,
+        eval_size=data.eval_size,
+        seed=config.seed,
+        shuffle=data.shuffle_options,
+        shuffle_tasks=split_list(data.shuffle_tasks),
     )
     asked = {normalised(q.asked) for spec in eval_specs for q in sources.load(spec)}
     train, held_out, report = load_examples(config, asked)

@@ -72,7 +72,8 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
     ``data.eval_size`` draws at most so many questions of each, by a hash of the seed and the
     question: a uniform sample, so that a task's subjects keep their shares.
     ``data.shuffle_options`` permutes the options of every question and of every example, also where
-    a task's own order is fixed (SciQ's right answer stands last, TruthfulQA's first).
+    a task's own order is fixed (SciQ's right answer stands last, TruthfulQA's first);
+    ``data.shuffle_tasks`` names the tasks of which it does, where not of all.
 
     Raises:
       UserError: a source is not known or not to be had, two have one name, or a task has no split
@@ -99,7 +100,12 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
                 "=0, or describe it in a task file (.toml) that states shots_split."
             )
     prepared = prepare(
-        (), specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+        (),
+        specs,
+        eval_size=data.eval_size,
+        seed=config.seed,
+        shuffle=data.shuffle_options,
+        shuffle_tasks=split_list(data.shuffle_tasks),
     )
     loaded = []
     for task, (name, questions) in zip(tasks, prepared.evals.items(), strict=True):
@@ -107,7 +113,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
         if data.shots:
             shots = load_task(task, task.shots_split)
             if data.shuffle_options:
-                shots, _ = shuffle_options(shots, config.seed)
+                shots, _ = shuffle_options(shots, config.seed, split_list(data.shuffle_tasks))
         facts = {
             key: value[name]
             for key, value in prepared.report.items()
@@ -366,7 +372,7 @@ def _data_report(
     """What was done to questions and prompts, for ``summary.json``."""
     report: dict[str, Any] = {
         "seed": config.seed,
-        "shuffled": config.data.shuffle_options,
+        "shuffled": list(split_list(config.data.shuffle_tasks)) or config.data.shuffle_options,
         "shots": config.data.shots,
     }
     for loaded in tasks:

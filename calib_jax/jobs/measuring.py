@@ -197,6 +197,7 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
         eval_size=data.eval_size,
         seed=config.seed,
         shuffle=data.shuffle_options,
+        shuffle_tasks=split_list(data.shuffle_tasks),
     )
     held_out = prepared.evals.pop("validation", []) if validation else []
     if data.validation_size:

@@ -36,11 +36,11 @@ _SHARED = (
     ("seed",),
     ("data", "eval"),
     ("data", "eval_size"),
-    ("data", "shuffle_options"),
-    ("data", "shots"),
+    *(("data", key) for key in ("shuffle_options", "shuffle_tasks", "shots")),
     *(("prompt", key) for key in ("template", "choice", "continuation", "chat", "letter_prefix")),
     ("confidence", "methods"),
 )
+_LISTS = ("eval", "methods", "shuffle_tasks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,8 +271,8 @@ def _setting(settings: Mapping[str, Any], path: Sequence[str]) -> Any:
     value: Any = settings
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    # Blanks around commas say nothing.
-    return split_list(value) if path[-1] in ("eval", "methods") and value else value
+    # Blanks around commas say nothing, and neither does a list that an older run does not have.
+    return split_list(value or "") if path[-1] in _LISTS else value
 
 
 def read_run(folder: Path) -> Mapping[str, Any]:
