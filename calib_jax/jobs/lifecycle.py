@@ -270,6 +270,8 @@ def _score_places(
     stop: StopRequest,
 ) -> None:
     """Scores text and facts into their files, what was scored before the last stop aside."""
+    if not places:
+        return
     batch = config.batch
     engine = Engine(
         model,
@@ -293,9 +295,9 @@ def _score_places(
                 next_tokens.write(paths[name], next_token.read(some, scores))
         if jax.process_index() == 0:
             partial.unlink(missing_ok=True)
-    if jax.process_index() == 0 and partial.parent.exists():
-        with contextlib.suppress(OSError):  # a task's is there yet
-            partial.parent.rmdir()
+    if jax.process_index() == 0:
+        with contextlib.suppress(OSError):  # a task's is there yet, or there was none
+            (folder / "partial").rmdir()
 
 
 def write_results(

@@ -210,9 +210,9 @@ def _check_shuffled(
     known = {question.task for split in splits.values() for question in split}
     if missing := [task for task in tasks if task not in known]:
         raise UserError(
-            f"config.data.shuffle_tasks names {', '.join(map(repr, missing))}; the questions are of "
-            f"{', '.join(sorted(known))}. Name some of these; to shuffle none, leave it empty and "
-            "set config.data.shuffle_options to False."
+            f"config.data.shuffle_tasks names {', '.join(map(repr, missing))}; the questions are "
+            f"of {', '.join(sorted(known))}. Name some of these; to shuffle none, leave it empty "
+            "and set config.data.shuffle_options to False."
         )
 
 

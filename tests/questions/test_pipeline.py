@@ -246,8 +246,9 @@ def test_the_options_of_some_tasks_alone_are_shuffled(files):
     result = prepare([train], [one, f"b={two}"], shuffle_tasks=("b",))
     orders = {name: {q.choices for q in result.evals[name]} for name in names}
     assert orders["a"] == {tuple("wxyz")} and len(orders["b"]) > 1
-    assert result.report["shuffled"] == ["b"] and result.report["answer_counts"]["a"] == (
-        result.report["answer_counts_as_given"]["a"]
+    assert (
+        result.report["shuffled"] == ["b"]
+        and result.report["answer_counts"]["a"] == (result.report["answer_counts_as_given"]["a"])
     )
     # Of the training set nothing is moved to even out the letters either.
     assert {q.choices for q in result.train} == {tuple("wxyz")}

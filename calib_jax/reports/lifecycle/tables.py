@@ -37,6 +37,11 @@ _WIDTH = 120
 _SKIPPED = (
     ("skipped_empty", "empty"),
     ("skipped_no_template", "without a template of the relation"),
+    ("skipped_no_sentence", "without a sentence of their own"),
+    ("skipped_no_mask", "whose sentences hold no [MASK]"),
+    ("skipped_pronouns", "pronouns"),
+    ("skipped_other_text", "whose span does not hold their name"),
+    ("skipped_same_start", "that begin where a longer one does"),
     ("skipped_no_text_before", "without text before the object"),
     ("skipped_too_short", "too short"),
     ("skipped_inside_token", "whose span begins inside a token"),

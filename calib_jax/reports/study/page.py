@@ -147,8 +147,8 @@ def _figures(cells: Cells, name: str) -> str:
         [
             layout.figure(
                 figures.figure1(cells), f"{name}-1",
-                f"Changes of ECE and SCE by model and task, read by {figures.reading_of(cells)}, and "
-                f"change ratios by method. {said}.",
+                f"Changes of ECE and SCE by model and task, read by {figures.reading_of(cells)}, "
+                f"and change ratios by method. {said}.",
                 wide=True,
             ),
             layout.figure(
