@@ -96,7 +96,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         begin = functools.partial(claim, workdir, config)
         read[entry.label] = measure_model(derived, entry, material, folder, begin, stop)
         if jax.process_index() == 0:
-            models[entry.label] = summary.read(folder / "model.json")
+            about = summary.read(folder / "model.json")
+            models[entry.label] = {**about, "place": entry.place, "setting": entry.setting}
         # Parameters and compiled programs of this one, before the next is loaded.
         gc.collect()
     if jax.process_index() == 0:
@@ -255,7 +256,6 @@ def _write_model(path: Path, entry: Entry, model: Model) -> None:
         "adapter": entry.adapter,
         "fingerprint": model.fingerprint,
         "parameters": sum(x.size for x in arrays),
-        "place": entry.place,
     }
     write_text(path, json.dumps(about, indent=2) + "\n")
 
@@ -342,8 +342,7 @@ def write_results(
         }
         for name in material.parts
     }
-    places = {label: about["place"] for label, about in models.items()}
-    for name, figure in figures.draw_all(rows, panels, places, config.lifecycle.axis):
+    for name, figure in figures.draw_all(rows, panels, models, config.lifecycle.axis):
         for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
             with atomic_path(workdir / "figures" / f"{name}.{kind}") as temporary:
                 temporary.write_bytes(image)
