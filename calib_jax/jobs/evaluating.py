@@ -189,6 +189,7 @@ def measure_tasks(
     readings: Mapping[str, Reading] | None = None,
     methods: Sequence[str] | None = None,
     state: str = "measured",
+    keep: Callable[[str, Reading, list[list[TokenScores]]], None] | None = None,
 ) -> TaskScores:
     """Scores every task, or reads what an interrupted run of this folder has scored.
 
@@ -204,6 +205,8 @@ def measure_tasks(
       readings: from ``plan_tasks``; None: planned here.
       methods: None for those of the config.
       state: the first part of the files' names.
+      keep: called on process 0 as (task's name, its reading, what the engine said, with the top
+        tokens), before the task's predictions are written.
 
     Returns:
       task name -> method -> scores, on process 0; other processes of a pod, which write nothing,
@@ -220,6 +223,7 @@ def measure_tasks(
         token_budget=batch.token_budget,
         max_shapes=batch.max_buckets,
         length_multiple=batch.length_multiple,
+        top_tokens=keep is not None,
     )
     # Over everything, done or not: a run that goes on computes in the shapes that it began with.
     engine.plan([group for reading in readings.values() for group in reading.groups])
@@ -228,6 +232,8 @@ def measure_tasks(
         "dtype": config.model.dtype,
         "quantize": config.model.quantize if state == "measured" else "",
     }
+    if keep is not None:
+        header["top_tokens"] = "named"
     scores: TaskScores = {}
     for loaded in tasks:
         path = folder / "predictions" / f"{state}-{loaded.name}.parquet"
@@ -237,6 +243,8 @@ def measure_tasks(
             title = f"{state}: {loaded.name}"
             found = score_with_journal(engine, reading, partial, header, title, check)
             if jax.process_index() == 0:
+                if keep is not None:
+                    keep(loaded.name, reading, found)
                 finished = reading.finish(found)
                 predictions.write(path, *(finished[method] for method in methods))
         if jax.process_index() == 0:

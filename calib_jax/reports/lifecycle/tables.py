@@ -27,7 +27,8 @@ COLUMNS = (
 )
 NOTE = (
     "Text and facts: top-1 probability over the whole vocabulary, right where its token is the "
-    "next one; tasks: the letters' probabilities, renormalised. Brackets: 95% intervals; where a "
+    "next one; <task>_vocabulary: likewise after a question, right where it is the right letter; "
+    "tasks: the letters' probabilities, renormalised. Brackets: 95% intervals; where a "
     "document gives several positions, by resampling documents. By chance: the conf-ECE that a "
     "perfectly calibrated model exceeds in one sample of 20. NLL: of the token that follows, in "
     "nats (of tasks: of the right letter)."
