@@ -103,6 +103,8 @@ def test_every_preset_names_a_series(preset, count, first, last):
     config = configs.get_config(preset)
     entries = series(config)
     assert len(entries) == count and (entries[0].place, entries[-1].place) == (first, last)
+    large = preset not in ("", "debug")
+    assert bool(config.lifecycle.facts) == bool(config.lifecycle.text) == large
     assert config.job == "lifecycle" and config.data.shots == 5 and config.prompt.max_length == 0
     with pytest.raises(UserError, match="no preset 'x'"):
         configs.get_config("x")

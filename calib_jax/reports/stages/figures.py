@@ -153,6 +153,9 @@ def _collapse(ax: Axes, pairs: Mapping[str, Rows]) -> None:
     for i, by_stage in enumerate(pairs.values()):
         rows = list(by_stage.values())
         look = _line(ax, rows, "mean_ratio", i, len(pairs), colour=_PAIR_COLOURS[i])
+        if "mean_ratio_normalised" in rows[0]:
+            values = [row["mean_ratio_normalised"] for row in rows]
+            ax.plot(range(len(rows)), values, "-.", linewidth=1.3, **look)
         if "share_above_rate" in rows[0]:
             values = [row["share_above_rate"] for row in rows]
             ax.plot(range(len(rows)), values, "--", linewidth=1.3, **look)
@@ -214,12 +217,14 @@ def _legend_of_curves(
         labels.append(f"policy ratio, {name.replace('_', ' ')}")
     # Of pairs whose rate is known; see `_collapse`.
     drawn = [next(iter(by_stage.values())) for by_stage in pairs.values()]
-    for i, row in enumerate(drawn):
-        if "share_above_rate" in row:
-            look = {"color": _PAIR_COLOURS[i], "linestyle": "--", "linewidth": 1.3}
-            handles.append(Line2D([], [], **look))
-            labels.append("share above the rate")
-            break
+    for key, style, name in (
+        ("mean_ratio_normalised", "-.", "the same per token"),
+        ("share_above_rate", "--", "share above the rate"),
+    ):
+        having = [_PAIR_COLOURS[i] for i, row in enumerate(drawn) if key in row]
+        if having:
+            handles.append(Line2D([], [], color=having[0], linestyle=style, linewidth=1.3))
+            labels.append(name)
     if any("preference_rate" in row for row in drawn):
         handles.append(Line2D([], [], color=INK, linewidth=1.2))
         labels.append("preference rate")

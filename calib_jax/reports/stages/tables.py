@@ -29,8 +29,10 @@ LETTERS = (
 )
 PAIRS = (
     ("mean_ratio", "policy ratio", 0),
+    ("mean_ratio_normalised", "  per token", 0),
     ("preference_rate", "preference rate", 0),
     ("mean_excess", "  ratio less rate", 0),
+    ("mean_excess_normalised", "  per token", 0),
     ("share_above_rate", "  ratio above rate", 0),
     ("accuracy", "preference accuracy", +1),
     ("mean_margin", "mean margin, nats", 0),
@@ -40,7 +42,8 @@ CAPTION = (
     "calibration errors allow for their bias, and hold 0 where chance alone would explain the "
     "error. By chance: the conf-ECE that a perfectly calibrated model exceeds in one sample of 20. "
     "Policy ratio: pi(chosen) / (pi(chosen) + pi(rejected)); beyond the preference rate it is "
-    "preference collapse. A change is from the stage before, paired."
+    "preference collapse; per token: that of the tokens' geometric mean probabilities, since of "
+    "long answers nearly every ratio is 0 or 1. A change is from the stage before, paired."
 )
 
 
