@@ -18,10 +18,10 @@ LAYOUTS = (
     "a pair has 'chosen' and 'rejected', as text or messages, after 'prompt', 'instruction' (with "
     "'input'), 'question', 'query' or 'conversations', or as whole dialogues; or 'instruction', "
     "'output_1', 'output_2' and 'preference' (AlpacaEval); or 'instruction' and rated "
-    "'completions' (UltraFeedback); or 'context', 'response1', 'response2' and 'individual_preference' "
-    "(HelpSteer3). A demonstration has 'messages' or 'conversations' "
-    "that end in an answer, or one of the former with 'response', 'completion', 'output' or "
-    "'answer'; of a pair the chosen answer is taken. There may be 'system', 'id', 'subject' and "
+    "'completions' (UltraFeedback); or 'context', 'response1', 'response2' and "
+    "'individual_preference' (HelpSteer3). A demonstration has 'messages' or 'conversations' that "
+    "end in an answer, or one of the former with 'response', 'completion', 'output' or 'answer'; "
+    "of a pair the chosen answer is taken. There may be 'system', 'id', 'subject' and "
     "'rate'"
 )
 

@@ -18,12 +18,10 @@ def render(
 ) -> str:
     """The report as one HTML document that takes nothing from outside."""
     said = headline(summary)
-    drawn = figures.draw(panels, summary["pairs"])
+    drawn = figures.draw(panels, summary["pairs"], figures.headings(summary["drawn"]))
     label = f"Reliability diagrams of every stage, and figures across the stages. {said}."
-    left_out = list(panels)[figures.MAX_SPLITS :]
-    more = f"Not drawn: {', '.join(left_out)}; the tables hold all." if left_out else ""
     sections = [
-        ("Figure", layout.figure(drawn, "stages", label, wide=True) + (note(more) if more else "")),
+        ("Figure", layout.figure(drawn, "stages", label, wide=True)),
         ("Results", results.section_tables(tables.sections(summary)) + note(_LEGEND)),
         ("Stages", facts(summary["stages"])),
         ("Data", facts(summary["data"])),
@@ -45,6 +43,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     said = []
     for part, rows in tables.parts_of(summary).items():
         pairs = part in summary["pairs"]
+        if not pairs and part not in summary["drawn"]:
+            continue
         key, name = ("mean_ratio", "policy ratio of") if pairs else ("conf_ece", "conf-ECE on")
         course = " → ".join(f"{content.number(row[key])} ({s})" for s, row in rows.items())
         said.append(f"{name} {part.replace('_', ' ')}: {course}")

@@ -68,7 +68,14 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
                 for row in rows.values()
             )
             lines = (*lines, content.Row(content.TOP_LETTER, 0, tuple(tops)))
-        title = f"{part} ({next(iter(rows.values()))['n']:,} {unit})"
+        first = next(iter(rows.values()))
+        # An older run's summary knows of no pools.
+        splits = summary.get("drawn", {}).get(part, {}).get("splits", [part])
+        name = part if len(splits) == 1 else f"{part}: {' + '.join(splits)}"
+        about = [content.DOMAINS.get(first.get("domain"), ""), f"{first['n']:,} {unit}"]
+        if len(splits) > 1:
+            del about[0]
+        title = f"{name} ({', '.join(filter(None, about))})"
         moved = {s: by_part[part] for s, by_part in summary["change"].items() if part in by_part}
         found.append(Section(part, title, header, lines, ()))
         found += alignment_tables.changes(part, "changed by each stage", moved, figures, "by ")
