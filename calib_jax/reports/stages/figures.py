@@ -211,7 +211,7 @@ def _collapse(ax: Axes, pairs: Mapping[str, Rows]) -> None:
             ax.plot(range(len(rows)), values, "--", linewidth=1.3, **look)
         if "preference_rate" in rows[0]:
             rates = [row["preference_rate"] for row in rows]
-            ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2)
+            ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2, **_alone(len(rows)))
 
 
 def _line(
@@ -233,7 +233,12 @@ def _line(
         ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=2, **look)
     values = np.array([row[key] for row in rows], float)
     ax.plot(xs, values, marker=MARKERS[i], markersize=5, linewidth=1.6, **look)
-    return look
+    return {**look, **_alone(len(rows))}
+
+
+def _alone(stages: int) -> dict[str, Any]:
+    """Of a single stage a line without marks would not be seen."""
+    return {"marker": "_", "markersize": 10} if stages == 1 else {}
 
 
 def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> None:

@@ -117,6 +117,14 @@ def test_every_split_is_in_one_row_of_at_most_three():
         assert [split for part in drawn for split in part["splits"]] == list(given)
 
 
+def test_every_line_of_a_single_stage_is_seen():
+    one = {"base": make_panel(0.5, 0.5)}
+    figure = figures.draw({"exam": one}, {"pairs": {"base": PAIRS["sft"]}})
+    by_title = dict(zip(titles(figure), figure.axes, strict=True))
+    for name in ("conf-ECE", "accuracy, confidence", "preference collapse"):
+        assert all(line.get_marker() not in ("", "None", None) for line in by_title[name].lines)
+
+
 def test_the_legend_names_what_is_drawn_alone():
     panels = {"exam": {name: make_panel(0.5, 0.5) for name in PAIRS}}
     keys = ("mean_ratio", "mean_ratio_ci")
