@@ -66,6 +66,8 @@ def base() -> ml_collections.ConfigDict:
     data.validation_size = 0
     # Shuffle the options of every question, so that a letter's frequency earns nothing.
     data.shuffle_options = True
+    # With it: of these tasks alone, separated by commas; "" for all of them.
+    data.shuffle_tasks = ""
     # Tasks: examples before every question, from the task's split for them, drawn with the seed.
     data.shots = 0
 
@@ -332,11 +334,12 @@ def base() -> ml_collections.ConfigDict:
     lifecycle.text_size = 1000
     lifecycle.positions = 1
     lifecycle.context_length = 512
-    # Facts: a folder or file in T-REx's layout; "" for none. At most so many of them.
+    # Facts: a file or folder in T-REx's or LAMA's layout, or hf:...; "" for none. At most so many.
     lifecycle.facts = ""
     lifecycle.facts_size = 1000
-    # Of a relation's templates, in a folder of facts: "first" or "all".
-    lifecycle.patterns = "first"
+    # In a folder of relations' facts, their texts: "sentences" that they were found in, or of a
+    # relation's templates the "first" or "all"; "auto": sentences where there are any.
+    lifecycle.patterns = "auto"
     # Tasks of multiple choice (the paper: mmlu), as in data.eval; "" for none.
     lifecycle.tasks = "mmlu"
 

@@ -9,7 +9,9 @@ name=run:FOLDER for a finished run of configs/cft.py, dpo.py and the like. Measu
 
   pairs   preference accuracy (the chosen answer is the more probable one, by the sum and by the
           mean over its tokens), margins in nats, DPO's implicit reward against the model before,
-          and preference collapse where the preference rate is known
+          and preference collapse where the preference rate is known: stated by the row, or the
+          share of several judges (hf:openbmb/UltraFeedback:train has ratings of four aspects, its
+          binarised test split one score)
   text    NLL per token, word and byte, and perplexity, of whole documents in windows
 
   preset       hardware                what it does

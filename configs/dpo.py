@@ -14,8 +14,9 @@ python -m calib_jax.main --config=configs/dpo.py
                                         not run by us.
 
 Pairs (--config.align.train): questions:<source>[@rate], a .jsonl, .json or .parquet file, or
-hf:<owner>/<name>[:<config>]:<split>, in the layouts of UltraFeedback (binarized), hh-rlhf, the Tulu
-mixtures, ShareGPT with "chosen" and "rejected", or AlpacaEval's annotations. Pairs to measure on
+hf:<owner>/<name>[:<config>]:<split>, in the layouts of UltraFeedback (binarized or with the ratings
+of its aspects), HelpSteer3, hh-rlhf, the Tulu mixtures, ShareGPT with "chosen" and "rejected", or
+AlpacaEval's annotations. Pairs to measure on
 are --config.align.eval; of one file, --config.align.eval=train:200 holds 200 out. At most 128 of
 either are taken; --config.align.train_size=0 --config.align.eval_size=0 takes all.
 

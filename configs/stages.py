@@ -13,7 +13,13 @@ After every stage is measured, on the same questions and pairs:
             0.9 (letter collapse)
   pairs     preference collapse: the policy's ratio pi(chosen) / (pi(chosen) + pi(rejected)) against
             the rate at which people prefer the chosen answer; on held-out pairs, and on those that
-            DPO has learnt from
+            DPO has learnt from. Beside it the ratio per token: of long answers nearly every ratio
+            is 0 or 1. The rate is what a row says, or the share of several judges whose scores it
+            holds: UltraFeedback's four aspects, HelpSteer3's people. Pairs without a rate have no
+            collapse
+
+The figure shows splits pooled by domain, as in the comparison of methods: in-domain is what a stage
+has learnt from, or with --config.stages.models what config.data.train names.
 
 Models that went through the stages already are measured with --config.stages.models=
 label=model[+adapter],label=run:FOLDER,... and nothing is trained then.
@@ -31,8 +37,11 @@ label=model[+adapter],label=run:FOLDER,... and nothing is trained then.
                                        throughout.
   debug        2 CPU cores, 3 GiB      the same on 16 of everything: does everything run?
   tulu3_8b     4 or 8 accelerators     Llama-3.1-8B and its Tulu 3 SFT and DPO checkpoints on the
-                                       paper's tasks; after CFT add ",cft=run:runs/cft-tulu3_8b" to
-                                       --config.stages.models. Not run by us.
+                                       paper's tasks, and 1,000 prompts of UltraFeedback with the
+                                       ratings of its own answers (one judge's, GPT-4; people's are
+                                       in hf:nvidia/HelpSteer3:preference:validation); after CFT add
+                                       ",cft=run:runs/cft-tulu3_8b" to --config.stages.models. Not
+                                       run by us.
 
 A run that was stopped or killed continues with the same command. Written: summary.json,
 report.html, figures/stages.png and .svg, tables/stages.md and .csv, models/<label>/predictions/.
@@ -53,7 +62,8 @@ def get_config(preset: str = ""):
     config.method = "stages"
     if preset == "tulu3_8b":
         config.stages.models = f"pretrained=meta-llama/Llama-3.1-8B,sft={TULU}-SFT,dpo={TULU}-DPO"
-        config.align.eval = "hf:HuggingFaceH4/ultrafeedback_binarized:test_prefs"
+        # The binarised sets keep one score of each answer, and so no rate.
+        config.align.eval = "hf:openbmb/UltraFeedback:train"
         config.align.eval_size = 1000
         config.align.max_length = 2048
         return config

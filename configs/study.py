@@ -28,8 +28,13 @@ What a file cannot mean is refused: a change and a ratio of opposite signs, valu
   (default)    2 CPU cores, 3 GiB      three tasks, three methods, 200 questions each
   debug        2 CPU cores, 2 GiB      two tasks, 16 questions each: does everything run?
   paper        8 accelerators          the paper's seven pairs, 7B to 72B, on its seven tasks, every
-                                       question. Not run by us. The paper has no continuation_min
-                                       for the two largest.
+                                       question, options in the data sets' own order (of SciQ
+                                       alone they are shuffled: its right answer always stands
+                                       last). Not run by us. The paper has no continuation_min for
+                                       the two largest.
+
+Figure 1's changes are read by continuation_sum, in which the paper names the decreases; by the
+first of config.confidence.methods where that was not measured.
 
 Written: summary.json, report.html, tables/ (Table 1 and every change), figures/ (Figures 1 and 2),
 csv/ in the authors' layout, and models/, a run of the job "evaluate" for each model.
@@ -72,5 +77,7 @@ def get_config(preset: str = ""):
         config.study.pairs = ",".join(f"{n}={base}->{it}" for n, (base, it) in PAIRS.items())
         config.data.eval = TASKS
         config.data.eval_size = 0
+        # Options as the data sets have them; SciQ's right answer always stands last.
+        config.data.shuffle_tasks = "sciq"
         config.mesh.shape = (1, 1, -1)
     return config

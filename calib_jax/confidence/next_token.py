@@ -2,7 +2,8 @@
 
 Confidence is max_v p(v | context), and the prediction is correct where its token is the one that
 follows (Zhu et al. 2023, arXiv 2311.13240). A place is one such token in a text: a random position
-of a document, or the first token of an entity. A place is one ``Pair`` of one target.
+of a document, the first token of an entity, or the letter after a question's prompt. A place is one
+``Pair`` of one target.
 
 The context is what stands before the place, at most ``context_length`` tokens of the text, cut at
 the left. What the tokenizer puts before every text by default (BOS) stays at the front of a cut
@@ -18,6 +19,7 @@ import numpy as np
 import transformers
 
 from calib_jax.confidence.engine import TokenScores
+from calib_jax.confidence.reading import Reading
 from calib_jax.errors import UserError
 from calib_jax.questions.facts import Fact
 from calib_jax.questions.pairs import Pair
@@ -114,6 +116,42 @@ def read(places: Places, scores: Sequence[Sequence[TokenScores]]) -> NextTokens:
         relations=places.relations,
         counts=places.counts,
     )
+
+
+def read_letters(reading: Reading, scores: Sequence[Sequence[TokenScores]]) -> NextTokens:
+    """The same of questions: the token after the prompt, right where it is the right letter's.
+
+    Paper 3's confidence in a task, over the whole vocabulary and not the letters alone: what a
+    model says that would rather not answer by a letter counts as wrong.
+
+    Args:
+      reading: by letters, in the order given.
+      scores: what an engine that names the top tokens says of its groups.
+
+    Returns:
+      One row a question; ``relations`` are the subjects.
+
+    Raises:
+      UserError: as ``read``.
+      ValueError: the reading has no letters.
+    """
+    if not all(places.shifts for places in reading.places):
+        raise ValueError(f"{', '.join(reading.methods)}: nothing is read by letters")
+    at = [places.shifts[0] for places in reading.places]
+    answers = [question.answer for question in reading.questions]
+    pairs = [reading.groups[i][answer] for i, answer in zip(at, answers, strict=True)]
+    ids = tuple(question.id for question in reading.questions)
+    places = Places(
+        groups=[[pair] for pair in pairs],
+        keys=[reading.keys[i] for i in at],
+        gold=np.array([pair.tokens[-1] for pair in pairs], np.int32),
+        positions=np.array([len(pair.tokens) - 1 for pair in pairs], np.int32),
+        ids=ids,
+        documents=tuple(reading.keys[i] for i in at),
+        relations=tuple(question.subject or "" for question in reading.questions),
+        counts={"questions": len(ids), "cut_questions": len(reading.cut)},
+    )
+    return read(places, [[scores[i][answer]] for i, answer in zip(at, answers, strict=True)])
 
 
 def text_places(

@@ -234,4 +234,11 @@ def logged(scores: PreferenceScores) -> dict[str, float]:
             "mean_excess": float(collapse.mean_excess),
             "share_above_rate": float(collapse.share_above),
         }
+        lengths = scores.chosen_tokens[rated], scores.rejected_tokens[rated]
+        if max(lengths[0].max(), lengths[1].max()) > 1:  # a letter's ratio is its token's
+            collapse = metrics.preference_collapse(
+                scores.chosen[rated], scores.rejected[rated], scores.rates[rated], None, *lengths
+            )
+            figures["mean_ratio_normalised"] = float(collapse.mean_ratio)
+            figures["mean_excess_normalised"] = float(collapse.mean_excess)
     return figures

@@ -75,7 +75,12 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     align, data = config.align, config.data
     eval_specs = split_list(data.eval)
     prepared = pipeline.prepare(
-        [], eval_specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+        [],
+        eval_specs,
+        eval_size=data.eval_size,
+        seed=config.seed,
+        shuffle=data.shuffle_options,
+        shuffle_tasks=split_list(data.shuffle_tasks),
     )
     whole = {name: sources.load(s) for name, s in zip(prepared.evals, eval_specs, strict=True)}
     asked = {normalised(q.asked) for split in whole.values() for q in split}

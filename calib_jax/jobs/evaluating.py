@@ -73,7 +73,8 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
     ``data.eval_size`` draws at most so many questions of each, by a hash of the seed and the
     question: a uniform sample, so that a task's subjects keep their shares.
     ``data.shuffle_options`` permutes the options of every question and of every example, also where
-    a task's own order is fixed (SciQ's right answer stands last, TruthfulQA's first).
+    a task's own order is fixed (SciQ's right answer stands last, TruthfulQA's first);
+    ``data.shuffle_tasks`` names the tasks of which it does, where not of all.
 
     Raises:
       UserError: a source is not known or not to be had, two have one name, or a task has no split
@@ -101,7 +102,12 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
                 "=0, or describe it in a task file (.toml) that states shots_split."
             )
     prepared = prepare(
-        (), specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+        (),
+        specs,
+        eval_size=data.eval_size,
+        seed=config.seed,
+        shuffle=data.shuffle_options,
+        shuffle_tasks=split_list(data.shuffle_tasks),
     )
     loaded = []
     for task, (name, questions) in zip(tasks, prepared.evals.items(), strict=True):
@@ -109,7 +115,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
         if data.shots:
             shots = load_task(task, task.shots_split)
             if data.shuffle_options:
-                shots, _ = shuffle_options(shots, config.seed)
+                shots, _ = shuffle_options(shots, config.seed, split_list(data.shuffle_tasks))
         facts = {
             key: value[name]
             for key, value in prepared.report.items()
@@ -188,6 +194,7 @@ def measure_tasks(
     readings: Mapping[str, Reading] | None = None,
     methods: Sequence[str] | None = None,
     state: str = "measured",
+    keep: Callable[[str, Reading, list[list[TokenScores]]], None] | None = None,
 ) -> TaskScores:
     """Scores every task, or reads what an interrupted run of this folder has scored.
 
@@ -203,6 +210,8 @@ def measure_tasks(
       readings: from ``plan_tasks``; None: planned here.
       methods: None for those of the config.
       state: the first part of the files' names.
+      keep: called on process 0 as (task's name, its reading, what the engine said, with the top
+        tokens), before the task's predictions are written.
 
     Returns:
       task name -> method -> scores, on process 0; other processes of a pod, which write nothing,
@@ -219,6 +228,7 @@ def measure_tasks(
         token_budget=batch.token_budget,
         max_shapes=batch.max_buckets,
         length_multiple=batch.length_multiple,
+        top_tokens=keep is not None,
     )
     # Over everything, done or not: a run that goes on computes in the shapes that it began with.
     engine.plan([group for reading in readings.values() for group in reading.groups])
@@ -227,6 +237,8 @@ def measure_tasks(
         "dtype": config.model.dtype,
         "quantize": config.model.quantize if state == "measured" else "",
     }
+    if keep is not None:
+        header["top_tokens"] = "named"
     settle()
     scores: TaskScores = {}
     for loaded in tasks:
@@ -237,6 +249,8 @@ def measure_tasks(
             title = f"{state}: {loaded.name}"
             found = score_with_journal(engine, reading, partial, header, title, check)
             if jax.process_index() == 0:
+                if keep is not None:
+                    keep(loaded.name, reading, found)
                 finished = reading.finish(found)
                 predictions.write(path, *(finished[method] for method in methods))
         if jax.process_index() == 0:
@@ -385,7 +399,7 @@ def _data_report(
     """What was done to questions and prompts, for ``summary.json``."""
     report: dict[str, Any] = {
         "seed": config.seed,
-        "shuffled": config.data.shuffle_options,
+        "shuffled": list(split_list(config.data.shuffle_tasks)) or config.data.shuffle_options,
         "shots": config.data.shots,
     }
     for loaded in tasks:

@@ -19,8 +19,9 @@ import jax
 import ml_collections
 
 from calib_jax.confidence import next_token
-from calib_jax.confidence.engine import Engine
+from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.confidence.next_token import NextTokens, Places
+from calib_jax.confidence.reading import Reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
@@ -42,6 +43,8 @@ from calib_jax.reports.lifecycle.measure import measure
 from calib_jax.training.interrupt import StopRequest
 
 TEXT, FACTS = "text", "facts"
+# Of a task, the confidence over the whole vocabulary beside that over the letters.
+VOCABULARY = "{}_vocabulary"
 Read = NextTokens | Scores
 
 
@@ -53,19 +56,24 @@ class Material:
       documents: of running text; () for none.
       facts: sampled; () for none.
       tasks: of multiple choice, () for none.
+      letters: whether tasks are read by letters, and over the whole vocabulary then too.
       data: where it comes from, for ``summary.json``.
     """
 
     documents: Sequence[Document]
     facts: Sequence[Fact]
     tasks: Sequence[LoadedTask]
+    letters: bool
     data: dict[str, Any]
 
     @property
     def parts(self) -> list[str]:
         """The names of what is measured, in order."""
         given = [(TEXT, self.documents), (FACTS, self.facts)]
-        return [name for name, some in given if some] + [task.name for task in self.tasks]
+        names = [name for name, some in given if some]
+        for task in self.tasks:
+            names += [task.name, VOCABULARY.format(task.name)] if self.letters else [task.name]
+        return names
 
 
 def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
@@ -96,7 +104,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         begin = functools.partial(claim, workdir, config)
         read[entry.label] = measure_model(derived, entry, material, folder, begin, stop)
         if jax.process_index() == 0:
-            models[entry.label] = summary.read(folder / "model.json")
+            about = summary.read(folder / "model.json")
+            models[entry.label] = {**about, "place": entry.place, "setting": entry.setting}
         # Parameters and compiled programs of this one, before the next is loaded.
         gc.collect()
     if jax.process_index() == 0:
@@ -135,8 +144,9 @@ def load_material(config: ml_collections.ConfigDict) -> Material:
                 "one (the paper: choice)."
             )
         loaded = evaluating.load_tasks(_config_of_tasks(config))
+        taken = {TEXT, FACTS, *(VOCABULARY.format(task.name) for task in loaded)}
         for task in loaded:
-            if task.name in (TEXT, FACTS):
+            if task.name in taken:
                 raise UserError(f"config.lifecycle.tasks: no task can be called {task.name!r}.")
             data[task.name] = {"shots": config.data.shots, **task.data}
     if not (documents or chosen or loaded):
@@ -144,7 +154,8 @@ def load_material(config: ml_collections.ConfigDict) -> Material:
             "config.lifecycle names neither text nor facts nor tasks; there would be nothing to "
             "measure. Set --config.lifecycle.text, .facts or .tasks."
         )
-    return Material(documents, chosen, loaded, data)
+    letters = bool(loaded) and evaluating.methods_of(config)[0].startswith("choice")
+    return Material(documents, chosen, loaded, letters, data)
 
 
 def measure_model(
@@ -168,31 +179,37 @@ def measure_model(
     Returns:
       On process 0; other processes of a pod, which write nothing, get {}.
     """
+    tasks = {task.name for task in material.tasks}
     paths = {
-        name: folder / "predictions" / f"{name if name in (TEXT, FACTS) else f'measured-{name}'}"
-        ".parquet"
+        name: folder / "predictions" / f"{f'measured-{name}' if name in tasks else name}.parquet"
         for name in material.parts
     }
     whole = all(path.exists() for path in [*paths.values(), folder / "model.json"])
     if not agreed(whole):
         checkpoint = open_checkpoint(entry.model, entry.revision or None)
         places = _places(config, material, checkpoint)
-        tasks = _config_of_tasks(config)
+        of_tasks = _config_of_tasks(config)
         # Of the checkpoint it takes the tokenizer and the length alone: no weights so far.
-        readings = evaluating.plan_tasks(tasks, checkpoint, material.tasks)
+        readings = evaluating.plan_tasks(of_tasks, checkpoint, material.tasks)
         begin()
         model = measuring.load(config, config.model.quantize)
         if jax.process_index() == 0:
             _write_model(folder / "model.json", entry, model)
         _score_places(config, model, places, paths, folder, entry.label, stop)
         if material.tasks:
+
+            def keep(name: str, reading: Reading, found: list[list[TokenScores]]) -> None:
+                path = paths[VOCABULARY.format(name)]
+                next_tokens.write(path, next_token.read_letters(reading, found))
+
             evaluating.measure_tasks(
-                tasks, model, material.tasks, folder, stop.check, readings=readings
-            )
+                of_tasks, model, material.tasks, folder, stop.check, readings=readings,
+                keep=keep if material.letters else None,
+            )  # fmt: skip
     if jax.process_index() != 0:
         return {}
     return {
-        name: next_tokens.read(path) if name in (TEXT, FACTS) else predictions.read(path)
+        name: predictions.read(path) if name in tasks else next_tokens.read(path)
         for name, path in paths.items()
     }
 
@@ -255,7 +272,6 @@ def _write_model(path: Path, entry: Entry, model: Model) -> None:
         "adapter": entry.adapter,
         "fingerprint": model.fingerprint,
         "parameters": sum(x.size for x in arrays),
-        "place": entry.place,
     }
     write_text(path, json.dumps(about, indent=2) + "\n")
 
@@ -270,6 +286,8 @@ def _score_places(
     stop: StopRequest,
 ) -> None:
     """Scores text and facts into their files, what was scored before the last stop aside."""
+    if not places:
+        return
     batch = config.batch
     engine = Engine(
         model,
@@ -293,9 +311,9 @@ def _score_places(
                 next_tokens.write(paths[name], next_token.read(some, scores))
         if jax.process_index() == 0:
             partial.unlink(missing_ok=True)
-    if jax.process_index() == 0 and partial.parent.exists():
-        with contextlib.suppress(OSError):  # a task's is there yet
-            partial.parent.rmdir()
+    if jax.process_index() == 0:
+        with contextlib.suppress(OSError):  # a task's is there yet, or there was none
+            (folder / "partial").rmdir()
 
 
 def write_results(
@@ -340,8 +358,7 @@ def write_results(
         }
         for name in material.parts
     }
-    places = {label: about["place"] for label, about in models.items()}
-    for name, figure in figures.draw_all(rows, panels, places, config.lifecycle.axis):
+    for name, figure in figures.draw_all(rows, panels, models, config.lifecycle.axis):
         for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
             with atomic_path(workdir / "figures" / f"{name}.{kind}") as temporary:
                 temporary.write_bytes(image)

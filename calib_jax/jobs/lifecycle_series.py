@@ -18,6 +18,11 @@ RESERVED = ("job", "method", "axis", "models", "data", "wall_time_s", "peak_memo
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([kmbt])(?![a-z0-9])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(k|m)?(?![\w.])", re.IGNORECASE)
+# A number beside the axis's own name is the place, whatever other numbers the label has.
+_NAMED = {
+    axis: re.compile(rf"(?<![a-z])(?:{words}) *(\d+(?:\.\d+)?)(k|m)?(?![\w.])", re.IGNORECASE)
+    for axis, words in (("step", "steps?"), ("epoch", "epochs?|ep|e"))
+}
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
@@ -29,6 +34,7 @@ class Entry:
       label: its name in tables and folders.
       model, revision, adapter: as in ``config.model``; "" for none.
       place: on the axis: parameters, steps or epochs; None where the axis is of names.
+      setting: what else the label says, "lora" of "lora-epoch2"; "" for nothing.
     """
 
     label: str
@@ -36,13 +42,15 @@ class Entry:
     revision: str = ""
     adapter: str = ""
     place: float | None = None
+    setting: str = ""
 
 
 def series(config: ml_collections.ConfigDict) -> list[Entry]:
     """The entries of ``config.lifecycle.models``, or ``config.model`` alone.
 
     Raises:
-      UserError: an entry, label or axis that is not understood, or a label that stands twice.
+      UserError: an entry, label or axis that is not understood, a label that stands twice, or two
+        models of one setting in one place.
     """
     axis, text = config.lifecycle.axis, config.lifecycle.models
     _check_axis(axis)
@@ -69,7 +77,15 @@ def series(config: ml_collections.ConfigDict) -> list[Entry]:
         # Folders: what differs in capitals alone is one on some systems.
         if any(label.lower() == other.label.lower() for other in entries):
             raise UserError(f"config.lifecycle.models: the label {label!r} stands twice.")
-        entries.append(Entry(label, *_model(rest.strip()), place=_place(axis, label)))
+        place, setting = _place(axis, label)
+        for other in entries:
+            if place is not None and (other.place, other.setting) == (place, setting):
+                raise UserError(
+                    f"config.lifecycle.models: {other.label!r} and {label!r} are two models at one "
+                    f"{axis}, and their labels tell no setting apart. Write for example "
+                    f"full-{other.label} and lora-{label}."
+                )
+        entries.append(Entry(label, *_model(rest.strip()), place=place, setting=setting))
     return entries
 
 
@@ -97,28 +113,29 @@ def _model(text: str) -> tuple[str, str, str]:
     return text.strip(), revision.strip(), adapter.strip()
 
 
-def _place(axis: str, label: str) -> float | None:
-    """Where the label lies on the axis.
+def _place(axis: str, label: str) -> tuple[float | None, str]:
+    """Where the label lies on the axis, and what else it says.
 
-    >>> _place("scale", "pythia-1.4b"), _place("step", "step1000"), _place("stage", "base")
-    (1400000000.0, 1000.0, None)
+    >>> _place("scale", "pythia-1.4b"), _place("epoch", "lora-r8-epoch2"), _place("stage", "base")
+    ((1400000000.0, 'pythia'), (2.0, 'lora-r8'), (None, ''))
     """
     if axis not in AXES:
-        return None
+        return None, ""
+    text = re.sub(r"[_+-]", " ", label)
     if axis == "scale":
-        found = [float(n) * _UNITS[unit.lower()] for n, unit in _SIZE.findall(_spaced(label))]
+        found = list(_SIZE.finditer(text))
         example = "70m or pythia-1.4b"
     else:
-        bare = re.sub(r"(?i)(steps?|epochs?|ep)", " ", label)
-        found = [float(n) * _UNITS[unit.lower()] for n, unit in _NUMBER.findall(_spaced(bare))]
+        found = list(_NAMED[axis].finditer(text))
+        if len(found) != 1:
+            text = re.sub(r"(?i)(steps?|epochs?|ep)", " ", text)
+            found = list(_NUMBER.finditer(text))
         example = f"{axis}1000 or 1000" if axis == "step" else "epoch2 or 2"
-    if len(found) != 1 or not math.isfinite(found[0]) or (axis == "scale" and not found[0]):
+    values = [float(one[1]) * _UNITS[(one[2] or "").lower()] for one in found]
+    if len(values) != 1 or not math.isfinite(values[0]) or (axis == "scale" and not values[0]):
         raise UserError(
             f"config.lifecycle.models: the label {label!r} states no {axis} (such as {example}). "
             "Change the label, or set config.lifecycle.axis to another name, such as 'model'."
         )
-    return found[0]
-
-
-def _spaced(label: str) -> str:
-    return re.sub(r"[_+-]", " ", label)
+    rest = text[: found[0].start()] + " " + text[found[0].end() :]
+    return values[0], "-".join(rest.split()).strip(".")

@@ -243,6 +243,7 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
         shuffle=data.shuffle_options,
         in_domain=split_list(data.in_domain),
         out_of_domain=split_list(data.out_of_domain),
+        shuffle_tasks=split_list(data.shuffle_tasks),
     )
     held_out = prepared.evals.pop("validation", []) if validation else []
     if data.validation_size:

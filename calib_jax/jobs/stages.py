@@ -26,12 +26,14 @@ from calib_jax.jobs.probing import PAIRS, Answers
 from calib_jax.jobs.run import agreed, check_workdir, claim, running
 from calib_jax.jobs.stages_chain import Stage, chain_of, start_label
 from calib_jax.jobs.study import Side
-from calib_jax.questions import sources
+from calib_jax.questions import pipeline, sources
+from calib_jax.questions.domains import Origins, decide
 from calib_jax.questions.preferences import draw
 from calib_jax.questions.record import normalised
 from calib_jax.reports import summary
 from calib_jax.reports.alignment import measure
 from calib_jax.reports.atomic import atomic_path, write_text
+from calib_jax.reports.compare.measure import pooled
 from calib_jax.reports.figures.bins import bins_of
 from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.figures.reliability import Panel
@@ -81,13 +83,27 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     )
     if not material.tasks:
         raise UserError("config.data.eval names no questions; there would be nothing to measure.")
+    # What any stage has learnt from is in-domain.
+    train_specs = split_list(config.data.train) if not chain else ()
+    known = pipeline.training_origins(train_specs)
     for stage in chain:
         check_workdir(stage.folder, stage.config)
-        learnt = _load_examples(stage)
+        learnt, origins = _load_examples(stage)
+        known |= origins
         if stage.name == "dpo" and TRAINED not in material.pairs:
             # On pairs that were learnt collapse is seen first.
             some = draw(learnt, config.align.eval_size, config.seed)
             material = dataclasses.replace(material, pairs={**material.pairs, TRAINED: some})
+    specs = split_list(config.data.eval)
+    whole = {task.name: sources.load(s) for s, task in zip(specs, material.tasks, strict=True)}
+    decided = decide(
+        known,
+        pipeline.origins(specs, whole),
+        split_list(config.data.in_domain),
+        split_list(config.data.out_of_domain),
+    )
+    domains = {name: row["domain"] for name, row in decided.items()}
+    material = dataclasses.replace(material, data={**material.data, "domains": decided})
 
     # --- Stage after stage ------------------------------------------------------------------------
     found: dict[str, Answers] = {}
@@ -109,13 +125,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     if jax.process_index() == 0:
         about = {label: {"model": side.text} for label, side in sides.items()}
         about |= {stage.label: _about(stage) for stage in chain}
-        result = write_results(workdir, config, material.data, about, found, started)
+        result = write_results(workdir, config, material.data, about, found, domains, started)
         tables.show_summary(result)
         say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 
-def _load_examples(stage: Stage) -> list:
+def _load_examples(stage: Stage) -> tuple[list, Origins]:
     """What a stage of alignment learns from, as its run will take it; [] of the other stages.
+
+    And what is known of the content of all that any stage learns from.
 
     Raises:
       UserError: settings that cannot be, or training data that cannot be read: found before any
@@ -125,11 +143,13 @@ def _load_examples(stage: Stage) -> list:
     if config.job != "align":
         measuring.check_finetuning(config)
         measuring.load_questions(config)
-        return []
+        return [], pipeline.training_origins(split_list(config.data.train))
     aligning.check_options(config)
     specs = split_list(config.data.eval)
     asked = {normalised(q.asked) for spec in specs for q in sources.load(spec)}
-    return aligning.load_examples(config, asked)[0]
+    source = aligning.load_source(config)
+    learnt = aligning.load_examples(config, asked, source)[0]
+    return learnt, Origins(source.data_sets, frozenset(item.text for item in source.items))
 
 
 def train(stage: Stage, stop: StopRequest) -> None:
@@ -173,12 +193,17 @@ def write_results(
     data: Mapping[str, Any],
     about: Mapping[str, Mapping[str, Any]],
     found: Mapping[str, Answers],
+    domains: Mapping[str, str],
     started: float,
 ) -> dict[str, Any]:
     """Writes figure, tables, the report and, last of all, ``summary.json``; returns the summary.
 
-    The summary holds "letters" (stage -> split -> ROW), "pairs" (set -> stage -> ROW) and "change"
-    (stage -> split or set -> differences from the stage before).
+    The summary holds "letters" (stage -> split -> ROW, pooled splits first), "pairs" (set -> stage
+    -> ROW), "change" (stage -> split or set -> differences from the stage before) and "drawn", what
+    the figure shows (name -> its domain and splits).
+
+    Args:
+      domains: split -> "in", "out" or "".
 
     Raises:
       UserError: the models were not asked the same pairs: tokenizers that differ leave out others.
@@ -195,19 +220,29 @@ def write_results(
                     f"and {len(other)} of them fit config.align.max_length in their tokens. Raise "
                     "it, so that none is left out."
                 )
-    letters = {
+    drawn = figures.parts(domains)
+    pools = {name: part["splits"] for name, part in drawn.items() if len(part["splits"]) > 1}
+    scored = {
         label: {
-            split: summary.measure(scores, "", **bins, **resampling)
-            for split, scores in answers.letters.items()
+            **{name: pooled({s: answers.letters[s] for s in of}) for name, of in pools.items()},
+            **answers.letters,
         }
         for label, answers in found.items()
+    }
+    of_parts = {**domains, **{name: part["domain"] for name, part in drawn.items()}}
+    letters = {
+        label: {
+            split: summary.measure(scores, of_parts[split], **bins, **resampling)
+            for split, scores in by_split.items()
+        }
+        for label, by_split in scored.items()
     }
     change: dict[str, dict[str, Any]] = {}
     for before, after in zip(labels, labels[1:], strict=False):
         one, other = found[before], found[after]
         change[after] = {
-            split: summary.change(scores, other.letters[split], **bins, **resampling)
-            for split, scores in one.letters.items()
+            split: summary.change(scores, scored[after][split], **bins, **resampling)
+            for split, scores in scored[before].items()
         }
         for name, scores in one.pairs.items():
             moved = measure.change_pairs(scores, other.pairs[name], **resampling)
@@ -217,6 +252,7 @@ def write_results(
         "method": config.method,
         "stages": {label: {**about[label], **found[label].about} for label in labels},
         "letters": letters,
+        "drawn": drawn,
         PAIRS: {
             name: {
                 label: measure.measure_pairs(answers.pairs[name], **resampling)
@@ -235,14 +271,14 @@ def write_results(
         split: {
             label: Panel(
                 letters[label][split],
-                bins_of(answers.letters[split], **bins),
-                answers.letters[split].confidences,
+                bins_of(by_split[split], **bins),
+                by_split[split].confidences,
             )
-            for label, answers in found.items()
+            for label, by_split in scored.items()
         }
-        for split in letters[labels[0]]
+        for split in drawn
     }
-    figure = figures.draw(panels, result[PAIRS])
+    figure = figures.draw(panels, result[PAIRS], figures.headings(drawn))
     for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
         with atomic_path(workdir / "figures" / f"stages.{kind}") as temporary:
             temporary.write_bytes(image)

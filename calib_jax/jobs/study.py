@@ -37,10 +37,13 @@ PROMPT_FIELDS = ("template", "choice", "continuation", "chat", "letter_prefix", 
 # What must be the same for two models' figures to be compared.
 _SHARED = (
     ("seed",),
-    *(("data", key) for key in ("eval", "eval_size", "shuffle_options", "shots")),
+    ("data", "eval"),
+    ("data", "eval_size"),
+    *(("data", key) for key in ("shuffle_options", "shuffle_tasks", "shots")),
     *(("prompt", key) for key in PROMPT_FIELDS),
     ("confidence", "methods"),
 )
+_LISTS = ("eval", "methods", "shuffle_tasks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +281,8 @@ def _setting(settings: Mapping[str, Any], path: Sequence[str]) -> Any:
     value: Any = None if moot else settings
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return split_list(value) if path[-1] in ("eval", "methods") and value else value
+    # Blanks around commas say nothing, and neither does a list that an older run does not have.
+    return split_list(value or "") if path[-1] in _LISTS else value
 
 
 def read_run(folder: Path) -> Mapping[str, Any]:

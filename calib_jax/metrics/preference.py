@@ -27,6 +27,8 @@ def preference_collapse(
     rejected_logps: ArrayLike,
     preference_rate: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    chosen_tokens: ArrayLike | None = None,
+    rejected_tokens: ArrayLike | None = None,
 ) -> PreferenceCollapse:
     """How far the policy's pair ratio exceeds the rate at which people prefer the chosen answer.
 
@@ -38,7 +40,14 @@ def preference_collapse(
     ratios near 1 still differ. -inf for one answer gives a ratio of 0 or 1, for both NaN.
     Ratio and excess are differentiable in the log-probabilities, the share is piecewise constant.
 
-    Source: Xiao et al. 2025 (arXiv 2505.01997), preference collapse.
+    Of answers with hundreds of tokens the logs differ by tens of nats, and nearly every ratio is 0
+    or 1: their mean says little more than which answer is the more probable one. With the numbers
+    of tokens the ratio is that of the geometric means of the tokens' probabilities,
+    sigmoid(log pi(y_w) / |y_w| - log pi(y_l) / |y_l|), which does not saturate. It is no
+    probability of an answer, so it is read beside the other, and over models.
+
+    Source: Xiao et al. 2025 (arXiv 2505.01997), preference collapse; Meng et al. 2024
+    (arXiv 2405.14734), Eq. 3, for the length-normalised form.
 
     Args:
         chosen_logps: [N] log pi(y_w | x) in nats, summed over the answer's tokens.
@@ -46,6 +55,8 @@ def preference_collapse(
         preference_rate: [N] or a scalar in [0, 1], P(y_w > y_l | x): the share of annotators, or
             a reward model's sigmoid. None: not known, and what depends on it is NaN.
         weights: [N], how often each pair counts; None means once. Weight 0: not at all.
+        chosen_tokens, rejected_tokens: [N], how many tokens the answers have, for the ratio of a
+            token; None: of the whole answers.
 
     Returns:
         ``PreferenceCollapse(mean_ratio, mean_excess, share_above)``: mean of ratio_i, mean of
@@ -59,7 +70,9 @@ def preference_collapse(
         >>> [float(value) for value in result]   # ratios 1/2 and 1
         [0.75, 0.0, 0.5]
     """
-    rows = row_preference_collapse(chosen_logps, rejected_logps, preference_rate)
+    rows = row_preference_collapse(
+        chosen_logps, rejected_logps, preference_rate, chosen_tokens, rejected_tokens
+    )
     weights = as_weights(weights, rows[0].shape[0])
     return PreferenceCollapse(*(weighted_mean(row, weights) for row in rows))
 
@@ -69,6 +82,8 @@ def row_preference_collapse(
     chosen_logps: ArrayLike,
     rejected_logps: ArrayLike,
     preference_rate: ArrayLike | None = None,
+    chosen_tokens: ArrayLike | None = None,
+    rejected_tokens: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """ratio_i, ratio_i - rate_i and whether ratio_i > rate_i (1 or 0) of every pair, float32 [N].
 
@@ -79,12 +94,11 @@ def row_preference_collapse(
         >>> ratio.tolist(), excess.tolist(), above.tolist()
         ([0.5], [0.25], [1.0])
     """
-    chosen, rejected = _pairs(chosen_logps, rejected_logps)
-    num_pairs = chosen.shape[0]
+    log_odds = preference_margins(chosen_logps, rejected_logps, chosen_tokens, rejected_tokens)
+    num_pairs = log_odds.shape[0]
     rate = jnp.asarray(jnp.nan if preference_rate is None else preference_rate, jnp.float32)
     if rate.shape not in ((), (num_pairs,)):
         raise ValueError(f"preference_rate must be a scalar or ({num_pairs},), got {rate.shape}")
-    log_odds = chosen - rejected
     ratio = jax.nn.sigmoid(log_odds)
     above = (log_odds > jnp.log(rate) - jnp.log1p(-rate)).astype(jnp.float32)
     above = jnp.where(jnp.isnan(log_odds) | jnp.isnan(rate), jnp.nan, above)

@@ -39,6 +39,10 @@ class Origins:
         """From data sets and questions as they are asked (``Question.asked``)."""
         return cls(frozenset(data_sets), frozenset(map(normalised, asked)))
 
+    def __or__(self, other: "Origins") -> "Origins":
+        """Of both together."""
+        return Origins(self.data_sets | other.data_sets, self.texts | other.texts)
+
 
 def decide(
     train: Origins,

@@ -7,7 +7,7 @@ questions nor on which others are there, nor on the version of a random number g
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from calib_jax.errors import UserError
@@ -34,6 +34,7 @@ def prepare(
     shuffle: bool = True,
     in_domain: Sequence[str] = (),
     out_of_domain: Sequence[str] = (),
+    shuffle_tasks: Collection[str] = (),
 ) -> Prepared:
     """Loads the splits, keeps them apart, draws the samples and shuffles the options.
 
@@ -49,6 +50,7 @@ def prepare(
       seed: for sampling and shuffling.
       shuffle: whether to shuffle the options of every question, in training and evaluation.
       in_domain, out_of_domain: names of evaluation splits whose domain the user decides.
+      shuffle_tasks: with ``shuffle``: of these tasks' questions alone; () for all.
 
     Returns:
       ``Prepared``; its report has, per split where it applies (``train`` or an evaluation's name):
@@ -59,10 +61,11 @@ def prepare(
       one of the split but for the order of options; kept); ``pinned_options``, ``kept_order``;
       ``balanced_answers`` (training);
       ``answer_counts`` and ``answer_counts_as_given`` (gold letters per number of options, with and
-      without the shuffle); ``seed``, ``shuffled``.
+      without the shuffle); ``seed``, ``shuffled`` (True, False, or the tasks that are).
 
     Raises:
-      UserError: a source is bad, two splits have one name, or too few questions are left.
+      UserError: a source is bad, two splits have one name, too few questions are left, or a task
+        to shuffle is not among them.
     """
     for name, specs in (("train_specs", train_specs), ("eval_specs", eval_specs)):
         if isinstance(specs, str):
@@ -101,9 +104,11 @@ def prepare(
     evals = {name: sample(split, min(eval_size, len(split)), seed) for name, split in full.items()}
 
     splits = {"train": train, **evals} if train_specs else evals
+    if shuffle_tasks:
+        _check_shuffled(shuffle_tasks, splits, shuffle)
     report = {
         "seed": seed,
-        "shuffled": shuffle,
+        "shuffled": sorted(shuffle_tasks) or shuffle,
         "n": {name: len(split) for name, split in splits.items()},
         "removed_overlap": removed,
         "removed_overlap_total": total,
@@ -119,11 +124,13 @@ def prepare(
     }
     if shuffle:
         for name, split in splits.items():
-            splits[name], counts = shuffle_options(split, seed)
+            splits[name], counts = shuffle_options(split, seed, shuffle_tasks)
             report["pinned_options"][name] = counts["pinned_options"]
             report["kept_order"][name] = counts["kept_order"]
         if "train" in splits:
-            splits["train"], report["balanced_answers"] = balance_answers(splits["train"], seed)
+            splits["train"], report["balanced_answers"] = balance_answers(
+                splits["train"], seed, shuffle_tasks
+            )
     report["answer_counts"] = _all_base_rates(splits)
     # Ids are made unique last: they are part of the hashes above.
     train = _with_unique_ids(splits.pop("train", []))
@@ -140,6 +147,12 @@ def origins(
         )
         for spec, (name, split) in zip(specs, splits.items(), strict=True)
     }
+
+
+def training_origins(specs: Sequence[str]) -> domains.Origins:
+    """What is known of the content of training sources, whole; raises UserError for a bad one."""
+    questions, data_sets = _load_merged(specs)
+    return domains.Origins.of(data_sets, (q.asked for q in questions))
 
 
 def sample(questions: Sequence[Question], size: int, seed: int) -> list[Question]:
@@ -215,10 +228,29 @@ def drop_duplicate_options(questions: Iterable[Question]) -> tuple[list[Question
     return kept, len(questions) - len(kept)
 
 
+def _check_shuffled(
+    tasks: Collection[str], splits: Mapping[str, Sequence[Question]], shuffle: bool
+) -> None:
+    if not shuffle:
+        raise UserError(
+            f"config.data.shuffle_tasks names {', '.join(tasks)}, and config.data.shuffle_options "
+            "is False: nothing would be shuffled. Set it to True, or name no task."
+        )
+    known = {question.task for split in splits.values() for question in split}
+    if missing := [task for task in tasks if task not in known]:
+        raise UserError(
+            f"config.data.shuffle_tasks names {', '.join(map(repr, missing))}; the questions are "
+            f"of {', '.join(sorted(known))}. Name some of these; to shuffle none, leave it empty "
+            "and set config.data.shuffle_options to False."
+        )
+
+
 def shuffle_options(
-    questions: Iterable[Question], seed: int
+    questions: Iterable[Question], seed: int, tasks: Collection[str] = ()
 ) -> tuple[list[Question], dict[str, int]]:
     """Permutes every question's options at random and moves ``answer`` along.
+
+    ``tasks``: of these alone; () for all.
 
     A question with an option that names others by letter, number or position keeps its order. An
     option that sums up others ("all of the above", "both of these") keeps its place, and the
@@ -230,6 +262,9 @@ def shuffle_options(
     """
     shuffled, pinned, kept = [], 0, 0
     for question in questions:
+        if tasks and question.task not in tasks:
+            shuffled.append(question)
+            continue
         if names_options(question.question, question.choices):
             kept += 1
             shuffled.append(question)
@@ -240,12 +275,15 @@ def shuffle_options(
     return shuffled, {"pinned_options": pinned, "kept_order": kept}
 
 
-def balance_answers(questions: Sequence[Question], seed: int) -> tuple[list[Question], int]:
+def balance_answers(
+    questions: Sequence[Question], seed: int, tasks: Collection[str] = ()
+) -> tuple[list[Question], int]:
     """Evens out the right answers' letters: an uneven rest would be learnt as a preference.
 
     Among the questions of K options, where a letter is right more often than its share, the right
     option of some questions (the first in a seeded order) changes places with that of a letter
-    which is right too seldom. Questions with an option that must keep its place are left alone.
+    which is right too seldom. Questions with an option that must keep its place are left alone, and
+    so are those of other tasks than ``tasks`` (() for all).
 
     Returns:
       The questions, and how many were changed.
@@ -262,6 +300,8 @@ def balance_answers(questions: Sequence[Question], seed: int) -> tuple[list[Ques
             if counts[letter] - counts[target] < 2 or counts[letter] <= len(members) // K:
                 continue
             if summaries(question.choices) or names_options(question.question, question.choices):
+                continue
+            if tasks and question.task not in tasks:
                 continue
             order = list(range(K))
             order[letter], order[target] = target, letter

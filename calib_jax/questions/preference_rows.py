@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.errors import UserError
+from calib_jax.questions import judges
 from calib_jax.questions.dialogue import Message, Prompt, last_user, messages, text, transcript
 from calib_jax.questions.record import normalised
 
@@ -16,9 +17,11 @@ RATES = ("rate", "preference_rate")
 LAYOUTS = (
     "a pair has 'chosen' and 'rejected', as text or messages, after 'prompt', 'instruction' (with "
     "'input'), 'question', 'query' or 'conversations', or as whole dialogues; or 'instruction', "
-    "'output_1', 'output_2' and 'preference'. A demonstration has 'messages' or 'conversations' "
-    "that end in an answer, or one of the former with 'response', 'completion', 'output' or "
-    "'answer'; of a pair the chosen answer is taken. There may be 'system', 'id', 'subject' and "
+    "'output_1', 'output_2' and 'preference' (AlpacaEval); or 'instruction' and rated "
+    "'completions' (UltraFeedback); or 'context', 'response1', 'response2' and "
+    "'individual_preference' (HelpSteer3). A demonstration has 'messages' or 'conversations' that "
+    "end in an answer, or one of the former with 'response', 'completion', 'output' or 'answer'; "
+    "of a pair the chosen answer is taken. There may be 'system', 'id', 'subject' and "
     "'rate'"
 )
 
@@ -87,7 +90,9 @@ def preference_from_row(row: Mapping, default_id: str) -> Preference | Skipped:
 
     ``preference`` (AlpacaEval's annotations) is 1 or 2, the better output; a number between them
     is 1 + P(the second is better); 0 and 1.5 are ties and null was not judged. Equal values of
-    ``score_chosen`` and ``score_rejected`` are a tie.
+    ``score_chosen`` and ``score_rejected`` are a tie, by the means where these hold several
+    judges' scores (a list, or judge -> score). Several judges give the rate, unless the row states
+    it: see ``judges``.
 
     Raises:
       UserError: a field is missing, ill-typed or contradicts another; it names the field.
@@ -102,15 +107,35 @@ def preference_from_row(row: Mapping, default_id: str) -> Preference | Skipped:
         outputs = [text(row.get(f"output_{i}"), f"output_{i}") for i in (1, 2)]
         chosen, rejected = outputs if first == 1 else outputs[::-1]
         rate = known if rate is None else rate
+    elif "completions" in row and "chosen" not in row:
+        prompt = _asked(row)
+        found = judges.two_of(row["completions"], last_user(prompt))
+        if found is None:
+            return TIE
+        chosen, rejected, known = found
+        rate = known if rate is None else rate
+    elif "response1" in row and "individual_preference" in row:
+        prompt = messages(row.get("context"), "context")
+        if not prompt or prompt[-1]["role"] != "user":
+            raise UserError("field 'context' must end in a turn of the user")
+        second, count = judges.votes(row["individual_preference"])
+        if not count or second == 0.5:
+            return TIE if count else UNDECIDED
+        outputs = [text(row.get(f"response{i}"), f"response{i}") for i in (1, 2)]
+        chosen, rejected = outputs[::-1] if second > 0.5 else outputs
+        if rate is None and count > 1:
+            rate = max(second, 1 - second)
     else:
         prompt, chosen, rejected = _sides(row)
     if not chosen.strip() or not rejected.strip():
         return EMPTY
     if chosen.strip() == rejected.strip():
         return IDENTICAL
-    scores = row.get("score_chosen"), row.get("score_rejected")
-    if scores[0] is not None and scores[0] == scores[1]:
+    scores = [judges.scores_of(row.get(name), name) for name in ("score_chosen", "score_rejected")]
+    if scores[0] and judges.mean(scores[0]) == judges.mean(scores[1]):
         return TIE
+    if rate is None:
+        rate = judges.rate(*scores)
     return Preference(name, prompt, chosen, rejected, rate, _subject(row))
 
 
@@ -121,7 +146,7 @@ def demonstration_from_row(row: Mapping, default_id: str) -> Demonstration | Ski
       UserError: as ``preference_from_row``.
     """
     name = _id(row, default_id)
-    if "chosen" in row or "output_1" in row:
+    if row.keys() & {"chosen", "output_1", "completions", "individual_preference"}:
         pair = preference_from_row(row, default_id)
         if isinstance(pair, Skipped):
             return pair

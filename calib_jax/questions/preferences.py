@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from calib_jax.errors import UserError
-from calib_jax.provenance import reads
 from calib_jax.questions import hub, local, pipeline, sources
 from calib_jax.questions.dialogue import Prompt
 from calib_jax.questions.preference_encoding import (
@@ -184,36 +183,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
         raise UserError(f"{path}: there is no such file")
     try:
         if path.suffix.lower() == ".json":
-            yield from _json_rows(path)
+            yield from local.json_rows(path)
         else:
             yield from local.READERS[path.suffix.lower()](path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    reads(path)
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    try:
-        rows = json.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path} line {line}: not UTF-8 text ({error.reason}); save the file as UTF-8"
-        ) from None
-    except json.JSONDecodeError as error:
-        hint = " (one object a line is a .jsonl file)" if error.msg == "Extra data" else ""
-        raise UserError(
-            f"{path} line {error.lineno}: not valid JSON: {error.msg}, column {error.colno}{hint}"
-        ) from None
-    except RecursionError:
-        raise UserError(f"{path}: not valid JSON: nested too deeply") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a list of objects, not {type(rows).__name__}")
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise UserError(f"{path} row {number}: expected an object, not {type(row).__name__}")
-        yield number, row
 
 
 def _of_rows(spec: str, size: int, seed: int, build: Callable) -> Loaded:

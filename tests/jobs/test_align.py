@@ -1,5 +1,6 @@
 """The job align on the tiny model: SFT and DPO end to end, what it writes, what it refuses."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from calib_jax.api import make_mesh
+from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import align, aligning, measuring, results
@@ -191,3 +193,17 @@ def test_settings_that_cannot_be(config, field, value, message):
     config[section][key] = value
     with pytest.raises(UserError, match=message):
         load(config)
+
+
+def test_the_log_holds_the_ratio_per_token_of_answers_with_several():
+    rng = np.random.default_rng(0)
+    chosen, rejected = rng.normal(-80, 20, (2, 30))
+    lengths = rng.integers(20, 60, (2, 30)).astype(np.int32)
+    rates = np.where(np.arange(30) < 20, 0.7, np.nan)
+    scores = PreferenceScores(chosen, rejected, *lengths, rates, tuple(map(str, range(30))))
+    found = align.logged(scores)
+    ratio = 1 / (1 + np.exp(rejected / lengths[1] - chosen / lengths[0]))[:20]
+    assert found["mean_ratio_normalised"] == pytest.approx(ratio.mean(), abs=1e-5)
+    assert found["mean_excess_normalised"] == pytest.approx(ratio.mean() - 0.7, abs=1e-5)
+    letters = dataclasses.replace(scores, chosen_tokens=np.ones(30), rejected_tokens=np.ones(30))
+    assert "mean_ratio_normalised" not in align.logged(letters)

@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calib_jax import metrics
 from calib_jax.api import load_model
+from calib_jax.confidence.reading import plan_reading
 from calib_jax.jobs import lifecycle, measuring
 from calib_jax.main import main
+from calib_jax.questions import prepare
+from calib_jax.questions.pairs import PairEncoder
 from calib_jax.reports import predictions
 from calib_jax.reports.lifecycle import predictions as next_tokens
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -124,7 +128,7 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
 
     for label in ("1m", "2m"):
         row = result[label]
-        assert set(row) == {"text", "facts", "quiz"}
+        assert set(row) == {"text", "facts", "quiz", "quiz_vocabulary"}
         # Of ten documents the last is too short, and debug takes eight.
         assert row["text"]["n"] == 16 and row["text"]["documents"] == 8
         assert "resampl" not in row["text"]["intervals"] and "documents" in row["text"]["intervals"]
@@ -139,14 +143,21 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
             assert row[part]["nll"] == pytest.approx(-tokens.log_probs.mean(), rel=1e-5)
         quiz = predictions.read(where / "measured-quiz.parquet")
         assert row["quiz"]["mean_confidence"] == pytest.approx(float(quiz.confidences.mean()))
+        whole = next_tokens.read(where / "quiz_vocabulary.parquet")
+        assert whole.ids == quiz.ids and row["quiz_vocabulary"]["n"] == len(quiz)
+        # Of the right letter both know the same.
+        np.testing.assert_allclose(
+            whole.log_probs, quiz.log_scores[np.arange(len(quiz)), quiz.answers], atol=1e-6
+        )
+        assert (np.exp(whole.log_probs) <= whole.confidences + 1e-6).all()
     assert result["1m"]["text"]["nll"] != result["2m"]["text"]["nll"]
 
     names = {path.name for path in (folder / "figures").iterdir()}
     for name in ("curves", "reliability_text", "reliability_facts_2m", "reliability_quiz"):
         assert {f"{name}.png", f"{name}.svg"} <= names
     page = (folder / "report.html").read_text()
-    assert "Facts by relation" in page and "Curves" in page and page.count("<svg") == 1 + 3 * 2
-    assert (folder / "tables" / "lifecycle.csv").read_text().count("\n") == 1 + 3 * 2
+    assert "Facts by relation" in page and "Curves" in page and page.count("<svg") == 1 + 4 * 2
+    assert (folder / "tables" / "lifecycle.csv").read_text().count("\n") == 1 + 4 * 2
     assert not list(folder.rglob("partial"))
     assert "text" in out and "1m" in out and "Numbers: " in out
     assert result["data"]["text"]["skipped_empty"] == 0 and "documents skipped: 1 too short" in out
@@ -170,7 +181,7 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
     assert status == 0 and "same command continues" in err
     assert f"text.jsonl holds {held} of " in out
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
-    assert len(before) == 4
+    assert len(before) == 5
     monkeypatch.setattr("calib_jax.main.StopRequest", lambda: StopAfter(10**6))
     assert call(workdir=again)[0] == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}
@@ -187,6 +198,37 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
     assert call(workdir=again)[0] == 0 and len(loads) == 6
 
 
+def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(call, inputs, loads, monkeypatch):
+    monkeypatch.setattr(lifecycle.summary, "measure", light)
+    monkeypatch.setattr(lifecycle.figures, "draw_all", lambda *_: ())
+    monkeypatch.setattr(lifecycle.page, "render", lambda *_: "")
+    status, out, err = call(
+        f"--config.lifecycle.models=1m={inputs / 'small'}",
+        "--config.lifecycle.text=",
+        "--config.lifecycle.facts=",
+    )
+    assert status == 0, err
+    assert "quiz_vocabulary" in out
+    folder = call.workdir / "models" / "1m"
+    found = next_tokens.read(folder / "predictions" / "quiz_vocabulary.parquet")
+    assert not (folder / "partial").exists()
+
+    # By hand, in float64: the token after the prompt against the right letter's.
+    model = load_model(str(inputs / "small"))
+    questions = prepare([], [str(inputs / "quiz.jsonl")]).evals["quiz"]
+    encoder = PairEncoder(model.tokenizer, model.config.max_length)
+    reading = plan_reading(questions, None, ("choice",), encoder)
+    assert found.ids == tuple(question.id for question in questions) and len(found) == 10
+    for n, question in enumerate(questions):
+        pair = reading.groups[n][question.answer]
+        logits = np.asarray(model.logits(pair.tokens[None]))[0, -2].astype(np.float64)
+        probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        assert found.confidences[n] == pytest.approx(probs.max(), abs=1e-5)
+        assert found.predictions[n] == probs.argmax()
+        assert found.correct[n] == (probs.argmax() == pair.tokens[-1])
+        assert found.log_probs[n] == pytest.approx(np.log(probs[pair.tokens[-1]]), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -200,7 +242,8 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
         (["lifecycle.context_length=0"], "config.lifecycle.context_length is 0"),
         (["lifecycle.context_length=600"], "was made for 512. Set it to at most 512."),
         (["lifecycle.text_size=-1"], "config.lifecycle.text_size is -1"),
-        (["lifecycle.patterns=some"], "expected first or all"),
+        (["lifecycle.patterns=some"], "choose from: auto, sentences, first, all"),
+        (["lifecycle.tasks=a=mmlu,a_vocabulary=mmlu"], "no task can be called 'a_vocabulary'"),
         (["lifecycle.axis=steps"], "did you mean 'step'"),
         (["lifecycle.models=1m=no/such/folder"], "'no/such/folder': no such folder"),
         (["lifecycle.models=1m=./a,1M=./b"], "the label '1M' stands twice"),

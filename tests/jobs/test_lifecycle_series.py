@@ -26,6 +26,22 @@ def test_labels_have_places_on_the_axes_of_numbers():
     assert places("base tuned", "setting") == [None, None]
 
 
+def test_what_a_label_says_beside_its_place_is_its_setting():
+    def settings(text, axis):
+        return [(e.place, e.setting) for e in parsed(",".join(f"{x}=a/b" for x in text.split()),
+                                                     axis)]  # fmt: skip
+
+    assert settings("epoch0 alpaca-full-epoch1 lora_r8_epoch1 oa-ep-2", "epoch") == [
+        (0, ""), (1, "alpaca-full"), (1, "lora-r8"), (2, "oa")
+    ]  # fmt: skip
+    assert settings("pythia-70m llama-7b 7b", "scale") == [
+        (70e6, "pythia"), (7e9, "llama"), (7e9, "")
+    ]  # fmt: skip
+    assert settings("1.4b-step0 1.4b-step1000", "step") == [(0, "1.4b"), (1000, "1.4b")]
+    with pytest.raises(UserError, match="'1b' and '1000m' are two models at one scale"):
+        parsed("1b=a/b,1000m=c/d")
+
+
 def test_models_revisions_and_adapters(tmp_path):
     odd = tmp_path / "a@b+c"
     odd.mkdir()
@@ -87,6 +103,8 @@ def test_every_preset_names_a_series(preset, count, first, last):
     config = configs.get_config(preset)
     entries = series(config)
     assert len(entries) == count and (entries[0].place, entries[-1].place) == (first, last)
+    large = preset not in ("", "debug")
+    assert bool(config.lifecycle.facts) == bool(config.lifecycle.text) == large
     assert config.job == "lifecycle" and config.data.shots == 5 and config.prompt.max_length == 0
     with pytest.raises(UserError, match="no preset 'x'"):
         configs.get_config("x")

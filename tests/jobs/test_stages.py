@@ -102,7 +102,8 @@ def light(monkeypatch):
             "conf_ece": float(metrics.conf_ece(scores.probs, scores.answers, scores.mask)),
         }
         ends = {f"{name}_ci": [value, value] for name, value in figures.items()}
-        return {"n": len(scores), **figures, **ends, "top_letter_share": 1.0, "top_letter": "A"}
+        top = {"top_letter_share": 1.0, "top_letter": "A"}
+        return {"n": len(scores), "domain": domain, **figures, **ends, **top}
 
     def changed(before, after, **options):
         moved = float(after.confidences.mean() - before.confidences.mean())
@@ -110,7 +111,7 @@ def light(monkeypatch):
 
     monkeypatch.setattr(stages.summary, "measure", measured)
     monkeypatch.setattr(stages.summary, "change", changed)
-    monkeypatch.setattr(stages.figures, "draw", drawn(lambda panels, pairs: new_figure(1, 1)))
+    monkeypatch.setattr(stages.figures, "draw", drawn(lambda *_: new_figure(1, 1)))
 
 
 def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, capsys):
@@ -177,6 +178,42 @@ def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, light
     assert result["change"]["dpo"]["exam"]["mean_confidence"] == 0
     assert result["change"]["dpo"]["pairs"]["mean_margin_ci"] == [0, 0]
     assert not list((tmp_path / "run").glob("[0-9]-*"))
+
+
+def test_the_out_of_domain_split_is_drawn_however_many_there_are(
+    config, inputs, tiny_model, light, tmp_path, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(
+        stages.figures, "draw",
+        lambda panels, pairs, titles: shown.append((panels, titles)) or new_figure(1, 1),
+    )  # fmt: skip
+    config.stages.models = f"base={tiny_model}"
+    config.stages.settings = config.align.eval = ""
+    names = ["a", "b", "c", "d"]
+    questions = make_questions(16, seed=3, options=(4, 4))
+    for i, name in enumerate(names):
+        write_questions(tmp_path / f"{name}.jsonl", questions[4 * i : 4 * i + 4])
+    config.data.train = ",".join(f"{name}={inputs / 'tune.jsonl'}" for name in "abc")
+    config.data.eval = ",".join(f"{name}={tmp_path / name}.jsonl" for name in names)
+    # One name is one task: a, b and c are learnt from, d is not.
+    stages.run(config, tmp_path / "run", StopRequest())
+    result = summary.read(tmp_path / "run" / "summary.json")
+    assert result["drawn"] == {
+        "in-domain (pooled)": {"domain": "in", "splits": ["a", "b", "c"]},
+        "d": {"domain": "out", "splits": ["d"]},
+    }
+    rows = result["letters"]["base"]
+    assert list(rows) == ["in-domain (pooled)", *names]
+    assert rows["in-domain (pooled)"]["n"] == 12
+    accuracy = sum(rows[name]["accuracy"] * 4 for name in "abc") / 12
+    assert rows["in-domain (pooled)"]["accuracy"] == pytest.approx(accuracy)
+    panels, titles = shown[0]
+    assert list(panels) == list(result["drawn"])
+    assert titles == {"in-domain (pooled)": "in-domain, a + b + c", "d": "d, out-of-domain"}
+    assert panels["in-domain (pooled)"]["base"].bins.counts.sum() == 12
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "in-domain (pooled): a + b + c (12 questions)" in page and "Not drawn" not in page
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,9 @@ def test_the_papers_config():
     ]  # fmt: skip
     assert set(config.confidence.methods.split(",")) <= set(evaluating.METHODS)
     assert config.data.eval_size == config.data.shots == 0 and not config.prompt.chat
+    # Options stand as the data sets have them, but for the task whose answer never moves.
+    fixed = [n for n, task in tasks.items() if isinstance(task.fields.answer, int)]
+    assert config.data.shuffle_tasks.split(",") == fixed == ["sciq"]
     with pytest.raises(UserError, match="no preset 'papers'"):
         study_config("papers")
 

@@ -19,6 +19,30 @@ def test_against_float64():
             assert value == pytest.approx(np.average(rows, weights=w), abs=1e-6)
 
 
+def test_the_ratio_of_a_token_does_not_saturate():
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(100, 400, (2, 50))
+    per_token = rng.normal(-1.5, 0.3, (2, 50))
+    chosen, rejected = per_token * lengths
+    rate = rng.random(50)
+    plain = np.asarray(metrics.row_preference_collapse(chosen, rejected, rate)[0])
+    assert (np.minimum(plain, 1 - plain) < 1e-3).mean() > 0.9
+    ratio = 1 / (1 + np.exp(per_token[1] - per_token[0]))
+    found = metrics.row_preference_collapse(chosen, rejected, rate, *lengths)
+    for value, expected in zip(found, (ratio, ratio - rate, ratio > rate), strict=True):
+        np.testing.assert_allclose(value, expected, atol=1e-5)
+    mean = metrics.preference_collapse(chosen, rejected, rate, None, *lengths)
+    assert mean.mean_ratio == pytest.approx(ratio.mean(), abs=1e-5)
+    assert mean.mean_excess == pytest.approx((ratio - rate).mean(), abs=1e-5)
+    ones = np.ones(50)
+    for one, same in zip(metrics.row_preference_collapse(chosen, rejected, rate, ones, ones),
+                         metrics.row_preference_collapse(chosen, rejected, rate),
+                         strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one, same)
+    with pytest.raises(ValueError, match="both answers, or of none"):
+        metrics.preference_collapse(chosen, rejected, rate, None, lengths[0])
+
+
 def test_stable_in_the_logs():
     found = metrics.preference_collapse([-1000.0, -2000.0], [-1001.0, -1000.0], 0.5)
     assert found.mean_ratio == pytest.approx((1 / (1 + np.exp(-1)) + 0) / 2, abs=1e-6)

@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from calib_jax.errors import UserError
@@ -87,6 +89,130 @@ def test_the_places_of_a_csv_file_are_read_as_numbers(tmp_path):
         facts.load(path)
 
 
+ANN = "Ann met Bob in Rome. She likes Bob Dylan."
+
+
+def document(entities, **more):
+    """A T-REx document; entities: (start, end) and what differs from the usual."""
+    return {
+        "docid": "http://www.wikidata.org/entity/Q1",
+        "title": "Ann",
+        "text": ANN,
+        "sentences_boundaries": [[0, 20], [21, 41]],
+        "entities": [
+            {"uri": "x", "boundaries": list(bounds), "surfaceform": ANN[slice(*bounds)],
+             "annotator": "Wikidata_Spotlight_Entity_Linker", **changes}
+            for bounds, changes in entities
+        ],
+        "triples": [],
+    } | more  # fmt: skip
+
+
+ENTITIES = [
+    ((0, 3), {}),  # nothing stands before it
+    ((8, 11), {}),
+    ((15, 19), {}),
+    ((21, 24), {"annotator": "Simple_Coreference"}),
+    ((31, 34), {}),
+    ((31, 40), {}),  # begins at the same token
+    ((15, 18), {"surfaceform": "Paris"}),  # an offset of another encoding
+    ((35, 99), {"surfaceform": None}),
+]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet", "folder"])
+def test_the_entities_of_trex_documents_are_read_in_their_own_text(tmp_path, form):
+    rows = [document(ENTITIES), document([], docid="Q2"), document(ENTITIES[:3], title="again")]
+    if form == "jsonl":
+        path = jsonl(tmp_path / "a.jsonl", rows)
+    elif form == "parquet":
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path = tmp_path / "parts"
+        path.mkdir()
+        (path / "re-nlg_0-10000.json").write_text(json.dumps(rows))
+        path = path / "re-nlg_0-10000.json" if form == "json" else path
+    found, counts = facts.load(path)
+    assert [(f.id, f.text[f.start : f.end]) for f in found] == [
+        ("Q1#8", "Bob"), ("Q1#15", "Rome"), ("Q1#31", "Bob Dylan"),
+        ("Q1~2#8", "Bob"), ("Q1~2#15", "Rome"),
+    ]  # fmt: skip
+    # All text before the entity is its context, and a document's entities are not independent.
+    assert found[2].text[: found[2].start] == "Ann met Bob in Rome. She likes "
+    assert [f.document for f in found] == ["Q1"] * 3 + ["Q1~2"] * 2
+    assert counts == {
+        "relations": 1, "skipped_no_text_before": 2, "skipped_pronouns": 1, "skipped_other_text": 2,
+        "skipped_same_start": 1, "documents_without_entities": 1,
+    }  # fmt: skip
+    with pytest.raises(UserError, match="patterns is 'first', but .* its facts' own texts"):
+        facts.load(path, "first")
+
+
+def lama(name, *sentences, **more):
+    """A fact as LAMA's TREx files hold it."""
+    evidences = [
+        {"sub_surface": name, "obj_surface": "the Place", "masked_sentence": text}
+        for text in sentences
+    ]
+    labels = {"sub_label": name, "obj_label": f"Place {name}", "predicate_id": "P1"}
+    return {"uuid": f"u-{name}", **labels, "evidences": evidences, **more}
+
+
+def test_lamas_facts_are_read_in_the_sentences_that_they_were_found_in(tmp_path):
+    rows = [
+        lama("a", "[MASK] is where a lives.", "a lives in [MASK], near [MASK] Hill."),
+        lama("b", "b has left."),
+        lama("c", "[MASK] holds c."),
+        {"sub_label": "d", "obj_label": "Place d"},
+    ]
+    root = tmp_path / "TREx"
+    jsonl(root / "P1.jsonl", rows)
+    jsonl(root / "relations.jsonl", [{"relation": "P1", "template": "[X] lies in [Y] ."}])
+    (fact,), counts = facts.load(root)
+    assert fact.text == "a lives in the Place, near the Place Hill."
+    assert fact.text[fact.start : fact.end] == "the Place" and fact.start == 11
+    assert (fact.id, fact.relation, fact.document) == ("P1-1", "P1", "P1-1")
+    assert counts == {
+        "relations": 1, "skipped_no_text_before": 1, "skipped_no_mask": 1, "skipped_no_sentence": 1
+    }  # fmt: skip
+    assert facts.load(root, "sentences") == facts.load(root)
+    # Templates are there too, where they are asked for.
+    found, _ = facts.load(root, "first")
+    assert [f.text for f in found] == [f"{n} lies in Place {n} ." for n in "abcd"]
+
+
+def test_flat_rows_with_masked_sentences_are_read_from_a_file(tmp_path):
+    flat = {"obj_label": "Italian", "predicate_id": "P103", "uuid": "u1", "template": "[X] [Y]"}
+    rows = [
+        {**flat, "masked_sentence": "She spoke [MASK].", "obj_surface": "italian"},
+        {**flat, "masked_sentence": "A poem in [MASK].", "obj_surface": None},
+        {"masked_sentences": ["He was born.", "That was in [MASK]."], "obj_label": "1900",
+         "pred": "/people/person/date_of_birth", "evidences": [{"url": "x", "snippet": "y"}]},
+    ]  # fmt: skip
+    found, counts = facts.load(jsonl(tmp_path / "a.jsonl", rows))
+    assert [f.text for f in found] == [
+        "She spoke italian.", "A poem in Italian.", "He was born. That was in 1900."
+    ]  # fmt: skip
+    assert [f.text[f.start : f.end] for f in found] == ["italian", "Italian", "1900"]
+    # Two sentences of one fact are not independent.
+    assert [f.document for f in found] == ["u1", "u1", "row-3"]
+    assert [f.relation for f in found] == ["P103", "P103", "/people/person/date_of_birth"]
+    assert counts["relations"] == 2
+
+
+def test_folders_that_cannot_be_one_thing_are_refused(tmp_path):
+    root = tmp_path / "both"
+    jsonl(root / "P1.jsonl", [lama("a", "a lives in [MASK].")])
+    jsonl(root / "docs.jsonl", [document(ENTITIES)])
+    with pytest.raises(UserError, match="documents and facts of relations; name the folder of one"):
+        facts.load(root)
+    plain = tmp_path / "plain"
+    jsonl(plain / "P1.jsonl", triples("ab", "P1"))
+    with pytest.raises(UserError, match=r"no fact has a sentence with \[MASK\]"):
+        facts.load(plain, "sentences")
+
+
 def test_samples_are_even_seeded_and_nested(tmp_path):
     sizes = {"a": 2, "b": 30, "c": 50}
     every = [
@@ -119,6 +245,14 @@ def test_samples_are_even_seeded_and_nested(tmp_path):
         ({"subject": "a", "object": "b", "template": "[X] only"}, "must hold [X] and [Y] once"),
         ({"subject": "", "object": "b", "template": "[X] [Y]"}, "'subject' must be a non-empty"),
         ({"sub": "a"}, "the columns are sub; a row needs"),
+        ({"masked_sentence": "in [MASK]", "obj_label": ""}, "'obj_label' must be a non-empty"),
+        ({"masked_sentences": [1], "obj_label": "a"}, "'masked_sentences' must be text or a list"),
+        ({"evidences": "x", "obj_label": "a"}, "'evidences' must be a list"),
+        ({"evidences": ["x"], "obj_label": "a"}, "evidence 1 must be an object"),
+        ({"text": "ab", "entities": "x"}, "'entities' must be a list"),
+        ({"text": "ab", "entities": [{"uri": "x"}]}, "entity 1: field 'boundaries' must be"),
+        ({"text": "ab", "entities": [{"boundaries": [0.5, 1]}]}, "entity 1: field 'boundaries'"),
+        ({"text": "ab", "entities": [], "start": 0, "end": 1}, "the columns are text, entities"),
         ({"text": "abc", "start": 1, "end": 2, "id": "row-1"}, "stands in row 1 already"),
     ],
 )
@@ -138,10 +272,10 @@ def test_bad_folders_and_files_are_refused(tmp_path, folder):
 
     assert "no such file or folder" in message(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "no .jsonl file" in message(tmp_path / "empty")
+    assert "no .jsonl and no .json file" in message(tmp_path / "empty")
     assert "no facts" in message(folder / "graphs")
     assert "but no template of any" in message(folder / "facts")
-    assert "expected first or all" in message(folder, "some")
+    assert "choose from: auto, sentences, first, all" in message(folder, "some")
     jsonl(folder / "other.jsonl", [{"question": "?"}])
     assert "other.jsonl row 1: the columns are question" in message(folder)
     first = jsonl(tmp_path / "first.jsonl", [{"text": " ab", "start": 1, "end": 3}])

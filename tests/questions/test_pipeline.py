@@ -241,6 +241,27 @@ def test_without_shuffling_the_order_is_the_sources(files):
     assert result.report["answer_counts"] == result.report["answer_counts_as_given"]
 
 
+def test_the_options_of_some_tasks_alone_are_shuffled(files):
+    names = ("a", "b")
+    one, two = (files(name, rows(*range(9))) for name in names)
+    train = files("c", rows(*range(9, 18)))
+    result = prepare([train], [one, f"b={two}"], shuffle_tasks=("b",))
+    orders = {name: {q.choices for q in result.evals[name]} for name in names}
+    assert orders["a"] == {tuple("wxyz")} and len(orders["b"]) > 1
+    assert (
+        result.report["shuffled"] == ["b"]
+        and result.report["answer_counts"]["a"] == (result.report["answer_counts_as_given"]["a"])
+    )
+    # Of the training set nothing is moved to even out the letters either.
+    assert {q.choices for q in result.train} == {tuple("wxyz")}
+    whole = prepare([], [one, f"b={two}"])
+    assert whole.evals["b"] == result.evals["b"]  # one question's order does not hang on others
+    with pytest.raises(UserError, match="names 'd'; the questions are of a, b. Name some of these"):
+        prepare([], [one, f"b={two}"], shuffle_tasks=("b", "d"))
+    with pytest.raises(UserError, match="shuffle_options is False: nothing would be shuffled"):
+        prepare([], [one], shuffle=False, shuffle_tasks=("a",))
+
+
 def test_repeated_rows_are_counted(files):
     repeated = [*rows(1, 2), rows(1)[0] | {"id": "again", "choices": list("zyxw")}]
     assert prepare([], [files("a", repeated)]).report["repeated_questions"] == {"a": 1}

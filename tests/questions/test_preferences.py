@@ -75,6 +75,9 @@ LAYOUTS = {
         (user("Explain.\n\nWhy?"),)),
     "AlpacaEval": (
         {"instruction": "Why?", "output_1": "No.", "output_2": "So.", "preference": 2}, ASKED),
+    "HelpSteer3, one person": (
+        {"context": list(LONG), "response1": "No.", "response2": "So.", "overall_preference": 1,
+         "individual_preference": [{"score": 1, "reasoning": "r"}]}, LONG),
 }  # fmt: skip
 
 

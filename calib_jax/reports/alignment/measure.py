@@ -18,7 +18,9 @@ _CHANGED = (
     "mean_margin_normalised",
     "mean_confidence",
     "mean_ratio",
+    "mean_ratio_normalised",
     "mean_excess",
+    "mean_excess_normalised",
     "share_above_rate",
     "chosen_log_prob",
     "rejected_log_prob",
@@ -47,7 +49,8 @@ def measure_pairs(
       one, by the sum and by the mean over its tokens); mean_margin, mean_margin_normalised (nats);
       chosen_log_prob, rejected_log_prob (means of the sums); mean_confidence (mean probability of
       the more probable of the two, what accuracy should be); mean_ratio, and where the rate is
-      known preference_rate, mean_excess, share_above_rate (``metrics.preference_collapse``); with
+      known preference_rate, mean_excess, share_above_rate (``metrics.preference_collapse``); where
+      answers have several tokens mean_ratio_normalised and mean_excess_normalised, per token; with
       a reference mean_reward_margin and reward_accuracy (its share above 0). Each but n and
       preference_rate has a 95 % interval ``<name>_ci`` ([None, None] of fewer than 5 pairs;
       shares: Wilson's). num_rated where the rate is known of some pairs only: figures of the rate
@@ -188,6 +191,13 @@ def _columns(scores: PreferenceScores) -> dict[str, np.ndarray]:
     }
     if rated.any():
         columns |= {"mean_excess": excess[rated], "share_above_rate": above[rated]}
+    if max(lengths[0].max(), lengths[1].max()) > 1:  # of letters both are one
+        ratio, excess, _ = map(
+            np.asarray, metrics.row_preference_collapse(*sides, scores.rates, *lengths)
+        )
+        columns["mean_ratio_normalised"] = ratio
+        if rated.any():
+            columns["mean_excess_normalised"] = excess[rated]
     return columns
 
 

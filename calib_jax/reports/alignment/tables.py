@@ -23,8 +23,10 @@ PAIRS = (
     ("reward_accuracy", "  share above 0", 0),
     ("mean_confidence", "mean confidence", 0),
     ("mean_ratio", "policy ratio", 0),
+    ("mean_ratio_normalised", "  per token", 0),
     ("preference_rate", "preference rate", 0),
     ("mean_excess", "  ratio less rate", 0),
+    ("mean_excess_normalised", "  per token", 0),
     ("share_above_rate", "  ratio above rate", 0),
     ("chosen_log_prob", "log-prob. of the chosen", 0),
     ("rejected_log_prob", "log-prob. of the rejected", 0),
@@ -43,7 +45,8 @@ _PAIR_NOTES = (
     "accuracy: the chosen answer has the higher log-probability, summed over its tokens or their "
     "mean; a tie is none",
     "policy ratio: pi(chosen) / (pi(chosen) + pi(rejected)); beyond the preference rate it is "
-    "preference collapse",
+    "preference collapse. Of long answers nearly every ratio is 0 or 1; per token: that of the "
+    "tokens' geometric mean probabilities",
 )
 BEFORE = "before"
 

@@ -1,5 +1,6 @@
 """Figures of a series: reliability diagrams per model, and curves over scale, step or epoch."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,12 +34,15 @@ from calib_jax.reports.figures.drawing import (
 from calib_jax.reports.figures.reliability import Panel
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # label -> part -> ROW
+Models = Mapping[str, Mapping[str, Any]]  # label -> its place, its setting and more
 
 # Of a long series the diagrams are of so many models, evenly spread; the tables hold all.
 MAX_MODELS = 12
 _AXES = {"scale": "parameters", "step": "training step", "epoch": "epoch of tuning"}
 _COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[5])
 _COLUMNS, _SIDE, _STRIP, _ABOVE = 4, 2.6, 0.5, 0.72
+# From one row of curves to the next.
+_PITCH = 3.6
 # The least distance of two labels on an axis of numbers, as a share of its length.
 _TICK_GAP = 0.075
 
@@ -105,13 +109,32 @@ def draw_reliability(part: str, panels: Mapping[str, Panel], title: str = "") ->
     return figure
 
 
+def lines_of(models: Models, labels: Sequence[str]) -> dict[str, list[str]]:
+    """Setting -> the labels that its line joins.
+
+    One label that states no setting is where every line begins (the model before tuning); several
+    are a line of their own, called "".
+    """
+    settings = {label: models[label].get("setting") or "" for label in labels}
+    bare = [label for label in labels if not settings[label]]
+    lines: dict[str, list[str]] = {}
+    for label in labels:
+        if settings[label]:
+            lines.setdefault(settings[label], list(bare) if len(bare) == 1 else []).append(label)
+    return lines if lines and len(bare) == 1 else ({"": bare} if bare else {}) | lines
+
+
 @drawn
-def draw_curves(rows: Rows, places: Mapping[str, float | None], axis: str) -> Figure | None:
+def draw_curves(rows: Rows, models: Models, axis: str) -> Figure | None:
     """conf-ECE and accuracy of every part over the axis, with 95 % intervals.
+
+    A line is a part; of several settings (see `lines_of`) it is a setting, and every part has
+    panels of its own.
 
     Args:
       rows: label -> part -> ROW, in order.
-      places: label -> where it lies on the axis; None where the axis is of names.
+      models: label -> "place", where it lies on the axis, None where the axis is of names; and
+        "setting".
       axis: its name.
 
     Returns:
@@ -120,47 +143,86 @@ def draw_curves(rows: Rows, places: Mapping[str, float | None], axis: str) -> Fi
     if len(rows) < 2:
         return None
     parts = list(dict.fromkeys(part for by_part in rows.values() for part in by_part))
-    numbers = all(places[label] is not None for label in rows)
-    xs = {label: float(places[label]) if numbers else float(i) for i, label in enumerate(rows)}
-    figure = new_figure(9.6, 4.3)
-    for i, (key, title) in enumerate((("conf_ece", "conf-ECE"), ("accuracy", "accuracy"))):
-        ax = place(figure, 0.6 + 4.75 * i, 1.05, 4.05, 2.5)
-        top = 0.0
-        for j, part in enumerate(parts):
-            here = sorted((label for label in rows if part in rows[label]), key=xs.__getitem__)
-            values = np.array([rows[label][part][key] for label in here], float)
-            ends = np.array([rows[label][part][f"{key}_ci"] for label in here], float)
-            x, colour = [xs[label] for label in here], _COLOURS[j % 6]
-            # Beside each other, or the intervals of two parts would hide one another.
-            aside = ScaledTranslation(
-                (j - (len(parts) - 1) / 2) * 3 / 72, 0, figure.dpi_scale_trans
-            )
-            look = {"color": colour, "transform": ax.transData + aside}
-            ax.vlines(x, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.6, **look)
-            ax.plot(x, values, marker=MARKERS[j % 6], markersize=5, linewidth=1.6, label=part,
-                    **look)  # fmt: skip
-            if key == "conf_ece":
-                chance = [rows[label][part]["conf_ece_null_q95"] for label in here]
-                ax.plot(x, chance, linestyle=":", linewidth=1.1, **look)
-            else:
-                sure = [rows[label][part]["mean_confidence"] for label in here]
-                ax.plot(x, sure, linestyle="--", linewidth=1.1, **look)
-                top = max(top, *sure)
-            top = max(top, float(np.nanmax(ends, initial=0)), float(np.nanmax(values, initial=0)))
-        ax.set_ylim(0, min(1.0, 1.12 * top) or 1.0)
-        ax.set_title(title, fontsize=11.5, color=INK, loc="left")
-        _draw_axis(ax, list(rows), xs, axis, numbers)
+    numbers = all(models[label]["place"] is not None for label in rows)
+    xs = {
+        label: float(models[label]["place"]) if numbers else float(i)
+        for i, label in enumerate(rows)
+    }
+    settings = lines_of(models, list(rows))
+    several = len(settings) > 1
+    blocks: list[tuple[str, list[_Line]]] = [
+        ("", [_Line(part, part, list(rows)) for part in parts])
+    ]
+    if several:
+        blocks = [
+            (f"{part}: ", [_Line(name or "(none)", part, at) for name, at in settings.items()])
+            for part in parts
+        ]
+    # Beside the note there is room for a few short names; more of them stand beneath it.
+    names = [line.name for line in blocks[0][1]]
+    widths = [0.5 + 0.08 * len(name) for name in names]
+    beneath = sum(widths) > 3.7
+    columns = min(len(names), int(9 / max(widths)) or 1) if beneath else len(names)
+    extra = 0.08 + 0.22 * math.ceil(len(names) / columns) if beneath else 0.0
+    figure = new_figure(9.6, 4.3 + (len(blocks) - 1) * _PITCH + extra)
+    for row, (heading, lines) in enumerate(blocks):
+        bottom = 1.05 + (len(blocks) - 1 - row) * _PITCH
+        for i, (key, title) in enumerate((("conf_ece", "conf-ECE"), ("accuracy", "accuracy"))):
+            ax = place(figure, 0.6 + 4.75 * i, bottom, 4.05, 2.5)
+            _draw_lines(ax, rows, lines, xs, key)
+            ax.set_title(heading + title, fontsize=11.5, color=INK, loc="left")
+            _draw_axis(ax, list(rows), xs, axis, numbers, several)
     height = _crop_below(figure)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, ncols=len(labels), fontsize=9.5, frameon=False, loc="upper left",
-        bbox_to_anchor=(0.55 / 9.6, 1 - 0.1 / height), borderaxespad=0, labelcolor=INK,
+        handles, labels, ncols=columns, fontsize=9.5, frameon=False, loc="upper left",
+        bbox_to_anchor=(0.55 / 9.6, 1 - (0.4 if beneath else 0.1) / height), borderaxespad=0,
+        labelcolor=INK,
     )  # fmt: skip
     figure.text(
         1 - 0.2 / 9.6, 1 - 0.16 / height, "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). "
         "Dashed: mean confidence.", fontsize=8.5, color=GREY, ha="right", va="top",
     )  # fmt: skip
     return figure
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """What the legend calls it, the part, and the labels that it joins."""
+
+    name: str
+    part: str
+    labels: Sequence[str]
+
+
+def _draw_lines(
+    ax: Axes, rows: Rows, lines: Sequence[_Line], xs: Mapping[str, float], key: str
+) -> None:
+    top = 0.0
+    for j, line in enumerate(lines):
+        here = [label for label in line.labels if line.part in rows[label]]
+        here.sort(key=xs.__getitem__)
+        if not here:
+            continue
+        found = [rows[label][line.part] for label in here]
+        values = np.array([row[key] for row in found], float)
+        ends = np.array([row[f"{key}_ci"] for row in found], float)
+        x, colour = [xs[label] for label in here], _COLOURS[j % 6]
+        # Beside each other, or the intervals of two lines would hide one another.
+        aside = ScaledTranslation((j - (len(lines) - 1) / 2) * 3 / 72, 0, ax.figure.dpi_scale_trans)
+        look = {"color": colour, "transform": ax.transData + aside}
+        ax.vlines(x, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.6, **look)
+        ax.plot(x, values, marker=MARKERS[j % 6], markersize=5, linewidth=1.6, label=line.name,
+                **look)  # fmt: skip
+        second, style = (
+            ("conf_ece_null_q95", ":") if key == "conf_ece" else ("mean_confidence", "--")
+        )
+        beside = [row[second] for row in found]
+        ax.plot(x, beside, linestyle=style, linewidth=1.1, **look)
+        if key == "accuracy":
+            top = max(top, *beside)
+        top = max(top, float(np.nanmax(ends, initial=0)), float(np.nanmax(values, initial=0)))
+    ax.set_ylim(0, min(1.0, 1.12 * top) or 1.0)
 
 
 def _crop_below(figure: Figure, margin: float = 0.12) -> float:
@@ -177,7 +239,12 @@ def _crop_below(figure: Figure, margin: float = 0.12) -> float:
 
 
 def _draw_axis(
-    ax: Axes, labels: Sequence[str], xs: Mapping[str, float], axis: str, numbers: bool
+    ax: Axes,
+    labels: Sequence[str],
+    xs: Mapping[str, float],
+    axis: str,
+    numbers: bool,
+    several: bool,
 ) -> None:
     plain_axes(ax)
     ax.set_xlabel(_AXES.get(axis, axis), fontsize=10, color=INK)
@@ -203,9 +270,10 @@ def _draw_axis(
             if where[i] - last >= _TICK_GAP:
                 ticks.append(labels[i])
                 last = where[i]
-    ax.set_xticks([xs[label] for label in ticks], [_tick(label, xs, axis) for label in ticks])
+    texts = [_tick(label, xs[label], axis, several) if numbers else label for label in ticks]
+    ax.set_xticks([xs[label] for label in ticks], texts)
     ax.xaxis.set_minor_locator(NullLocator())
-    longest = max(len(_tick(label, xs, axis)) for label in ticks)
+    longest = max(map(len, texts))
     # Level, a long one would also run over the figure's edge.
     if longest > 11 or longest * len(ticks) > 44:
         ax.tick_params(axis="x", rotation=25, labelsize=8)
@@ -217,26 +285,31 @@ def _first_step(xs: Mapping[str, float]) -> float:
     return min((x for x in xs.values() if x > 0), default=1.0)
 
 
-def _tick(label: str, xs: Mapping[str, float], axis: str) -> str:
-    if axis != "step":
+def _tick(label: str, x: float, axis: str, several: bool) -> str:
+    """The place's name: the label, or of several settings what their labels share."""
+    if axis == "step":
+        return f"{x / 1000:g}k" if x >= 1000 and math.isclose(x % 1000, 0) else f"{x:g}"
+    if not several:
         return label
-    step = xs[label]
-    return f"{step / 1000:g}k" if step >= 1000 and math.isclose(step % 1000, 0) else f"{step:g}"
+    if axis == "epoch":
+        return f"{x:g}"
+    unit, letter = next((u, s) for u, s in ((1e9, "b"), (1e6, "m"), (1e3, "k"), (1, "")) if x >= u)
+    return f"{x / unit:g}{letter}"
 
 
 def draw_all(
     rows: Rows,
     panels: Mapping[str, Mapping[str, Panel]],
-    places: Mapping[str, float | None],
+    models: Models,
     axis: str,
 ) -> Iterator[tuple[str, Figure]]:
     """Yields (name, figure): the curves, and each part's diagrams, together and one by one.
 
     Args:
       panels: part -> label -> what its diagram shows.
-      rows, places, axis: as in `draw_curves`.
+      rows, models, axis: as in `draw_curves`.
     """
-    if (curves := draw_curves(rows, places, axis)) is not None:
+    if (curves := draw_curves(rows, models, axis)) is not None:
         yield "curves", curves
     for part, by_label in panels.items():
         safe = reliability.file_name(part)

@@ -18,6 +18,8 @@ INTERVALS = {
         "its rows",
         "bootstrap over facts (accuracy: Wilson's)",
     ),
+    # A question is a document of its own.
+    "questions": ("", "bootstrap over questions (accuracy: Wilson's)"),
 }
 
 
@@ -33,7 +35,7 @@ def measure(
 
     Args:
       tokens: N >= 1 predictions.
-      unit: what they are, "positions" or "facts".
+      unit: what they are, "positions", "facts" or "questions".
       num_bins, edges: of conf-ECE.
       seed, num_resamples: of the bootstrap and the draws under exact calibration.
 

@@ -30,8 +30,8 @@ def render(
     """The report as one HTML document that takes nothing from outside."""
     rows = tables.rows_of(summary)
     sections = [("Results", _results(rows))]
-    places = {label: model.get("place") for label, model in summary["models"].items()}
-    if (curves := figures.draw_curves(rows, places, summary["axis"])) is not None:
+    curves = figures.draw_curves(rows, summary["models"], summary["axis"])
+    if curves is not None:
         label = f"conf-ECE and accuracy of every part over the {summary['axis']}."
         sections.append(("Curves", layout.figure(curves, "curves", label, wide=True)))
     sections.append(("Reliability", _diagrams(panels, config["em"])))

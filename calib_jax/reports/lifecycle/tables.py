@@ -27,7 +27,8 @@ COLUMNS = (
 )
 NOTE = (
     "Text and facts: top-1 probability over the whole vocabulary, right where its token is the "
-    "next one; tasks: the letters' probabilities, renormalised. Brackets: 95% intervals; where a "
+    "next one; <task>_vocabulary: likewise after a question, right where it is the right letter; "
+    "tasks: the letters' probabilities, renormalised. Brackets: 95% intervals; where a "
     "document gives several positions, by resampling documents. By chance: the conf-ECE that a "
     "perfectly calibrated model exceeds in one sample of 20. NLL: of the token that follows, in "
     "nats (of tasks: of the right letter)."
@@ -37,6 +38,11 @@ _WIDTH = 120
 _SKIPPED = (
     ("skipped_empty", "empty"),
     ("skipped_no_template", "without a template of the relation"),
+    ("skipped_no_sentence", "without a sentence of their own"),
+    ("skipped_no_mask", "whose sentences hold no [MASK]"),
+    ("skipped_pronouns", "pronouns"),
+    ("skipped_other_text", "whose span does not hold their name"),
+    ("skipped_same_start", "that begin where a longer one does"),
     ("skipped_no_text_before", "without text before the object"),
     ("skipped_too_short", "too short"),
     ("skipped_inside_token", "whose span begins inside a token"),

@@ -4,12 +4,14 @@ Above: the reliability diagrams of all stages in a row, a row per split. Below: 
 and confidence, letter collapse and preference collapse across the stages, with intervals.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from calib_jax.reports import content
+from calib_jax.reports.compare.wording import WHERE
 from calib_jax.reports.figures import reliability
 from calib_jax.reports.figures.canvas import (
     Axes,
@@ -26,7 +28,7 @@ from calib_jax.reports.figures.reliability import Panel
 Panels = Mapping[str, Mapping[str, Panel]]
 Rows = Mapping[str, Mapping[str, Any]]  # stage -> ROW
 
-# Of more splits the figure shows the first; the tables hold all.
+# Of more splits whose domain is not known all are pooled.
 MAX_SPLITS = 3
 _COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1])
 _PAIR_COLOURS = (COLOURS[5], COLOURS[2])
@@ -36,27 +38,69 @@ _BLOCK = _ABOVE + _SIDE + 0.1 + _STRIP + 0.5
 _CURVE, _CURVES, _LEGEND = 1.9, 3.35, 0.95
 
 
+def parts(domains: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Name -> "domain" and "splits" of what the figure shows: every split, pooled by domain.
+
+    As in the comparison of methods, whose in-domain questions are one mixture; so the
+    out-of-domain ones have a row of their own, however many splits there are.
+
+    Args:
+      domains: split -> "in", "out" or "" where it is not known.
+
+    >>> list(parts({"a": "in", "b": "in", "c": "out"})), list(parts({"a": "", "b": ""}))
+    (['in-domain (pooled)', 'c'], ['a', 'b'])
+    """
+    found = {}
+    for domain, where in {**WHERE, "": "all"}.items():
+        splits = [split for split, of in domains.items() if of == domain]
+        if len(splits) == 1 or not domain and len(splits) <= MAX_SPLITS:
+            found |= {split: {"domain": domain, "splits": [split]} for split in splits}
+        elif splits:
+            found[f"{where} (pooled)"] = {"domain": domain, "splits": splits}
+    return found
+
+
+def headings(drawn: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Name -> what stands above its row, from what `parts` gives."""
+    texts = {}
+    for name, part in drawn.items():
+        where = WHERE.get(part["domain"], "")
+        texts[name] = f"{name}, {where}" if where else name
+        if len(part["splits"]) > 1:
+            texts[name] = f"{where or 'all'}, {' + '.join(part['splits'])}"
+    return texts
+
+
 @drawn
-def draw(panels: Panels, pairs: Mapping[str, Rows]) -> Figure:
+def draw(
+    panels: Panels, pairs: Mapping[str, Rows], titles: Mapping[str, str] | None = None
+) -> Figure:
     """The figure.
 
     Args:
-      panels: of at least one split; stages in order, the same for all splits.
+      panels: of at least one of `parts`; stages in order, the same for all.
       pairs: set of preference pairs -> stage -> figures; {} where none were asked.
+      titles: split -> what stands above its row; None: its name.
     """
-    panels = dict(list(panels.items())[:MAX_SPLITS])
+    titles = titles or {}
     stages = list(next(iter(panels.values())))
     curves = _curves(panels, pairs)
     width = max(_LEFT + len(stages) * _CELL, 10.5)
     first = _LEFT + (width - (_LEFT + len(stages) * _CELL)) / 2  # few stand in the middle
     slanted = max(map(len, stages)) > 5 or len(stages) > 4
-    height = 0.1 + len(panels) * (_BLOCK + 0.3) + _LEGEND + _CURVES + 0.25 * slanted
+    handles, labels = _legend_items(list(panels), pairs)
+    # As many names a row as there is room for, and the note beneath them.
+    columns = len(labels)
+    while columns > 1 and _widest(labels, columns) > width - 0.3:
+        columns -= 1
+    below = 0.25 + 0.2 * (math.ceil(len(labels) / columns) - 1)
+    height = 0.1 + len(panels) * (_BLOCK + 0.3) + _LEGEND + _CURVES + 0.25 * slanted + below
     figure = new_figure(width, height)
     norm = reliability.shade_norm(p.bins for by_stage in panels.values() for p in by_stage.values())
     y = height - 0.1
     for i, (split, by_stage) in enumerate(panels.items()):
         n = next(iter(by_stage.values())).row["n"]
-        _heading(figure, y, f"{split}: {n:,} questions")
+        _heading(figure, y, f"{titles.get(split, split)}: {n:,} questions")
         y -= 0.3
         for j, (stage, shown) in enumerate(by_stage.items()):
             left, bottom = first + j * _CELL, y - _ABOVE - _SIDE
@@ -72,7 +116,13 @@ def draw(panels: Panels, pairs: Mapping[str, Rows]) -> Figure:
         ax = place(figure, 0.15 + k * each + 0.4, y - 0.75 - _CURVE, each - 0.6, _CURVE)
         plot(ax)
         _stage_axis(ax, stages, title, slanted)
-    _legend_of_curves(figure, list(panels), pairs, width, height)
+    figure.legend(
+        handles, labels, ncols=columns, fontsize=8.8, frameon=False, loc="lower left",
+        bbox_to_anchor=(0.1 / width, 0.32 / height), borderaxespad=0, labelcolor=INK,
+        columnspacing=1.4,
+    )  # fmt: skip
+    said = "Bars: 95% intervals. Dotted: by chance (95%). Dashed: mean confidence."
+    figure.text(0.15 / width, 0.1 / height, said, fontsize=8.5, color=GREY)
     return figure
 
 
@@ -149,12 +199,15 @@ def _collapse(ax: Axes, pairs: Mapping[str, Rows]) -> None:
     for i, by_stage in enumerate(pairs.values()):
         rows = list(by_stage.values())
         look = _line(ax, rows, "mean_ratio", i, len(pairs), colour=_PAIR_COLOURS[i])
+        if "mean_ratio_normalised" in rows[0]:
+            values = [row["mean_ratio_normalised"] for row in rows]
+            ax.plot(range(len(rows)), values, "-.", linewidth=1.3, **look)
         if "share_above_rate" in rows[0]:
             values = [row["share_above_rate"] for row in rows]
             ax.plot(range(len(rows)), values, "--", linewidth=1.3, **look)
         if "preference_rate" in rows[0]:
             rates = [row["preference_rate"] for row in rows]
-            ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2)
+            ax.plot(range(len(rows)), rates, "-", color=INK, linewidth=1.2, **_alone(len(rows)))
 
 
 def _line(
@@ -176,7 +229,12 @@ def _line(
         ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=2, **look)
     values = np.array([row[key] for row in rows], float)
     ax.plot(xs, values, marker=MARKERS[i], markersize=5, linewidth=1.6, **look)
-    return look
+    return {**look, **_alone(len(rows))}
+
+
+def _alone(stages: int) -> dict[str, Any]:
+    """Of a single stage a line without marks would not be seen."""
+    return {"marker": "_", "markersize": 10} if stages == 1 else {}
 
 
 def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> None:
@@ -195,33 +253,36 @@ def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> N
     ax.set_title(title, fontsize=10.5, color=INK, loc="left")
 
 
-def _legend_of_curves(
-    figure: Figure, splits: Sequence[str], pairs: Mapping[str, Rows], width: float, height: float
-) -> None:
+def _widest(labels: Sequence[str], columns: int) -> float:
+    """About how many inches a legend of so many columns takes, which fills them one by one."""
+    rows = math.ceil(len(labels) / columns)
+    longest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
+    return sum(0.62 + 0.073 * length for length in longest)
+
+
+def _legend_items(
+    splits: Sequence[str], pairs: Mapping[str, Rows]
+) -> tuple[list[Line2D], list[str]]:
     handles = [
         Line2D([], [], color=_COLOURS[i], marker=MARKERS[i], markersize=5, linewidth=1.6)
         for i in range(len(splits))
     ]
     labels = list(splits)
-    said = "Bars: 95% intervals. Dotted: by chance (95%). Dashed: mean confidence."
     for i, name in enumerate(pairs):
         handles.append(Line2D([], [], color=_PAIR_COLOURS[i], marker=MARKERS[i], markersize=5,
                               linewidth=1.6))  # fmt: skip
         labels.append(f"policy ratio, {name.replace('_', ' ')}")
     # Of pairs whose rate is known; see `_collapse`.
     drawn = [next(iter(by_stage.values())) for by_stage in pairs.values()]
-    for i, row in enumerate(drawn):
-        if "share_above_rate" in row:
-            look = {"color": _PAIR_COLOURS[i], "linestyle": "--", "linewidth": 1.3}
-            handles.append(Line2D([], [], **look))
-            labels.append("share above the rate")
-            break
+    for key, style, name in (
+        ("mean_ratio_normalised", "-.", "the same per token"),
+        ("share_above_rate", "--", "share above the rate"),
+    ):
+        having = [_PAIR_COLOURS[i] for i, row in enumerate(drawn) if key in row]
+        if having:
+            handles.append(Line2D([], [], color=having[0], linestyle=style, linewidth=1.3))
+            labels.append(name)
     if any("preference_rate" in row for row in drawn):
         handles.append(Line2D([], [], color=INK, linewidth=1.2))
         labels.append("preference rate")
-    figure.legend(
-        handles, labels, ncols=len(labels), fontsize=8.8, frameon=False, loc="lower left",
-        bbox_to_anchor=(0.1 / width, 0.06 / height), borderaxespad=0, labelcolor=INK,
-        columnspacing=1.4,
-    )  # fmt: skip
-    figure.text(1 - 0.15 / width, 0.1 / height, said, fontsize=8.5, color=GREY, ha="right")
+    return handles, labels

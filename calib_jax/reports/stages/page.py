@@ -17,14 +17,12 @@ def render(
 ) -> str:
     """The report as one HTML document that takes nothing from outside."""
     said = tables.sentences(summary)
-    drawn = figures.draw(panels, summary["pairs"])
+    drawn = figures.draw(panels, summary["pairs"], figures.headings(summary["drawn"]))
     label = (
         f"Reliability diagrams of every stage, and figures across the stages. {'. '.join(said)}."
     )
-    left_out = list(panels)[figures.MAX_SPLITS :]
-    more = f"Not drawn: {', '.join(left_out)}; the tables hold all." if left_out else ""
     sections = [
-        ("Figure", layout.figure(drawn, "stages", label, wide=True) + (note(more) if more else "")),
+        ("Figure", layout.figure(drawn, "stages", label, wide=True)),
         ("Results", results.section_tables(tables.sections(summary)) + note(_LEGEND)),
         ("Stages", facts(summary["stages"])),
         ("Data", facts(summary["data"])),

@@ -29,8 +29,10 @@ LETTERS = (
 )
 PAIRS = (
     ("mean_ratio", "policy ratio", 0),
+    ("mean_ratio_normalised", "  per token", 0),
     ("preference_rate", "preference rate", 0),
     ("mean_excess", "  ratio less rate", 0),
+    ("mean_excess_normalised", "  per token", 0),
     ("share_above_rate", "  ratio above rate", 0),
     ("accuracy", "preference accuracy", +1),
     ("mean_margin", "mean margin, nats", 0),
@@ -40,7 +42,8 @@ CAPTION = (
     "calibration errors allow for their bias, and hold 0 where chance alone would explain the "
     "error. By chance: the conf-ECE that a perfectly calibrated model exceeds in one sample of 20. "
     "Policy ratio: pi(chosen) / (pi(chosen) + pi(rejected)); beyond the preference rate it is "
-    "preference collapse. A change is from the stage before, paired."
+    "preference collapse; per token: that of the tokens' geometric mean probabilities, since of "
+    "long answers nearly every ratio is 0 or 1. A change is from the stage before, paired."
 )
 
 
@@ -65,7 +68,14 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
                 for row in rows.values()
             )
             lines = (*lines, content.Row(content.TOP_LETTER, 0, tuple(tops)))
-        title = f"{part} ({next(iter(rows.values()))['n']:,} {unit})"
+        first = next(iter(rows.values()))
+        # An older run's summary knows of no pools.
+        splits = summary.get("drawn", {}).get(part, {}).get("splits", [part])
+        name = part if len(splits) == 1 else f"{part}: {' + '.join(splits)}"
+        about = [content.DOMAINS.get(first.get("domain"), ""), f"{first['n']:,} {unit}"]
+        if len(splits) > 1:
+            del about[0]
+        title = f"{name} ({', '.join(filter(None, about))})"
         moved = {s: by_part[part] for s, by_part in summary["change"].items() if part in by_part}
         found.append(Section(part, title, header, lines, ()))
         found += alignment_tables.changes(part, "changed by each stage", moved, figures, "by ")
@@ -77,6 +87,9 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     said = []
     for part, rows in parts_of(summary).items():
         pairs = part in summary["pairs"]
+        # An older run's summary knows of no pools, and names every split.
+        if not pairs and part not in summary.get("drawn", summary["letters"][list(rows)[0]]):
+            continue
         key, name = ("mean_ratio", "policy ratio of") if pairs else ("conf_ece", "conf-ECE on")
         moved = {stage: by_part.get(part, {}) for stage, by_part in summary["change"].items()}
         changes = {stage: verdicts.of_change(row.get(f"{key}_ci")) for stage, row in moved.items()}

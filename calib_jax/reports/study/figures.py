@@ -3,7 +3,7 @@
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -40,8 +40,10 @@ from calib_jax.reports.study.changes import (
 )
 from calib_jax.reports.study.wording import falls, sce_of
 
-# Lines of the left panel: a pair on a task each, or beyond so many a pair each with dots for tasks.
+# Up to so many cells a line of Figure 1's left side is a pair on a task; beyond, see `figure1`.
 _LINES = 30
+# The paper names its decreases by this method.
+FIGURE_1 = "continuation_sum"
 # Axes of ratios beyond ten times so many percent are linear up to it and logarithmic beyond.
 _LINEAR = 10.0
 _TWO = ((CONFIDENCE, "o"), (RIGHT, "D"))  # ECE, SCE
@@ -52,7 +54,7 @@ _SHORT = {"conf_ece": "ECE", "cw_ece": "SCE", "sce_ovr": "SCE (ovr)"}
 
 
 def draw_all(cells: Cells) -> Iterator[tuple[str, Figure]]:
-    """Yields (name, figure): figure1, with the method "choice" where it is there, and figure2."""
+    """Yields (name, figure): figure1, read by `FIGURE_1` where it was measured, and figure2."""
     yield "figure1", figure1(cells)
     yield "figure2", figure2(cells)
 
@@ -72,32 +74,112 @@ def write(folder: str | os.PathLike, cells: Cells) -> list[pathlib.Path]:
 def figure1(cells: Cells, method: str | None = None) -> Figure:
     """Left: changes of ECE and SCE by model and task; right: change ratios by method.
 
+    Of at most `_LINES` cells a line on the left is one pair on one task, with both metrics. Of more
+    there are two panels, one for each metric, with a line for each task and a mark for each pair
+    (or the other way round, where there are more pairs than tasks), so that every cell can be told.
+
     Args:
       cells: the changes.
-      method: of the left panel; None: "choice", or the first where that was not measured.
+      method: of the left side; None: `reading_of` the cells.
     """
     methods = methods_of(cells)
-    method = method or ("choice" if "choice" in methods else methods[0])
+    method = method or reading_of(cells)
     two = ("conf_ece", sce_of(cells))
-    every = [column(cells, method, metric) for metric in two]
-    lines = _left_lines(cells, list(every[0]))
-    room = max(0.9, _LETTER * max(map(len, [name for name, _ in lines])) + 0.15)
+    every = {metric: column(cells, method, metric) for metric in two}
+    keys = list(every["conf_ece"])
+    crowded = len(keys) > _LINES
+    # Of pairs and tasks the fewer are marks: there are more places than marks to be told apart.
+    pairs, tasks = (list(dict.fromkeys(names)) for names in zip(*keys, strict=True))
+    of_pairs = len(pairs) > len(tasks)
+    lines, marks = _lines(cells, keys), []
+    if crowded:
+        lines, marks = (pairs, tasks) if of_pairs else (tasks, pairs)
+    room = max(0.9, _LETTER * max(map(len, lines)) + 0.15)
     right = _LETTER * max(map(len, methods)) + 0.25
-    rows = max(len(lines), 3 * len(methods), 6)
-    height = _ROW * rows
-    width = room + 3.6 + 0.3 + right + 3.6 + 1.1
-    figure = new_figure(width, _TOP + height + _BOTTOM)
+    each = _ROW * max(1.0, 0.19 * len(marks))
+    height = max(each * len(lines), _ROW * max(3 * len(methods), 6))
+    side, count = (2.9, 2) if crowded else (3.6, 1)
+    left = count * (side + 0.3)
+    # A row of the legend takes as many names as there is room for above the left side.
+    names = max((len(name) for name in marks), default=1)
+    columns = max(1, int((room + left) / (0.075 * names + 0.35)))
+    top = 0.75 + 0.22 * math.ceil(len(marks) / columns) if crowded else _TOP
+    width = room + left + right + 3.6 + 1.1
+    figure = new_figure(width, top + height + _BOTTOM)
 
-    ax = place(figure, room, _BOTTOM, 3.6, height)
-    for i, (_, keys) in enumerate(lines):
-        for found, (colour, marker), shift in zip(every, _TWO, (-0.17, 0.17), strict=True):
-            for key in keys:
-                if key in found:
-                    _dot(ax, found[key], i + shift, colour, marker, len(keys) == 1)
-    _rows_axis(ax, [name for name, _ in lines])
-    ax.set_xlabel(f"change, aligned - base ({method})", fontsize=10, color=INK)
+    if crowded:
+        for j, metric in enumerate(two):
+            ax = place(figure, room + j * (side + 0.3), _BOTTOM, side, height)
+            _crowd(ax, every[metric], lines, marks, of_pairs)
+            _rows_axis(ax, lines if j == 0 else [""] * len(lines))
+            ax.set_title(f"{_SHORT[metric]}, {method}", fontsize=9.5, color=INK, loc="left", pad=5)
+            ax.set_xlabel("change, aligned - base", fontsize=10, color=INK)
+    else:
+        ax = place(figure, room, _BOTTOM, side, height)
+        for i, key in enumerate(lines.values()):
+            for metric, (colour, marker), shift in zip(two, _TWO, (-0.17, 0.17), strict=True):
+                if key in every[metric]:
+                    _dot(ax, every[metric][key], i + shift, colour, marker)
+        _rows_axis(ax, list(lines))
+        ax.set_xlabel(f"change, aligned - base ({method})", fontsize=10, color=INK)
 
-    ax = place(figure, room + 3.9 + right, _BOTTOM, 3.6, height)
+    _ratios(place(figure, room + left + right, _BOTTOM, 3.6, height), cells, methods, two)
+    handles = [Line2D([], [], color=c, marker=m, linestyle="", markersize=6) for c, m in _TWO]
+    figure.legend(
+        [*handles, Line2D([], [], color=INK, linewidth=2)],
+        [*(_SHORT[m] for m in two), "median (right)"],
+        ncols=3, fontsize=9, frameon=False, loc="upper right", labelcolor=INK,
+        bbox_to_anchor=(1 - 0.9 / width, 1 - 0.06 / figure.get_size_inches()[1]), borderaxespad=0,
+    )  # fmt: skip
+    if crowded:
+        figure.legend(
+            [Line2D([], [], **_style(p)) for p in range(len(marks))], marks, ncols=columns,
+            fontsize=9, frameon=False, loc="upper left", labelcolor=INK,
+            bbox_to_anchor=(0.1 / width, 1 - 0.4 / figure.get_size_inches()[1]), borderaxespad=0,
+            handletextpad=0.3, columnspacing=1.2,
+        )  # fmt: skip
+    add_title(figure, "Change by model and task; change ratio by method", 0.1)
+    return figure
+
+
+def reading_of(cells: Cells) -> str:
+    """The method of Figure 1's left side."""
+    methods = methods_of(cells)
+    return FIGURE_1 if FIGURE_1 in methods else methods[0]
+
+
+def _lines(cells: Cells, keys: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Name -> (pair, task) of a line each."""
+    ordered = sorted(keys, key=lambda key: list(cells).index(key[0]))
+    return {task if len(cells) == 1 else f"{pair}: {task}": (pair, task) for pair, task in ordered}
+
+
+def _crowd(
+    ax: Axes,
+    found: Mapping[tuple[str, str], Change],
+    lines: Sequence[str],
+    marks: Sequence[str],
+    of_pairs: bool,
+) -> None:
+    """The changes of one metric: a mark per cell, beside the others of its line.
+
+    `of_pairs`: whether the lines are pairs, and the marks tasks.
+    """
+    for p, mark in enumerate(marks):
+        points = []
+        for (pair, task), change in found.items():
+            line, own = (pair, task) if of_pairs else (task, pair)
+            if own == mark:
+                points.append((change.change, lines.index(line) + _shift(p, len(marks))))
+        if points:
+            ax.plot(*zip(*points, strict=True), **_style(p))
+    values = [0.0, *(change.change for change in found.values())]
+    pad = 0.06 * (max(values) - min(values)) or 0.01
+    ax.set_xlim(min(values) - pad, max(values) + pad)
+
+
+def _ratios(ax: Axes, cells: Cells, methods: Sequence[str], two: Sequence[str]) -> None:
+    """The change ratios of all cells, a line per method, their median and how many fall."""
     values = []
     for i, name in enumerate(methods):
         for metric, (colour, marker), shift in zip(two, _TWO, (-0.18, 0.18), strict=True):
@@ -121,36 +203,15 @@ def figure1(cells: Cells, method: str | None = None) -> Figure:
     _rows_axis(ax, methods)
     _ratio_axis(ax, values)
     ax.set_xlabel("change ratio, (aligned - base) / base", fontsize=10, color=INK)
-    names = [_SHORT[m] for m in two]
-    figure.legend(
-        [Line2D([], [], color=c, marker=m, linestyle="", markersize=6) for c, m in _TWO]
-        + [Line2D([], [], color=INK, linewidth=2)],
-        [*names, "median (right)"],
-        ncols=3, fontsize=9, frameon=False, loc="upper right", labelcolor=INK,
-        bbox_to_anchor=(1 - 0.9 / width, 1 - 0.06 / figure.get_size_inches()[1]), borderaxespad=0,
-    )  # fmt: skip
-    add_title(figure, "Change by model and task; change ratio by method", 0.1)
-    return figure
 
 
-def _left_lines(
-    cells: Cells, keys: Sequence[tuple[str, str]]
-) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(name, keys) of each line of the left panel."""
-    if len(keys) <= _LINES:
-        ordered = sorted(keys, key=lambda key: list(cells).index(key[0]))
-        alone = len(cells) == 1
-        return [(task if alone else f"{pair}: {task}", [(pair, task)]) for pair, task in ordered]
-    return [(pair, [key for key in keys if key[0] == pair]) for pair in cells]
-
-
-def _dot(ax: Axes, change: Change, y: float, colour: str, marker: str, whiskers: bool) -> None:
-    """A change, with its interval where a line is one cell's."""
-    if whiskers and change.interval is not None:
+def _dot(ax: Axes, change: Change, y: float, colour: str, marker: str) -> None:
+    """A change with its interval."""
+    if change.interval is not None:
         ax.plot(change.interval, [y, y], color=colour, linewidth=1.4, alpha=0.8)
     ax.plot(
-        change.change, y, marker, color=colour, markersize=5.5 if whiskers else 4.5,
-        alpha=1 if whiskers else 0.75, markeredgecolor=PAPER, markeredgewidth=0.4,
+        change.change, y, marker, color=colour, markersize=5.5,
+        markeredgecolor=PAPER, markeredgewidth=0.4,
     )  # fmt: skip
 
 

@@ -147,7 +147,8 @@ def _figures(cells: Cells, name: str) -> str:
         [
             layout.figure(
                 figures.figure1(cells), f"{name}-1",
-                f"Changes of ECE and SCE by model and task, and change ratios by method. {said}.",
+                f"Changes of ECE and SCE by model and task, read by {figures.reading_of(cells)}, "
+                f"and change ratios by method. {said}.",
                 wide=True,
             ),
             layout.figure(
@@ -155,7 +156,10 @@ def _figures(cells: Cells, name: str) -> str:
                 f"Change ratios of ECE and SCE, a panel per method. Medians: {'; '.join(ratios)}.",
                 wide=True,
             ),
-            note(_AXES + (_WHISKERS if known else "")),
+            note(
+                f"Changes by model and task are read by {figures.reading_of(cells)}. {_AXES}"
+                + (_WHISKERS if known else "")
+            ),
         ]
     )  # fmt: skip
 

@@ -42,6 +42,8 @@ def test_pairs_of_one_model():
         "chosen_log_prob": np.mean(scores.chosen),
         "rejected_log_prob": np.mean(scores.rejected),
         "mean_ratio": np.mean(ratio),
+        "mean_ratio_normalised": np.mean(1 / (1 + np.exp(-normalised))),
+        "mean_excess_normalised": np.mean((1 / (1 + np.exp(-normalised)))[known] - 0.8),
         "mean_excess": np.mean(ratio[known] - 0.8),
         "share_above_rate": np.mean(ratio[known] > 0.8),
         "mean_reward_margin": np.mean(rewards),

@@ -87,8 +87,42 @@ def test_without_pairs_and_with_long_names():
     panels = {"exam": {"pretrained": make_panel(0.5, 0.5), "cft": make_panel(0.6, 0.5)}}
     figure = figures.draw(panels, {})
     assert "preference collapse" not in titles(figure)
-    many = {f"exam{i}": panels["exam"] for i in range(figures.MAX_SPLITS + 2)}
-    assert titles(figures.draw(many, {})).count("cft") == figures.MAX_SPLITS
+
+
+def test_the_names_of_all_lines_stand_clear_of_the_note_and_within_the_figure():
+    panels = {
+        name: {n: make_panel(0.5, 0.5) for n in PAIRS} for name in ("in-domain (pooled)", "x")
+    }
+    tokens = {name: {**row, "mean_ratio_normalised": 0.5} for name, row in PAIRS.items()}
+    figure = figures.draw(panels, {"pairs": tokens, "pairs_trained": tokens})
+    figure.canvas.draw()
+    legend = figure.legends[-1].get_window_extent()
+    names = [text.get_text() for text in figure.legends[-1].get_texts()]
+    assert "the same per token" in names and "share above the rate" in names
+    assert 0 <= legend.x0 and legend.x1 <= figure.bbox.x1
+    assert not any(legend.overlaps(text.get_window_extent()) for text in figure.texts)
+    assert not any(legend.overlaps(ax.get_tightbbox()) for ax in figure.axes)
+
+
+def test_every_split_is_in_one_row_of_at_most_three():
+    domains = {f"exam{i}": "in" for i in range(6)} | {"other": "out"}
+    assert list(figures.parts(domains)) == ["in-domain (pooled)", "other"]
+    # Without a domain splits stand alone, or more than three together.
+    alone = figures.parts(dict.fromkeys("abc", ""))
+    assert list(alone) == list("abc") and figures.headings(alone)["a"] == "a"
+    (pool,) = figures.parts(dict.fromkeys("abcd", "")).values()
+    assert pool["splits"] == list("abcd")
+    for given in (domains, dict.fromkeys("abcdef", "")):
+        drawn = figures.parts(given).values()
+        assert [split for part in drawn for split in part["splits"]] == list(given)
+
+
+def test_every_line_of_a_single_stage_is_seen():
+    one = {"base": make_panel(0.5, 0.5)}
+    figure = figures.draw({"exam": one}, {"pairs": {"base": PAIRS["sft"]}})
+    by_title = dict(zip(titles(figure), figure.axes, strict=True))
+    for name in ("conf-ECE", "accuracy, confidence", "preference collapse"):
+        assert all(line.get_marker() not in ("", "None", None) for line in by_title[name].lines)
 
 
 def test_the_legend_names_what_is_drawn_alone():

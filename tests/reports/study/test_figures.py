@@ -20,18 +20,62 @@ def texts(figure):
 
 
 def test_figure_1_shows_every_cell(published_cells):
-    left, right = figures.figure1(published_cells).axes
-    every = [
-        change.change
-        for metric in ("conf_ece", "sce_ovr")
-        for change in changes.column(published_cells, "choice", metric).values()
-    ]
-    assert sorted(marks(left)) == pytest.approx(sorted(every)) and len(every) == 140
+    ece, sce, right = figures.figure1(published_cells).axes
+    for ax, metric in ((ece, "conf_ece"), (sce, "sce_ovr")):
+        every = changes.column(published_cells, "continuation_sum", metric).values()
+        assert sorted(marks(ax)) == pytest.approx(sorted(c.change for c in every))
+        assert len(marks(ax)) == 70
     assert len(marks(right)) == 2 * (70 + 70 + 50)
     said = texts(figures.figure1(published_cells))
     for text in ("20/70 fall", "0/70 fall", "4/70 fall", "2/70 fall", "2/50 fall", "7/50 fall"):
         assert text in said
-    assert "Qwen2-72B" in said  # a line a model, where cells are many
+
+
+def test_the_decreases_that_the_paper_names_are_in_figure_1_and_its_reading_is_said(
+    published_cells,
+):
+    figure = figures.figure1(published_cells)
+    assert figure.axes[0].get_title(loc="left") == "ECE, continuation_sum"
+    # ECE falls by continuation_sum on HellaSwag for three models, and on MMLU's humanities for one.
+    fallen = sum(x < 0 for x in marks(figure.axes[0]))
+    cells = changes.column(published_cells, "continuation_sum", "conf_ece").values()
+    assert fallen == sum(c.change < 0 for c in cells) and 0 < fallen <= 4
+    letters = {p: {t: {"choice": by["choice"]} for t, by in found.items()}
+               for p, found in published_cells.items()}  # fmt: skip
+    assert figures.figure1(letters).axes[0].get_title(loc="left") == "ECE, choice"
+    few = figures.figure1(one_pair(published_cells))
+    assert "(continuation_sum)" in few.axes[0].get_xlabel()
+
+
+def told(figure):
+    """(line, mark, x) of every mark in the first panel, by its place and its look."""
+    ax, legend = figure.axes[0], figure.legends[1]
+    names = [text.get_text() for text in legend.get_texts()]
+    look = {}
+    for name, handle in zip(names, legend.legend_handles, strict=True):
+        look[handle.get_marker(), handle.get_color(), handle.get_markeredgecolor()] = name
+    assert len(look) == len(names)
+    lines = [text.get_text() for text in ax.get_yticklabels()]
+    return {
+        (lines[round(y)], look[drawn.get_marker(), drawn.get_color(), drawn.get_markeredgecolor()]):
+            x
+        for drawn in ax.lines if drawn.get_linestyle() == "None"
+        for x, y in zip(drawn.get_xdata(), drawn.get_ydata(), strict=True)
+    }  # fmt: skip
+
+
+def test_beyond_30_cells_every_mark_says_its_task_and_its_pair(published_cells):
+    found = told(figures.figure1(published_cells))
+    asked = changes.column(published_cells, "continuation_sum", "conf_ece")
+    assert found == pytest.approx({(t, p): c.change for (p, t), c in asked.items()})
+    # More pairs than tasks: the pairs are the lines then.
+    few = {
+        f"{pair} {i}": {task: published_cells[pair][task] for task in ("piqa", "arc_easy", "sciq")}
+        for pair in published_cells for i in range(2)
+    }  # fmt: skip
+    found = told(figures.figure1(few))
+    asked = changes.column(few, "continuation_sum", "conf_ece")
+    assert len(found) == 42 and found == pytest.approx({k: c.change for k, c in asked.items()})
 
 
 def test_figure_1_names_the_tasks_of_few_cells(published_cells):
@@ -74,11 +118,14 @@ def test_no_text_overlaps_or_leaves_the_figure(published_cells):
                     if text.get_text():
                         extent = text.get_window_extent()
                         assert extent.x0 >= -1 and extent.x1 <= box.x1 + 1, text.get_text()
-            legend = figure.legends[0].get_window_extent()
-            assert legend.x0 >= 0 and legend.x1 <= box.x1 + 1
-            top = figure.axes[0].get_window_extent().y1
-            assert legend.y0 > top
-            assert not legend.overlaps(figure.texts[0].get_window_extent())
+            for drawn in figure.legends:
+                legend = drawn.get_window_extent()
+                assert legend.x0 >= 0 and legend.x1 <= box.x1 + 1
+                top = max(t.y1 for t in [figure.axes[0].get_window_extent(), *extents])
+                assert legend.y0 > top - 1
+                assert not legend.overlaps(figure.texts[0].get_window_extent())
+            boxes = [drawn.get_window_extent() for drawn in figure.legends]
+            assert len(boxes) == 1 or not boxes[0].overlaps(boxes[1])
 
 
 def test_a_single_cell_makes_both_figures():
