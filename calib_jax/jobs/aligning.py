@@ -75,9 +75,18 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     align, data = config.align, config.data
     eval_specs = split_list(data.eval)
     prepared = pipeline.prepare(
-        [], eval_specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+        [],
+        eval_specs,
+        eval_size=data.eval_size,
+        seed=config.seed,
+        shuffle=data.shuffle_options,
+        answer_base=data.answer_base,
     )
-    asked = {normalised(q.asked) for spec in eval_specs for q in sources.load(spec)}
+    asked = {
+        normalised(q.asked)
+        for spec in eval_specs
+        for q in sources.load(spec, config.seed, data.answer_base)
+    }
     train, held_out, report = load_examples(config, asked)
     tasks = {item.id.partition("/")[0] for item in train if item.asked}
 
@@ -162,10 +171,11 @@ def load_examples(
     prompt = {
         "template": config.prompt.template or None,
         "prefix": config.prompt.letter_prefix,
+        "answer_base": config.data.answer_base,
     }
     dpo = align.method == "dpo"
     load = preferences.load_preferences if dpo else preferences.load_demonstrations
-    source: Loaded = load(align.train, seed=seed, **prompt)
+    source: Loaded = load(align.train, seed=seed, role="train", **prompt)
     train, report = source.items, {"train": dict(source.report)}
     held_out: list = []
     if match := _OF_TRAIN.fullmatch(align.eval.strip()):

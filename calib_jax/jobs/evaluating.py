@@ -99,7 +99,12 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
                 "=0, or describe it in a task file (.toml) that states shots_split."
             )
     prepared = prepare(
-        (), specs, eval_size=data.eval_size, seed=config.seed, shuffle=data.shuffle_options
+        (),
+        specs,
+        eval_size=data.eval_size,
+        seed=config.seed,
+        shuffle=data.shuffle_options,
+        answer_base=data.answer_base,
     )
     loaded = []
     for task, (name, questions) in zip(tasks, prepared.evals.items(), strict=True):

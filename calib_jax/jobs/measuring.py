@@ -19,7 +19,7 @@ from calib_jax.jobs.results import States, check_options
 from calib_jax.jobs.run import agreed
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
-from calib_jax.questions import Prepared, prepare, sample
+from calib_jax.questions import Prepared, prepare, sample, sources
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
 from calib_jax.reports import Progress, predictions, summary
@@ -189,7 +189,9 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
     validation = split_list(data.validation)
     if len(validation) > 1:
         raise UserError("config.data.validation takes one source.")
-    spec = [f"validation={text.split('=', 1)[-1]}" for text in validation]
+    spec = [
+        sources.renamed(sources.for_role(text, "validation"), "validation") for text in validation
+    ]
     prepared = prepare(
         split_list(data.train),
         [*evals, *spec],
@@ -197,6 +199,7 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
         eval_size=data.eval_size,
         seed=config.seed,
         shuffle=data.shuffle_options,
+        answer_base=data.answer_base,
     )
     held_out = prepared.evals.pop("validation", []) if validation else []
     if data.validation_size:

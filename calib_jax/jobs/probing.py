@@ -126,6 +126,7 @@ def load_material(
             config.seed,
             template=prompt.template or None,
             prefix=prompt.letter_prefix,
+            answer_base=config.data.answer_base,
         )
         sets[PAIRS], data[PAIRS] = found.items, dict(found.report)
     if text[0].strip():

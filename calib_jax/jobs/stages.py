@@ -128,7 +128,11 @@ def _load_examples(stage: Stage) -> list:
         return []
     aligning.check_options(config)
     specs = split_list(config.data.eval)
-    asked = {normalised(q.asked) for spec in specs for q in sources.load(spec)}
+    asked = {
+        normalised(q.asked)
+        for spec in specs
+        for q in sources.load(spec, config.seed, config.data.answer_base)
+    }
     return aligning.load_examples(config, asked)[0]
 
 

@@ -32,6 +32,7 @@ def prepare(
     eval_size: int = 0,
     seed: int = 0,
     shuffle: bool = True,
+    answer_base: str = "auto",
 ) -> Prepared:
     """Loads the splits, keeps them apart, draws the samples and shuffles the options.
 
@@ -40,12 +41,14 @@ def prepare(
     options; sample; shuffle. The training sample is drawn last, so it has the size asked for.
 
     Args:
-      train_specs, eval_specs: see ``sources.load``. ``train_specs`` may be empty.
+      train_specs, eval_specs: see ``sources.load``. ``train_specs`` may be empty; one that names a
+        task without a split, or a divided source without a part, is its ``train``.
       train_size: questions to train on, in equal parts from each task; 0 for all; more than there
         are is an error.
       eval_size: most questions per evaluation split, 0 for all.
-      seed: for sampling and shuffling.
+      seed: for sampling, shuffling and dividing.
       shuffle: whether to shuffle the options of every question, in training and evaluation.
+      answer_base: see ``sources.load``.
 
     Returns:
       ``Prepared``; its report has, per split where it applies (``train`` or an evaluation's name):
@@ -67,8 +70,12 @@ def prepare(
         if size < 0:
             raise UserError(f"{name} is {size}; it must be 0 (all) or a number of questions")
     names = _split_names(eval_specs)
-    train = _load_merged(train_specs)
-    full = {name: sources.load(spec) for name, spec in zip(names, eval_specs, strict=True)}
+    train_specs = [sources.for_role(spec, "train") for spec in train_specs]
+    train = _load_merged(train_specs, seed, answer_base)
+    full = {
+        name: sources.load(spec, seed, answer_base)
+        for name, spec in zip(names, eval_specs, strict=True)
+    }
 
     removed, skipped, total = {}, 0, 0
     if train_specs:
@@ -294,11 +301,11 @@ def _split_names(specs: Sequence[str]) -> list[str]:
     return names
 
 
-def _load_merged(specs: Sequence[str]) -> list[Question]:
+def _load_merged(specs: Sequence[str], seed: int, answer_base: str) -> list[Question]:
     """The questions of several sources; a (task, id) that stands in two of them is an error."""
     merged, origin = [], {}
     for spec in specs:
-        for question in sources.load(spec):
+        for question in sources.load(spec, seed, answer_base):
             key = (question.task, question.id)
             if key in origin:
                 raise UserError(

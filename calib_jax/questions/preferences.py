@@ -68,7 +68,14 @@ class Loaded:
 
 
 def load_preferences(
-    spec: str, size: int = 0, seed: int = 0, *, template: str | None = None, prefix: str = " "
+    spec: str,
+    size: int = 0,
+    seed: int = 0,
+    *,
+    template: str | None = None,
+    prefix: str = " ",
+    role: str = "test",
+    answer_base: str = "auto",
 ) -> Loaded:
     """The pairs of a source; the layouts are those of ``preference_rows.LAYOUTS``.
 
@@ -80,6 +87,7 @@ def load_preferences(
       seed: of the draw, and of pairs made of questions.
       template, prefix: of pairs made of questions: the prompt (None: the default one), and what
         stands before the letter.
+      role, answer_base: of pairs made of questions: see ``sources.for_role`` and ``sources.load``.
 
     Returns:
       ``Loaded`` of ``Preference``. A pair that occurs again, one with equal or empty answers and a
@@ -90,12 +98,20 @@ def load_preferences(
         source, row and field.
     """
     if spec.startswith(QUESTIONS):
-        return _of_questions(spec, size, seed, template, prefix, _letter_pair)
+        questions = _questions(spec, seed, role, answer_base)
+        return _of_questions(spec, questions, size, seed, template, prefix, _letter_pair)
     return _of_rows(spec, size, seed, preference_from_row)
 
 
 def load_demonstrations(
-    spec: str, size: int = 0, seed: int = 0, *, template: str | None = None, prefix: str = " "
+    spec: str,
+    size: int = 0,
+    seed: int = 0,
+    *,
+    template: str | None = None,
+    prefix: str = " ",
+    role: str = "test",
+    answer_base: str = "auto",
 ) -> Loaded:
     """The demonstrations of a source, as ``load_preferences``: of pairs the chosen answers."""
 
@@ -104,7 +120,8 @@ def load_demonstrations(
         return Demonstration(pair.id, pair.prompt, pair.chosen, ends=False, asked=pair.asked)
 
     if spec.startswith(QUESTIONS):
-        return _of_questions(spec, size, seed, template, prefix, build)
+        questions = _questions(spec, seed, role, answer_base)
+        return _of_questions(spec, questions, size, seed, template, prefix, build)
     return _of_rows(spec, size, seed, demonstration_from_row)
 
 
@@ -333,21 +350,35 @@ def _loaded(
     return Loaded(drawn, {"source": spec, "rows": rows, "n": len(drawn), "left_out": counts})
 
 
+def _rated(spec: str) -> tuple[str, float]:
+    """The source of questions, and how often the right letter is preferred."""
+    source = spec.removeprefix(QUESTIONS)
+    match = _RATE.fullmatch(source)
+    if not match:
+        return source, 1.0
+    try:
+        rate = float(match["rate"])
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1:
+        raise UserError(f"{spec}: the rate {match['rate']!r} behind the @ must be a number, 0 to 1")
+    return match["source"], rate
+
+
+def _questions(spec: str, seed: int, role: str, answer_base: str) -> list[Question]:
+    return sources.load(sources.for_role(_rated(spec)[0], role), seed, answer_base)
+
+
 def _of_questions(
-    spec: str, size: int, seed: int, template: str | None, prefix: str, build: Callable
+    spec: str,
+    questions: list[Question],
+    size: int,
+    seed: int,
+    template: str | None,
+    prefix: str,
+    build: Callable,
 ) -> Loaded:
-    source, rate = spec.removeprefix(QUESTIONS), 1.0
-    if match := _RATE.fullmatch(source):
-        source = match["source"]
-        try:
-            rate = float(match["rate"])
-        except ValueError:
-            rate = -1.0
-        if not 0 <= rate <= 1:
-            raise UserError(
-                f"{spec}: the rate {match['rate']!r} behind the @ must be a number, 0 to 1"
-            )
-    questions = sources.load(source)
+    rate = _rated(spec)[1]
     kept, skipped = pipeline.drop_duplicate_options(questions)
     # As for training by letters: the same shuffle for the same seed.
     kept, _ = pipeline.shuffle_options(kept, seed)
