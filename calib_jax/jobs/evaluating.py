@@ -163,8 +163,19 @@ def plan_tasks(
             shot_questions=loaded.shot_questions,
         )
         _check_lengths(loaded.name, reading, limit)
+        _say_cut(loaded.name, reading, model.config.max_length)
         readings[loaded.name] = reading
     return readings
+
+
+def _say_cut(name: str, reading: Reading, length: int) -> None:
+    """A line for prompts that are longer than the model; none where all fit."""
+    if reading.cut:
+        say(
+            f"{name}: {len(reading.cut)} of {len(reading.questions)} questions have prompts beyond "
+            f"the {length} tokens that the model takes; they were cut at the left, by up to "
+            f"{max(reading.cut.values())} tokens"
+        )
 
 
 def _check_lengths(name: str, reading: Reading, limit: int) -> None:

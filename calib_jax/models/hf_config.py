@@ -14,6 +14,11 @@ from calib_jax.models.config import Llama3Rope, ModelConfig, Rope
 from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY, Family
 from calib_jax.models.formats.files import read_json, safe_path
 
+QUANTIZED = (
+    "the weights are quantised in a way that is not read here (AWQ, GPTQ, bitsandbytes, FP8, ...). "
+    "Give the checkpoint that they were made from, or a .gguf file of it; to hold its weights in 8 "
+    "or 4 bits, add --config.model.quantize=int8 or nf4."
+)
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 # Further keys of the rotary settings by their type. "factors" is how the GGUF reader spells a
@@ -168,6 +173,10 @@ def _check_attributes(raw: Mapping[str, Any], family: Family, where: str) -> Non
     for key, value in raw.items():
         if key in only:
             if not any(type(value) is type(one) and value == one for one in only[key]):
+                if key == "quantization_config":
+                    method = value.get("quant_method") if isinstance(value, Mapping) else None
+                    kind = f" ({method})" if isinstance(method, str) else ""
+                    raise UserError(f"{where}: attribute {key!r}{kind}: {QUANTIZED}")
                 raise UserError(
                     f"{where}: attribute {key!r} is {value!r}, and only {only[key][-1]!r} is "
                     "computed here; the logits would be wrong."

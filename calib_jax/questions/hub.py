@@ -31,7 +31,7 @@ def parse(spec: str) -> tuple[str, str | None, str]:
     return parts[0], parts[1] if len(parts) == 3 else None, parts[-1]
 
 
-def load(spec: str, answer_base: str = "auto") -> list[Question]:
+def load(spec: str, answers: AnswerReader | None = None) -> list[Question]:
     """All questions of a split, in its order, through ``datasets.load_dataset``.
 
     The layouts understood are those of ``rows.question_from_row``. A row without ``id`` gets
@@ -40,7 +40,7 @@ def load(spec: str, answer_base: str = "auto") -> list[Question]:
 
     Args:
       spec: ``repo:split`` or ``repo:config:split``; ``repo`` may be a local folder.
-      answer_base: see ``AnswerReader``; the numbers of classes count from 0 always.
+      answers: reads the answers; the numbers of classes count from 0 whatever it says.
 
     Raises:
       UserError: the data set cannot be loaded, or a row is invalid or repeats an id.
@@ -55,7 +55,7 @@ def load(spec: str, answer_base: str = "auto") -> list[Question]:
         for name, feature in dataset.features.items()
         if name in ANSWER_FIELDS and isinstance(feature, datasets.ClassLabel)
     }
-    answers = AnswerReader("0" if names else answer_base)
+    answers = AnswerReader("0") if names else answers or AnswerReader()
     questions, row_of_id = [], {}
     for number, row in enumerate(dataset, 1):
         where = f"{spec} row {number}"

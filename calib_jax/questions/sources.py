@@ -41,7 +41,7 @@ def load(spec: str, seed: int = 0, answer_base: str = "auto") -> list[Question]:
     """
     name, whole = _split(spec)
     source, shares, part = division.parse(whole)
-    questions = _load_whole(spec, name, source, answer_base)
+    questions = _load_whole(spec, name, source, AnswerReader(answer_base))
     if not shares:
         return questions
     parts = division.PARTS[len(shares)]
@@ -96,7 +96,7 @@ def renamed(spec: str, name: str) -> str:
     return f"{name}={_split(spec)[1]}"
 
 
-def _load_whole(spec: str, name: str | None, source: str, answer_base: str) -> list[Question]:
+def _load_whole(spec: str, name: str | None, source: str, answers: AnswerReader) -> list[Question]:
     if source.startswith(OFFLINE):
         name, split = _offline_parts(source)
         offline_names = [n for n in tasks.task_names() if tasks.get_task(n).offline]
@@ -104,7 +104,7 @@ def _load_whole(spec: str, name: str | None, source: str, answer_base: str) -> l
             raise UserError(f"no offline task {name!r}; there are: {', '.join(offline_names)}")
         return loading.load_offline(tasks.get_task(name), split)
     if source.startswith(HUB):
-        return _from_hub(source.removeprefix(HUB), answer_base)
+        return _from_hub(source.removeprefix(HUB), answers)
     if parts := _task_parts(source):
         return tasks.load_task(*parts)
     if not source.lower().endswith(tuple(local.READERS)):
@@ -113,7 +113,7 @@ def _load_whole(spec: str, name: str | None, source: str, answer_base: str) -> l
         if "%" in source:
             hint = f" To divide a source, write {division.SPELLING}."
         raise UserError(f"{spec!r} names no source of questions.{hint} Write {SPELLINGS}")
-    return local.load(source, name, answers=AnswerReader(answer_base))
+    return local.load(source, name, answers=answers)
 
 
 def task_of(spec: str) -> Task | None:
@@ -162,14 +162,20 @@ def split_name(spec: str) -> str:
 def _split(spec: str) -> tuple[str | None, str]:
     if not isinstance(spec, str) or not spec.strip():
         raise UserError(f"a source of questions must be text, not {spec!r}; write {SPELLINGS}")
+    try:
+        spec.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the source {spec!a} is not UTF-8: rename the file, or give a link with another name"
+        ) from None
     match = _NAMED.fullmatch(spec.strip())
     return (match["name"], match["source"]) if match else (None, spec.strip())
 
 
-def _from_hub(spec: str, answer_base: str) -> list[Question]:
+def _from_hub(spec: str, answers: AnswerReader) -> list[Question]:
     """Rows in a usual layout; a data set in its own layout is named as the task that reads it."""
     try:
-        return hub.load(spec, answer_base)
+        return hub.load(spec, answers)
     except UserError as error:
         repo, config, split = hub.parse(spec)
         for task in map(tasks.get_task, tasks.task_names()):

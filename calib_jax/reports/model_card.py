@@ -363,7 +363,7 @@ def _loading(facts: Facts) -> str:
     base = json.dumps(facts.name, ensure_ascii=False)
     revision = f", revision={json.dumps(facts.revision)}" if facts.revision else ""
     theirs, note = base, ""
-    if facts.name.startswith("offline:") or facts.name.endswith(".gguf"):
+    if facts.name.startswith("offline:") or facts.name.lower().endswith(".gguf"):
         theirs = '"path/to/the/base"'
         note = (
             "# The base as a Hugging Face folder: python -m calib_jax.main "

@@ -62,6 +62,7 @@ def test_a_name_before_the_path_is_the_task_of_rows_that_state_none(tmp_path):
         ("offline:openbookqa/test/x", "write offline:<task>/<split>"),
         ("hf:owner/name", "write hf:owner/name:split"),
         ("none.jsonl", "none.jsonl: there is no such file"),
+        ("caf\udce9.jsonl", "is not UTF-8: rename the file"),
         ("exam.jsonl%70:20", "percentages that make 100"),
         ("exam.jsonl%100:0", "percentages that make 100"),
         ("exam.jsonl%25:25:25:25", "two or three percentages"),
