@@ -96,6 +96,16 @@ def rounding(probs: ArrayLike) -> float:
     return _ROUNDING.get(np.dtype(probs.dtype).name, 1e-6)
 
 
+def without_rounding(probs: np.ndarray) -> np.ndarray:
+    """The same with 0 in place of rounding errors below zero.
+
+    Example:
+        >>> without_rounding(np.array([[1.0, 1 - 0.8 - 0.1 - 0.1], [1.5, -0.5]])).tolist()
+        [[1.0, 0.0], [1.5, -0.5]]
+    """
+    return np.where((probs < 0) & (probs >= -rounding(probs)), 0, probs)
+
+
 def sum_tolerance(probs: ArrayLike) -> float:
     """How far a row of this dtype may be from summing to 1."""
     return _SUM_TOLERANCE.get(np.dtype(probs.dtype).name, 1e-4)

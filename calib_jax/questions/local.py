@@ -134,8 +134,8 @@ def _csv_rows(path: Path) -> Rows:
     first = text.lstrip().partition("\n")[0]
     if "," not in first and (found := re.search(r"[;\t|]", first)):
         raise UserError(
-            f"{path}: the columns are separated by {found[0]!r}; separate them by commas (in a "
-            'spreadsheet: save as "CSV UTF-8, comma delimited")'
+            f"{path}: the header has 1 column: separate the columns by commas, not by {found[0]!r} "
+            '(in a spreadsheet: save as "CSV UTF-8, comma delimited")'
         )
     # The module's own limit is 131,072 characters, for the whole process; a cell is never longer
     # than its file.

@@ -133,9 +133,12 @@ BAD_CSV = {
     "no answer": ("question,A,B,answer\nWhich?,x,y,\n", "row 1.*'answer' is ''"),
     "no header": ("Which?,x,y,A\nWhat?,x,y,B\n", "row 1.*'answer'.*put one first"),
     "no header, equal cells": ("Which?,x,y,x\n", "names 'x' twice.*put one first"),
-    "semicolons": ("question;A;B;answer\nWhich?;x;y;A\n", "separated by ';'; .*by commas"),
-    "semicolons, quoted": ('"question";"A";"answer"\n"Which, x?";"x";"A"\n', "by ';'; .*by commas"),
-    "tabs": ("\nquestion\tA\tB\tanswer\nWhich, x?\tx\ty\tA\n", r"by '\\t'; .*by commas"),
+    "semicolons": ("question;A;B;answer\nWhich?;x;y;A\n", "by commas, not by ';'"),
+    "semicolons, quoted": (
+        '"question";"A";"answer"\n"Which, x?";"x";"A"\n',
+        "by commas, not by ';'",
+    ),
+    "tabs": ("\nquestion\tA\tB\tanswer\nWhich, x?\tx\ty\tA\n", r"by commas, not by '\\t'"),
 }
 
 
