@@ -39,8 +39,7 @@ def load(spec: str, seed: int = 0, answer_base: str = "auto") -> list[Question]:
     Raises:
       UserError: the spec is not understood, or the source is missing or invalid.
     """
-    name, whole = _split(spec)
-    source, shares, part = division.parse(whole)
+    name, source, shares, part = _parsed(spec)
     questions = _load_whole(spec, name, source, AnswerReader(answer_base))
     if not shares:
         return questions
@@ -66,8 +65,7 @@ def for_role(spec: str, role: str) -> str:
     >>> for_role("arc_easy", "train"), for_role("mine=exam.csv%70:30", "train")
     ('arc_easy/train', 'mine=exam.csv%70:30/train')
     """
-    _, whole = _split(spec)
-    source, shares, part = division.parse(whole)
+    _, source, shares, part = _parsed(spec)
     if shares:
         parts = division.PARTS[len(shares)]
         if part is None and role not in parts:
@@ -93,7 +91,8 @@ def renamed(spec: str, name: str) -> str:
     >>> renamed("mine=exam.csv", "validation")
     'validation=exam.csv'
     """
-    return f"{name}={_split(spec)[1]}"
+    match = _NAMED.fullmatch(spec.strip())
+    return f"{name}={match['source'] if match else spec.strip()}"
 
 
 def _load_whole(spec: str, name: str | None, source: str, answers: AnswerReader) -> list[Question]:
@@ -125,7 +124,7 @@ def task_of(spec: str) -> Task | None:
     >>> task_of("arc_easy/validation").name, task_of("offline:arc_easy/test")
     ('arc_easy', None)
     """
-    parts = _task_parts(division.parse(_split(spec)[1])[0])
+    parts = _task_parts(_split(spec)[1])
     return tasks.get_task(parts[0]) if parts else None
 
 
@@ -140,8 +139,7 @@ def split_name(spec: str) -> str:
     >>> split_name("offline:openbookqa/test"), split_name("held_out=data/mine.jsonl")
     ('openbookqa', 'held_out')
     """
-    name, whole = _split(spec)
-    source, _, part = division.parse(whole)
+    name, source, _, part = _parsed(spec)
     named = name is not None
     if name is None and source.startswith(OFFLINE):
         name = _offline_parts(source)[0]
@@ -160,6 +158,12 @@ def split_name(spec: str) -> str:
 
 
 def _split(spec: str) -> tuple[str | None, str]:
+    """The name and the source of a spec, without what divides it."""
+    return _parsed(spec)[:2]
+
+
+def _parsed(spec: str) -> tuple[str | None, str, tuple[int, ...], str | None]:
+    """The name, the source, the percentages of its parts and the part that is asked for."""
     if not isinstance(spec, str) or not spec.strip():
         raise UserError(f"a source of questions must be text, not {spec!r}; write {SPELLINGS}")
     try:
@@ -169,7 +173,8 @@ def _split(spec: str) -> tuple[str | None, str]:
             f"the source {spec!a} is not UTF-8: rename the file, or give a link with another name"
         ) from None
     match = _NAMED.fullmatch(spec.strip())
-    return (match["name"], match["source"]) if match else (None, spec.strip())
+    name, source = (match["name"], match["source"]) if match else (None, spec.strip())
+    return name, *division.parse(source)
 
 
 def _from_hub(spec: str, answers: AnswerReader) -> list[Question]:
