@@ -11,14 +11,9 @@ from typing import Any
 
 from calib_jax.errors import UserError
 from calib_jax.models.config import Llama3Rope, ModelConfig, Rope
-from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY, Family
+from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY, QUANTIZED, Family
 from calib_jax.models.formats.files import read_json, safe_path
 
-QUANTIZED = (
-    "the weights are quantised in a way that is not read here (AWQ, GPTQ, bitsandbytes, FP8, ...). "
-    "Give the checkpoint that they were made from, or a .gguf file of it; to hold its weights in 8 "
-    "or 4 bits, add --config.model.quantize=int8 or nf4."
-)
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 # Further keys of the rotary settings by their type. "factors" is how the GGUF reader spells a

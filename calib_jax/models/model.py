@@ -17,11 +17,12 @@ from calib_jax.models import hub
 from calib_jax.models import tokenizer as tokenizers
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.decoder import Decoder, head_logits
+from calib_jax.models.families import QUANTIZED
 from calib_jax.models.formats import is_weights, open_source
 from calib_jax.models.formats.files import read_json, safe_path
 from calib_jax.models.formats.source import TensorSource
 from calib_jax.models.gguf_tokenizer import from_gguf
-from calib_jax.models.hf_config import QUANTIZED, parse_config, read_config
+from calib_jax.models.hf_config import parse_config, read_config
 from calib_jax.models.lora import LoraConfig
 from calib_jax.models.table import Row, Tree
 from calib_jax.models.weights import load_params

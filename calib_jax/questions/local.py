@@ -113,6 +113,31 @@ def _jsonl_rows(path: Path) -> Rows:
         yield number, row
 
 
+def json_rows(path: Path) -> Rows:
+    """The rows of a .json file, which holds one list of objects."""
+    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        rows = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} line {line}: not UTF-8 text ({error.reason}); save the file as UTF-8"
+        ) from None
+    except json.JSONDecodeError as error:
+        hint = " (one object a line is a .jsonl file)" if error.msg == "Extra data" else ""
+        raise UserError(
+            f"{path} line {error.lineno}: not valid JSON: {error.msg}, column {error.colno}{hint}"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid JSON: nested too deeply") from None
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: expected a list of objects, not {type(rows).__name__}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path} row {number}: expected an object, not {type(row).__name__}")
+        yield number, row
+
+
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
     fields = dict(pairs)
     if len(fields) < len(pairs):

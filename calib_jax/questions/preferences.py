@@ -98,8 +98,7 @@ def load_preferences(
         source, row and field.
     """
     if spec.startswith(QUESTIONS):
-        questions = _questions(spec, seed, role, answer_base)
-        return _of_questions(spec, questions, size, seed, template, prefix, _letter_pair)
+        return _of_questions(spec, size, seed, template, prefix, role, answer_base, _letter_pair)
     return _of_rows(spec, size, seed, preference_from_row)
 
 
@@ -120,8 +119,7 @@ def load_demonstrations(
         return Demonstration(pair.id, pair.prompt, pair.chosen, ends=False, asked=pair.asked)
 
     if spec.startswith(QUESTIONS):
-        questions = _questions(spec, seed, role, answer_base)
-        return _of_questions(spec, questions, size, seed, template, prefix, build)
+        return _of_questions(spec, size, seed, template, prefix, role, answer_base, build)
     return _of_rows(spec, size, seed, demonstration_from_row)
 
 
@@ -274,35 +272,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
         raise UserError(f"{path}: there is no such file")
     try:
         if path.suffix.lower() == ".json":
-            yield from _json_rows(path)
+            yield from local.json_rows(path)
         else:
             yield from local.READERS[path.suffix.lower()](path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    try:
-        rows = json.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path} line {line}: not UTF-8 text ({error.reason}); save the file as UTF-8"
-        ) from None
-    except json.JSONDecodeError as error:
-        hint = " (one object a line is a .jsonl file)" if error.msg == "Extra data" else ""
-        raise UserError(
-            f"{path} line {error.lineno}: not valid JSON: {error.msg}, column {error.colno}{hint}"
-        ) from None
-    except RecursionError:
-        raise UserError(f"{path}: not valid JSON: nested too deeply") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a list of objects, not {type(rows).__name__}")
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise UserError(f"{path} row {number}: expected an object, not {type(row).__name__}")
-        yield number, row
 
 
 def _of_rows(spec: str, size: int, seed: int, build: Callable) -> Loaded:
@@ -350,35 +324,28 @@ def _loaded(
     return Loaded(drawn, {"source": spec, "rows": rows, "n": len(drawn), "left_out": counts})
 
 
-def _rated(spec: str) -> tuple[str, float]:
-    """The source of questions, and how often the right letter is preferred."""
-    source = spec.removeprefix(QUESTIONS)
-    match = _RATE.fullmatch(source)
-    if not match:
-        return source, 1.0
-    try:
-        rate = float(match["rate"])
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate <= 1:
-        raise UserError(f"{spec}: the rate {match['rate']!r} behind the @ must be a number, 0 to 1")
-    return match["source"], rate
-
-
-def _questions(spec: str, seed: int, role: str, answer_base: str) -> list[Question]:
-    return sources.load(sources.for_role(_rated(spec)[0], role), seed, answer_base)
-
-
 def _of_questions(
     spec: str,
-    questions: list[Question],
     size: int,
     seed: int,
     template: str | None,
     prefix: str,
+    role: str,
+    answer_base: str,
     build: Callable,
 ) -> Loaded:
-    rate = _rated(spec)[1]
+    source, rate = spec.removeprefix(QUESTIONS), 1.0
+    if match := _RATE.fullmatch(source):
+        source = match["source"]
+        try:
+            rate = float(match["rate"])
+        except ValueError:
+            rate = -1.0
+        if not 0 <= rate <= 1:
+            raise UserError(
+                f"{spec}: the rate {match['rate']!r} behind the @ must be a number, 0 to 1"
+            )
+    questions = sources.load(sources.for_role(source, role), seed, answer_base)
     kept, skipped = pipeline.drop_duplicate_options(questions)
     # As for training by letters: the same shuffle for the same seed.
     kept, _ = pipeline.shuffle_options(kept, seed)
