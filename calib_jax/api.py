@@ -68,6 +68,8 @@ def load_model(
         check_scheme(quantize)
     mesh = mesh or meshes.default_mesh()
     checkpoint = models.open_checkpoint(os.fspath(name), revision)
+    if not adapter:
+        models.check_no_adapter_beside(checkpoint.path)
     attention = _attention(attention, checkpoint.config, dtype)
     check_mesh(checkpoint.config, mesh)
     beside: dict[str, Any] = {}

@@ -4,6 +4,8 @@ A config file (``configs/*.py``) starts from ``base()``, picks a preset and sets
 method. Any field can be set on the command line: ``--config.train.learning_rate=1e-5``.
 """
 
+import re
+
 import ml_collections
 
 
@@ -46,9 +48,12 @@ def base() -> ml_collections.ConfigDict:
     mesh.shape = (1, -1, 1)
 
     config.data = data = ml_collections.ConfigDict()
-    # Sources, separated by commas: offline:<task>/<split>, hf:<owner>/<name>[:<config>]:<split>, or
-    # a .jsonl, .csv or .parquet file; "name=source" gives a split another name. The job "evaluate"
-    # also takes tasks, with their own prompts: arc_easy, mmlu, ... or a .toml file.
+    # Sources, separated by commas (a comma inside a path is written \,): a task (arc_easy, mmlu,
+    # ... or a .toml file, each with /<split> or not), offline:<task>/<split>,
+    # hf:<owner>/<name>[:<config>]:<split>, or a .jsonl, .csv or .parquet file; "name=source" gives
+    # a split another name. "exam.csv%70:30" divides a source with the seed, "%70:15:15" with a
+    # validation part between: its first part is what data.train takes, its last what data.eval
+    # takes. In the job "evaluate" tasks bring their own prompts.
     data.train = "offline:openbookqa/train,offline:arc_easy/train"
     # Measured before and after; in-domain where it is of a training source's data set, or shares
     # 1 % of its texts with the training sources.
@@ -56,6 +61,9 @@ def base() -> ml_collections.ConfigDict:
     # Names of splits of data.eval, separated by commas, whose domain you know better.
     data.in_domain = ""
     data.out_of_domain = ""
+    # Whether answers of files and hub data sets that are numbers count from "0" or "1"; "auto":
+    # from 0, refused where 30 or more of them never say 0. A task's .toml file says it itself.
+    data.answer_base = "auto"
     # Measured after every epoch, into the log; "" for none.
     data.validation = ""
     # Questions to train on, drawn in equal parts from the sources; 0 for all. More than there are
@@ -367,5 +375,10 @@ def base() -> ml_collections.ConfigDict:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """The entries of a comma-separated field, blanks dropped."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    r"""The entries of a comma-separated field, blanks dropped; ``\,`` is a comma inside an entry.
+
+    >>> split_list(r"a.csv, results\, 2024.csv,")
+    ('a.csv', 'results, 2024.csv')
+    """
+    parts = (part.replace(r"\,", ",").strip() for part in re.split(r"(?<!\\),", text))
+    return tuple(part for part in parts if part)

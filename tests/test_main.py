@@ -108,6 +108,31 @@ def test_missing_question_file(call):
     assert "nowhere.jsonl" in refused(call, "--config.data.eval=nowhere.jsonl")
 
 
+def test_a_source_says_what_is_trained_on(call, tmp_path):
+    task = tmp_path / "exam.toml"
+    task.write_text('files = { test = "test.jsonl" }')
+    said = refused(call, f"--config.data.train={task}")
+    assert "has none that is called 'train'; there are: test" in said
+    assert f"{task}/test%70:30" in said
+    said = refused(call, f"--config.data.validation={call.test}%70:30")
+    assert "has no validation part; write <source>%70:30" in said
+
+
+def test_names_with_commas_and_names_that_are_no_text(call, tmp_path):
+    path = tmp_path / "a, b.jsonl"
+    path.write_text('{"question": "?", "choices": ["yes", "no"], "answer": "Yes"}\n')
+    assert "is written \\," in refused(call, f"--config.data.eval={path}")
+    said = refused(call, "--config.data.eval=" + str(path).replace(",", "\\,"))
+    assert f"{path} row 1: field 'answer' is 'Yes'" in said and "is written 'yes'" in said
+    said = refused(call, "--config.data.eval=caf\udce9.jsonl")
+    assert "'--config.data.eval=caf\\xe9.jsonl' is not UTF-8. Rename" in said
+
+
+def test_a_base_of_answers_that_there_is_not(call):
+    said = refused(call, "--config.data.answer_base=2")
+    assert "config.data.answer_base is '2'; expected 'auto', '0' or '1'" in said
+
+
 def test_missing_model_folder(call):
     assert "/no/model" in refused(call, "--config.model.name=/no/model")
 

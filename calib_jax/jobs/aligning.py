@@ -81,8 +81,12 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         seed=config.seed,
         shuffle=data.shuffle_options,
         shuffle_tasks=split_list(data.shuffle_tasks),
+        answer_base=data.answer_base,
     )
-    whole = {name: sources.load(s) for name, s in zip(prepared.evals, eval_specs, strict=True)}
+    whole = {
+        name: sources.load(spec, config.seed, data.answer_base)
+        for name, spec in zip(prepared.evals, eval_specs, strict=True)
+    }
     asked = {normalised(q.asked) for split in whole.values() for q in split}
     source = load_source(config)
     train, held_out, report = load_examples(config, asked, source)
@@ -162,14 +166,18 @@ def load_source(config: ml_collections.ConfigDict) -> Loaded:
     """
     dpo = config.align.method == "dpo"
     load = preferences.load_preferences if dpo else preferences.load_demonstrations
-    prompt = config.prompt
-    return load(
-        config.align.train,
-        seed=config.seed,
-        template=prompt.template or None,
-        prefix=prompt.letter_prefix,
-        chat=prompt.chat,
-    )
+    return load(config.align.train, role="train", **_reading(config))
+
+
+def _reading(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """How pairs are read that are made of questions."""
+    return {
+        "seed": config.seed,
+        "template": config.prompt.template or None,
+        "prefix": config.prompt.letter_prefix,
+        "chat": config.prompt.chat,
+        "answer_base": config.data.answer_base,
+    }
 
 
 def load_examples(
@@ -200,10 +208,7 @@ def load_examples(
         train, held_out = preferences.hold_out(train, int(match["count"]), seed)
         report["eval"] = {"source": align.eval}
     elif align.eval.strip():
-        template, prefix = config.prompt.template or None, config.prompt.letter_prefix
-        loaded = preferences.load_preferences(
-            align.eval, seed=seed, template=template, prefix=prefix
-        )
+        loaded = preferences.load_preferences(align.eval, **_reading(config))
         held_out, report["eval"] = loaded.items, dict(loaded.report)
     total = len(train)
     train, overlap = preferences.remove_overlap(train, asked | {item.text for item in held_out})

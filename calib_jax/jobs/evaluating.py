@@ -108,6 +108,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
         seed=config.seed,
         shuffle=data.shuffle_options,
         shuffle_tasks=split_list(data.shuffle_tasks),
+        answer_base=data.answer_base,
     )
     loaded = []
     for task, (name, questions) in zip(tasks, prepared.evals.items(), strict=True):
@@ -169,8 +170,19 @@ def plan_tasks(
         _check_lengths(loaded.name, reading, limit)
         if line := control_line(loaded.name, reading.counts):
             say(line)
+        _say_cut(loaded.name, reading, model.config.max_length)
         readings[loaded.name] = reading
     return readings
+
+
+def _say_cut(name: str, reading: Reading, length: int) -> None:
+    """A line for prompts that are longer than the model; none where all fit."""
+    if reading.cut:
+        say(
+            f"{name}: {len(reading.cut)} of {len(reading.questions)} questions have prompts beyond "
+            f"the {length} tokens that the model takes; they were cut at the left, by up to "
+            f"{max(reading.cut.values())} tokens"
+        )
 
 
 def _check_lengths(name: str, reading: Reading, limit: int) -> None:

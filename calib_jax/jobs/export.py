@@ -54,7 +54,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     setting = trained.config if trained else config
     checkpoint = models.open_checkpoint(setting.model.name, setting.model.revision or None)
     adapter = None
-    if setting.model.adapter:
+    if not setting.model.adapter:
+        models.check_no_adapter_beside(checkpoint.path)
+    else:
         adapter = peft.read_adapter(setting.model.adapter, checkpoint.config)
         if warning := peft.other_base(adapter, checkpoint.name):
             warnings.warn(warning, UserNotice, stacklevel=1)

@@ -149,7 +149,8 @@ def default_name(model: str, adapter: str) -> str:
     ('Model-8B+adapter', 'm')
     """
     parts = [Path(part.removeprefix("offline:")).name for part in (model, adapter) if part]
-    return "+".join(parts).removesuffix(".gguf")
+    name = "+".join(parts)
+    return name[:-5] if name.lower().endswith(".gguf") else name
 
 
 def fingerprint(names: Sequence[str], prompts: Sequence[np.ndarray]) -> str:

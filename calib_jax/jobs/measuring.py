@@ -21,7 +21,7 @@ from calib_jax.jobs.results import States, check_options
 from calib_jax.jobs.run import agreed, say, settle
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
-from calib_jax.questions import Prepared, prepare, sample
+from calib_jax.questions import Prepared, prepare, sample, sources
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
@@ -233,7 +233,9 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
     validation = split_list(data.validation)
     if len(validation) > 1:
         raise UserError("config.data.validation takes one source.")
-    spec = [f"validation={text.split('=', 1)[-1]}" for text in validation]
+    spec = [
+        sources.renamed(sources.for_role(text, "validation"), "validation") for text in validation
+    ]
     prepared = prepare(
         split_list(data.train),
         [*evals, *spec],
@@ -244,6 +246,7 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
         in_domain=split_list(data.in_domain),
         out_of_domain=split_list(data.out_of_domain),
         shuffle_tasks=split_list(data.shuffle_tasks),
+        answer_base=data.answer_base,
     )
     held_out = prepared.evals.pop("validation", []) if validation else []
     if data.validation_size:

@@ -127,6 +127,7 @@ def load_material(
             template=prompt.template or None,
             prefix=prompt.letter_prefix,
             chat=prompt.chat,
+            answer_base=config.data.answer_base,
         )
         sets[PAIRS], data[PAIRS] = found.items, dict(found.report)
     if text[0].strip():

@@ -85,7 +85,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         raise UserError("config.data.eval names no questions; there would be nothing to measure.")
     # What any stage has learnt from is in-domain.
     train_specs = split_list(config.data.train) if not chain else ()
-    known = pipeline.training_origins(train_specs)
+    reading = config.seed, config.data.answer_base
+    known = pipeline.training_origins(train_specs, *reading)
     for stage in chain:
         check_workdir(stage.folder, stage.config)
         learnt, origins = _load_examples(stage)
@@ -95,7 +96,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
             some = draw(learnt, config.align.eval_size, config.seed)
             material = dataclasses.replace(material, pairs={**material.pairs, TRAINED: some})
     specs = split_list(config.data.eval)
-    whole = {task.name: sources.load(s) for s, task in zip(specs, material.tasks, strict=True)}
+    names = [task.name for task in material.tasks]
+    whole = {n: sources.load(spec, *reading) for n, spec in zip(names, specs, strict=True)}
     decided = decide(
         known,
         pipeline.origins(specs, whole),
@@ -143,10 +145,15 @@ def _load_examples(stage: Stage) -> tuple[list, Origins]:
     if config.job != "align":
         measuring.check_finetuning(config)
         measuring.load_questions(config)
-        return [], pipeline.training_origins(split_list(config.data.train))
+        train = split_list(config.data.train)
+        return [], pipeline.training_origins(train, config.seed, config.data.answer_base)
     aligning.check_options(config)
     specs = split_list(config.data.eval)
-    asked = {normalised(q.asked) for spec in specs for q in sources.load(spec)}
+    asked = {
+        normalised(q.asked)
+        for spec in specs
+        for q in sources.load(spec, config.seed, config.data.answer_base)
+    }
     source = aligning.load_source(config)
     learnt = aligning.load_examples(config, asked, source)[0]
     return learnt, Origins(source.data_sets, frozenset(item.text for item in source.items))

@@ -2,25 +2,34 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from calib_jax.metrics.validation import sum_tolerance, validate
+from calib_jax.metrics.inputs import narrowed, on_host
+from calib_jax.metrics.validation import rounding, sum_tolerance, validate, validate_weights
 
 _MAX_COLUMNS = 32
+# The parameters of kernels that hold an entry for each row.
+_ARRAYS = frozenset(
+    "probs answers target_probs mask weights sets chosen_logps rejected_logps chosen_tokens "
+    "rejected_tokens preference_rate".split()
+)
 
 
 def checked(kernel: Callable) -> Callable:
     """``kernel(probs, answers, mask=None, ..., weights=None)`` with its input validated first.
 
-    Called with arrays, the function raises what ``validate`` raises; masked options and rows of
-    weight 0 may hold anything. Under jit, vmap and grad, and for arrays that lie on several
-    hosts, it is the kernel itself: no value is looked at, and NaN propagates. The check is one
-    fused pass on the device; only input that fails it is copied to the host for the message.
-    ``metric.kernel`` is the kernel without the check.
+    Called with arrays, the function raises what ``validate`` and ``validate_weights`` raise; masked
+    options and rows of weight 0 may hold anything. Whatever numpy reads is an array: a pandas
+    column too. Of a kernel that has no ``probs`` and ``answers`` the weights alone are looked at.
+    Under jit, vmap and grad, and for arrays that lie on several hosts, it is the kernel itself: no
+    value is looked at, and NaN propagates. The check is one fused pass on the device; only input
+    that fails it is copied to the host for the message. ``metric.kernel`` is the kernel without
+    the check.
 
     Example:
         >>> mean = checked(lambda probs, answers, mask=None: jnp.mean(probs))
@@ -31,39 +40,64 @@ def checked(kernel: Callable) -> Callable:
 each row over its valid options
     """
     signature = inspect.signature(kernel)
+    names = list(signature.parameters)
 
     @functools.wraps(kernel)
     def metric(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
-        names = list(signature.parameters)
-        _check(given[names[0]], given.get(names[1]), given.get("mask"), given.get("weights"))
-        return kernel(*args, **kwargs)
+        arrays = {name: given[name] for name in _ARRAYS & given.keys() if given[name] is not None}
+        if not _is_concrete(arrays):
+            return kernel(*args, **kwargs)
+        arrays = {name: on_host(value, name) for name, value in arrays.items()}
+        if names[:2] in (["probs", "answers"], ["probs", "target_probs"]):
+            _check(arrays, names[1])
+        elif "weights" in arrays:
+            validate_weights(arrays["weights"])
+        if "answers" in arrays:
+            arrays["answers"] = narrowed(arrays["answers"])
+        return kernel(
+            *(arrays.get(name, value) for name, value in zip(names, args, strict=False)),
+            **{name: arrays.get(name, value) for name, value in kwargs.items()},
+        )
 
     metric.kernel = kernel
     return metric
 
 
-def _check(probs, answers, mask, weights) -> None:
-    arrays = [x for x in (probs, answers, mask, weights) if x is not None]
+def _is_concrete(arrays: Mapping[str, Any]) -> bool:
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)):
-        return
-    if not all(getattr(x, "is_fully_addressable", True) for x in arrays):
-        return
-    probs = probs if hasattr(probs, "dtype") else np.asarray(probs, np.float32)
-    answers = answers if answers is None or hasattr(answers, "dtype") else np.asarray(answers)
+        return False
+    return all(getattr(x, "is_fully_addressable", True) for x in arrays.values())
+
+
+def _check(arrays: Mapping[str, Any], second: str) -> None:
+    probs, answers = arrays["probs"], arrays.get(second)
+    mask, weights = arrays.get("mask"), arrays.get("weights")
     shapes = {np.shape(x)[:1] for x in (probs, answers, mask, weights) if x is not None}
-    if answers is None or probs.ndim != 2 or len(shapes) > 1 or not probs.size:
+    if probs.ndim != 2 or len(shapes) > 1 or not probs.size:
         return  # Of shapes the kernel itself complains; no rows are no bad rows.
     if mask is not None and np.shape(mask) != probs.shape:
         return
-    if answers.ndim == 1 and not jnp.issubdtype(answers.dtype, jnp.integer):
+    known = second == "target_probs"
+    if answers is not None and answers.ndim != (2 if known else 1):
         return
-    if answers.ndim == 1 and not _suspicious(probs, answers, mask, weights, sum_tolerance(probs)):
+    if not known and answers is not None and not jnp.issubdtype(answers.dtype, jnp.integer):
         return
+    if weights is not None and np.ndim(weights) != 1:
+        return
+    # On the device 64-bit integers are cut to 32 bits.
+    wide = answers is not None and not known and answers.dtype.itemsize == 8
+    outside = wide and bool(((answers < 0) | (answers >= probs.shape[1])).any())
+    limits = sum_tolerance(probs), rounding(probs)
+    if not (known or outside or _suspicious(probs, answers, mask, weights, *limits)):
+        return
+    if weights is not None:
+        validate_weights(weights)
     counted = np.ones(len(probs), bool) if weights is None else np.asarray(weights) != 0
     valid = np.ones(probs.shape, bool) if mask is None else np.asarray(mask, bool)
     valid = valid | ~counted[:, None]
-    probs, answers = np.asarray(probs), np.asarray(answers)
+    probs = np.asarray(probs)
+    answers = np.argmax(valid, axis=1) if answers is None else np.asarray(answers)
     if not jnp.issubdtype(probs.dtype, jnp.floating):
         probs = probs.astype(np.float32)
     # A row that does not count is made a good one, so that the others keep their numbers.
@@ -78,16 +112,20 @@ def _check(probs, answers, mask, weights) -> None:
 
 
 @jax.jit
-def _suspicious(probs, answers, mask, weights, tolerance) -> jax.Array:
-    """Whether any counted row may be bad."""
+def _suspicious(probs, answers, mask, weights, tolerance, rounding) -> jax.Array:
+    """Whether any counted row, or any weight, may be bad."""
     probs = jnp.asarray(probs).astype(jnp.float32)
-    answers = jnp.asarray(answers)
     num_options = probs.shape[1]
-    good = (answers >= 0) & (answers < num_options)
+    good = jnp.ones(len(probs), bool)
     if mask is not None:
         mask = jnp.asarray(mask).astype(bool)
         probs = jnp.where(mask, probs, 0)
-        good &= (mask & (answers[:, None] == jnp.arange(num_options))).any(axis=1)
+        good &= mask.any(axis=1)
+    if answers is not None:
+        answers = jnp.asarray(answers)
+        good &= (answers >= 0) & (answers < num_options)
+        if mask is not None:
+            good &= (mask & (answers[:, None] == jnp.arange(num_options))).any(axis=1)
     # Column by column: one elementwise pass, where sums over a short last axis are slow.
     if num_options <= _MAX_COLUMNS:
         columns = [probs[:, k] for k in range(num_options)]
@@ -96,7 +134,9 @@ def _suspicious(probs, answers, mask, weights, tolerance) -> jax.Array:
     else:
         total, lowest = probs.sum(axis=1), probs.min(axis=1)
     # NaN fails every comparison. Nothing negative and a sum of 1: nothing is above 1 either.
-    good &= (lowest >= 0) & (jnp.abs(total - 1) <= tolerance)
-    if weights is not None:
-        good |= jnp.asarray(weights) == 0
-    return ~good.all()
+    good &= (lowest >= -rounding) & (jnp.abs(total - 1) <= tolerance)
+    if weights is None:
+        return ~good.all()
+    weights = jnp.asarray(weights).astype(jnp.float32)
+    fit = (weights >= 0) & jnp.isfinite(weights)
+    return ~((good | (weights == 0)).all() & fit.all() & (weights > 0).any())

@@ -12,6 +12,7 @@ from calib_jax.metrics.scores import confidences, predictions
 from calib_jax.metrics.sums import total_weight, weighted_mean, weighted_sum
 
 
+@checked
 @jax.jit
 def letter_counts(
     probs: ArrayLike, mask: ArrayLike | None = None, weights: ArrayLike | None = None
@@ -30,6 +31,7 @@ def letter_counts(
     return _counts(predictions(probs, mask), probs.shape[1], weights)
 
 
+@checked
 @functools.partial(jax.jit, static_argnames=("num_options",))
 def answer_counts(
     answers: ArrayLike, num_options: int, weights: ArrayLike | None = None

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_weights
 from calib_jax.metrics.sums import weighted_mean
 
@@ -21,6 +22,7 @@ class PreferenceCollapse(NamedTuple):
     share_above: jax.Array
 
 
+@checked
 @jax.jit
 def preference_collapse(
     chosen_logps: ArrayLike,
@@ -143,6 +145,7 @@ def preference_margins(
     return chosen - rejected
 
 
+@checked
 @jax.jit
 def preference_accuracy(
     chosen_logps: ArrayLike,

@@ -3,6 +3,9 @@
 import numpy as np
 from jax.typing import ArrayLike
 
+# How far below zero a probability may lie by rounding alone, as in 1 - 0.8 - 0.1 - 0.1 = -5.6e-17:
+# a few units of float32, in which everything is computed, or one of the dtype.
+_ROUNDING = {"bfloat16": 8e-3, "float16": 1e-3}
 # How far a row may be from summing to 1: a softmax rounded to the dtype, with some room.
 _SUM_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-3, "float32": 1e-4, "float64": 1e-4}
 
@@ -16,10 +19,10 @@ def validate(
     """Raise ValueError unless the arrays are probabilities, answers and a mask that fit together.
 
     Checks, in this order: shapes and dtypes; every row has a valid option; no NaN; nothing
-    negative or above 1; masked options hold 0; rows sum to 1; answers lie in 0..K-1 and on a
-    valid option. The message names the first bad row (0-based), its value, and how many rows are
-    bad. Every public metric calls it when it is called with arrays (see ``checked``); inside jit
-    no value is looked at and NaN propagates.
+    negative (but for rounding, see ``rounding``) or above 1; masked options hold 0; rows sum to 1;
+    answers lie in 0..K-1 and on a valid option. The message names the first bad row (0-based), its
+    value, and how many rows are bad. Every public metric calls it when it is called with arrays
+    (see ``checked``); inside jit no value is looked at and NaN propagates.
 
     Args:
         probs: [N, K] float option probabilities. N = 0 passes.
@@ -67,6 +70,42 @@ each row over its valid options
             _refuse(masked, text, "the answer must be one of the row's options")
 
 
+def validate_weights(weights: ArrayLike) -> None:
+    """Raise ValueError unless ``weights`` [N] are finite, not negative and not all 0.
+
+    Example:
+        >>> validate_weights([1, 0, 2])
+        >>> validate_weights([1.0, -1.0])
+        Traceback (most recent call last):
+        ...
+        ValueError: row 1 has the weight -1 (1 bad row of 2): weights are 0 or more, and finite
+    """
+    weights = np.asarray(weights)
+    if weights.ndim != 1 or not len(weights):
+        return
+    values = weights.astype(np.float64)
+    bad = ~((values >= 0) & np.isfinite(values))
+    if bad.any():
+        _refuse(bad, f"has the weight {values[bad][0]:.6g}", "weights are 0 or more, and finite")
+    if not values.any():
+        raise ValueError("all weights are 0: no row counts, so there is nothing to measure")
+
+
+def rounding(probs: ArrayLike) -> float:
+    """How far below zero a probability of this dtype may lie by rounding; it is then read as 0."""
+    return _ROUNDING.get(np.dtype(probs.dtype).name, 1e-6)
+
+
+def without_rounding(probs: np.ndarray) -> np.ndarray:
+    """The same with 0 in place of rounding errors below zero.
+
+    Example:
+        >>> without_rounding(np.array([[1.0, 1 - 0.8 - 0.1 - 0.1], [1.5, -0.5]])).tolist()
+        [[1.0, 0.0], [1.5, -0.5]]
+    """
+    return np.where((probs < 0) & (probs >= -rounding(probs)), 0, probs)
+
+
 def sum_tolerance(probs: ArrayLike) -> float:
     """How far a row of this dtype may be from summing to 1."""
     return _SUM_TOLERANCE.get(np.dtype(probs.dtype).name, 1e-4)
@@ -81,10 +120,11 @@ def _check_rows(probs: np.ndarray, mask: np.ndarray, tolerance: float | None, of
     """Raise unless the rows are distributions over their valid options; ``of`` names the array."""
     if tolerance is None:
         tolerance = sum_tolerance(probs)
+    below = rounding(probs)
     probs = probs.astype(np.float64)
     for bad, remedy in (
         (np.isnan(probs), "remove or recompute these rows"),
-        (probs < 0, "probabilities, not logits or log-probabilities, are expected"),
+        (probs < -below, "probabilities, not logits or log-probabilities, are expected"),
         (probs > 1 + tolerance, "probabilities, not logits, are expected"),
         (~mask & (probs != 0), "masked options must hold 0"),
     ):

@@ -238,6 +238,13 @@ ONLY = {
     "use_mrope": (None, False),
 }
 
+# What is said of weights with a quantization_config.
+QUANTIZED = (
+    "the weights are quantised in a way that is not read here (AWQ, GPTQ, bitsandbytes, FP8, ...). "
+    "Give the checkpoint that they were made from, or a .gguf file of it; to hold its weights in 8 "
+    "or 4 bits, add --config.model.quantize=int8 or nf4."
+)
+
 # Attributes that do not change the logits of a forward pass.
 HARMLESS = {
     # Where the file comes from and how its tensors are stored and computed.

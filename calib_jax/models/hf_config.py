@@ -11,7 +11,7 @@ from typing import Any
 
 from calib_jax.errors import UserError
 from calib_jax.models.config import Llama3Rope, ModelConfig, Rope
-from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY, Family
+from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY, QUANTIZED, Family
 from calib_jax.models.formats.files import read_json, safe_path
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -168,6 +168,10 @@ def _check_attributes(raw: Mapping[str, Any], family: Family, where: str) -> Non
     for key, value in raw.items():
         if key in only:
             if not any(type(value) is type(one) and value == one for one in only[key]):
+                if key == "quantization_config":
+                    method = value.get("quant_method") if isinstance(value, Mapping) else None
+                    kind = f" ({method})" if isinstance(method, str) else ""
+                    raise UserError(f"{where}: attribute {key!r}{kind}: {QUANTIZED}")
                 raise UserError(
                     f"{where}: attribute {key!r} is {value!r}, and only {only[key][-1]!r} is "
                     "computed here; the logits would be wrong."

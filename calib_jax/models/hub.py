@@ -8,8 +8,10 @@ from pathlib import Path
 from calib_jax.errors import UserError
 from calib_jax.models.export import COPIED
 
-_BESIDE = ("config.json", *COPIED)
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+# An adapter beside a model is seen by its config (see ``model.check_no_adapter_beside``), and old
+# quantised weights by theirs.
+_BESIDE = ("config.json", *COPIED, _ADAPTER[0], "quantize_config.json", "quant_config.json")
 # In the order of preference: the single file, and what else may hold weights of the format.
 _FORMATS = (
     ("model.safetensors", r"(?!adapter_model|consolidated)[^.].*\.safetensors"),
@@ -79,7 +81,7 @@ def choose(files: Iterable[str], name: str, *, adapter: bool = False) -> list[st
         hint = ""
         if not adapter and _ADAPTER[0] in top:
             hint = " It is an adapter: give its base as the model and it as config.model.adapter."
-        elif any(file.endswith(".gguf") for file in files):
+        elif any(file.lower().endswith(".gguf") for file in files):
             hint = " Download one of its .gguf files and give the path of that."
         raise UserError(f"{name}: the repository has no {beside[0]}.{hint}")
     chosen = [file for file in top if file in beside]

@@ -18,7 +18,9 @@ from calib_jax.models import hub
 from calib_jax.models import tokenizer as tokenizers
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.decoder import Decoder, head_logits
-from calib_jax.models.formats import open_source
+from calib_jax.models.families import QUANTIZED
+from calib_jax.models.formats import is_weights, open_source
+from calib_jax.models.formats.files import read_json, safe_path
 from calib_jax.models.formats.source import TensorSource
 from calib_jax.models.gguf_tokenizer import from_gguf
 from calib_jax.models.hf_config import parse_config, read_config
@@ -26,6 +28,7 @@ from calib_jax.models.lora import LoraConfig
 from calib_jax.models.table import Row, Tree
 from calib_jax.models.weights import load_params
 
+GGUF, ADAPTER = ".gguf", "adapter_config.json"
 # Models that travel in a package: name -> (distribution, how to install it).
 OFFLINE_MODELS = {
     "smollm2-135m-instruct": (
@@ -132,6 +135,7 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     path = _locate(name, revision)
     _say_read(path, name, revision)
     if path.is_dir():
+        _check_folder(path)
         raw = read_config(path)
         config = parse_config(raw, str(path / "config.json"))
         source = open_source(path)
@@ -192,18 +196,62 @@ def _locate(name: str, revision: str | None) -> Path:
         return _locate_offline(name)
     if path.is_dir():
         return path
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == GGUF:
         if path.is_file():
             return path
         raise UserError(f"{name}: no such file.")
     if path.exists():
-        raise UserError(f"{name}: expected a folder, a .gguf file or a hub id.")
+        raise UserError(
+            f"{name}: expected a folder, a .gguf file or a hub id. Of a Hugging Face model give "
+            "the folder that holds config.json and the weights."
+        )
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(
             f"{name!r}: no such folder, and not a hub id (owner/name) either. "
             f"Offline models: {', '.join('offline:' + key for key in OFFLINE_MODELS)}."
         )
     return hub.fetch(name, revision)
+
+
+def check_no_adapter_beside(path: Path) -> None:
+    """Raises UserError where a model's folder holds an adapter too: which of them is meant?"""
+    if path.is_dir() and (path / ADAPTER).exists():
+        raise UserError(
+            f"{path}: holds a model and a PEFT adapter ({ADAPTER}). To lay the adapter over the "
+            f"model, set --config.model.adapter={path}. For the model alone, move the files "
+            "adapter_* into another folder."
+        )
+
+
+def _check_folder(path: Path) -> None:
+    """Raises UserError for a folder that holds something else than a model, with the way to it."""
+    names = sorted(file.name for file in path.iterdir())
+    weights = [name for name in names if is_weights(name)]
+    ggufs = [name for name in names if name.lower().endswith(GGUF)]
+    if ADAPTER in names and not ("config.json" in names and weights):
+        raise UserError(
+            f"{path}: a PEFT adapter, without the model that it is laid over. Give that as the "
+            f"model and this as the adapter: --config.model.name={_base_of(path)} "
+            f"--config.model.adapter={path}"
+        )
+    if ggufs and not ("config.json" in names and weights):
+        count = f" (one of {len(ggufs)})" if len(ggufs) > 1 else ""
+        raise UserError(
+            f"{path}: the weights in this folder are GGUF. Give the path of the file{count}: "
+            f"--config.model.name={path / ggufs[0]}"
+        )
+    for name in ("quantize_config.json", "quant_config.json"):  # AutoGPTQ's and AutoAWQ's
+        if name in names:
+            raise UserError(f"{path / name}: {QUANTIZED}")
+
+
+def _base_of(path: Path) -> str:
+    """What an adapter says that its base is called."""
+    try:
+        base = read_json(safe_path(path, ADAPTER))["base_model_name_or_path"]
+    except (UserError, KeyError, TypeError):
+        base = None
+    return base if isinstance(base, str) and base else "<its base>"
 
 
 def _locate_offline(name: str) -> Path:
@@ -215,7 +263,7 @@ def _locate_offline(name: str) -> Path:
         files = importlib.metadata.distribution(package).files or []
     except importlib.metadata.PackageNotFoundError:
         raise UserError(f"{name}: the package {package} is not installed. Run: {install}") from None
-    found = [Path(f.locate()) for f in files if f.suffix == ".gguf"]
+    found = [Path(f.locate()) for f in files if f.suffix == GGUF]
     if len(found) != 1 or not found[0].exists():
         raise UserError(f"{name}: the package {package} holds no GGUF file. Run: {install}")
     return found[0]

@@ -17,6 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
+from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_weights
 from calib_jax.metrics.sums import weighted_mean
 from calib_jax.posthoc.calibrator import (
@@ -201,6 +202,7 @@ class APS(ConformalPredictor):
         return _aps_scores(log_scores, mask, key, self.randomized)
 
 
+@checked
 @jax.jit
 def set_coverage(
     sets: ArrayLike, answers: ArrayLike, weights: ArrayLike | None = None
@@ -221,6 +223,7 @@ def set_coverage(
     return weighted_mean(inside.astype(jnp.float32), as_weights(weights, len(inside)))
 
 
+@checked
 @jax.jit
 def mean_set_size(sets: ArrayLike, weights: ArrayLike | None = None) -> jax.Array:
     """Mean number of options in a set; float32, NaN for no rows.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads, reads_value
+from calib_jax.questions.answers import AnswerReader
 from calib_jax.questions.record import LETTERS, Question
 from calib_jax.questions.rows import ANSWER_FIELDS, question_from_row, unused_fields
 
@@ -33,7 +34,7 @@ def parse(spec: str) -> tuple[str, str | None, str]:
     return parts[0], parts[1] if len(parts) == 3 else None, parts[-1]
 
 
-def load(spec: str) -> list[Question]:
+def load(spec: str, answers: AnswerReader | None = None) -> list[Question]:
     """All questions of a split, in its order, through ``datasets.load_dataset``.
 
     The layouts understood are those of ``rows.question_from_row``. A row without ``id`` gets
@@ -42,6 +43,7 @@ def load(spec: str) -> list[Question]:
 
     Args:
       spec: ``repo:split`` or ``repo:config:split``; ``repo`` may be a local folder.
+      answers: reads the answers; the numbers of classes count from 0 whatever it says.
 
     Raises:
       UserError: the data set cannot be loaded, or a row is invalid or repeats an id.
@@ -52,22 +54,24 @@ def load(spec: str) -> list[Question]:
 
     task = repo.rstrip("/").rsplit("/", 1)[-1]
     names = {
-        name: _label_names(feature, f"{spec}: field {name!r}")
+        name: list(feature.names)
         for name, feature in dataset.features.items()
         if name in ANSWER_FIELDS and isinstance(feature, datasets.ClassLabel)
     }
+    answers = AnswerReader("0") if names else answers or AnswerReader()
     questions, row_of_id = [], {}
     for number, row in enumerate(dataset, 1):
         where = f"{spec} row {number}"
         for name, labels in names.items():
             row[name] = _class_value(name, row[name], labels, f"{where}: field {name!r}")
-        question = question_from_row(row, where, f"{split}/row-{number}", task)
+        question = question_from_row(row, where, f"{split}/row-{number}", task, answers)
         first = row_of_id.setdefault(question.id, number)
         if first != number:
             raise UserError(f"{where}: id {question.id!r} stands in row {first} already")
         questions.append(question)
     if not questions:
         raise UserError(f"{spec}: the split has no rows")
+    answers.check(spec)
     if unused := unused_fields([dataset.features]):
         log.warning("%s: columns not used: %s", spec, ", ".join(unused))
     return questions
@@ -115,21 +119,12 @@ def class_names(dataset: "datasets.Dataset", column: str) -> list[str] | None:
     return getattr(dataset.features.get(column), "names", None)
 
 
-def _label_names(feature, where: str) -> list[str]:
-    """A ClassLabel's names, if they count the options in order: A, B, ...; 0, 1, ...; 1, 2, ..."""
-    names = list(feature.names)
+def _class_value(name: str, value, names: list[str], where: str) -> int | str:
+    """A class as the row layouts want it: its place where the names count the options, else its
+    name, which is then an option's text; an ``answerKey`` is a name always."""
+    if not isinstance(value, int) or not 0 <= value < len(names):  # -1: no answer is known
+        raise UserError(f"{where} is {value!r}: the row has no answer")
     count = range(len(names))
     orders = (list(LETTERS), [*map(str, count)], [str(i + 1) for i in count])
-    if not any([name.upper() for name in names] == order[: len(names)] for order in orders):
-        raise UserError(
-            f"{where} has the classes {', '.join(names)}; expected A, B, ... or 0, 1, ... or "
-            "1, 2, ... in this order"
-        )
-    return names
-
-
-def _class_value(name: str, value, labels: list[str], where: str) -> int | str:
-    """The class as the row layouts want it: an ``answerKey`` as text, others as 0-based index."""
-    if not isinstance(value, int) or not 0 <= value < len(labels):  # -1: no answer is known
-        raise UserError(f"{where} is {value!r}: the row has no answer")
-    return labels[value] if name == "answerKey" else value
+    counted = any([n.upper() for n in names] == order[: len(names)] for order in orders)
+    return value if counted and name != "answerKey" else names[value]

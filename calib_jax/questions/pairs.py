@@ -52,7 +52,8 @@ class PairEncoder:
     4. An empty context is the BOS token (EOS where there is none), or the continuation's own first
        token where that is the same.
     5. Contexts are cut at the left so that c and the targets hold ``max_length`` + 1 tokens, for
-       the last is never fed. Targets are never cut.
+       the last is never fed. Special tokens at the beginning (BOS) stay, which the harness cuts
+       too: without them many models compute something else. Targets are never cut.
     6. What a chat marks in its text (see ``control``) is encoded as text.
 
     Args:
@@ -73,9 +74,11 @@ class PairEncoder:
             )
         self.tokenizer, self.max_length = tokenizer, max_length
         ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self.bos_id = ids[0]
         self.prefix_id = next((i for i in ids if i is not None), None)
         self._prefix_text = "" if self.prefix_id is None else tokenizer.decode([self.prefix_id])
         (bare,), (full,) = (control.encode(tokenizer, ["a"], special) for special in (False, None))
+        self._start = full[: len(full) - len(bare)]
         if full[len(full) - len(bare) :] != bare:
             added = tokenizer.convert_ids_to_tokens(full[-1])
             raise UserError(
@@ -203,7 +206,13 @@ class PairEncoder:
                 f"{self.max_length}. Remove the question; continuations are never cut."
             )
         cut = max(0, len(head) + len(targets) - (self.max_length + 1))
-        return Pair(np.array(head[cut:] + targets, np.int32), len(targets), cut)
+        # What the tokenizer puts first, or the BOS token that a chat template writes itself.
+        start = len(self._start) if self._start and head[: len(self._start)] == self._start else 0
+        if not start and self.bos_id is not None:
+            start = int(head[:1] == [self.bos_id])
+        start = min(start, len(head) - cut)
+        kept = head[:start] + head[start + cut :]
+        return Pair(np.array(kept + targets, np.int32), len(targets), cut)
 
     def _after_nothing(self, ids: list[int]) -> tuple[list[int], list[int]]:
         """Head and targets of an empty context."""

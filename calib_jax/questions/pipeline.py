@@ -35,6 +35,7 @@ def prepare(
     in_domain: Sequence[str] = (),
     out_of_domain: Sequence[str] = (),
     shuffle_tasks: Collection[str] = (),
+    answer_base: str = "auto",
 ) -> Prepared:
     """Loads the splits, keeps them apart, draws the samples and shuffles the options.
 
@@ -43,14 +44,16 @@ def prepare(
     options; sample; shuffle. The training sample is drawn last, so it has the size asked for.
 
     Args:
-      train_specs, eval_specs: see ``sources.load``. ``train_specs`` may be empty.
+      train_specs, eval_specs: see ``sources.load``. ``train_specs`` may be empty; one that names a
+        task without a split, or a divided source without a part, is its ``train``.
       train_size: questions to train on, in equal parts from each task; 0 for all; more than there
         are is an error.
       eval_size: most questions per evaluation split, 0 for all.
-      seed: for sampling and shuffling.
+      seed: for sampling, shuffling and dividing.
       shuffle: whether to shuffle the options of every question, in training and evaluation.
       in_domain, out_of_domain: names of evaluation splits whose domain the user decides.
       shuffle_tasks: with ``shuffle``: of these tasks' questions alone; () for all.
+      answer_base: see ``sources.load``.
 
     Returns:
       ``Prepared``; its report has, per split where it applies (``train`` or an evaluation's name):
@@ -74,8 +77,12 @@ def prepare(
         if size < 0:
             raise UserError(f"{name} is {size}; it must be 0 (all) or a number of questions")
     names = _split_names(eval_specs)
-    train, data_sets = _load_merged(train_specs)
-    full = {name: sources.load(spec) for name, spec in zip(names, eval_specs, strict=True)}
+    train_specs = [sources.for_role(spec, "train") for spec in train_specs]
+    train, data_sets = _load_merged(train_specs, seed, answer_base)
+    full = {
+        name: sources.load(spec, seed, answer_base)
+        for name, spec in zip(names, eval_specs, strict=True)
+    }
 
     removed, skipped, total, decided = {}, 0, 0, {}
     if train_specs:
@@ -149,9 +156,12 @@ def origins(
     }
 
 
-def training_origins(specs: Sequence[str]) -> domains.Origins:
+def training_origins(
+    specs: Sequence[str], seed: int = 0, answer_base: str = "auto"
+) -> domains.Origins:
     """What is known of the content of training sources, whole; raises UserError for a bad one."""
-    questions, data_sets = _load_merged(specs)
+    specs = [sources.for_role(spec, "train") for spec in specs]
+    questions, data_sets = _load_merged(specs, seed, answer_base)
     return domains.Origins.of(data_sets, (q.asked for q in questions))
 
 
@@ -357,7 +367,9 @@ def _split_names(specs: Sequence[str]) -> list[str]:
     return names
 
 
-def _load_merged(specs: Sequence[str]) -> tuple[list[Question], set[str]]:
+def _load_merged(
+    specs: Sequence[str], seed: int, answer_base: str
+) -> tuple[list[Question], set[str]]:
     """The questions of several sources, (task, id) unique, and the data sets that they are of.
 
     Sources often count their rows alike. Where an id of a task stands in an earlier source, too,
@@ -370,7 +382,7 @@ def _load_merged(specs: Sequence[str]) -> tuple[list[Question], set[str]]:
     data_sets: set[str] = set()
     origin: dict[tuple[str | None, str], tuple[str, Question]] = {}
     for number, spec in enumerate(specs, 1):
-        for question in sources.load(spec):
+        for question in sources.load(spec, seed, answer_base):
             data_sets.add(sources.data_set(spec, question))
             while (key := (question.task, question.id)) in origin:
                 where, other = origin[key]

@@ -77,6 +77,8 @@ def load_preferences(
     template: str | None = None,
     prefix: str = " ",
     chat: bool = False,
+    role: str = "test",
+    answer_base: str = "auto",
 ) -> Loaded:
     """The pairs of a source; the layouts are those of ``preference_rows.LAYOUTS``.
 
@@ -90,6 +92,7 @@ def load_preferences(
         stands before the letter.
       chat: whether pairs made of questions are turns of a chat; nothing stands before the letter
         then.
+      role, answer_base: of pairs made of questions: see ``sources.for_role`` and ``sources.load``.
 
     Returns:
       ``Loaded`` of ``Preference``. A pair that occurs again, one with equal or empty answers and a
@@ -100,7 +103,8 @@ def load_preferences(
         source, row and field.
     """
     if spec.startswith(QUESTIONS):
-        return _of_questions(spec, size, seed, template, prefix, chat, _letter_pair)
+        asked = {"template": template, "prefix": prefix, "chat": chat}
+        return _of_questions(spec, size, seed, _letter_pair, role, answer_base, **asked)
     return _of_rows(spec, size, seed, preference_from_row)
 
 
@@ -112,6 +116,8 @@ def load_demonstrations(
     template: str | None = None,
     prefix: str = " ",
     chat: bool = False,
+    role: str = "test",
+    answer_base: str = "auto",
 ) -> Loaded:
     """The demonstrations of a source, as ``load_preferences``: of pairs the chosen answers."""
 
@@ -120,7 +126,8 @@ def load_demonstrations(
         return Demonstration(pair.id, pair.prompt, pair.chosen, ends=False, asked=pair.asked)
 
     if spec.startswith(QUESTIONS):
-        return _of_questions(spec, size, seed, template, prefix, chat, build)
+        asked = {"template": template, "prefix": prefix, "chat": chat}
+        return _of_questions(spec, size, seed, build, role, answer_base, **asked)
     return _of_rows(spec, size, seed, demonstration_from_row)
 
 
@@ -236,7 +243,16 @@ def _loaded(
 
 
 def _of_questions(
-    spec: str, size: int, seed: int, template: str | None, prefix: str, chat: bool, build: Callable
+    spec: str,
+    size: int,
+    seed: int,
+    build: Callable,
+    role: str,
+    answer_base: str,
+    *,
+    template: str | None,
+    prefix: str,
+    chat: bool,
 ) -> Loaded:
     source, rate = spec.removeprefix(QUESTIONS), 1.0
     if match := _RATE.fullmatch(source):
@@ -249,7 +265,7 @@ def _of_questions(
             raise UserError(
                 f"{spec}: the rate {match['rate']!r} behind the @ must be a number, 0 to 1"
             )
-    questions = sources.load(source)
+    questions = sources.load(sources.for_role(source, role), seed, answer_base)
     kept, skipped = pipeline.drop_duplicate_options(questions)
     # As for training by letters: the same shuffle for the same seed.
     kept, _ = pipeline.shuffle_options(kept, seed)

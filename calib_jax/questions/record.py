@@ -23,6 +23,7 @@ class Question:
       subject: a finer topic within the task, such as ``"anatomy"``.
       task: the set it comes from, such as ``"openbookqa"``.
       context: a passage that the question is about.
+      group: questions of one group stay together where a source is divided (``division``).
 
     Raises:
       UserError: a field has the wrong type or value; the message names the id and the field.
@@ -38,6 +39,7 @@ class Question:
     subject: str | None = None
     task: str | None = None
     context: str | None = None
+    group: str | None = None
 
     def __post_init__(self):
         if not isinstance(self.id, str) or not self.id.strip():

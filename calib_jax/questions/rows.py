@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from calib_jax.errors import UserError
+from calib_jax.questions.answers import AnswerReader
 from calib_jax.questions.record import LETTERS, MAX_CHOICES, Question
 
 QUESTION_FIELDS = ("question", "question_stem")
@@ -11,49 +12,66 @@ ANSWER_FIELDS = ("answer", "answerKey", "cop")
 SUBJECT_FIELDS = ("subject", "subject_name")
 MEDMCQA_FIELDS = ("opa", "opb", "opc", "opd")
 USED_FIELDS = frozenset(
-    ("id", "task", "context", "choices", *QUESTION_FIELDS, *ANSWER_FIELDS, *SUBJECT_FIELDS)
+    ("id", "task", "context", "group", "choices", *QUESTION_FIELDS, *ANSWER_FIELDS, *SUBJECT_FIELDS)
 ).union(MEDMCQA_FIELDS, LETTERS)
 
 LAYOUTS = (
     "a row needs 'question' (or 'question_stem'); 'choices' (a list of strings, or "
     '{"text": [...], "label": [...]}) or the columns A, B, C, ... or opa..opd; '
-    "and 'answer', 'answerKey' or 'cop'; it may have 'id', 'subject', 'task' and 'context'"
+    "and 'answer', 'answerKey' or 'cop'; it may have 'id', 'subject', 'task', 'context' and 'group'"
 )
 
 
-def question_from_row(row: Mapping, where: str, default_id: str, task: str | None) -> Question:
+class MissingColumn(UserError):
+    """A column that a row should have."""
+
+
+def question_from_row(
+    row: Mapping,
+    where: str,
+    default_id: str,
+    task: str | None,
+    answers: AnswerReader | None = None,
+) -> Question:
     """Reads one row strictly; what could be read in two ways is refused.
 
     The options are ``choices`` as a list of strings, as ``{"text": [...], "label": [...]}`` (ARC
     and OpenBookQA on the hub; labels A, B, ... or 1, 2, ...) or either of them as JSON text; or the
     columns A, B, C, ...; or opa to opd (MedMCQA).
 
-    The answer is a 0-based integer, a letter, or one of the labels. Digits as text are a label
-    where there are labels and a 0-based index otherwise; ``answerKey`` is never an index. Other
-    fields are not used (see ``unused_fields``).
+    The answer is a letter, one of the labels, an option's text or a number, which counts from 0
+    unless ``answers`` says otherwise. Where the labels are numbers, and in ``answerKey``, a number
+    may be a label, so it counts the options only where ``answers`` says from where. Other fields
+    are not used (see ``unused_fields``).
 
     Args:
       row: field name to value.
       where: what error messages begin with, such as ``"data.jsonl row 17"``.
       default_id, task: used where the row has no ``id`` or ``task``.
+      answers: reads the answers of all rows of the source; None: of this one alone.
 
     Raises:
-      UserError: a field is missing, empty, ill-typed, out of range or ambiguous.
+      UserError: a field is missing (``MissingColumn``), empty, ill-typed, out of range or
+        ambiguous.
     """
     try:
         choices, labels = _choices(row)
         name, answer = _one_of(row, ANSWER_FIELDS, "answer")
+        index = (answers or AnswerReader()).index(
+            f"field {name!r}", answer, choices, labels, key=name == "answerKey"
+        )
         return Question(
             id=_id(row, default_id),
             question=_one_of(row, QUESTION_FIELDS, "question")[1],
             choices=choices,
-            answer=_answer_index(name, answer, choices, labels),
+            answer=index,
             subject=_optional(row, SUBJECT_FIELDS),
             task=_optional(row, ("task",)) or task,
             context=_optional(row, ("context",)),
+            group=group_of(row.get("group"), "field 'group'"),
         )
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
 
 
 def unused_fields(rows: Iterable[Mapping]) -> list[str]:
@@ -65,7 +83,7 @@ def _one_of(row: Mapping, names: tuple[str, ...], role: str) -> tuple[str, objec
     """The one field of ``names`` that the row has."""
     present = [name for name in names if name in row]
     if not present:
-        raise UserError(
+        raise MissingColumn(
             f"no field {role!r} among the columns {', '.join(map(str, row)) or '(none)'}; {LAYOUTS}"
         )
     if len(present) > 1:
@@ -82,6 +100,15 @@ def _id(row: Mapping, default_id: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"field 'id' must be a non-empty string or an integer, not {value!r}")
     return value
+
+
+def group_of(value, where: str) -> str | None:
+    """What rows share that must not be divided (see ``division``); None where there is none."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UserError(f"{where} must be a string or an integer, not {value!r}")
+    return str(value)
 
 
 def _optional(row: Mapping, names: tuple[str, ...]) -> str | None:
@@ -154,35 +181,3 @@ def _from_choices(value) -> tuple[list[str], list[str] | None]:
             "1, 2, 3, ... in this order"
         )
     return texts, labels
-
-
-def _answer_index(name: str, answer, choices: list, labels: list[str] | None) -> int:
-    """The 0-based index that ``answer`` stands for; a non-string is left for Question to check."""
-    digits = labels is not None and labels[:1] == ["1"]
-    if not isinstance(answer, str):
-        if digits or name == "answerKey":
-            raise UserError(
-                f"field {name!r} is the number {answer!r}, which may be a label or a 0-based "
-                "index: give a label as text"
-            )
-        return answer
-    text = answer.strip()
-    K = len(choices)
-    if labels is not None and text in labels:
-        index = labels.index(text)
-    elif len(text) == 1 and text.upper() in LETTERS[:K] and not digits:
-        index = LETTERS.index(text.upper())
-    elif text.isascii() and text.isdecimal() and labels is None and name != "answerKey":
-        index = int(text)
-    else:
-        allowed = labels or [*LETTERS[:K]]
-        more = "" if labels or name == "answerKey" else ", or a 0-based index"
-        raise UserError(f"field {name!r} is {answer!r}; expected one of {', '.join(allowed)}{more}")
-    # Text that also equals another option ("B" for the blood type) could mean either.
-    same = [i for i, choice in enumerate(choices) if isinstance(choice, str) and choice == text]
-    if labels is None and same and same != [index]:
-        raise UserError(
-            f"field {name!r} is {answer!r}, which is also the text of option {LETTERS[same[0]]}: "
-            "give the 0-based index as a number, or reorder the options"
-        )
-    return index

@@ -1,11 +1,13 @@
 """One spelling for every source of questions: ``load(spec)``."""
 
 import difflib
+import logging
 import re
 from pathlib import Path
 
 from calib_jax.errors import UserError
-from calib_jax.questions import hub, local, tasks
+from calib_jax.questions import division, hub, local, tasks
+from calib_jax.questions.answers import AnswerReader
 from calib_jax.questions.record import Question
 from calib_jax.questions.tasks import Task, loading
 
@@ -14,25 +16,88 @@ TOML = ".toml"
 SPELLINGS = (
     "a task such as arc_easy or arc_easy/validation, or the path of a task's .toml file; "
     "offline:<task>/<split>, hf:<owner>/<name>[:<config>]:<split>, or the path of a "
-    ".jsonl, .csv or .parquet file; each may be preceded by <name>="
+    ".jsonl, .csv or .parquet file; each may be preceded by <name>= and followed by %70:30, which "
+    "divides it; a comma inside a path is written \\,"
 )
+log = logging.getLogger(__name__)
 # A name holds no slash, so that a path with an equals sign can be written ./a=b.jsonl.
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)=(?P<source>.+)", re.DOTALL)
 
 
-def load(spec: str) -> list[Question]:
+def load(spec: str, seed: int = 0, answer_base: str = "auto") -> list[Question]:
     """All questions of one source, in its order, each with a ``task``, ids unique.
 
     Args:
       spec: a task (``openbookqa``, ``openbookqa/train``, ``mine.toml``, ``mine.toml/dev``),
         ``offline:openbookqa/train``, ``hf:allenai/openbookqa:main:test`` or a file's path. A name
         before an equals sign is for display (see ``split_name``), and it is the task of a
-        file's rows that state none: two files of one stated name are of one data set.
+        file's rows that state none: two files of one stated name are of one data set. Percentages
+        behind it divide it, ``exam.jsonl%70:30/train``; without a part it is what is measured,
+        ``test``.
+      seed: of the division.
+      answer_base: whether the answers of a file or a hub data set that are numbers count from "0"
+        or "1"; see ``AnswerReader``. A task's file says it itself.
 
     Raises:
       UserError: the spec is not understood, or the source is missing or invalid.
     """
-    name, source = _split(spec)
+    name, source, shares, part = _parsed(spec)
+    questions = _load_whole(spec, name, source, AnswerReader(answer_base))
+    if not shares:
+        return questions
+    parts = division.PARTS[len(shares)]
+    part = part or parts[-1]
+    chosen = division.divide(questions, shares, seed, source)[parts.index(part)]
+    log.info("%s: %d of %d questions are %s", source, len(chosen), len(questions), part)
+    return chosen
+
+
+def for_role(spec: str, role: str) -> str:
+    """The spec of what a source gives to a role, where the spec itself does not say which split.
+
+    A task gives the split of that name, and a divided source the part of that name; every other
+    source is what it is.
+
+    Args:
+      role: "train", "validation" or "test", what is measured.
+
+    Raises:
+      UserError: the task or the divided source has nothing of that name.
+
+    >>> for_role("arc_easy", "train"), for_role("mine=exam.csv%70:30", "train")
+    ('arc_easy/train', 'mine=exam.csv%70:30/train')
+    """
+    _, source, shares, part = _parsed(spec)
+    if shares:
+        parts = division.PARTS[len(shares)]
+        if part is None and role not in parts:
+            raise UserError(f"{spec!r} has no {role} part; write {division.SPELLING}")
+        return spec if part else f"{spec.strip()}/{role}"
+    parts = _task_parts(source)
+    if role == "test" or parts is None or parts[1] is not None:
+        return spec
+    task = tasks.get_task(parts[0])
+    # A hub data set whose counts are not stated may have any split.
+    if role not in task.splits and (task.counts or not task.hub):
+        raise UserError(
+            f"{spec!r} names no split, and the task {task.name!r} has none that is called "
+            f"{role!r}; there are: {', '.join(task.splits)}. Name one, {source}/<split>, or divide "
+            f"one: {source}/{task.eval_split}%70:30"
+        )
+    return f"{spec.strip()}/{role}"
+
+
+def renamed(spec: str, name: str) -> str:
+    """The same source under another name.
+
+    >>> renamed("mine=exam.csv", "validation")
+    'validation=exam.csv'
+    """
+    match = _NAMED.fullmatch(spec.strip())
+    return f"{name}={match['source'] if match else spec.strip()}"
+
+
+def _load_whole(spec: str, name: str | None, source: str, answers: AnswerReader) -> list[Question]:
     if source.startswith(OFFLINE):
         name, split = _offline_parts(source)
         offline_names = [n for n in tasks.task_names() if tasks.get_task(n).offline]
@@ -40,14 +105,16 @@ def load(spec: str) -> list[Question]:
             raise UserError(f"no offline task {name!r}; there are: {', '.join(offline_names)}")
         return loading.load_offline(tasks.get_task(name), split)
     if source.startswith(HUB):
-        return _from_hub(source.removeprefix(HUB))
+        return _from_hub(source.removeprefix(HUB), answers)
     if parts := _task_parts(source):
         return tasks.load_task(*parts)
     if not source.lower().endswith(tuple(local.READERS)):
         close = difflib.get_close_matches(source.split("/")[0], tasks.task_names(), n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
+        if "%" in source:
+            hint = f" To divide a source, write {division.SPELLING}."
         raise UserError(f"{spec!r} names no source of questions.{hint} Write {SPELLINGS}")
-    return local.load(source, task=name)
+    return local.load(source, name, answers=answers)
 
 
 def data_set(spec: str, question: Question) -> str:
@@ -106,13 +173,15 @@ def split_name(spec: str) -> str:
     """The name under which a split is reported, fit for a file's name.
 
     It is what stands before the equals sign; or else the task (with its split, where that is not
-    the task's own), the repository's name or the file's stem, with characters other than letters,
-    digits, ``_``, ``.`` and ``-`` turned to ``_``.
+    the task's own), the repository's name or the file's stem (with the part of a divided source,
+    where that is not the one that is measured), with characters other than letters, digits, ``_``,
+    ``.`` and ``-`` turned to ``_``.
 
     >>> split_name("offline:openbookqa/test"), split_name("held_out=data/mine.jsonl")
     ('openbookqa', 'held_out')
     """
-    name, source = _split(spec)
+    name, source, _, part = _parsed(spec)
+    named = name is not None
     if name is None and source.startswith(OFFLINE):
         name = _offline_parts(source)[0]
     elif name is None and source.startswith(HUB):
@@ -124,20 +193,35 @@ def split_name(spec: str) -> str:
             name += f"_{parts[1]}"  # not the split that the name alone stands for
     elif name is None:
         name = source.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    if not named and part not in (None, "test"):
+        name += f"_{part}"
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 
 def _split(spec: str) -> tuple[str | None, str]:
+    """The name and the source of a spec, without what divides it."""
+    return _parsed(spec)[:2]
+
+
+def _parsed(spec: str) -> tuple[str | None, str, tuple[int, ...], str | None]:
+    """The name, the source, the percentages of its parts and the part that is asked for."""
     if not isinstance(spec, str) or not spec.strip():
         raise UserError(f"a source of questions must be text, not {spec!r}; write {SPELLINGS}")
+    try:
+        spec.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the source {spec!a} is not UTF-8: rename the file, or give a link with another name"
+        ) from None
     match = _NAMED.fullmatch(spec.strip())
-    return (match["name"], match["source"]) if match else (None, spec.strip())
+    name, source = (match["name"], match["source"]) if match else (None, spec.strip())
+    return name, *division.parse(source)
 
 
-def _from_hub(spec: str) -> list[Question]:
+def _from_hub(spec: str, answers: AnswerReader) -> list[Question]:
     """Rows in a usual layout; a data set in its own layout is named as the task that reads it."""
     try:
-        return hub.load(spec)
+        return hub.load(spec, answers)
     except UserError as error:
         repo, config, split = hub.parse(spec)
         if (task := _task_on_hub(repo, config)) is None:

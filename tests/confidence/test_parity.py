@@ -29,13 +29,15 @@ def test_tiny_model(golden, engine, name):
     rows = json.loads((golden / "lm_eval" / "tiny.json").read_text())[name]
     pairs = PairEncoder(TOKENIZERS[name](), MAX_LENGTH).encode(PAIRS)
     found = engine.score([[pair] for pair in pairs])
-    compared = 0
-    for row, (scores,), texts in zip(rows, found, PAIRS, strict=True):
-        if row["loglikelihood"] is not None:
+    compared, bos = [], TOKENIZERS[name]().bos_token_id
+    for row, (scores,), texts, pair in zip(rows, found, PAIRS, pairs, strict=True):
+        if pair.num_cut and pair.tokens[0] == bos:
+            compared.append(False)  # the harness cuts the BOS token too
+        elif row["loglikelihood"] is not None:
             total = scores.log_probs.sum(dtype=np.float64)
             np.testing.assert_allclose(total, row["loglikelihood"], rtol=1e-4, err_msg=repr(texts))
-            compared += 1
-    assert compared >= len(PAIRS) - 3
+            compared.append(True)
+    assert len(compared) >= len(PAIRS) - 3 and compared.count(False) <= 2
 
 
 def test_smollm2(golden):

@@ -111,6 +111,19 @@ def test_two_templates_for_letters_are_one_too_many(config, model):
         plan_tasks(config, model, load_tasks(config))
 
 
+def test_prompts_cut_at_the_left_are_said(config, model, capsys):
+    config.data.eval = config.data.eval.split(",")[0]
+    tasks = load_tasks(config)
+    plan_tasks(config, model, tasks)
+    assert "cut" not in capsys.readouterr().out
+    long = dataclasses.replace(tasks[0].questions[3], question="word " * 600)
+    tasks[0].questions[3] = long
+    reading = plan_tasks(config, model, tasks)["exam"]
+    said = capsys.readouterr().out
+    assert said.startswith("exam: 1 of 24 questions have prompts beyond the 512 tokens")
+    assert f"by up to {reading.cut[long.id]} tokens" in said
+
+
 # Scores
 
 

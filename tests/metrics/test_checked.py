@@ -70,3 +70,78 @@ def test_the_message_is_that_of_validate():
     with pytest.raises(ValueError) as expected:
         metrics.validate(2 * PROBS, ANSWERS)
     assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_answers_beyond_32_bits_are_outside(dtype):
+    for far in (2**32, 2**31, 2**63 - 1):
+        answers = np.array([0, 1, far], dtype)
+        with pytest.raises(ValueError, match=rf"row 2 has answer {far}, outside 0..2"):
+            metrics.accuracy(PROBS, answers)
+        # A row that does not count may say anything.
+        assert metrics.accuracy(PROBS, answers, weights=np.array([1, 1, 0])) == 1
+        assert metrics.answer_counts(answers, num_options=3).tolist() == [1, 1, 0]
+
+
+def test_whatever_numpy_reads_is_an_array():
+    pandas = pytest.importorskip("pandas")
+    right = metrics.conf_ece(PROBS, ANSWERS, weights=np.array([1, 2, 1]))
+    for kind in ("int64", "Int64"):
+        answers, weights = pandas.Series(ANSWERS, dtype=kind), pandas.Series([1, 2, 1], dtype=kind)
+        assert metrics.conf_ece(pandas.DataFrame(PROBS), answers, weights=weights) == right
+    table = pandas.DataFrame(PROBS)
+    assert metrics.bootstrap(metrics.accuracy, table, answers, num_resamples=10)[0] <= 2 / 3
+    answers[0] = pandas.NA
+    for bad in (answers, ["a", "b", "c"]):
+        with pytest.raises(ValueError, match="answers must (hold numbers|be integers)"):
+            metrics.accuracy(PROBS, bad)
+    with pytest.raises(ValueError, match="probs is a masked array: .*mask=..."):
+        metrics.accuracy(np.ma.masked_array(PROBS, PROBS > 0.6), ANSWERS)
+
+
+def test_a_column_of_answers_is_named():
+    with pytest.raises(
+        ValueError, match=r"shape \(3,\), got \(3, 1\): pass the column, answers\[:, 0\]"
+    ):
+        metrics.accuracy(PROBS, ANSWERS[:, None])
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, -1.0, 1.0], r"row 1 has the weight -1 \(1 bad row of 3\)"),
+        ([2, -1, -3], r"row 1 has the weight -1 \(2 bad rows of 3\)"),
+        ([1.0, 1.0, np.nan], "row 2 has the weight nan"),
+        ([1.0, np.inf, 1.0], "row 1 has the weight inf"),
+        ([0.0, 0.0, 0.0], "all weights are 0"),
+        ([False, False, False], "all weights are 0"),
+    ],
+)
+def test_weights_that_are_none_are_refused(array, weights, message):
+    weights = array(np.array(weights))
+    for name in ("accuracy", "nll", "cw_ece", "auroc", "smooth_ece", "mean_confidence"):
+        with pytest.raises(ValueError, match=message):
+            getattr(metrics, name)(PROBS, ANSWERS, weights=weights)
+    for function, arrays in (
+        (metrics.mean_confidence, (PROBS,)),
+        (metrics.tce, (PROBS, PROBS)),
+        (metrics.letter_counts, (PROBS,)),
+        (metrics.preference_accuracy, (PROBS[0], PROBS[1])),
+        (metrics.preference_collapse, (PROBS[0], PROBS[1])),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(*arrays, weights=weights)
+
+
+def test_a_rounding_error_below_zero_is_zero():
+    rest = 1 - 0.8 - 0.1 - 0.1  # -5.6e-17
+    assert rest < 0
+    probs, exact = np.array([[0.8, 0.1, 0.1, rest]]), np.array([[0.8, 0.1, 0.1, 0.0]])
+    for name in ("accuracy", "nll", "brier", "conf_ece", "cw_ece"):
+        metric = getattr(metrics, name)
+        assert metric(probs, [1]) == metric(exact, [1]), name
+    single = np.array([[np.float32(rest)] * 2 + [1]], np.float32)
+    assert metrics.nll(single, [0]) == np.inf == metrics.nll(np.maximum(single, 0), [0])
+    with pytest.raises(ValueError, match="option 3 is -1e-05"):
+        metrics.accuracy(np.array([[0.8, 0.1, 0.1, -1e-5]]), [0])

@@ -141,6 +141,7 @@ def test_one_format_of_the_weights(weights, expected):
     [
         (["README.md"], "owner/model: the repository has no config.json"),
         (["a.gguf", "b.gguf"], "no config.json. Download one of its .gguf files"),
+        (["a.GGUF"], "no config.json. Download one of its .gguf files"),
         (["config.json", "tf_model.h5"], "no weights that are read .*it has config.json, tf_model"),
         (["config.json", "consolidated.safetensors"], "no weights that are read"),
     ],
@@ -148,6 +149,11 @@ def test_one_format_of_the_weights(weights, expected):
 def test_repositories_without_a_model(files, message):
     with pytest.raises(UserError, match=message):
         hub.choose(files, "owner/model")
+
+
+def test_what_says_that_the_weights_are_not_all_is_fetched_too():
+    files = ["config.json", "model.safetensors", "quantize_config.json", "adapter_config.json"]
+    assert sorted(hub.choose(files, "owner/model")) == sorted(files)
 
 
 def test_files_of_an_adapter():

@@ -1,6 +1,7 @@
 """Finding a model by name, and what a loaded one refuses."""
 
 import importlib.metadata
+import json
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,72 @@ def test_a_file_that_is_no_model(tmp_path):
     path.write_bytes(b"x")
     with pytest.raises(UserError, match="expected a folder"):
         load_model(path)
+
+
+def test_an_adapters_folder_is_no_model(tmp_path, golden):
+    folder = tmp_path / "adapter"
+    shutil.copytree(golden / "adapters" / "llama32", folder)
+    # Trainers leave the base's config.json, or only the adapter, behind.
+    for name in ("tokenizer.json", "config.json"):
+        with pytest.raises(UserError, match="a PEFT adapter, without the model") as error:
+            load_model(folder)
+        remedy = f"--config.model.name=llama32 --config.model.adapter={folder}"
+        assert remedy in str(error.value)
+        (folder / name).write_text("{}")
+    (folder / "adapter_config.json").write_text("damaged")
+    with pytest.raises(UserError, match="--config.model.name=<its base>"):
+        load_model(folder)
+
+
+def test_an_adapter_beside_a_model_must_be_meant(tmp_path, golden):
+    folder = tmp_path / "both"
+    shutil.copytree(golden / "llama32", folder)
+    shutil.copytree(golden / "adapters" / "llama32", folder, dirs_exist_ok=True)
+    with pytest.raises(UserError, match="holds a model and a PEFT adapter") as error:
+        load_model(folder)
+    assert f"--config.model.adapter={folder}" in str(error.value)
+    both = load_model(folder, adapter=folder)
+    apart = load_model(golden / "llama32", adapter=golden / "adapters" / "llama32")
+    np.testing.assert_array_equal(both.logits([[1, 2, 3]]), apart.logits([[1, 2, 3]]))
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "model.GGUF"])
+def test_a_folder_of_gguf_files(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no such format")
+    with pytest.raises(UserError, match="this folder are GGUF") as error:
+        load_model(tmp_path)
+    path = str(error.value).partition("--config.model.name=")[2]
+    with pytest.raises(
+        UserError, match="not a complete GGUF file"
+    ):  # the reader of such files has it
+        load_model(path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="this folder are GGUF"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({"quant_method": "awq", "bits": 4}, "awq"),
+        ({"quant_method": "gptq"}, "gptq"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"load_in_8bit": True}, ""),
+    ],
+)
+def test_quantised_weights_have_a_remedy(tiny_model, tmp_path, settings, method):
+    folder = tmp_path / "quantised"
+    shutil.copytree(tiny_model, folder)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | {"quantization_config": settings}))
+    with pytest.raises(UserError, match="'quantization_config'.* quantised .*checkpoint") as error:
+        load_model(folder)
+    assert f"({method})" in str(error.value) or not method
+    # AutoGPTQ and AutoAWQ wrote a file of their own.
+    (folder / "config.json").write_text(json.dumps(raw))
+    (folder / "quantize_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"quantize_config.json: the weights are quantised"):
+        load_model(folder)
 
 
 def test_a_hub_id_that_cannot_be_fetched():

@@ -56,6 +56,23 @@ def test_class_labels_are_indices_whatever_their_names(tmp_path, names):
     assert [q.answer for q in load(spec)] == [0, 1]
 
 
+def test_classes_named_as_the_options_are_answers(tmp_path):
+    columns = {"question": QUESTIONS, "choices": CHOICES, "answer": [1, 0]}
+    spec = write(tmp_path / "x", columns, datasets.ClassLabel(names=["cod", "crow"]))
+    assert [q.answer for q in load(spec)] == [0, 1]
+
+
+def test_numbers_count_from_what_is_said_and_classes_from_0(tmp_path):
+    columns = {"question": [f"Which, {i}?" for i in range(30)], "choices": [["a", "b"]] * 30}
+    columns["answer"] = [1] * 30
+    spec = write(tmp_path / "x", columns)
+    with pytest.raises(UserError, match="x:test: the 30 answers.*answer_base=0 or .*_base=1"):
+        load(spec)
+    assert {q.answer for q in load(spec, answer_base="1")} == {0}
+    spec = write(tmp_path / "y", columns, datasets.ClassLabel(names=["A", "B"]))
+    assert {q.answer for base in ("auto", "1") for q in load(spec, answer_base=base)} == {1}
+
+
 def test_the_layout_of_arc_and_openbookqa(tmp_path):
     labels = [["A", "B"], ["1", "2"]]
     columns = {
@@ -93,8 +110,8 @@ def test_bad_rows(tmp_path):
         load(write(tmp_path / "y", good | {"id": ["a", "a"]}))
     with pytest.raises(UserError, match="z:test row 2: field 'answer' is -1: .* no answer"):
         load(write(tmp_path / "z", good | {"answer": [0, -1]}, datasets.ClassLabel(2, ["A", "B"])))
-    with pytest.raises(UserError, match="v:test: field 'answer' has the classes crow, cod"):
-        load(write(tmp_path / "v", good, datasets.ClassLabel(2, ["crow", "cod"])))
+    with pytest.raises(UserError, match="v:test row 2: field 'answer' is 'elk'; expected"):
+        load(write(tmp_path / "v", good, datasets.ClassLabel(2, ["crow", "elk"])))
     with pytest.raises(UserError, match=r"w:test row 1: no field 'question' among .*qestion"):
         load(write(tmp_path / "w", {"qestion": QUESTIONS, "choices": CHOICES, "answer": [0, 1]}))
 

@@ -10,6 +10,7 @@ import pytest
 
 from calib_jax.errors import UserError
 from calib_jax.questions import local
+from calib_jax.questions.answers import AnswerReader
 
 ROWS = [
     {"id": "a", "question": "Which is a bird?", "choices": ["crow", "cod"], "answer": 0},
@@ -124,12 +125,20 @@ BAD_CSV = {
     "too many cells": ("question,A,B,answer\nWhich?,x,y,z,0\n", "row 1: 5 cells.* 4 columns"),
     "too few cells": ("question,A,B,answer\nIs it?,x,y,0\nWhich?,x\n", "row 2: 2 cells"),
     "blank inside": ("question,A,B,answer\n\nWhich?,x,y,0\n", "row 1: 0 cells"),
-    "header twice": ("question,A,A,answer\nWhich?,x,y,0\n", "header names 'A' twice"),
+    "header twice": ("question,A,A,answer\nWhich?,x,y,0\n", "line names 'A' twice.*put one first"),
     "open quote": ('question,A,B,answer\n"Which?,x,y,0\n', "line 2: not valid csv"),
     "not UTF-8": (b"question,A,B,answer\nWhich\xff?,x,y,0\n", "line 2: not UTF-8"),
     "empty option": ("question,A,B,answer\nWhich?,x,,0\n", "row 1.*'B' is empty"),
     "equal options": ("question,A,B,answer\nWhich?,x,x,0\n", "row 1.*equal options"),
     "no answer": ("question,A,B,answer\nWhich?,x,y,\n", "row 1.*'answer' is ''"),
+    "no header": ("Which?,x,y,A\nWhat?,x,y,B\n", "row 1.*'answer'.*put one first"),
+    "no header, equal cells": ("Which?,x,y,x\n", "names 'x' twice.*put one first"),
+    "semicolons": ("question;A;B;answer\nWhich?;x;y;A\n", "by commas, not by ';'"),
+    "semicolons, quoted": (
+        '"question";"A";"answer"\n"Which, x?";"x";"A"\n',
+        "by commas, not by ';'",
+    ),
+    "tabs": ("\nquestion\tA\tB\tanswer\nWhich, x?\tx\ty\tA\n", r"by commas, not by '\\t'"),
 }
 
 
@@ -137,6 +146,61 @@ BAD_CSV = {
 def test_bad_csv(tmp_path, text, message):
     path = write(tmp_path / "mine.csv", text)
     with pytest.raises(UserError, match=rf"mine\.csv.*{message}"):
+        local.load(path)
+
+
+def test_a_csv_cell_of_any_length(tmp_path):
+    text = "word " * 40_000
+    path = write(tmp_path / "mine.csv", f"question,A,B,answer\n{text},x,y,B\n")
+    assert local.load(path)[0].question == text
+
+
+def test_blank_rows_at_the_end_are_no_rows(tmp_path, caplog):
+    text = "\n\nquestion,A,B,answer\nWhich?,x,y,y\n,,,\n , ,,\n\n"
+    assert [q.answer for q in local.load(write(tmp_path / "x.csv", text))] == [1]
+    rows = [*ROWS, dict.fromkeys(ROWS[0]), {"question": " ", "answer": float("nan")}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "mine.parquet")
+    check(local.load(tmp_path / "mine.parquet"))
+    messages = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
+    assert messages == ["2 blank rows at the end left out"] * 2
+
+
+def numbered(answers, choices=("w", "x", "y", "none of these")):
+    return jsonl(
+        {"question": f"Number {i}?", "choices": choices, "answer": answer}
+        for i, answer in enumerate(answers)
+    )
+
+
+def test_answers_that_may_count_from_1_are_refused_with_both_remedies(tmp_path, caplog):
+    path = write(tmp_path / "mine.jsonl", numbered([1, 2, 3] * 10))
+    with pytest.raises(UserError, match=r"mine\.jsonl: the 30 answers .* 1 to 3") as error:
+        local.load(path)
+    assert "--config.data.answer_base=0 or --config.data.answer_base=1" in str(error.value)
+    for base in (0, 1):
+        answers = [q.answer for q in local.load(path, answers=AnswerReader(str(base)))]
+        assert answers == [k - base for k in [1, 2, 3] * 10]
+    # A 0 says it; other ways of answering have no base; few rows are read from 0, and it is said.
+    for some in ([1, 2, 3] * 10 + [0], ["B", "C", "D"] * 10, ["x", "y"] * 15):
+        local.load(write(path, numbered(some)))
+    assert not caplog.records
+    local.load(write(path, numbered(["1", 2.0, "3.0"] * 9)))
+    assert "27 answers that are numbers run from 1 to 3; they are read as" in caplog.text
+
+
+def test_a_base_must_fit_the_answers(tmp_path):
+    path = write(tmp_path / "mine.jsonl", numbered([1, 0]))
+    with pytest.raises(UserError, match=r"row 2.*'answer' is 0 .*1-based: 1 to 4"):
+        local.load(path, answers=AnswerReader("1"))
+    with pytest.raises(UserError, match="expected 'auto', '0' or '1'"):
+        AnswerReader("2")
+
+
+def test_numbers_are_places_or_texts_in_a_whole_file(tmp_path):
+    path = write(tmp_path / "mine.jsonl", numbered(["11", "12"], ["10", "11", "12"]))
+    assert [q.answer for q in local.load(path)] == [1, 2]
+    write(path, numbered(["11", "2"], ["10", "11", "12"]))
+    with pytest.raises(UserError, match="'11' is the text of an option, and 1 other.* one way"):
         local.load(path)
 
 

@@ -45,8 +45,10 @@ def test_tokens_are_the_harnesses(golden, name, tokenizer):
         whole = context + continuation
         assert pair.tokens.dtype == np.int32
         assert pair.num_targets == len(continuation), texts
-        assert pair.tokens.tolist() == whole[-(MAX_LENGTH + 1) :], texts
-        assert pair.num_cut == len(whole) - len(pair.tokens), texts
+        assert pair.num_cut == max(0, len(whole) - MAX_LENGTH - 1), texts
+        # The harness cuts the BOS token with the rest; here it stays.
+        start = int(whole[0] == tokenizer.bos_token_id)
+        assert pair.tokens.tolist() == whole[:start] + whole[start + pair.num_cut :], texts
 
 
 def test_goldens_hold_the_awkward_cases(golden):
@@ -94,7 +96,9 @@ def test_the_continuation_is_never_cut(context, continuation, limit):
     (pair,) = encoder.encode([(context, continuation)])
     assert pair.num_targets == free.num_targets
     assert len(pair.tokens) <= limit + 1  # the last is not fed
-    assert pair.tokens.tolist() == free.tokens[pair.num_cut :].tolist()
+    whole = free.tokens.tolist()
+    assert whole[0] == tokenizer.bos_token_id
+    assert pair.tokens.tolist() == whole[:1] + whole[1 + pair.num_cut :]
     assert pair.num_cut == max(0, len(free.tokens) - limit - 1)
 
 
@@ -202,6 +206,17 @@ def test_long_prompts_with_letters_are_cut_at_the_left():
     encoder = PairEncoder(BUILT["bytes"], 5)
     ((pair,),) = encoder.encode_letters(["a long prompt:"], [1])
     assert BUILT["bytes"].decode(pair.tokens) == "ompt: A" and pair.num_cut == 9
+
+
+@pytest.mark.parametrize("context", ["one two three four five", "<s>one two three four five"])
+def test_the_beginning_of_a_text_stays_where_its_prompt_is_cut(context):
+    """As the tokenizer puts it, and as a chat template writes it."""
+    tokenizer = BUILT["words with BOS"]
+    ((free,),) = PairEncoder(tokenizer, 100).encode_letters([context], [1])
+    ((pair,),) = PairEncoder(tokenizer, 5).encode_letters([context], [1])
+    assert free.tokens.tolist()[0] == tokenizer.bos_token_id != free.tokens.tolist()[1]
+    assert pair.num_cut == len(free.tokens) - 6 > 0
+    assert pair.tokens.tolist() == [tokenizer.bos_token_id, *free.tokens.tolist()[-5:]]
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ def test_prepare_reports_what_it_did(files):
     repeat = rows(100)[0] | {"id": "r", "choices": list("zyxw")}
     train = files("mine", [*rows(*range(120)), naming, summary, repeat])
     inside = files("inside", rows(*range(100, 130)))
-    outside = files("outside", rows(5, *range(200, 260), answer=1))
+    outside = files("outside", rows(5, *range(200, 260), answer="B"))
     result = prepare([train], [f"in={inside}", outside], train_size=0, eval_size=40, seed=5)
     report = result.report
     assert report["n"] == {"train": 101, "in": 30, "outside": 40}

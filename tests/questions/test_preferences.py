@@ -198,6 +198,15 @@ def test_bad_files(tmp_path, name, content, message):
         load_preferences(str(tmp_path / "other.jsonl"))
 
 
+def test_pairs_of_one_file_of_questions_for_training_and_for_measuring(tmp_path):
+    path = write_questions(tmp_path / "q.jsonl", make_questions(100))
+    spec = f"questions:{path}%70:30@0.8"
+    learnt = load_preferences(spec, seed=3, role="train").items
+    held_out = load_preferences(spec, seed=3).items
+    assert (len(learnt), len(held_out)) == (70, 30)
+    assert not {item.id for item in learnt} & {item.id for item in held_out}
+
+
 def test_pairs_of_questions(tmp_path):
     path = write_questions(tmp_path / "q.jsonl", questions := make_questions(400))
     items = load_preferences(f"questions:{path}@0.8", seed=3).items

@@ -4,10 +4,21 @@ A model folder is untrusted input. Nothing in here executes what a file holds, f
 of its folder, or allocates by a size that the file's own length does not cover.
 """
 
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 
 from calib_jax.errors import UserError
 from calib_jax.models.formats.source import TensorSource
+
+_NOT_THE_MODEL = (".", "adapter_model", "consolidated")  # as SafetensorsSource does
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of a folder holds a model's weights in one of the formats, or lists such."""
+    safetensors = fnmatch(name, "*.safetensors*") and not name.startswith(_NOT_THE_MODEL)
+    return (
+        safetensors or fnmatch(name, "pytorch_model*.bin*") or fnmatch(name, "flax_model*.msgpack*")
+    )
 
 
 def open_source(path: Path) -> TensorSource:
@@ -24,16 +35,16 @@ def open_source(path: Path) -> TensorSource:
         from calib_jax.models.formats.gguf import GgufSource
 
         return GgufSource(path)
-    ignored = (".", "adapter_model", "consolidated")  # as SafetensorsSource does
-    if any(not file.name.startswith(ignored) for file in path.glob("*.safetensors*")):
+    weights = [file.name for file in path.iterdir() if is_weights(file.name)]
+    if any(".safetensors" in name for name in weights):
         from calib_jax.models.formats.safetensors import SafetensorsSource
 
         return SafetensorsSource(path)
-    if any(path.glob("pytorch_model*.bin*")):
+    if any(name.startswith("pytorch_model") for name in weights):
         from calib_jax.models.formats.torch_bin import TorchBinSource
 
         return TorchBinSource(path)
-    if any(path.glob("flax_model*.msgpack*")):
+    if weights:
         from calib_jax.models.formats.flax_msgpack import FlaxSource
 
         return FlaxSource(path)

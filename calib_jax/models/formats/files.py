@@ -7,6 +7,7 @@ kernel's counters could not tell what was read.
 import json
 import math
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Sequence
@@ -187,7 +188,8 @@ def safe_path(folder: Path, name: str) -> Path:
     """The file ``name`` in ``folder``, for a name that was found inside a file or a listing.
 
     Symbolic links may point within the folder or, in the hub's cache, to the blobs of the same
-    repository. The file need not exist.
+    repository. A folder of links into the hub's cache is read where all that leave it end in the
+    repositories of one owner. The file need not exist.
 
     Raises:
       UserError: the name, or what it links to, leaves the folder.
@@ -206,11 +208,29 @@ def safe_path(folder: Path, name: str) -> Path:
     allowed = [root]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
         allowed.append(root.parent.parent / "blobs")
-    if not any(target.is_relative_to(place) for place in allowed):
+    inside = any(target.is_relative_to(place) for place in allowed)
+    if not inside and (len(allowed) > 1 or _owner(target) not in _owners(root)):
         raise UserError(
-            f"{path}: links out of its folder, to {target}. Put the file itself in its place."
+            f"{path}: links out of its folder, to {target}. Copy the folder with what it links to, "
+            f"and give the copy: cp -rL {shlex.quote(str(folder))} "
+            f"{shlex.quote(str(folder).rstrip('/') + '-copied')}"
         )
     return path
+
+
+def _owner(target: Path) -> Path | None:
+    """The owner's part of the hub's cache that a file lies in, as <cache>/models--<owner>."""
+    for place in target.parents:
+        if place.name in ("blobs", "snapshots") and place.parent.name.startswith("models--"):
+            return place.parent.with_name("--".join(place.parent.name.split("--")[:2]))
+    return None
+
+
+def _owners(folder: Path) -> set[Path]:
+    """The one owner to whose files all links of a folder lead that leave it; none otherwise."""
+    targets = [Path(os.path.realpath(path)) for path in folder.iterdir() if path.is_symlink()]
+    owners = {_owner(target) for target in targets if not target.is_relative_to(folder)}
+    return owners if len(owners) == 1 and None not in owners else set()
 
 
 def read_json(path: Path) -> Any:

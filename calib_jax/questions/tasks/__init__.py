@@ -23,6 +23,17 @@ and where they are not, ``[fields]`` says which column holds what::
     context = "{passage}"
     choices = ["{right}", "{wrong1}", "{wrong2}"]  # or the name of a column that holds a list
     answer = 0                                     # or the name of a column
+
+A column of answers holds letters, the options' texts, or numbers that count from 0, or from 1 where
+the file says ``answer_base = 1``. Where it calls the options something else, ``labels`` says what,
+one for each option in their order, or which column holds them::
+
+    answer_base = 1                                # at the top: 0 or 1
+
+    [fields]
+    answer = "key"
+    labels = ["i", "ii", "iii"]                    # or the name of a column that holds a list
+    group = "passage_id"                           # rows that stay together in exam.toml%70:30
 """
 
 import difflib

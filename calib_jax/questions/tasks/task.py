@@ -62,6 +62,8 @@ class Task:
       parts: name to some rows of one of these splits.
       counts: split to the number of questions that it was published with.
       fields: where a row of the hub's layout holds what; None for the layouts of ``rows.py``.
+      answer_base: whether answers that are numbers count from "0" or "1"; "auto": from 0, refused
+        where 30 or more of them never say 0.
       request_fields: the same for the ``requests.jsonl.gz`` files of the packages; None: the same.
       eval_split: what is measured unless another split is asked for.
       shots_split: where examples come from; None where there can be none.
@@ -86,6 +88,7 @@ class Task:
     parts: Mapping[str, Part] = dataclasses.field(default_factory=dict)
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     fields: Fields | None = None
+    answer_base: str = "auto"
     request_fields: Fields | None = None
     eval_split: str = "test"
     shots_split: str | None = None

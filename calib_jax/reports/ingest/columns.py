@@ -11,6 +11,7 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.metrics.validation import without_rounding
 from calib_jax.reports.content import LETTERS
 from calib_jax.reports.ingest.places import Place, Reading, Table, check, softmax
 
@@ -71,7 +72,7 @@ def read_rows(
         probs = softmax(place, log_scores, mask)
         about["probabilities"] = f"softmax of {text}"
     else:
-        probs, log_scores = dense, None
+        probs, log_scores = without_rounding(dense), None
     answers, answer_text, answer_column = _answers(place, rows, columns, counts, reading)
     tolerance = reading.sum_tolerance or (2e-3 if dtype == "halffloat" else None)
     check(place, probs, answers, mask, tolerance)

@@ -2,8 +2,11 @@
 
 import math
 import os
+import shlex
+import subprocess
 import threading
 import tracemalloc
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -170,6 +173,50 @@ def test_links_of_the_hubs_cache(tmp_path):
     assert safe_path(snapshot, "own").read_text() == "x"
     with pytest.raises(UserError, match="links out"):
         safe_path(snapshot, "others")
+
+
+def test_a_folder_of_links_into_one_owners_part_of_the_cache(tmp_path):
+    cache, folder = tmp_path / "hub", tmp_path / "model"
+    folder.mkdir()
+    for repository in ("models--a--b", "models--a--b2", "models--c--d"):
+        for place in ("blobs", "snapshots/abc"):
+            (cache / repository / place).mkdir(parents=True)
+        (cache / repository / "blobs" / "123").write_text(repository)
+        (cache / repository / "snapshots" / "abc" / "link").symlink_to("../../blobs/123")
+        (cache / repository / "snapshots" / "abc" / "file").write_text("x")  # a disk without links
+        (cache / repository / "token").write_text("secret")
+    (folder / "one").symlink_to(cache / "models--a--b" / "blobs" / "123")
+    (folder / "two").symlink_to(cache / "models--a--b2" / "snapshots" / "abc" / "link")
+    (folder / "three").symlink_to(cache / "models--a--b" / "snapshots" / "abc" / "file")
+    (folder / "own").write_text("x")
+    (folder / "in").symlink_to("own")
+    assert safe_path(folder, "one").read_text() == "models--a--b"
+    assert safe_path(folder, "two").read_text() == "models--a--b2"
+    assert [safe_path(folder, name).read_text() for name in ("three", "own", "in")] == ["x"] * 3
+    # A link elsewhere, or to another owner, and none is followed.
+    for target in (
+        cache / "models--c--d" / "blobs" / "123",
+        cache / "models--a--b" / "token",
+        tmp_path / "models--a--b" / "blobs" / "123",
+        tmp_path / "secret",
+    ):
+        (folder / "four").symlink_to(target)
+        for name in ("one", "two", "four"):
+            with pytest.raises(UserError, match="links out of its folder"):
+                safe_path(folder, name)
+        (folder / "four").unlink()
+
+
+def test_the_remedy_for_links_works(tmp_path):
+    folder = tmp_path / "a model"
+    folder.mkdir()
+    (tmp_path / "store").write_text("x")
+    (folder / "weights").symlink_to(tmp_path / "store")
+    with pytest.raises(UserError, match="links out of its folder") as error:
+        safe_path(folder, "weights")
+    command = shlex.split(str(error.value).partition("give the copy: ")[2])
+    subprocess.run(command, check=True)
+    assert safe_path(Path(command[-1]), "weights").read_text() == "x"
 
 
 @pytest.mark.parametrize("text", [b"{", b"[" * 100000, b"\xff", b'{"a": ' + b"1" * 9999 + b"}"])

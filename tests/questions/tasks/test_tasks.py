@@ -1,5 +1,6 @@
 """The tasks that come with the package, and users' own: what their files may say."""
 
+import json
 import tomllib
 
 import pytest
@@ -117,6 +118,23 @@ def test_rows_of_one_s_own_layout(tmp_path):
         load_task(write(tmp_path, text, OTHER + OTHER.replace('"1"', '"3"')))
 
 
+@pytest.mark.parametrize("fields", [False, True], ids=["usual", "own layout"])
+def test_a_task_says_from_where_its_numbers_count(tmp_path, fields):
+    rows = "".join(
+        json.dumps({"question": f"Is {i}?", "choices": ["no", "yes", "both"], "answer": answer})
+        + "\n"
+        for i, answer in enumerate([1.0, "2", "no", "C"] * 15)
+    )
+    text = 'files = { test = "rows.jsonl" }\n'
+    if fields:
+        text += 'fields = { question = "{question}", choices = "choices", answer = "answer" }\n'
+    with pytest.raises(UserError, match=r"rows.jsonl: the 30 .*answer_base = 0 in .* or .* = 1 in"):
+        load_task(write(tmp_path, text, rows))
+    for base in (0, 1):
+        loaded = load_task(write(tmp_path, f"answer_base = {base}\n{text}", rows))
+        assert [q.answer for q in loaded] == [1 - base, 2 - base, 0, 2] * 15
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -138,6 +156,7 @@ def test_rows_of_one_s_own_layout(tmp_path):
             "key 'choice': the prompt template .* lacks the field {options}",
         ),
         ('FILES\ncontinuation = "{context}"', "key 'continuation': .* lacks the field {question}"),
+        ("FILES\nanswer_base = 2", "'answer_base' must be 0 or 1, not 2"),
         ("FILES\ncounts = { test = 0 }", "'counts.test' must be a number of questions"),
         ('FILES\ngroups = { a = ["x"], b = ["x"] }', "subject 'x' is in the groups a, b"),
         ('FILES\ngroups = { a = "x" }', "'groups.a' must be a list of subjects"),

@@ -288,3 +288,11 @@ def test_files_that_do_not_pair_are_refused(tmp_path):
         files.load(f"x={a},x={b}")
     both = files.load(f"x:one={a},x:two={b}")
     assert list(both.states["x"]) == ["one", "two"]
+
+
+def test_a_rounding_error_below_zero_is_zero(tmp_path):
+    rows = [{"probs": [0.8, 0.1, 0.1, 1 - 0.8 - 0.1 - 0.1], "answer": k} for k in (0, 3)]
+    assert rows[0]["probs"][3] < 0
+    scores = only(files.load(str(jsonl(tmp_path / "a.jsonl", rows))))
+    assert scores.probs[:, 3].tolist() == [0, 0]
+    assert scores.log_scores[:, 3].tolist() == [-np.inf, -np.inf]
