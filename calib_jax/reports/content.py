@@ -219,6 +219,7 @@ def infinite_nll(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 # Below it, other words than the letters are the likelier answer.
 LOW_MASS = 0.5
+_MASS_SHOWN = 4  # measurements that the sentence names
 MASS_REMEDY = (
     "the model would rather say something else, and the confidence is what remains of the letters' "
     "small shares. Try --config.prompt.chat=False (True where it was not set), a "
@@ -242,9 +243,9 @@ def low_mass(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     if not found:
         return []
-    return [
-        f"the letters hold less than half of the probability, {', '.join(found)}: {MASS_REMEDY}"
-    ]
+    more = f" and {len(found) - _MASS_SHOWN} more" if len(found) > _MASS_SHOWN else ""
+    shown = ", ".join(found[:_MASS_SHOWN]) + more
+    return [f"the letters hold less than half of the probability, {shown}: {MASS_REMEDY}"]
 
 
 def sections(

@@ -243,7 +243,7 @@ def as_markdown(states: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         rows.append("| " + " | ".join(cells) + " |")
     notes = [NOTE, *([RULE] if any(line.best for line in found) else [])]
-    notes += [f"{warning}." for warning in low_mass(found)]
+    notes += [table.escape(f"{warning}.") for warning in low_mass(found)]
     return "\n".join([*rows, "", *(f"{note}  " for note in notes)]) + "\n"
 
 

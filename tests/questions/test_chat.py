@@ -16,9 +16,10 @@ from calib_jax.questions.encoding import Encoder, LetterPrompt
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.preference_encoding import encode_preference
 from calib_jax.questions.preference_rows import Preference
+from calib_jax.questions.preferences import load_preferences
 from calib_jax.questions.record import Question
 from tests.confidence import lm_eval_cases as cases
-from tests.conftest import tiny_tokenizer
+from tests.conftest import make_questions, tiny_tokenizer, write_questions
 
 # In the manner of Qwen3's: it thinks unless it is told not to.
 THINKING = (
@@ -259,3 +260,17 @@ def test_literal_prompts_hold_the_fields():
         literal.startswith("Today: 26 Jul 2024|") and "user\n{question}\n{options}<|im" in literal
     )
     assert json.dumps(literal).isascii()  # no marks
+
+
+# --- Pairs made of questions ----------------------------------------------------------------------
+
+
+def test_letters_that_are_learnt_stand_where_they_are_measured(tmp_path):
+    tokenizer, chat = chat_tokenizer(THINKING), Chat(chat_tokenizer(THINKING))
+    path = write_questions(tmp_path / "q.jsonl", make_questions(3))
+    (item, *_) = load_preferences(f"questions:{path}", chat=True).items
+    chosen, rejected = encode_preference(tokenizer, item)
+    assert chosen.num_targets == rejected.num_targets == 1
+    assert {tokenizer.decode(p.tokens[-1:]) for p in (chosen, rejected)} <= set("ABCDE")
+    text = chat.apply("", item.prompt[0]["content"])
+    assert chosen.tokens[:-1].tolist() == control.encode(tokenizer, [text])[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from calib_jax.reports import content, overview
+from calib_jax.reports import content, overview, table
 from calib_jax.reports.page import results
 
 METHODS = ("choice", "continuation_sum", "continuation_token")
@@ -161,3 +161,24 @@ def test_what_could_not_be_computed_is_a_dash(states):
     assert ",,," in line
     for width in (80, 120, 200):
         assert " - " in printed(overview.show, states, width=width)
+
+
+def test_little_mass_on_the_letters_is_said_with_a_remedy():
+    little, much = ({"quiz": row(1, "choice", candidate_mass=m)} for m in (0.225, 0.925))
+    texts = row(1, "continuation_sum", candidate_mass=1e-5)
+    page = results.one_table({"measured": little}) + results.results({"measured": little}, None)
+    for text in (
+        printed(overview.show_summary, {"measured": little}, width=120),
+        overview.as_markdown({"measured": little}),
+        page,
+        table.markdown({"before": little, "after": much}),
+    ):
+        said = " ".join(text.split())
+        assert "the letters hold less than half of the probability, 0.225 (" in said
+        assert "Try --config.prompt.chat=False" in said and "continuation_sum" in said
+    assert "0.925" not in table.markdown({"before": little, "after": much})
+    for states in ({"measured": much}, {"measured": {"quiz": texts}}):
+        assert "less than half" not in printed(overview.show_summary, states, width=120)
+    many = {f"split_{i}": little["quiz"] for i in range(7)}
+    (sentence,) = content.low_mass(many)
+    assert "0.225 (split_3) and 3 more:" in sentence and "split_4" not in sentence
