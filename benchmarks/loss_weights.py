@@ -1,7 +1,7 @@
 """How much the terms of a loss pull, at the start of CFT and RCFT: gradient norms by term.
 
-The demo of configs/cft.py, its first batch: the answer's token, the question's tokens, and λ · ECE,
-towards the adapters. Of RCFT's SFT2 as a sum over a question's tokens (the paper's, the default)
+SmolLM2-135M-Instruct on 16 questions of OpenBookQA: the answer's token, the question's tokens, and
+λ · ECE, towards fresh adapters. Of RCFT's SFT2 as a sum over a question's tokens (the paper's, the default)
 and as a mean over the batch's (--config.train.sft2_reduction=mean). Takes a minute.
 
     JAX_PLATFORMS=cpu python benchmarks/loss_weights.py [--questions 64]
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=64)
     args = parser.parse_args()
     config = presets.get("", "rcft")
-    config.train.packing, config.train.microbatches = False, 1
+    config.train.packing, config.train.microbatches, config.train.batch_size = False, 1, 16
     model = load_model(config.model.name)
     encoder = Encoder(model.tokenizer)
     found = sample(load("offline:openbookqa/train"), args.questions, config.seed)
