@@ -1,8 +1,8 @@
 """How much the terms of a loss pull, at the start of CFT and RCFT: gradient norms by term.
 
 SmolLM2-135M-Instruct on 16 questions of OpenBookQA: the answer's token, the question's tokens, and
-λ · ECE, towards fresh adapters. Of RCFT's SFT2 as a sum over a question's tokens (the paper's, the default)
-and as a mean over the batch's (--config.train.sft2_reduction=mean). Takes a minute.
+λ · ECE, towards fresh adapters. Of RCFT's SFT2 as a sum over a question's tokens (the paper's, the
+default) and as a mean over the batch's (--config.train.sft2_reduction=mean). Takes a minute.
 
     JAX_PLATFORMS=cpu python benchmarks/loss_weights.py [--questions 64]
 """
