@@ -5,7 +5,8 @@ python -m calib_jax.main --config=configs/alignment.py --config.alignment.models
     --config.alignment.text=my.txt
 
 config.model is the model before. A model after is name=model[@revision][+adapter], or
-name=run:FOLDER for a finished run of configs/cft.py, dpo.py and the like. Measured on every model:
+name=run:FOLDER for a finished run of configs/cft.py, dpo.py and the like (run:FOLDER@2 for the
+second epoch of one with --config.checkpoint.keep_epochs=True). Measured on every model:
 
   pairs   preference accuracy (the chosen answer is the more probable one, by the sum and by the
           mean over its tokens), margins in nats, DPO's implicit reward against the model before,

@@ -24,7 +24,8 @@ four compilations takes two to five minutes of a core.
                cpu-16gib
 
 Another model: --config.plan.model=FOLDER with a config.json. Another method, as in any config:
---config.train.method=full, --config.train.sft=sft2 (RCFT), --config.train.lora.rank=16,
+--config.train.method=full, --config.train.sft=sft2 (RCFT; of SFT2's two reductions and of the
+calibration term's divergences each costs the same), --config.train.lora.rank=16,
 --config.model.quantize=int8, --config.train.batch_size=8, --config.prompt.max_length=1024,
 --config.mesh.shape="(1,8,1)". Every question is taken to be prompt.max_length tokens long.
 

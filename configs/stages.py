@@ -3,10 +3,11 @@
 python -m calib_jax.main --config=configs/stages.py
 
 A chain of stages, --config.stages.chain=sft,dpo,cft by default: "sft" (on demonstrations) and "dpo"
-(on preference pairs) are runs of the job "align", and cft, rcft, ece_only, label_smoothing of the
-job "finetune". Every stage is a run with LoRA in WORKDIR/<i>-<stage>/, goes on from the adapter of
-the one before, and leaves its own, in PEFT's format, in WORKDIR/<i>-<stage>/adapter. What a stage
-has otherwise is said with --config.stages.settings=dpo:train.epochs=8,dpo:align.beta=0.05.
+(on preference pairs) are runs of the job "align", and cft, rcft, sft2, ece_only, label_smoothing,
+released of the job "finetune". Every stage is a run with LoRA in WORKDIR/<i>-<stage>/, goes on from
+the adapter of the one before, and leaves its own, in PEFT's format, in WORKDIR/<i>-<stage>/adapter.
+What a stage has otherwise is said with
+--config.stages.settings=dpo:train.epochs=8,dpo:align.beta=0.05.
 After every stage is measured, on the same questions and pairs:
 
   letters   conf-ECE, cw-ECE, accuracy, mean confidence, letters chosen, share of confidences above
@@ -22,7 +23,7 @@ The figure shows splits pooled by domain, as in the comparison of methods: in-do
 has learnt from, or with --config.stages.models what config.data.train names.
 
 Models that went through the stages already are measured with --config.stages.models=
-label=model[+adapter],label=run:FOLDER,... and nothing is trained then.
+label=model[+adapter],label=run:FOLDER[@EPOCH],... and nothing is trained then.
 
   preset       hardware                what it does
   (default)    2 CPU cores, 5 GiB      SmolLM2-135M-Instruct, offline: SFT and DPO on letters of

@@ -53,7 +53,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         for name in methods
         if name in presets.METHODS
     }
-    comparing.check(config, methods, trained, own)
+    comparing.check(config, trained, own)
     beside = read_beside(config)
 
     # --- Every run, or what is left of them -------------------------------------------------------

@@ -91,7 +91,6 @@ def with_method(
 
 def check(
     config: ml_collections.ConfigDict,
-    methods: Sequence[str],
     trained: Mapping[str, ml_collections.ConfigDict],
     own: Mapping[str, Mapping[str, str]],
 ) -> None:
@@ -99,7 +98,6 @@ def check(
 
     Args:
       config: of the whole.
-      methods: of ``config.compare.methods``, known ones.
       trained: method -> the config of its runs, but for the seed.
       own: of ``own_settings``.
     """
@@ -113,13 +111,13 @@ def check(
             f"config.compare.calibration is {config.compare.calibration!r}; expected "
             f"{' or '.join(map(repr, _CALIBRATION))}."
         )
-    shards = None
-    for name, derived in trained.items():
-        if name not in own:
-            continue
+    if not own:
+        return
+    shards = batch_shards(measuring.make_mesh(config.mesh.shape))
+    for name in own:
+        derived = trained[name]
         with blamed_on(f"{_FIELD}, {name}"):
             measuring.check_finetuning(derived)
-            shards = shards or batch_shards(measuring.make_mesh(config.mesh.shape))
             check_shards(derived.train, shards)
             if derived.train.method == "lora" and not config.model.adapter:
                 model = open_checkpoint(config.model.name, config.model.revision or None)
@@ -169,7 +167,12 @@ def settings_rows(
     trained: Mapping[str, ml_collections.ConfigDict],
     own: Mapping[str, Mapping[str, str]],
 ) -> dict[str, dict[str, str]]:
-    """Method -> what its settings were, for ``Comparison.settings``; arguments as of ``check``."""
+    """Method -> what its settings were, for ``Comparison.settings``.
+
+    Args:
+      config, trained, own: as of ``check``.
+      methods: of ``config.compare.methods``.
+    """
     rows: dict[str, dict[str, str]] = {}
     for name in methods:
         if name not in trained:

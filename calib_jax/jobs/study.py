@@ -54,8 +54,7 @@ class Side:
       text: as the config states it.
       name: what model.name takes; "" for a finished run.
       revision, adapter: as in the config of a model.
-      run: the folder of a finished run, or None.
-      epoch: of a training run that has kept its epochs, from 1; 0 for its end.
+      run, epoch: the folder of a finished run, or None; of its epochs one from 1, or 0, its end.
     """
 
     text: str
@@ -317,8 +316,7 @@ def read_scores(folder: Path) -> TaskScores:
     """
     settings = read_run(folder)
     specs = {sources.split_name(s): s for s in split_list(settings["data"]["eval"])}
-    tasks = {name: sources.task_of(spec) for name, spec in specs.items()}
-    groups = {name: task.groups for name, task in tasks.items() if task}
+    groups = {n: task.groups for n, spec in specs.items() if (task := sources.task_of(spec))}
     result: TaskScores = {}
     for method in split_list(settings["confidence"]["methods"]):
         read = {

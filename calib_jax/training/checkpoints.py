@@ -250,14 +250,17 @@ class Checkpoints:
         self._manager.close()
 
 
-# Folders of a run: the newest checkpoints, and what every epoch has trained.
-NEWEST, EPOCHS = "checkpoints", "epochs"
+# Folders of a run: the newest checkpoints, and among them what every epoch has trained.
+NEWEST, EPOCHS = "checkpoints", "checkpoints/epochs"
 
 
 def kept_epochs(
     config: ml_collections.ConfigDict, workdir: Path, fingerprint: str
 ) -> Checkpoints | None:
-    """Where a run keeps what each of its epochs has trained; None where it does not."""
+    """Where a run keeps what each of its epochs has trained; None where it does not.
+
+    Their ``state`` is the trainable parameters alone, and their step the epoch, from 1.
+    """
     if not config.checkpoint.keep_epochs:
         return None
     return Checkpoints(workdir / EPOCHS, keep=None, fingerprint=fingerprint)

@@ -88,11 +88,11 @@ def test_epochs_that_are_not_there(run, tiny_model):
     folder, _, _ = run
     with pytest.raises(UserError, match=r"no model of epoch 4; .* those of epochs 1, 2, 3\."):
         ask(folder, 4)
-    path = max((folder / "epochs" / "1").rglob("d/*"), key=lambda path: path.stat().st_size)
+    path = max((folder / "checkpoints/epochs/1").rglob("d/*"), key=lambda path: path.stat().st_size)
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
     with pytest.raises(UserError, match=r"epochs/1: the checkpoint is damaged \(.*choose another"):
         ask(folder, 1)
-    shutil.rmtree(folder / "epochs")
+    shutil.rmtree(folder / "checkpoints/epochs")
     with pytest.raises(UserError, match="epochs is gone"):
         ask(folder, 1)
     config = base()

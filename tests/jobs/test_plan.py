@@ -185,6 +185,12 @@ def test_logits_at_every_position_are_never_there():
     assert 0.85 < step.costs.flops / step.ideal < 1.2
 
 
+def test_the_released_objective_is_planned():
+    """Its bins are among the batch's arrays, and its terms cost next to nothing."""
+    step = tiny_plan(method="lora", objective="released", ece_weight=0.0).m_step(8)
+    assert 0.85 < step.costs.flops / step.ideal < 1.2
+
+
 def linear(fixed, slope, arguments=2 * GIB):
     """Steps of a model whose memory grows with the batch, and the sizes that were compiled."""
     compiled = []

@@ -73,7 +73,7 @@ def test_what_a_run_has_trained(tiny_model, tmp_path, method, job):
         return
     # An epoch of it is another model; one that was not kept is named, with those that were.
     earlier = jax.tree.map(lambda x: x / 2, trainable)
-    kept = Checkpoints(folder / "epochs", keep=None, fingerprint=model.fingerprint)
+    kept = Checkpoints(folder / "checkpoints/epochs", keep=None, fingerprint=model.fingerprint)
     kept.save(1, {"trainable": earlier}, {"targets": jnp.zeros(3)}, {"epoch": 0})
     kept.close()
     (side,) = restoring.parse_labelled(f"a=run:{folder}@1", "field").values()

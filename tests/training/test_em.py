@@ -182,7 +182,7 @@ def test_every_epoch_is_kept_whatever_was_interrupted(start):
         go(start(config), stop_at=4)
     run = start(config)
     go(run)
-    folder = run.folder.parent / "epochs"
+    folder = run.folder / "epochs"
     assert sorted(p.name for p in folder.iterdir() if p.name.isdigit()) == ["1", "2"]
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
