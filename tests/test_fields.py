@@ -1,5 +1,9 @@
 """Every field × every job: obeyed, or refused by name."""
 
+import importlib
+import re
+from pathlib import Path
+
 import pytest
 
 from calib_jax import UserError, fields
@@ -122,3 +126,20 @@ def test_what_finetune_would_ignore_is_refused(flag, message, tmp_path, capsys):
     err = capsys.readouterr().err
     assert f"config.{flag.partition('=')[0]} is" in err and message in err
     assert not (tmp_path / "run").exists()
+
+
+def test_no_packaged_config_sets_what_its_job_does_not_obey():
+    seen = 0
+    for path in sorted(Path(__file__).parents[1].glob("configs/[a-z]*.py")):
+        module = importlib.import_module(f"configs.{path.stem}")
+        text = path.read_text()
+        found = {"", *re.findall(r"^  :?([a-z]\w+) ", text, re.M)}
+        found |= set(re.findall(r'preset == "(\w+)"', text))
+        for preset in found | {"debug", "tulu3_8b", "paper", "openbookqa", "smollm2@cpu-1gib"}:
+            try:
+                config = module.get_config(preset)
+            except (UserError, KeyError):
+                continue
+            fields.check(config, [], fields.paths(config))
+            seen += 1
+    assert seen > 50
