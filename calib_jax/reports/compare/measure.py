@@ -249,7 +249,8 @@ def _resample(
     # A question that several seeds ask is one question, whatever the order of its options.
     keys = list(dict.fromkeys(i for scores in first for i in scores.ids))
     place = {key: i for i, key in enumerate(keys)}
-    split_of = np.array([key.rpartition("/")[0] for key in keys])
+    # Ids may hold slashes, names of splits do not.
+    split_of = np.array([key.partition("/")[0] for key in keys])
     plan = strata(len(keys), np.unique(split_of, return_inverse=True)[1])
     values, draws, quantiles = [], 0.0, 0.0
     for s, scores in enumerate(first):
