@@ -56,6 +56,24 @@ def compared():
     )
 
 
+def test_ids_may_hold_slashes(compared):
+    """As the packaged tasks' do: "anatomy/test/3"."""
+
+    def slashed(one):
+        return dataclasses.replace(one, ids=tuple(f"anatomy/test/{i}" for i in one.ids))
+
+    scores = {
+        name: {k: {s: slashed(one) for s, one in splits.items()} for k, splits in by_seed.items()}
+        for name, by_seed in scores_of().items()
+    }
+    options = {"model": "m", "labels": {n: n for n in NAMES}, "reference": "sharp"}
+    again = measure.compare(scores, DOMAINS, **options, unchanged=["twin"], num_resamples=200)
+    for name in NAMES:
+        for key, found in compared.rows[name].items():
+            values = {metric: estimate.per_seed for metric, estimate in found.items()}
+            assert values == {m: again.rows[name][key][m].per_seed for m in found}
+
+
 def test_values_are_those_of_the_pooled_questions(compared):
     for k in (0, 1):
         here = scores_of()["sharp"][k]
