@@ -85,7 +85,7 @@ def change(comparison: Comparison, before: str, after: str) -> list[str]:
                 chance = verdicts.of_chance(row)
                 text += f", {chance}" if chance else ""
             parts.append(text)
-        said.append(f"{name}, {labels[before]} → {labels[after]}: {'; '.join(parts)}")
+        said.append(f"{labels[before]} → {labels[after]}: {name} {'; '.join(parts)}")
     return said
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import rich.console
 
@@ -20,7 +21,12 @@ def test_the_console_has_a_row_for_each_part_and_model(run):
     result, _ = run
     text = shown(result, 120)
     assert text.index("text") < text.index("facts")
-    assert text.count("70m") == text.count("12b") == 2
+    said, table = text.split("conf-ECE  ", 1)
+    assert table.count("70m") == table.count("12b") == 2
+    said = " ".join(said.split())
+    assert re.search(r"conf-ECE on text: [\d.]+ \(70m\) → [\d.]+ \(12b\); the last is ", said)
+    assert "answers show of a perfectly calibrated model by chance" in said
+    assert re.search("their 95% intervals (overlap|do not overlap)", said)
     row = result["1b"]["text"]
     assert tables.cell(row, "conf_ece", True) in text and max(map(len, text.splitlines())) <= 120
     # Intervals go before figures do.
@@ -67,4 +73,4 @@ def test_a_finished_run_shows_its_table(run, tmp_path, capsys):
     summary.write(tmp_path / "summary.json", run[0])
     assert show_if_finished(tmp_path)
     said = capsys.readouterr().out
-    assert "is finished" in said and "over-conf." in said and said.count("12b") == 2
+    assert "is finished" in said and "over-conf." in said and len(re.findall(r"\n *12b", said)) == 2

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from calib_jax.reports import content
+from calib_jax.reports import content, verdicts
 from calib_jax.reports.page import html as report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -101,7 +101,10 @@ def test_states_the_result(page, run):
     result, _ = run
     text = Checker(page).text
     near = [result[s]["near"]["conf_ece"] for s in ("before", "after")]
-    assert f"conf-ECE on near: {near[0]:.3f} → {near[1]:.3f}; on far:" in text
+    change = verdicts.of_change(result["change"]["near"]["conf_ece_ci"])
+    chance = verdicts.of_chance(result["after"]["near"])
+    said = f"conf-ECE on near: {near[0]:.3f} (before) → {near[1]:.3f} (after, {change}); "
+    assert f"{said}the last is {chance}." in text and change and chance
     low, high = result["change"]["near"]["brier_ci"]
     assert f"[{low:+.3f}, {high:+.3f}]" in text
     for expected in (

@@ -81,7 +81,10 @@ def test_only_a_whole_interval_is_better_or_worse(cells):
 
 
 def test_the_headline_says_whose_figures_they_are(cells):
-    said = "by choice ECE in 1 of 3 and SCE in 0 of 3"
+    said = (
+        "by choice ECE in 1 of 3 (0 significantly; 1 significantly higher) and SCE in 0 of 3 "
+        "(0 significantly; 3 significantly higher)"
+    )
     assert wording.headline(cells) == f"Lower after alignment: {said}"
     files = {"a.csv": "cw_ece", "b.csv": "sce_ovr"}
     assert wording.headline(cells, files) == (
