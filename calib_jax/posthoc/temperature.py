@@ -166,7 +166,7 @@ def fit_temperature(
     Args:
         log_scores: [N, K] natural logs (logits, log-probabilities) with any offset per row; -inf
             where masked. Someone who has probabilities passes log(probs), with a mask when some
-            probabilities of existing options are 0: these are read as ``zeros`` says.
+            probabilities of existing options are 0: these are read as ``posthoc.floor`` says.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None: where the score is not -inf.
         weights: [N] or None, how often each row counts.

@@ -5,8 +5,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from calib_jax import posthoc
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
@@ -75,14 +73,10 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", posthoc.CalibrationWarning)
-            probs = posthoc.cross_fit(
-                name, scores.log_scores, scores.answers, scores.mask, folds=folds, seed=seed
-            )
+            fitted = posthoc.cross_fit_scores(name, scores, folds=folds, seed=seed)
     except ValueError as error:
         raise UserError(f"config.posthoc: {name} on {split}: {error}") from None
-    fitted = dataclasses.replace(
-        scores, probs=np.asarray(probs, np.float32), subjects=(), mass=None
-    )
+    fitted = dataclasses.replace(fitted, subjects=(), mass=None)
     row = summary.measure(fitted, domain, seed=seed, **options)
     result = {key: value for key, value in row.items() if key not in _LEFT_OUT}
     result["folds"] = folds
