@@ -39,12 +39,17 @@ class Zeros(NamedTuple):
                 f"likely probability up to the smallest that is given, {self.highest:.3g}"
             )
         return text + (
-            f". The probabilities are rounded to {_unit_name(self.unit)}, so a zero is read as the "
+            f". The probabilities are rounded to {unit_name(self.unit)}, so a zero is read as the "
             f"most likely probability up to half of that unit, {self.highest:.3g}"
         )
 
 
-def _unit_name(unit: float) -> str:
+def unit_name(unit: float) -> str:
+    """A rounding unit in words.
+
+    >>> unit_name(0.01), unit_name(0.125)
+    ('2 decimals', 'multiples of 1/8')
+    """
     parts = round(1 / unit)
     decimals = round(math.log10(parts))
     if 10**decimals != parts:

@@ -25,12 +25,15 @@ def most_likely_floor(
 ) -> float:
     """ln of the one probability that all zeros are read as.
 
-    The floor and the temperature that together make the answers most likely,
+    The floor that makes the answers most likely,
 
-        max over T and floor <= highest of sum_i w_i ln softmax(s_i / T)_y,   s = floor at a zero
+        max over floor <= ln highest of sum_i w_i ln softmax(s_i / T)_y,   s = floor at a zero
 
-    a convex problem in 1/T and floor/T. Half an answer more than there is counts as one that was
-    given a zero (Jeffreys), so that no zero becomes impossible. Without answers: ``highest``.
+    at the temperature of the answers and options that are no zeros, which needs no floor: a choice
+    among some of the options has the odds of all (McFadden 1978). Where these alone leave T at a
+    bound, at the most likely T and floor together. Convex in 1/T and floor/T. Half an answer more
+    than there is counts as one that was given a zero (Jeffreys), so that no zero becomes
+    impossible. Without answers: ``ln highest``.
 
     Args:
         log_scores: [N, K], -inf at the zeros.
@@ -57,6 +60,17 @@ def most_likely_floor(
     extra = np.where(zero.any(axis=1), weights, 0)
     extra *= 0.5 / extra.sum()
 
+    def given_loss(x):
+        logits = np.where(valid & ~zero, x[0] * scores, -np.inf)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        share = powers / powers.sum(axis=1, keepdims=True)
+        log_total = logits.max(axis=1) + np.log(powers.sum(axis=1))
+        rows = weights * ~on_zero
+        slope = rows @ ((share * scores).sum(axis=1) - own)
+        ridge = _RIDGE * (x[0] - 1)
+        value = rows @ (log_total - x[0] * own) / weights.sum() + ridge * (x[0] - 1) / 2
+        return value, np.array([slope / weights.sum() + ridge])
+
     def loss(x):
         beta, below = x  # 1 / T, and how far the floor lies beneath the highest, over T
         at_zero = beta * log_highest - below
@@ -75,9 +89,17 @@ def most_likely_floor(
         ridge = _RIDGE * (beta - 1)
         return value / weights.sum() + ridge * (beta - 1) / 2, gradient + [ridge, 0]
 
+    options = {"ftol": 1e-13, "gtol": 1e-9, "maxiter": 500}
+    limits = low, high = 1e-3, 100.0
     found = minimize(
-        loss, [0.5, 1.0], jac=True, method="L-BFGS-B", bounds=[(1e-3, 100), (0, None)],
-        options={"ftol": 1e-13, "gtol": 1e-9, "maxiter": 500},
+        given_loss, [0.5], jac=True, method="L-BFGS-B", bounds=[limits], options=options
+    )
+    beta = found.x[0]
+    if 1.01 * low < beta < 0.99 * high:
+        limits = beta, beta
+    found = minimize(
+        loss, [min(max(0.5, limits[0]), limits[1]), 1.0], jac=True, method="L-BFGS-B",
+        bounds=[limits, (0, None)], options=options,
     )  # fmt: skip
     beta, below = found.x
     return log_highest - below / beta

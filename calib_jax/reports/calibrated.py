@@ -7,7 +7,7 @@ from typing import Any
 
 from calib_jax import posthoc
 from calib_jax.confidence.scores import Scores
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.reports import summary
 
 # Methods of calib_jax.posthoc that scores and answers alone do not feed.
@@ -85,4 +85,6 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
     )
     if said:
         result["warnings"] = list(said)
+        for text in said:
+            warnings.warn(f"{name} on {split}: {text}", UserNotice, stacklevel=2)
     return result
