@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from calib_jax import posthoc, presets
 from calib_jax.confidence.scores import Scores
@@ -185,7 +184,7 @@ def calibrate(
       split -> scores, what was fitted, and what the fit warns of.
     """
     method = posthoc.METHODS[name]
-    splits = {}
+    found = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", posthoc.CalibrationWarning)
         if config.compare.calibration == "train":
@@ -194,23 +193,17 @@ def calibrate(
             temperature = getattr(fitted, "temperature", None)
             said = [f"T = {temperature:.3f}"] if isinstance(temperature, float) else []
             for split, scores in before.scores.items():
-                splits[split] = np.asarray(fitted(scores.log_scores, scores.mask))
+                found[split] = posthoc.calibrated_scores(fitted, scores)
         else:
             said = []
             for split, scores in before.scores.items():
-                splits[split] = posthoc.cross_fit(
-                    name, scores.log_scores, scores.answers, scores.mask,
-                    folds=config.posthoc.folds, seed=config.seed,
-                )  # fmt: skip
+                found[split] = posthoc.cross_fit_scores(
+                    name, scores, folds=config.posthoc.folds, seed=config.seed
+                )
     warns = dict.fromkeys(
         str(w.message) for w in caught if issubclass(w.category, posthoc.CalibrationWarning)
     )
-    found = {
-        split: dataclasses.replace(
-            before.scores[split], probs=np.asarray(probs, np.float32), mass=None
-        )
-        for split, probs in splits.items()
-    }
+    found = {split: dataclasses.replace(scores, mass=None) for split, scores in found.items()}
     return found, said, list(warns)
 
 

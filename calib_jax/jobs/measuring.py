@@ -19,6 +19,7 @@ from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import results
 from calib_jax.jobs.results import States, check_options
 from calib_jax.jobs.run import agreed, say, settle
+from calib_jax.metrics.tails import call
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample, sources
@@ -324,8 +325,9 @@ def take_scores(source: Path, folder: Path, state: str, names: Iterable[str]) ->
 def figures(scores: Scores, config: ml_collections.ConfigDict) -> dict[str, float]:
     """The metrics that the log holds of an E-step or a held-out split."""
     functions = summary.metric_functions(config.em.num_bins, config.em.edges)
+    arrays = scores.probs, scores.answers, scores.mask
     return {
-        name: float(function(scores.probs, scores.answers, scores.mask))
+        name: float(call(function, *arrays, None, scores.log_scores))
         for name, function in functions.items()
     }
 

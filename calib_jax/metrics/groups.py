@@ -41,6 +41,8 @@ def group_table(
     seed: int = 0,
     num_resamples: int = 1000,
     level: float = 0.95,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> list[dict]:
     """One row of figures per group (subject, task, source), sorted by the group's name.
 
@@ -59,6 +61,7 @@ def group_table(
         seed: of resamples and null draws.
         num_resamples: how many of each.
         level: of the intervals, strictly between 0 and 1.
+        log_scores: [N, K] or None, for the NLL (see ``nll``).
 
     Returns:
         list of dicts of plain Python values:
@@ -90,7 +93,8 @@ def group_table(
     probs, answers = jnp.asarray(probs), jnp.asarray(answers)
     mask = None if mask is None else jnp.asarray(mask)
     sizes = np.bincount(codes)
-    points = _points(probs, answers, mask, codes, sizes, num_bins, edges)
+    log_scores = None if log_scores is None else jnp.asarray(log_scores)
+    points = _points(probs, answers, mask, log_scores, codes, sizes, num_bins, edges)
 
     resampled, drawn = _draws(probs, answers, mask, codes, num_bins, edges, seed, num_resamples)
     low, high = intervals.interval(resampled[:-1], resampled[-1], level, "bias_aware")
@@ -137,7 +141,9 @@ def macro_average(table: Sequence[dict]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in table])) for name in names}
 
 
-def _points(probs, answers, mask, codes, sizes, num_bins, edges) -> list[dict[str, float]]:
+def _points(
+    probs, answers, mask, log_scores, codes, sizes, num_bins, edges
+) -> list[dict[str, float]]:
     """The point estimates of each group."""
     order = np.argsort(codes, kind="stable")
     starts = np.r_[0, sizes.cumsum()[:-1]]
@@ -149,7 +155,7 @@ def _points(probs, answers, mask, codes, sizes, num_bins, edges) -> list[dict[st
         place = starts[members, None] + np.arange(8**this)
         inside = np.arange(8**this) < sizes[members, None]
         rows = order[np.minimum(place, len(order) - 1)]
-        values = _padded(probs, answers, mask, rows, inside, num_bins, edges)
+        values = _padded(probs, answers, mask, log_scores, rows, inside, num_bins, edges)
         for name, column in values.items():
             for group, value in zip(members, np.asarray(column).tolist(), strict=True):
                 found[group][name] = value
@@ -157,12 +163,13 @@ def _points(probs, answers, mask, codes, sizes, num_bins, edges) -> list[dict[st
 
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
-def _padded(probs, answers, mask, rows, inside, num_bins, edges):
+def _padded(probs, answers, mask, log_scores, rows, inside, num_bins, edges):
     """The figures of each group g, its rows being ``rows[g]`` where ``inside[g]``; [G] each."""
 
     def one(group):
         rows, inside = group
         arrays = probs[rows], answers[rows], None if mask is None else mask[rows]
+        logs = None if log_scores is None else log_scores[rows]
         bins = {"num_bins": num_bins, "edges": edges}
         return {
             "accuracy": accuracy(*arrays, weights=inside),
@@ -170,7 +177,7 @@ def _padded(probs, answers, mask, rows, inside, num_bins, edges):
             "conf_ece": conf_ece(*arrays, **bins, weights=inside),
             "conf_ece_debiased": debiased_ece(*arrays, **bins, weights=inside),
             "cw_ece": cw_ece(*arrays, **bins, weights=inside),
-            "nll": nll(*arrays, weights=inside),
+            "nll": nll(*arrays, weights=inside, log_scores=logs),
             "brier": brier(*arrays, weights=inside),
         }
 

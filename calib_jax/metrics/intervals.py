@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.resampling import group_codes, map_draws, row_counts, strata
+from calib_jax.metrics.tails import call
 from calib_jax.metrics.validation import validate
 
 # Called as metric_fn(probs, answers, mask, weights=weights); returns a scalar or an array.
@@ -70,6 +71,8 @@ def bootstrap(
     level: float = 0.95,
     groups: ArrayLike | None = None,
     method: str = "bias_aware",
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> Interval:
     """Bootstrap interval of one metric; see ``bootstrap_all``.
 
@@ -81,8 +84,9 @@ def bootstrap(
         True
     """
     return bootstrap_all(
-        {"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level, groups, method
-    )["metric"]
+        {"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level, groups, method,
+        log_scores=log_scores,
+    )["metric"]  # fmt: skip
 
 
 def bootstrap_all(
@@ -95,6 +99,8 @@ def bootstrap_all(
     level: float = 0.95,
     groups: ArrayLike | None = None,
     method: str = "bias_aware",
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> dict[str, Interval]:
     """Bootstrap intervals of several metrics, all on the same resampled rows.
 
@@ -146,6 +152,7 @@ def bootstrap_all(
         groups: [N] int or str; rows are redrawn within each group (stratified), so that the
             groups keep their sizes. None: one group.
         method: "bias_aware", "percentile" or "basic".
+        log_scores: [N, K] or None, for the functions that take them (see ``nll``).
 
     Returns:
         name -> (low, high), floats; arrays for a metric that returns an array.
@@ -160,8 +167,9 @@ def bootstrap_all(
         {'accuracy': (1.0, 1.0), 'brier': (0.125, 0.125)}
     """
     validate(probs, answers, mask)
+    logs = None if log_scores is None else (log_scores,)
     return _intervals(
-        metric_fns, (probs,), answers, mask, num_resamples, seed, level, groups, method
+        metric_fns, (probs,), logs, answers, mask, num_resamples, seed, level, groups, method
     )
 
 
@@ -176,6 +184,8 @@ def paired_bootstrap(
     level: float = 0.95,
     groups: ArrayLike | None = None,
     method: str = "bias_aware",
+    *,
+    log_scores: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Interval:
     """Interval of metric(after) - metric(before) on the same questions; see ``bootstrap_all``.
 
@@ -187,6 +197,7 @@ def paired_bootstrap(
         before: [N, K] probabilities of the first model.
         after: [N, K] probabilities of the second, on the same rows.
         answers, mask, num_resamples, seed, level, groups, method: as in ``bootstrap_all``.
+        log_scores: those of both sides, or None.
 
     Example:
         >>> from calib_jax.metrics.scores import mean_confidence
@@ -205,6 +216,7 @@ def paired_bootstrap(
         level,
         groups,
         method,
+        log_scores=log_scores,
     )["metric"]
 
 
@@ -219,6 +231,8 @@ def paired_bootstrap_all(
     level: float = 0.95,
     groups: ArrayLike | None = None,
     method: str = "bias_aware",
+    *,
+    log_scores: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> dict[str, Interval]:
     """``paired_bootstrap`` for several metrics on the same resampled rows.
 
@@ -236,12 +250,13 @@ def paired_bootstrap_all(
             validate(probs, answers, mask)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+    sides = before, after
     return _intervals(
-        metric_fns, (before, after), answers, mask, num_resamples, seed, level, groups, method
+        metric_fns, sides, log_scores, answers, mask, num_resamples, seed, level, groups, method
     )
 
 
-def _intervals(metric_fns, sides, answers, mask, num_resamples, seed, level, groups, method):
+def _intervals(metric_fns, sides, logs, answers, mask, num_resamples, seed, level, groups, method):
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
     if not 0 < level < 1:
@@ -249,12 +264,13 @@ def _intervals(metric_fns, sides, answers, mask, num_resamples, seed, level, gro
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     sides = tuple(jnp.asarray(side) for side in sides)
+    logs = (None,) * len(sides) if logs is None else tuple(jnp.asarray(side) for side in logs)
     answers = jnp.asarray(answers)
     mask = None if mask is None else jnp.asarray(mask)
     codes = None if groups is None else group_codes(groups, len(answers))[1]
     fns = tuple(metric_fns.values())
     plan = strata(len(answers), codes)
-    draws = _resampled(fns, sides, answers, mask, plan, jnp.uint32(seed), num_resamples)
+    draws = _resampled(fns, sides, logs, answers, mask, plan, jnp.uint32(seed), num_resamples)
     found = {}
     for name, values in zip(metric_fns, draws, strict=True):
         values = np.asarray(values)
@@ -264,13 +280,16 @@ def _intervals(metric_fns, sides, answers, mask, num_resamples, seed, level, gro
 
 
 @functools.partial(jax.jit, static_argnames=("fns", "num_resamples"))
-def _resampled(fns, sides, answers, mask, plan, seed, num_resamples):
+def _resampled(fns, sides, logs, answers, mask, plan, seed, num_resamples):
     """Each fn's values of one side, or last minus first of two: R resamples, then the estimate."""
 
     def one(key, number):
         # The estimate is one more "resample", so that each metric is compiled once.
         weights = jnp.where(number == num_resamples, 1, row_counts(key, plan))
-        values = [[fn(side, answers, mask, weights=weights) for fn in fns] for side in sides]
+        values = [
+            [call(fn, side, answers, mask, weights, log) for fn in fns]
+            for side, log in zip(sides, logs, strict=True)
+        ]
         if len(values) == 1:
             return values[0]
         return [last - first for first, last in zip(*values, strict=True)]

@@ -10,15 +10,17 @@ from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_answers, as_weights
 from calib_jax.metrics.scores import confidences, predictions
 from calib_jax.metrics.sums import tree_sum
+from calib_jax.metrics.tails import confidence_order
 
 
 @checked
-@jax.jit
 def auroc(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> jax.Array:
     """Area under the ROC curve of confidence for correctness.
 
@@ -28,10 +30,12 @@ def auroc(
     (mid-rank). 0.5: confidence says nothing about correctness. Source: Hanley and McNeil 1982.
 
     Args:
-        probs: [N, K] option probabilities; cast to float32.
+        probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
         weights: [N], how often each row counts; None means once.
+        log_scores: [N, K] natural logs of which ``probs`` are the softmax; they tell apart the
+            confidences that round to 1 (``tails``).
 
     Returns:
         float32 scalar in [0, 1]; NaN when all counted rows are right, or all are wrong.
@@ -41,9 +45,12 @@ def auroc(
         >>> float(auroc(probs, [0, 1, 0, 1]))   # of 4 pairs, 3 in order
         0.75
     """
-    confidence = confidences(probs, mask)
+    return _auroc(*by_confidence(probs, answers, mask, log_scores), weights)
+
+
+@jax.jit
+def _auroc(key, confidence, right, weights) -> jax.Array:
     num_rows = confidence.shape[0]
-    right = predictions(probs, mask) == as_answers(answers, num_rows)
     weights = as_weights(weights, num_rows)
     if num_rows == 0:
         return jnp.float32(jnp.nan)
@@ -51,8 +58,8 @@ def auroc(
     unknown = (jnp.isnan(confidence) & (weights != 0)).any()
 
     # Under vmap over weights (the bootstrap) the sort is done once: it does not depend on them.
-    order = jnp.argsort(confidence)
-    first, last = tie_runs(confidence[order])
+    order = jnp.argsort(key)
+    first, last = tie_runs(key[order])
     positive = jnp.where(right, weights, 0)
     negative = jnp.where(right, 0, weights)[order]
     up_to = jnp.cumsum(negative)
@@ -64,13 +71,14 @@ def auroc(
 
 
 @checked
-@functools.partial(jax.jit, static_argnames=("positive",))
 def auprc(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
     positive: str = "correct",
     weights: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> jax.Array:
     """Area under the precision-recall curve of confidence for correctness (average precision).
 
@@ -84,12 +92,14 @@ def auprc(
     Source: Davis and Goadrich 2006; Hendrycks and Gimpel 2017 (AUPR-Success, AUPR-Error).
 
     Args:
-        probs: [N, K] option probabilities; cast to float32.
+        probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
         positive: "correct": right answers are to be found among the confident. "wrong": wrong
             answers among the unconfident (c from the lowest up).
         weights: [N], how often each row counts; None means once.
+        log_scores: [N, K] natural logs of which ``probs`` are the softmax; they tell apart the
+            confidences that round to 1 (``tails``).
 
     Returns:
         float32 scalar in [0, 1]; NaN without a positive row.
@@ -101,16 +111,19 @@ def auprc(
     """
     if positive not in ("correct", "wrong"):
         raise ValueError(f'positive must be "correct" or "wrong", got {positive!r}')
-    confidence = confidences(probs, mask)
+    return _auprc(*by_confidence(probs, answers, mask, log_scores), weights, positive)
+
+
+@functools.partial(jax.jit, static_argnames="positive")
+def _auprc(key, confidence, right, weights, positive) -> jax.Array:
     num_rows = confidence.shape[0]
-    right = predictions(probs, mask) == as_answers(answers, num_rows)
     weights = as_weights(weights, num_rows)
     if num_rows == 0:
         return jnp.float32(jnp.nan)
     weights = jnp.ones(num_rows, jnp.int32) if weights is None else weights
     unknown = (jnp.isnan(confidence) & (weights != 0)).any()
 
-    score = -confidence if positive == "correct" else confidence
+    score = -key if positive == "correct" else key
     sought = right if positive == "correct" else ~right
     order = jnp.argsort(score)
     _, last = tie_runs(score[order])
@@ -121,6 +134,15 @@ def auprc(
     precision = found / jnp.where(shown == 0, 1, shown)
     area = tree_sum(hits * precision) / tree_sum(hits)
     return jnp.where(unknown, jnp.nan, area)
+
+
+def by_confidence(
+    probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None, log_scores: ArrayLike | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What ranks the rows [N] (``confidence_order``), their confidence, and which are right."""
+    confidence = confidences(probs, mask)
+    right = predictions(probs, mask) == as_answers(answers, confidence.shape[0])
+    return confidence_order(probs, mask, log_scores), confidence, right
 
 
 def tie_runs(ordered: jax.Array) -> tuple[jax.Array, jax.Array]:

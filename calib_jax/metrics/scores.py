@@ -14,13 +14,14 @@ from jax.typing import ArrayLike
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.sums import weighted_mean
+from calib_jax.metrics.tails import best_option, on_host, row_tail_nll
 
 
-@jax.jit
 def predictions(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """Index of each row's most probable valid option, int32 [N].
 
-    Ties go to the first index; -1 where a row has no valid option.
+    Ties go to the first index; -1 where a row has no valid option. Arrays of numpy and lists are
+    compared in the precision that they have.
 
     Args:
         probs: [N, K] option probabilities.
@@ -30,7 +31,14 @@ def predictions(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
         >>> predictions([[0.2, 0.8], [0.5, 0.5]]).tolist()
         [1, 0]
     """
-    probs, mask = as_probs(probs, mask)
+    narrow, valid = as_probs(probs, mask)
+    if on_host(probs, mask):
+        return jnp.asarray(best_option(probs, mask))
+    return _predictions(narrow, valid)
+
+
+@jax.jit
+def _predictions(probs: jax.Array, mask: jax.Array | None) -> jax.Array:
     if mask is None:
         return jnp.argmax(probs, axis=1).astype(jnp.int32)
     best = jnp.argmax(jnp.where(mask, probs, -jnp.inf), axis=1).astype(jnp.int32)
@@ -55,7 +63,6 @@ def confidences(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
 
 
 @checked
-@jax.jit
 def correctness(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """1.0 where the prediction is the answer, else 0.0, float32 [N]; NaN where ``probs`` is NaN.
 
@@ -70,7 +77,6 @@ def correctness(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = N
 
 
 @checked
-@jax.jit
 def accuracy(
     probs: ArrayLike,
     answers: ArrayLike,
@@ -92,7 +98,7 @@ def accuracy(
         >>> float(accuracy([[0.75, 0.25], [0.5, 0.5], [0.1, 0.9], [0.2, 0.8]], [0, 1, 1, 1]))
         0.75
     """
-    correct = correctness(probs, answers, mask)
+    correct = correctness.kernel(probs, answers, mask)
     return weighted_mean(correct, as_weights(weights, correct.shape[0]))
 
 
@@ -147,43 +153,54 @@ def confidence_gap(
 
 
 @checked
-@jax.jit
-def row_nll(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+def row_nll(
+    probs: ArrayLike,
+    answers: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
+) -> jax.Array:
     """Negative log-likelihood of each row's answer, -ln p_y in nats, float32 [N].
 
     A probability of 0 gives inf: nothing is clipped (scikit-learn's log_loss clips at the dtype's
-    epsilon). An answer that is masked or out of range has probability 0.
+    epsilon), unless ``log_scores`` tell what it was. An answer that is masked or out of range has
+    probability 0.
+
+    Args:
+        probs, answers, mask: as in ``nll``.
+        log_scores: [N, K], see ``nll``.
 
     Example:
         >>> row_nll([[1.0, 0.0], [1.0, 0.0]], [0, 1]).tolist()
         [0.0, inf]
+        >>> row_nll([[1.0, 0.0]], [1], log_scores=[[-10.0, -150.0]]).tolist()
+        [140.0]
     """
-    probs, mask = as_probs(probs, mask)
-    chosen = answer_matrix(as_answers(answers, probs.shape[0]), probs.shape[1])
-    if mask is not None:
-        chosen = chosen & mask
-    # abs: -ln 1 is 0, not -0.
-    return jnp.abs(jnp.log(jnp.where(chosen, probs, 0).sum(axis=1)))
+    return row_tail_nll(probs, answers, mask, log_scores)
 
 
 @checked
-@jax.jit
 def nll(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> jax.Array:
     """Mean negative log-likelihood of the answers, -(1/N) sum_i ln p_i,y_i, in nats.
 
-    inf as soon as one counted answer has probability 0 (see ``row_nll``). A uniform guesser over
-    K options scores ln K. Strictly proper. Source: Gneiting and Raftery 2007 (logarithmic score).
+    inf as soon as one counted answer has probability 0 and no log-scores tell more (see
+    ``row_nll``). A uniform guesser over K options scores ln K. Strictly proper. Source: Gneiting
+    and Raftery 2007 (logarithmic score).
 
     Args:
-        probs: [N, K] option probabilities; cast to float32.
+        probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
         weights: [N], how often each row counts; None means once.
+        log_scores: [N, K] natural logs with any offset per row, of which ``probs`` are the softmax
+            over the valid options; read where a probability is too small for its dtype (``tails``).
 
     Returns:
         float32 scalar; NaN for no rows.
@@ -192,7 +209,7 @@ def nll(
         >>> round(float(nll([[0.25, 0.25, 0.25, 0.25]], [2])), 4)
         1.3863
     """
-    values = row_nll(probs, answers, mask)
+    values = row_tail_nll(probs, answers, mask, log_scores)
     return weighted_mean(values, as_weights(weights, values.shape[0]))
 
 

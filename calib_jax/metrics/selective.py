@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
-from calib_jax.metrics.inputs import as_answers, as_weights
-from calib_jax.metrics.ranking import tie_runs
-from calib_jax.metrics.scores import confidences, predictions
+from calib_jax.metrics.inputs import as_weights
+from calib_jax.metrics.ranking import by_confidence, tie_runs
 from calib_jax.metrics.sums import tree_sum
 
 
@@ -43,12 +42,13 @@ class _Ranking(NamedTuple):
 
 
 @checked
-@jax.jit
 def risk_coverage_curve(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> RiskCoverage:
     """Share of errors among the most confident rows, for every number of rows answered.
 
@@ -61,11 +61,13 @@ def risk_coverage_curve(
     Source: El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017.
 
     Args:
-        probs: [N, K] option probabilities; cast to float32.
+        probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
         weights: [N], how many copies of the row there are; None means one. A row's point is that
             of its last copy; with weight 0 it repeats the point above it (NaN at the top).
+        log_scores: [N, K] natural logs of which ``probs`` are the softmax; they tell apart the
+            confidences that round to 1 (``tails``).
 
     Returns:
         ``RiskCoverage(coverage, risk, confidence)``; all NaN when a counted row is NaN.
@@ -78,19 +80,20 @@ def risk_coverage_curve(
         >>> curve.risk.tolist()   # the tie at 0.75 is half right: 0, 0.5 / 2, 1 / 3, 2 / 4
         [0.0, 0.25, 0.3333333432674408, 0.5]
     """
-    ranking = _rank(probs, answers, mask, weights)
+    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
     risk = _errors_at(ranking, ranking.shown) / ranking.shown
     values = (ranking.shown / ranking.shown[-1:], risk, ranking.confidence)
     return RiskCoverage(*(jnp.where(ranking.unknown, jnp.nan, x) for x in values))
 
 
 @checked
-@jax.jit
 def aurc(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> jax.Array:
     """Area under the risk-coverage curve: mean risk over all coverages. Lower is better.
 
@@ -106,11 +109,13 @@ def aurc(
     Source: Geifman, Uziel and El-Yaniv 2019, Section 3.
 
     Args:
-        probs: [N, K] option probabilities; cast to float32.
+        probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
         weights: [N], how many copies of the row there are; None means one. Not only their ratios
             matter: the sum runs over single copies.
+        log_scores: [N, K] natural logs of which ``probs`` are the softmax; they tell apart the
+            confidences that round to 1 (``tails``).
 
     Returns:
         float32 scalar in [0, 1]; NaN for no rows.
@@ -120,7 +125,7 @@ def aurc(
         >>> round(float(aurc(probs, [0, 0, 0, 1])), 6)   # (0 + 0 + 0 + 1/4) / 4
         0.0625
     """
-    ranking = _rank(probs, answers, mask, weights)
+    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
     if ranking.shown.shape[0] == 0:
         return jnp.float32(jnp.nan)
     # Over a run from n + 1 to m with E errors above it and a share e of its own, the risks
@@ -134,13 +139,14 @@ def aurc(
 
 
 @checked
-@jax.jit
 def accuracy_at_coverage(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
     coverage: ArrayLike = 0.1,
     weights: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> jax.Array:
     """Accuracy on the most confident rows, 1 - risk(k) at k = min(floor(coverage N) + 1, N).
 
@@ -149,11 +155,13 @@ def accuracy_at_coverage(
     order, see ``risk_coverage_curve``.
 
     Args:
-        probs: [N, K] option probabilities; cast to float32.
+        probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
         coverage: share of the rows, 0 to 1; NaN results outside.
         weights: [N], how many copies of the row there are; None means one.
+        log_scores: [N, K] natural logs of which ``probs`` are the softmax; they tell apart the
+            confidences that round to 1 (``tails``).
 
     Returns:
         float32 scalar in [0, 1]; NaN for no rows.
@@ -165,7 +173,7 @@ def accuracy_at_coverage(
         >>> float(accuracy_at_coverage(probs, [0, 0, 1, 1], coverage=1.0))
         0.5
     """
-    ranking = _rank(probs, answers, mask, weights)
+    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
     if ranking.shown.shape[0] == 0:
         return jnp.float32(jnp.nan)
     coverage = jnp.asarray(coverage, jnp.float32)
@@ -178,13 +186,14 @@ def accuracy_at_coverage(
 
 
 @checked
-@jax.jit
 def coverage_at_accuracy(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
     accuracy: ArrayLike = 0.9,
     weights: ArrayLike | None = None,
+    *,
+    log_scores: ArrayLike | None = None,
 ) -> jax.Array:
     """Largest share of rows that a threshold on confidence can answer at the wanted accuracy.
 
@@ -195,11 +204,13 @@ def coverage_at_accuracy(
     small N.
 
     Args:
-        probs: [N, K] option probabilities; cast to float32.
+        probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
         accuracy: the wanted accuracy, compared as float32 with right / all.
         weights: [N], how many copies of the row there are; None means one.
+        log_scores: [N, K] natural logs of which ``probs`` are the softmax; they tell apart the
+            confidences that round to 1 (``tails``).
 
     Returns:
         float32 scalar in [0, 1]; NaN for no rows.
@@ -209,7 +220,7 @@ def coverage_at_accuracy(
         >>> float(coverage_at_accuracy(probs, [0, 1, 0, 1], accuracy=0.65))   # 2/3 of three rows
         0.75
     """
-    ranking = _rank(probs, answers, mask, weights)
+    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
     if ranking.shown.shape[0] == 0:
         return jnp.float32(jnp.nan)
     reached = (ranking.through - ranking.errors_through) / ranking.through
@@ -218,24 +229,23 @@ def coverage_at_accuracy(
     return jnp.where(ranking.unknown, jnp.nan, coverage)
 
 
-def _rank(probs, answers, mask, weights) -> _Ranking:
-    confidence = confidences(probs, mask)
+@jax.jit
+def _rank(key, confidence, right, weights) -> _Ranking:
     num_rows = confidence.shape[0]
-    wrong = predictions(probs, mask) != as_answers(answers, num_rows)
     weights = as_weights(weights, num_rows)
     weights = jnp.ones(num_rows, jnp.int32) if weights is None else weights
     unknown = (jnp.isnan(confidence) & (weights != 0)).any()
     # The order and the runs do not depend on the weights: under vmap over weights (the bootstrap)
     # the sort is done once.
-    order = jnp.argsort(-confidence)
-    confidence, weight = confidence[order], weights[order]
+    order = jnp.argsort(-key)
+    key, confidence, weight = key[order], confidence[order], weights[order]
     shown = jnp.cumsum(weight)
-    errors = jnp.where(wrong[order], weight, 0)
+    errors = jnp.where(right[order], 0, weight)
     errors_shown = jnp.cumsum(errors)
     if num_rows == 0:
         first = last = jnp.zeros(0, jnp.int32)
     else:
-        first, last = tie_runs(confidence)
+        first, last = tie_runs(key)
     return _Ranking(
         confidence=confidence,
         shown=shown,

@@ -31,6 +31,7 @@ from calib_jax.metrics.letters import answer_counts, letter_counts
 from calib_jax.metrics.scores import confidences, correctness, predictions, row_brier, row_nll
 from calib_jax.metrics.smooth import SmoothStats, smooth_ece_from_stats, smooth_stats
 from calib_jax.metrics.sums import Total, add_counts, known_count, tree_sum
+from calib_jax.metrics.tails import call
 
 State = Any
 
@@ -40,8 +41,9 @@ class Stream(NamedTuple):
 
     Attributes:
         init: ``() -> state``, of no rows.
-        update: ``(state, probs [B, K], answers [B], mask=None, weights=None) -> state``. Weights
-            (0 for padding) are integers or bool. All arrays may be sharded over a mesh with Auto
+        update: ``(state, probs [B, K], answers [B], mask=None, weights=None, log_scores=None) ->
+            state``. Weights (0 for padding) are integers or bool. ``log_scores`` [B, K] are read
+            by the NLL, see ``metrics.nll``. All arrays may be sharded over a mesh with Auto
             axes; the state is then of all devices' rows.
         merge: ``(state, state) -> state`` of both sets of rows.
         compute: ``state -> {name: value}``, float32 or int32 arrays; NaN where there are no rows.
@@ -69,8 +71,8 @@ def _stream(empty: State, measure: Callable[..., State], add: Callable, compute:
     """A stream from the statistics of one batch and their sum."""
 
     @jax.jit
-    def update(state, probs, answers, mask=None, weights=None):
-        return add(state, measure(probs, answers, mask, weights))
+    def update(state, probs, answers, mask=None, weights=None, log_scores=None):
+        return add(state, call(measure, probs, answers, mask, weights, log_scores))
 
     # A function of no arguments that builds the state anew: a donated one is not reused.
     return Stream(lambda: jax.tree.map(jnp.array, empty), update, jax.jit(add), jax.jit(compute))
@@ -179,9 +181,9 @@ def proper_scores() -> Stream:
         0.3125
     """
 
-    def measure(probs, answers, mask, weights):
+    def measure(probs, answers, mask, weights, log_scores=None):
         rows = {
-            "nll": row_nll(probs, answers, mask),
+            "nll": row_nll(probs, answers, mask, log_scores=log_scores),
             "brier": row_brier(probs, answers, mask),
             "accuracy": correctness(probs, answers, mask),
             "mean_confidence": confidences(probs, mask),
@@ -313,9 +315,9 @@ def combine(streams: Sequence[Stream]) -> Stream:
     streams = tuple(streams)
 
     @jax.jit
-    def update(state, probs, answers, mask=None, weights=None):
+    def update(state, probs, answers, mask=None, weights=None, log_scores=None):
         return tuple(
-            stream.update(part, probs, answers, mask, weights)
+            stream.update(part, probs, answers, mask, weights, log_scores)
             for stream, part in zip(streams, state, strict=True)
         )
 
@@ -370,7 +372,8 @@ def merge_processes(stream: Stream, state: State) -> State:
 
 
 def collect(stream: Stream, batches: Sequence[Mapping[str, ArrayLike]]) -> dict[str, np.ndarray]:
-    """The figures of an iterable of batches: {"probs", "answers"[, "mask"][, "weights"]} each.
+    """The figures of an iterable of batches: {"probs", "answers"} each, with "mask",
+    "weights" and "log_scores" where there are some.
 
     Example:
         >>> batches = [{"probs": [[0.75, 0.25]], "answers": [0]}] * 4

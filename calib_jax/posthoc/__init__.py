@@ -8,7 +8,7 @@
 ``log_scores`` [N, K] are natural logs with any offset per row; every calibrator is a function of
 softmax(log_scores) over the valid options. Without a mask -inf means that the option does not
 exist; with one, a valid option at -inf has probability 0, and every fit reads it as its most likely
-probability within the interval that was rounded to 0 (see ``zeros``).
+probability within the interval that was rounded to 0 (see ``floor``).
 """
 
 from calib_jax.posthoc.binning import HistogramBinning, IsotonicRegression

@@ -129,7 +129,7 @@ class Calibrator(Stored, abc.ABC):
 
     Attributes:
         floor: ln of the probability that an option of probability exactly 0 is read as, where the
-            rows of the fit held such options (see ``zeros``); else None.
+            rows of the fit held such options (see ``posthoc.floor``); else None.
         name: the method's key in ``METHODS``.
         preserves_argmax: True when the most probable option always stays most probable (float32
             rounding may at most tie it with another), so that accuracy cannot change.

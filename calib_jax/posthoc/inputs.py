@@ -9,8 +9,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
+from calib_jax.metrics.zeros import find_zeros
 from calib_jax.posthoc.calibrator import CalibrationWarning
-from calib_jax.posthoc.zeros import find_zeros, most_likely_floor
+from calib_jax.posthoc.floor import most_likely_floor
 
 # exp(-104) is the largest power that float32 rounds to 0: what a probability of 0 may have been.
 ZERO_LOG_SCORE = -104.0
@@ -31,7 +32,7 @@ def centred_scores(
     Args:
         log_scores: [N, K], any offset per row; cast to float32.
         mask: [N, K] bool, True where the option exists; None: where the score is not -inf.
-        floor: scalar, ln of a probability; see ``zeros.most_likely_floor``.
+        floor: scalar, ln of a probability; see ``floor.most_likely_floor``.
 
     Returns:
         (scores [N, K] float32, 0 where masked; valid [N, K] bool).

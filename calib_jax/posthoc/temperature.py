@@ -166,7 +166,7 @@ def fit_temperature(
     Args:
         log_scores: [N, K] natural logs (logits, log-probabilities) with any offset per row; -inf
             where masked. Someone who has probabilities passes log(probs), with a mask when some
-            probabilities of existing options are 0: these are read as ``zeros`` says.
+            probabilities of existing options are 0: these are read as ``posthoc.floor`` says.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None: where the score is not -inf.
         weights: [N] or None, how often each row counts.
@@ -290,9 +290,16 @@ class Temperature(OneTemperature):
 
     @classmethod
     def fit(cls, log_scores, answers=None, mask=None, *, weights=None) -> Self:
-        """T by maximum likelihood; see ``fit_temperature``."""
-        inputs, floor = without_zeros(check_inputs(log_scores, answers, mask, weights))
-        found = temperature_kernel(*inputs)
+        """T by maximum likelihood; see ``fit_temperature``.
+
+        Where there are zeros, of the answers and options that are none (see ``posthoc.floor``);
+        where these say nothing of T, with the zeros at their most likely value.
+        """
+        given = check_inputs(log_scores, answers, mask, weights)
+        inputs, floor = without_zeros(given)
+        found = temperature_kernel(*(inputs if floor is None else _only_given(given)))
+        if floor is not None and STATUSES[int(found.status)] != "converged":
+            found = temperature_kernel(*inputs)
         fitted = cls(float(found.temperature), status_of(found), floor=floor)
         warn_of_status(fitted, inputs)
         return fitted
@@ -322,6 +329,13 @@ class FixedTemperature(OneTemperature):
             inputs = check_inputs(log_scores, answers, mask, weights, needs_answers=False)
             floor = without_zeros(inputs)[1]
         return cls(temperature, floor=floor)
+
+
+def _only_given(inputs: FitInputs) -> FitInputs:
+    """The inputs without the options of probability 0, and the rows whose answer is one."""
+    given = inputs.mask & (inputs.log_scores > -np.inf)
+    kept = np.take_along_axis(given, inputs.answers[:, None], axis=1)[:, 0]
+    return inputs._replace(mask=given, weights=inputs.weights * kept)
 
 
 def status_of(found: TemperatureFit) -> str:

@@ -5,11 +5,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from calib_jax import posthoc
 from calib_jax.confidence.scores import Scores
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.reports import summary
 
 # Methods of calib_jax.posthoc that scores and answers alone do not feed.
@@ -75,14 +73,10 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", posthoc.CalibrationWarning)
-            probs = posthoc.cross_fit(
-                name, scores.log_scores, scores.answers, scores.mask, folds=folds, seed=seed
-            )
+            fitted = posthoc.cross_fit_scores(name, scores, folds=folds, seed=seed)
     except ValueError as error:
         raise UserError(f"config.posthoc: {name} on {split}: {error}") from None
-    fitted = dataclasses.replace(
-        scores, probs=np.asarray(probs, np.float32), subjects=(), mass=None
-    )
+    fitted = dataclasses.replace(fitted, subjects=(), mass=None)
     row = summary.measure(fitted, domain, seed=seed, **options)
     result = {key: value for key, value in row.items() if key not in _LEFT_OUT}
     result["folds"] = folds
@@ -91,4 +85,6 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
     )
     if said:
         result["warnings"] = list(said)
+        for text in said:
+            warnings.warn(f"{name} on {split}: {text}", UserNotice, stacklevel=2)
     return result

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calib_jax.errors import UserError
+from calib_jax.metrics.zeros import unit_name
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -208,12 +209,30 @@ def uniform(row: Mapping[str, Any]) -> str:
     )
 
 
-def infinite_nll(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Why the NLL of some of the rows (name -> ROW) is infinite."""
+def zero_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is to be said of probabilities of exactly 0 in some of the rows (name -> ROW)."""
+    notes = []
+    for name, row in rows.items():
+        if zeros := row.get("zero_probability_answers"):
+            notes.append(
+                f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} right answers have "
+                "probability 0"
+            )
+        if unit := row.get("rounding_unit"):
+            notes.append(
+                f"{name}: the probabilities are rounded to {unit_name(unit)}, and "
+                f"{row['zero_probability_rows']:,} of {row['n']:,} rows hold an option that this "
+                "made 0"
+            )
+    return notes
+
+
+def calibrator_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the fits of calibrators (name -> figures) warned of."""
     return [
-        f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} right answers have probability 0"
+        f"{name.replace('_', ' ')}: {text}"
         for name, row in rows.items()
-        if (zeros := row.get("zero_probability_answers"))
+        for text in row.get("warnings", ())
     ]
 
 
@@ -295,7 +314,7 @@ def sections(
         rows.append(Row(TOP_LETTER, 0, (*cells, *[Cell("")] * (change is not None))))
 
         notes = [uniform(first), f"gold letters: {_letters(first['answer_counts'])}"]
-        notes += infinite_nll(found) + low_mass(found)
+        notes += zero_notes(found) + low_mass(found)
         about = [DOMAINS.get(first.get("domain"), ""), f"{first['n']:,} questions"]
         title = f"{split} ({', '.join(filter(None, about))})"
         header = (*states, *(["change"] if change is not None else []))

@@ -12,6 +12,8 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics.null import null_values, upper_quantile
+from calib_jax.metrics.tails import call
+from calib_jax.metrics.zeros import find_zeros
 
 Functions = Mapping[str, Callable[..., jax.Array]]
 
@@ -69,12 +71,21 @@ def uniform(options: np.ndarray) -> dict[str, Any]:
     }
 
 
+def zeros(scores: Scores) -> dict[str, Any]:
+    """What a ROW says of options with a probability of exactly 0; nothing where there is none."""
+    found = find_zeros(np.asarray(scores.log_scores), np.asarray(scores.mask, bool))
+    if found is None:
+        return {}
+    row: dict[str, Any] = {"zero_probability_rows": found.rows}
+    return row if found.unit is None else {**row, "rounding_unit": found.unit}
+
+
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "all_of_them"))
-def _values(probs, answers, mask, num_bins: int, edges: str, all_of_them: bool):
+def _values(probs, answers, mask, log_scores, num_bins: int, edges: str, all_of_them: bool):
     """All figures in one program: compiled once instead of once per metric."""
     arrays = probs, answers, mask
     functions = (measured if all_of_them else compared)(num_bins, edges)
-    values = {name: function(*arrays) for name, function in functions.items()}
+    values = {name: call(f, *arrays, None, log_scores) for name, f in functions.items()}
     if all_of_them:
         parts = metrics.brier_decomposition(*arrays, num_bins=num_bins, edges=edges)
         values |= {
@@ -98,7 +109,7 @@ def values_of(
       num_bins, edges: of the bins.
       all_of_them: False for those of ``compared`` alone.
     """
-    arrays = scores.probs, scores.answers, scores.mask
+    arrays = scores.probs, scores.answers, scores.mask, scores.log_scores
     values = _values(*arrays, num_bins=num_bins, edges=edges, all_of_them=all_of_them).tolist()
     functions = (measured if all_of_them else compared)(num_bins, edges)
     names = set(functions) | (set(STATED) if all_of_them else set())

@@ -59,8 +59,10 @@ def measure(
       where the scores hold it, candidate_mass (the mean probability of all options together), each
       with a 95 % interval `<metric>_ci` (of fewer than 5 questions [None, None]); overconfidence
       (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
-      in the file), conf_ece_debiased, brier_calibration, brier_refinement; what
-      perfect calibration would show by chance: conf_ece_null_q95, cw_ece_null_q95,
+      in the file); where options have a probability of exactly 0, zero_probability_rows and, if
+      the probabilities are rounded, rounding_unit; conf_ece_debiased, brier_calibration,
+      brier_refinement; what perfect calibration would show by chance: conf_ece_null_q95,
+      cw_ece_null_q95,
       smooth_ece_null_q95, conf_ece_p_value; letter_counts [K] (predicted) with letter_entropy
       (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
       num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
@@ -81,7 +83,9 @@ def measure(
     values = measures.values_of(scores, num_bins, edges)
     row |= {name: values[name] for name in (*functions, *measures.STATED)}
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
-    row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays)).sum())
+    tails = {"log_scores": scores.log_scores}
+    row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
+    row |= measures.zeros(scores)
 
     chosen = np.asarray(metrics.letter_counts(scores.probs, scores.mask))
     gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
@@ -92,7 +96,9 @@ def measure(
     row["answer_counts"] = gold.tolist()
 
     row |= measures.uniform(np.asarray(scores.mask, bool).sum(axis=1))
-    intervals = metrics.bootstrap_all(functions, *arrays, num_resamples=num_resamples, seed=seed)
+    intervals = metrics.bootstrap_all(
+        functions, *arrays, num_resamples=num_resamples, seed=seed, **tails
+    )
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
     few = row["n"] < MIN_INTERVAL
     if few:
@@ -112,7 +118,7 @@ def measure(
         subjects = [NO_SUBJECT if name is None else name for name in scores.subjects]
         row["groups"] = metrics.group_table(
             scores.probs, scores.answers, subjects, scores.mask, num_bins, edges,
-            seed=seed, num_resamples=num_resamples,
+            seed=seed, num_resamples=num_resamples, **tails,
         )  # fmt: skip
         for group in row["groups"]:
             if group["n"] < MIN_INTERVAL:
@@ -155,8 +161,9 @@ def change(
     )
     result: dict[str, Any] = {name: last[name] - first[name] for name in functions}
     intervals = metrics.paired_bootstrap_all(
-        functions, before.probs, after.probs, *rest, num_resamples=num_resamples, seed=seed
-    )
+        functions, before.probs, after.probs, *rest, num_resamples=num_resamples, seed=seed,
+        log_scores=(before.log_scores, after.log_scores),
+    )  # fmt: skip
     return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
 
 

@@ -112,3 +112,23 @@ def test_measures_with_weights_and_without_rows():
 def test_bad_alpha(alpha):
     with pytest.raises(UserError, match="alpha"):
         posthoc.LAC.fit([[0.0, 1.0]], [0], alpha=alpha)
+
+
+@pytest.mark.parametrize("scale", [1, 10, 40])
+def test_sets_of_a_confident_model_are_those_of_its_logarithms(set_a, scale):
+    log_scores, answers = scale * set_a[0][:2000] / 3, set_a[1][:2000]
+    sets = posthoc.LAC.fit(log_scores[:1000], answers[:1000], alpha=0.1).sets(log_scores[1000:])
+    logs = log_scores - np.logaddexp.reduce(log_scores, axis=1, keepdims=True)
+    own = np.sort(-np.take_along_axis(logs, answers[:, None], axis=1)[:1000, 0])
+    expected = -logs[1000:] <= own[posthoc.conformal_rank(1000, 0.1) - 1]
+    assert (np.asarray(sets) != expected).mean() < 1e-3
+    assert float(posthoc.mean_set_size(sets)) < 2.6
+    sets = posthoc.APS.fit(log_scores[:1000], answers[:1000], alpha=0.1).sets(log_scores[1000:])
+    assert float(posthoc.mean_set_size(sets)) < 3
+    assert float(posthoc.set_coverage(sets, answers[1000:])) == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_certain_model_that_is_right_needs_one_option():
+    log_scores = np.where(np.eye(4, dtype=bool)[np.arange(200) % 4], 0.0, -104.0)
+    sets = posthoc.APS.fit(log_scores, np.arange(200) % 4, alpha=0.1).sets(log_scores)
+    assert float(posthoc.mean_set_size(sets)) == 1

@@ -141,3 +141,14 @@ def test_wrong_width_and_shapes_are_refused(ragged):
         posthoc.MatrixScaling([[1.0, 0.0]], [0.0, 0.0])
     with pytest.raises(UserError, match="penalty must be >= 0"):
         posthoc.VectorScaling.fit(log_scores, answers, mask, penalty=-1)
+
+
+@pytest.mark.parametrize("name", ["vector", "matrix", "dirichlet", "platt", "beta"])
+def test_tiny_logits_give_no_nan(set_a, name):
+    log_scores, answers = 1e-9 * set_a[0][:500], set_a[1][:500]
+    fitted = posthoc.METHODS[name].fit(log_scores, answers)
+    probs = np.asarray(fitted(log_scores))
+    assert np.isfinite(probs).all()
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
+    nll = -np.log(probs[np.arange(500), answers]).mean()
+    assert nll < (1.05 if name in ("vector", "matrix") else 1.39)

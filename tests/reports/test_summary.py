@@ -6,7 +6,7 @@ import pytest
 
 from calib_jax import metrics
 from calib_jax.errors import UserError
-from calib_jax.reports import measures, summary
+from calib_jax.reports import content, measures, summary
 
 COMPARED = (
     "accuracy", "conf_ece", "cw_ece", "smooth_ece", "nll", "brier", "auroc", "mean_confidence",
@@ -189,3 +189,35 @@ def test_of_very_few_questions_no_bootstrap_interval_is_stated(make_scores):
     assert row["conf_ece_ci"] == row["nll_ci"] == [None, None]
     assert None not in row["accuracy_ci"]  # Wilson's holds for one question too
     assert None not in summary.measure(make_scores(5), "", num_resamples=50)["conf_ece_ci"]
+
+
+def test_log_scores_keep_the_nll_finite_in_every_figure(make_scores):
+    scores = make_scores(60)
+    logs = scores.log_scores.copy()
+    logs[:3] = np.where(np.arange(4) == scores.answers[:3, None], -200, -5)
+    probs = np.exp(logs - logs.max(axis=1, keepdims=True))
+    probs = probs / probs.sum(axis=1, keepdims=True)
+    sharp = dataclasses.replace(scores, log_scores=logs, probs=probs, subjects=tuple("ab" * 30))
+    row = summary.measure(sharp, "in", num_resamples=20)
+    full = logs.astype(np.float64) - np.logaddexp.reduce(
+        logs.astype(np.float64), axis=1, keepdims=True
+    )
+    assert row["nll"] == pytest.approx(-full[np.arange(60), scores.answers].mean(), rel=1e-5)
+    assert row["zero_probability_answers"] == 0 and np.isfinite(row["nll_ci"]).all()
+    assert all(np.isfinite(group["nll"]) for group in row["groups"])
+    assert np.isfinite(summary.change(sharp, scores, num_resamples=20)["nll"])
+    assert "rounding_unit" not in row and "zero_probability_rows" not in row
+
+
+def test_rounded_probabilities_are_said_to_be(make_scores):
+    scores = make_scores(60, bias=6.0)
+    rounded = np.round(scores.probs, 2)
+    with np.errstate(divide="ignore"):
+        logs = np.log(rounded)
+    probs = rounded / rounded.sum(axis=1, keepdims=True)
+    rounded = dataclasses.replace(scores, probs=probs, log_scores=logs)
+    row = summary.measure(rounded, "in", num_resamples=20)
+    assert row["rounding_unit"] == 0.01
+    assert row["zero_probability_rows"] == (probs == 0).any(axis=1).sum() > 0
+    notes = content.zero_notes({"before": row})
+    assert any("rounded to 2 decimals" in note for note in notes)

@@ -23,6 +23,7 @@ from calib_jax.metrics.resampling import (
     row_counts,
     strata,
 )
+from calib_jax.metrics.tails import call
 from calib_jax.reports import measures
 from calib_jax.reports.compare.comparison import (
     DOMAINS,
@@ -258,7 +259,8 @@ def _resample(
         member = np.stack([np.isin(split_of[rows], part.splits) for part in parts.values()])
         probs = np.stack([np.asarray(by_seed[s].probs) for by_seed in methods])
         limits = jnp.stack([answer_limits(one) for one in probs])
-        arrays = probs, limits, scores.answers, scores.mask, member.astype(np.float32), rows
+        logs = np.stack([np.asarray(by_seed[s].log_scores) for by_seed in methods])
+        arrays = probs, logs, limits, scores.answers, scores.mask, member.astype(np.float32), rows
         found, null = _weighted(*arrays, plan, jnp.uint32(seed), **options)
         found = np.asarray(found, np.float64)
         values.append(found[-1])
@@ -269,7 +271,7 @@ def _resample(
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "num_resamples"))
 def _weighted(
-    probs_PxNxK, limits, answers, mask, member_QxN, rows_N, plan, seed, *,
+    probs_PxNxK, logs_PxNxK, limits, answers, mask, member_QxN, rows_N, plan, seed, *,
     num_bins, edges, num_resamples,
 ):  # fmt: skip
     """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
@@ -282,7 +284,7 @@ def _weighted(
 
         def measure(method: tuple, weights: jax.Array) -> jax.Array:
             return jnp.stack(
-                [f(method[0], answers, mask, weights=weights) for f in functions.values()]
+                [call(f, method[0], answers, mask, weights, method[2]) for f in functions.values()]
             )
 
         def by_chance(method: tuple, weights: jax.Array) -> jax.Array:
@@ -291,7 +293,8 @@ def _weighted(
         def every(function: Callable, weigh: Callable) -> jax.Array:
             return jax.lax.map(
                 lambda member: jax.lax.map(
-                    lambda method: function(method, weigh(member)), (probs_PxNxK, drawn_PxN)
+                    lambda method: function(method, weigh(member)),
+                    (probs_PxNxK, drawn_PxN, logs_PxNxK),
                 ),
                 member_QxN,
             )

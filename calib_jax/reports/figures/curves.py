@@ -145,7 +145,8 @@ def risk_panel(scores: Mapping[str, Scores]) -> Figure:
 
 def risk_coverage(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Coverage and risk at up to 400 places, evenly spread over the curve; see metrics."""
-    coverage, risk, _ = metrics.risk_coverage_curve(scores.probs, scores.answers, scores.mask)
+    arrays = scores.probs, scores.answers, scores.mask
+    coverage, risk, _ = metrics.risk_coverage_curve(*arrays, log_scores=scores.log_scores)
     coverage, risk = np.asarray(coverage), np.asarray(risk)
     chosen = np.unique(np.linspace(0, len(risk) - 1, 400).round().astype(int))
     return coverage[chosen], risk[chosen]

@@ -76,12 +76,13 @@ def read_rows(
     answers, answer_text, answer_column = _answers(place, rows, columns, counts, reading)
     tolerance = reading.sum_tolerance or (2e-3 if dtype == "halffloat" else None)
     check(place, probs, answers, mask, tolerance)
+    given = probs
     if tolerance:
         off = np.abs(probs.sum(axis=1) - 1) > 1e-6
         probs = np.where(off[:, None], probs / probs.sum(axis=1, keepdims=True), probs)
         about["rows_divided_by_their_sum"] = int(off.sum())
     if log_scores is None:
-        log_scores, also = _given_log_scores(place, rows, columns, used, mask, probs)
+        log_scores, also = _given_log_scores(place, rows, columns, used, mask, probs, given)
         used |= also
 
     texts = {name: _texts(path, numbers, rows, name) for name in ("subject", "task", "question")}
@@ -288,13 +289,17 @@ def _row_values(place: Place, i: int, row: Mapping, used: list[str]) -> list[flo
     return [_number(place, i, name, v) for name, v in zip(used, values, strict=False)]
 
 
-def _given_log_scores(place: Place, rows, columns, used, mask, probs):
-    """Log-scores that stand beside the probabilities, checked against them; else ln p."""
+def _given_log_scores(place: Place, rows, columns, used, mask, probs, given_probs):
+    """Log-scores that stand beside the probabilities, checked against them; else ln p.
+
+    ln of the probabilities as the file gives them, before they are divided by their sums: so it can
+    be seen what they were rounded to.
+    """
     probs_column = next(iter(used)) if len(used) == 1 else ""
     method = probs_column.removeprefix("probs_") if probs_column.startswith("probs_") else ""
     groups = [g for g in _groups(columns)["scores"] if g[0] == method]
     with np.errstate(divide="ignore"):
-        derived = np.where(mask, np.log(np.where(mask, probs, 1)), -np.inf)
+        derived = np.where(mask, np.log(np.where(mask, given_probs, 1)), -np.inf)
     if len(groups) != 1:
         return derived, set()
     values = [_row_values(place, i, row, groups[0][2]) for i, row in enumerate(rows)]

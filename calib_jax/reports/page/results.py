@@ -158,7 +158,9 @@ def posthoc(methods: Mapping[str, Mapping[str, Mapping[str, Any]]], states: Stat
         parts.append(f"<h3>{escape(split)}</h3>")
         head = f'<tr><th scope="col">method</th>{layout.heads(names)}</tr>'
         parts.append(layout.table(head, body, f"Calibrators on {split}", "stacked"))
-        parts += [note(text) for text in content.infinite_nll(lines)]
+        parts += [note(text) for text in content.zero_notes(lines)]
+        fitted = {name: by_split[split] for name, by_split in methods.items() if split in by_split}
+        parts += [note(text) for text in content.calibrator_notes(fitted)]
     source = "before" if "before" in states else "each model"
     parts.append(
         note(

@@ -192,18 +192,6 @@ def test_one_seed_has_no_deviation():
     assert np.isnan(found["a"].deviation) and found["a"].versus is None and not found["a"].best
 
 
-def test_ids_may_hold_slashes():
-    """Ids of joined splits do ("validation/row-4")."""
-    scores = make_scores(0, 1.0)
-    slashed = dataclasses.replace(scores, ids=tuple(f"validation/{i}" for i in scores.ids))
-    found = measure.compare(
-        {"one": {0: {"exam": slashed}}}, {"exam": "in"}, model="m", labels={"one": "One"},
-        reference="one", num_resamples=5,
-    )  # fmt: skip
-    expected = float(metrics.accuracy(scores.probs, scores.answers, scores.mask))
-    assert found.rows["one"]["in"]["accuracy"].value == pytest.approx(expected)
-
-
 def test_pooling_marks_whose_question_it_is():
     one = make_scores(0, n=3)
     both = measure.pooled({"a": one, "b": dataclasses.replace(one, ids=("q0", "q1", "q2"))})

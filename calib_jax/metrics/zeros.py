@@ -1,10 +1,4 @@
-"""Options of probability exactly 0: what the zero was before rounding, and how a fit reads it.
-
-A probability of 0 on an option that exists is a rounded one. Read as a very small number it rules
-the fit: a single right answer there makes every temperature explode. Read as half the rounding
-unit it is too large where options are many. So a zero's probability is taken from its interval,
-[0, unit / 2], by the likelihood (``most_likely_floor``).
-"""
+"""Options of probability exactly 0: how many there are, and what was rounded to 0."""
 
 import math
 from typing import NamedTuple
@@ -14,8 +8,6 @@ import numpy as np
 # Units tried: 1/n for every n up to here, then powers of 10 up to 10^-6.
 _LARGEST_PART = 1000
 _POWERS = (4, 5, 6)
-# A weak pull of 1 / T towards 1: where every row is one-hot, nothing else says what T is.
-_RIDGE = 1e-6
 
 
 class Zeros(NamedTuple):
@@ -47,12 +39,17 @@ class Zeros(NamedTuple):
                 f"likely probability up to the smallest that is given, {self.highest:.3g}"
             )
         return text + (
-            f". The probabilities are rounded to {_unit_name(self.unit)}, so a zero is read as the "
+            f". The probabilities are rounded to {unit_name(self.unit)}, so a zero is read as the "
             f"most likely probability up to half of that unit, {self.highest:.3g}"
         )
 
 
-def _unit_name(unit: float) -> str:
+def unit_name(unit: float) -> str:
+    """A rounding unit in words.
+
+    >>> unit_name(0.01), unit_name(0.125)
+    ('2 decimals', 'multiples of 1/8')
+    """
     parts = round(1 / unit)
     decimals = round(math.log10(parts))
     if 10**decimals != parts:
@@ -118,70 +115,3 @@ def normalised(log_scores: np.ndarray, given: np.ndarray) -> np.ndarray:
     top = scores.max(axis=1, keepdims=True)
     total = top + np.log(np.exp(scores - top).sum(axis=1, keepdims=True))
     return np.where(given, scores - total, 0)
-
-
-def most_likely_floor(
-    log_scores: np.ndarray,
-    valid: np.ndarray,
-    answers: np.ndarray | None,
-    weights: np.ndarray,
-    highest: float,
-) -> float:
-    """ln of the one probability that all zeros are read as.
-
-    The floor and the temperature that together make the answers most likely,
-
-        max over T and floor <= highest of sum_i w_i ln softmax(s_i / T)_y,   s = floor at a zero
-
-    a convex problem in 1/T and floor/T. Half an answer more than there is counts as one that was
-    given a zero (Jeffreys), so that no zero becomes impossible. Without answers: ``highest``.
-
-    Args:
-        log_scores: [N, K], -inf at the zeros.
-        valid: [N, K] bool.
-        answers: [N] int or None.
-        weights: [N] >= 0.
-        highest: as in ``Zeros``.
-    """
-    # Loaded here: scipy.optimize takes longer to import than the rest of the package.
-    from scipy.optimize import minimize
-
-    log_highest = math.log(highest)
-    if answers is None:
-        return log_highest
-    counted = weights > 0
-    log_scores, valid, answers = log_scores[counted], valid[counted], answers[counted]
-    weights = weights[counted].astype(np.float64)
-    zero = valid & (log_scores == -np.inf)
-    if not zero.any():
-        return log_highest
-    scores = normalised(log_scores, valid & ~zero)
-    on_zero = np.take_along_axis(zero, answers[:, None], axis=1)[:, 0]
-    own = np.take_along_axis(scores, answers[:, None], axis=1)[:, 0]
-    extra = np.where(zero.any(axis=1), weights, 0)
-    extra *= 0.5 / extra.sum()
-
-    def loss(x):
-        beta, below = x  # 1 / T, and how far the floor lies beneath the highest, over T
-        at_zero = beta * log_highest - below
-        logits = np.where(zero, at_zero, np.where(valid, beta * scores, -np.inf))
-        top = logits.max(axis=1, keepdims=True)
-        powers = np.exp(logits - top)
-        total = powers.sum(axis=1, keepdims=True)
-        share = powers / total
-        log_total = (top + np.log(total))[:, 0]
-        value = weights @ (log_total - np.where(on_zero, at_zero, beta * own))
-        value += extra @ (log_total - at_zero)
-        rows = weights + extra
-        zeros = rows @ np.where(zero, share, 0).sum(axis=1) - weights @ on_zero - extra.sum()
-        slope = rows @ (share * scores).sum(axis=1) - weights @ np.where(on_zero, 0, own)
-        gradient = np.array([slope + zeros * log_highest, -zeros]) / weights.sum()
-        ridge = _RIDGE * (beta - 1)
-        return value / weights.sum() + ridge * (beta - 1) / 2, gradient + [ridge, 0]
-
-    found = minimize(
-        loss, [0.5, 1.0], jac=True, method="L-BFGS-B", bounds=[(1e-3, 100), (0, None)],
-        options={"ftol": 1e-13, "gtol": 1e-9, "maxiter": 500},
-    )  # fmt: skip
-    beta, below = found.x
-    return log_highest - below / beta

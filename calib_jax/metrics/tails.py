@@ -1,0 +1,139 @@
+"""What floats cannot hold of a probability near 0 or 1, taken from log-scores where they are given.
+
+``probs`` are what is measured. A metric that depends on their tails, NLL and all that rank by
+confidence, takes ``log_scores`` as well: [N, K] natural logs with any offset per row, whose softmax
+over the valid options the probabilities are. They are read only where ``probs`` have run out of
+bits: for a probability below the smallest normal number of its dtype, and for a confidence
+within 1024 epsilon of 1. So equal confidences stay equal, whatever rounding does to logarithms.
+Log-scores that contradict the probabilities there (by more than 0.001) are not read.
+Arrays of numpy (and lists) are read in the precision that they have, outside of jit.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from calib_jax.metrics.inputs import as_answers, as_probs
+
+# In units of epsilon: below this, 1 - c has lost more than ten of its bits.
+_SATURATED = 1024
+# How far softmax(log_scores) may be from a probability of 0 or 1 and still speak of it.
+_TOLERANCE = 1e-3
+
+
+def on_host(*arrays: Any) -> bool:
+    """Whether all are numpy arrays, lists or None: readable in their own precision."""
+    return not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(arrays))
+
+
+def row_tail_nll(
+    probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None, log_scores: ArrayLike | None
+) -> jax.Array:
+    """-ln p_y of each row, float32 [N]; inf where the probability is 0 by all that is known."""
+    rows = as_probs(probs, mask)[0].shape[0]
+    checked = as_answers(answers, rows)
+    if not on_host(probs, answers, mask, log_scores):
+        return _answer_nll(jnp, probs, checked, mask, log_scores)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        values = _answer_nll(np, np.asarray(probs), np.asarray(answers), mask, log_scores)
+    return jnp.asarray(values.astype(np.float32))
+
+
+def _answer_nll(xp, probs, answers, mask, log_scores):
+    probs = xp.asarray(probs)
+    wide, smallest = _wide(xp, probs)
+    chosen = answers[:, None] == xp.arange(probs.shape[1])
+    if mask is not None:
+        chosen = chosen & xp.asarray(mask).astype(bool)
+    own = xp.where(chosen, wide, 0).sum(axis=1)
+    if log_scores is None:
+        # abs: -ln 1 is 0, not -0.
+        return xp.abs(xp.log(own))
+    scores = _scores(xp, log_scores, mask, probs.shape)
+    top = scores.max(axis=1, keepdims=True)
+    scores = scores - xp.where(top == -xp.inf, 0, top)
+    total = xp.log(xp.exp(scores).sum(axis=1))
+    tail = total - xp.where(chosen, scores, -xp.inf).max(axis=1)
+    read = (own < smallest) & (tail >= -math.log(_TOLERANCE))
+    return xp.where(read, tail, xp.abs(xp.log(xp.where(read, 1, own))))
+
+
+def confidence_order(
+    probs: ArrayLike, mask: ArrayLike | None, log_scores: ArrayLike | None
+) -> jax.Array:
+    """A key [N] that orders the rows by confidence, equal where the confidences are equal.
+
+    Ranks, int32, of what lies on the host; else float32 confidences, or with log-scores their
+    log-odds.
+    """
+    if not on_host(probs, mask, log_scores):
+        return _order_key(jnp, probs, mask, log_scores)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        key = _order_key(np, probs, mask, log_scores)
+    return jnp.asarray(np.unique(key, return_inverse=True)[1].astype(np.int32))
+
+
+def _order_key(xp, probs, mask, log_scores):
+    probs = xp.asarray(probs)
+    wide, _ = _wide(xp, probs)
+    if mask is not None:
+        wide = xp.where(xp.asarray(mask).astype(bool), wide, -xp.inf)
+    confidence = wide.max(axis=1)
+    if log_scores is None:
+        return confidence
+    scores = _scores(xp, log_scores, mask, probs.shape)
+    best = scores.argmax(axis=1)[:, None] == xp.arange(probs.shape[1])
+    others = xp.where(best, -xp.inf, scores)
+    highest = others.max(axis=1, keepdims=True)
+    base = xp.where(highest == -xp.inf, 0, highest)
+    rest = base[:, 0] + xp.log(xp.exp(others - base).sum(axis=1))
+    margin = scores.max(axis=1) - rest
+    read = confidence > 1 - _SATURATED * float(_limits(probs).eps)
+    read &= margin >= math.log(1 / _TOLERANCE - 1)
+    return xp.where(read, margin, xp.log(confidence) - xp.log1p(-confidence))
+
+
+def best_option(probs: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Each row's most probable valid option in the precision given, int32 [N]; -1 where none."""
+    probs = np.asarray(probs)
+    if mask is None:
+        return probs.argmax(axis=1).astype(np.int32)
+    mask = np.asarray(mask).astype(bool)
+    best = np.where(mask, _wide(np, probs)[0], -np.inf).argmax(axis=1)
+    return np.where(mask.any(axis=1), best, -1).astype(np.int32)
+
+
+def _wide(xp, probs):
+    """Probabilities in float64 on the host and float32 else; the smallest that is precise."""
+    return probs.astype(np.float64 if xp is np else np.float32), float(_limits(probs).tiny)
+
+
+def _limits(probs):
+    floating = jnp.issubdtype(probs.dtype, jnp.floating)
+    return jnp.finfo(probs.dtype if floating else np.float32)
+
+
+def _scores(xp, log_scores, mask, shape):
+    scores = xp.asarray(log_scores).astype(np.float64 if xp is np else np.float32)
+    if scores.shape != shape:
+        raise ValueError(f"log_scores must have the shape of probs {shape}, got {scores.shape}")
+    return scores if mask is None else xp.where(xp.asarray(mask).astype(bool), scores, -xp.inf)
+
+
+def takes_log_scores(metric: Callable) -> bool:
+    """Whether a metric has the keyword ``log_scores``."""
+    return "log_scores" in inspect.signature(metric).parameters
+
+
+def call(metric, probs, answers, mask, weights, log_scores) -> Any:
+    """A metric of one set of rows, given the log-scores if it takes them."""
+    given = {"weights": weights}
+    if log_scores is not None and takes_log_scores(metric):
+        given["log_scores"] = log_scores
+    return metric(probs, answers, mask, **given)
