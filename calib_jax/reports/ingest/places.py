@@ -108,3 +108,16 @@ def softmax(place: Place, log_scores: np.ndarray, mask: np.ndarray) -> np.ndarra
     )
     shifted = np.exp(log_scores - log_scores.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def as_float32(probs: np.ndarray) -> np.ndarray:
+    """Probabilities [N, K] in float32 with the argmax of their float64.
+
+    Two options whose probabilities differ by less than float32 tells would otherwise tie, and the
+    first would be the predicted one.
+    """
+    result = probs.astype(np.float32)
+    rows = np.flatnonzero(result.argmax(axis=1) != probs.argmax(axis=1))
+    chosen = probs[rows].argmax(axis=1)
+    result[rows, chosen] = np.nextafter(result[rows].max(axis=1), np.float32(2))
+    return result
