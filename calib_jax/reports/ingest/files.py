@@ -16,11 +16,12 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.questions.local import READERS
 from calib_jax.reports import predictions
-from calib_jax.reports.ingest import columns, harness
+from calib_jax.reports.ingest import columns, harness, layout
 from calib_jax.reports.ingest.places import Place, Reading, Table, check
 from calib_jax.reports.ingest.sources import RESERVED, Source, parse
 
 States = dict[str, dict[str, Scores]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Ingested:
@@ -65,10 +66,16 @@ def load(text: str, reading: Reading | None = None) -> Ingested:
         raise UserError(
             f"config.report.sum_tolerance is {reading.sum_tolerance}; expected 0 up to below 1"
         )
+    layout.parse(reading.columns)
     states: States = {}
     origin: dict[tuple[str, str], str] = {}
     about: dict[str, Any] = {}
     sources, tables = _read(parse(text), reading, about)
+    if reading.columns and not any("columns_as_said" in table.about for table in tables):
+        raise UserError(
+            f"{layout.FIELD} says what columns hold, but {sources[0].path} is "
+            f"{tables[0].about['format']}, whose columns are known; leave the field empty"
+        )
     unnamed = [
         (split, table.part)
         for source, table in zip(sources, tables, strict=True)

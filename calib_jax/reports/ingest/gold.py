@@ -313,4 +313,3 @@ def merged(place: Place, samples: Sequence[Sample], rights: Sequence[Right]):
         values.append(row)
         shown.append(texts)
     return np.array(answers), values, shown, sum(len(right) > 1 for right in rights)
-

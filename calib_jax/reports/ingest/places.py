@@ -18,6 +18,7 @@ class Reading:
 
     Attributes:
       answer_base: "0", "1", or "auto": 0 where 0 occurs among the answers, refused where not.
+      columns: which columns hold what, for ``layout.parse``; "" where their names tell.
       method: which of several probs_<method> columns; "" where there is one.
       ragged: whether rows may have different numbers of options.
       sum_tolerance: how far a row's sum may be from 1; such rows are divided by their sum. 0: as
@@ -25,6 +26,7 @@ class Reading:
     """
 
     answer_base: str = "auto"
+    columns: str = ""
     method: str = ""
     ragged: bool = False
     sum_tolerance: float = 0.0

@@ -1,4 +1,4 @@
-"""Which files `config.report.predictions` names: STATE[:SPLIT]=PATH entries, and what folders hold."""
+"""Which files `config.report.predictions` names, and which a folder holds."""
 
 import dataclasses
 import re
