@@ -145,7 +145,7 @@ def options_of(place: Place, rows, columns, reading: Reading) -> Options:
 
 
 def _named_columns(place: Place, rows, columns) -> _Group | None:
-    """Columns named by the options alone: those that the answers name, and what sums to 1 with them.
+    """Columns that the answers name, and those that sum to 1 with them: the options' names alone.
 
     Raises:
       UserError: neither these nor all columns of numbers from 0 to 1 sum to 1 in every row.
