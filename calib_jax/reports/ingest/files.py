@@ -264,6 +264,9 @@ def _pair(
         if other.ids != first.ids:
             other = other.take([where[name] for name in first.ids])
             about[files[1]]["reordered"] = f"rows brought into the order of {files[0]}"
+        if first.classes != other.classes and sorted(first.classes) == sorted(other.classes):
+            other = _with_classes(other, first.classes)
+            about[files[1]]["classes_reordered"] = f"brought into the order of {files[0]}"
         for what, a, b in (
             ("answer", first.answers, other.answers),
             ("number of options", first.mask.sum(axis=1), other.mask.sum(axis=1)),
@@ -280,6 +283,19 @@ def _pair(
     width = max(states[name][split].mask.shape[1] for name in names)
     for name in names:
         states[name][split] = _widened(states[name][split], width)
+
+
+def _with_classes(scores: Scores, classes: tuple[str, ...]) -> Scores:
+    """The scores with their classes in another order."""
+    order = [scores.classes.index(name) for name in classes]
+    return dataclasses.replace(
+        scores,
+        log_scores=scores.log_scores[:, order],
+        probs=scores.probs[:, order],
+        mask=scores.mask[:, order],
+        answers=np.argsort(order)[scores.answers].astype(np.int32),
+        choices=(classes,) * len(scores),
+    )
 
 
 def _texts(scores: Scores, other: Scores) -> tuple:

@@ -88,7 +88,9 @@ def check(
         found = re.match(r"row (\d+)(.*)", str(error), re.DOTALL)
         where = place.row(int(found[1])) + found[2] if found else f"{place.path}: {error}"
         if "sums to" in where:
-            where += "; for rounded figures say how far, --config.report.sum_tolerance=0.01"
+            off = np.abs(np.where(mask, probs, 0).sum(axis=1) - 1).max()
+            far = max(0.001, np.ceil(off * 1000 - 1e-6) / 1000)
+            where += f"; for rounded figures say how far, --config.report.sum_tolerance={far:g}"
         raise UserError(where) from None
     first: dict[str, int] = {}
     repeated = [i for i, name in enumerate(place.ids) if first.setdefault(name, i) != i]

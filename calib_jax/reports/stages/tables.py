@@ -64,7 +64,9 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
                 Cell(f"{content.share(row['top_letter_share'], 1)} {row['top_letter']}")
                 for row in rows.values()
             )
-            lines = (*lines, content.Row(content.TOP_LETTER, 0, tuple(tops)))
+            named = any(row.get("classes") for row in rows.values())
+            top = content.TOP_CLASS if named else content.TOP_LETTER
+            lines = (*lines, content.Row(top, 0, tuple(tops)))
         title = f"{part} ({next(iter(rows.values()))['n']:,} {unit})"
         moved = {s: by_part[part] for s, by_part in summary["change"].items() if part in by_part}
         found.append(Section(part, title, header, lines, ()))
