@@ -306,6 +306,10 @@ def base() -> ml_collections.ConfigDict:
     # The job "report": predictions files, separated by commas, [STATE[:SPLIT]=]PATH; see
     # configs/report.py.
     report.predictions = ""
+    # Which columns hold what where their names do not tell, [ROLE=]COLUMN separated by commas: an
+    # option's probabilities, or a role of probs, log_scores, answer, id, subject, task, split,
+    # question, choices; for example "Billing,Technical,Sales,answer=truth,id=ticket".
+    report.columns = ""
     # Which of several probs_<method> columns; "" where there is one.
     report.method = ""
     # Whether answers count from "0" or "1"; "auto": from 0 where 0 occurs, refused where not.

@@ -51,6 +51,19 @@ class Scores:
         """[N] float32, the probability of the predicted option."""
         return self.probs.max(axis=1, initial=0)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """[K] the options' texts where every question has the same in the same order; else ().
+
+        Options are classes then ("Billing", "Technical"), and no letters or places: not so one
+        question alone, nor options whose texts are letters themselves.
+        """
+        first = self.choices[0] if len(self.choices) > 1 else ()
+        bare = [text.strip("(). ") for text in first]
+        if len(set(first)) < len(first) or all(len(b) == 1 and b.isalpha() for b in bare):
+            return ()
+        return () if any(one != first for one in self.choices) else first
+
     def take(self, rows: Sequence[int] | np.ndarray) -> "Scores":
         """The scores of some rows, in the order asked for."""
         rows = np.asarray(rows, int)

@@ -29,6 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     results.check_options(config)
     reading = Reading(
         answer_base=config.report.answer_base,
+        columns=config.report.columns,
         method=config.report.method,
         ragged=config.report.ragged,
         sum_tolerance=config.report.sum_tolerance,

@@ -10,6 +10,9 @@ from calib_jax.metrics.zeros import unit_name
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+# Names of classes longer than this are cut; more of them are not all named in a line.
+MAX_NAME, MAX_CLASSES = 24, 12
+
 # (key in ROW, label, which way is better: -1 lower, +1 higher, 0 neither)
 METRICS = (
     ("conf_ece", "conf-ECE", -1),
@@ -23,7 +26,7 @@ METRICS = (
     ("brier", "Brier", -1),
     ("auroc", "AUROC", +1),
 )
-TOP_LETTER = "most-chosen letter"
+TOP_LETTER, TOP_CLASS = "most-chosen letter", "most-chosen class"
 
 # Dictionaries of a summary that are no measurement ("change" looks like one).
 _NOT_COLUMNS = frozenset(
@@ -182,11 +185,22 @@ def share(count: float, total: float) -> str:
     return f"{100 * count / total:.0f}%" if total else "-"
 
 
-def _letters(counts: list[int]) -> str:
-    total = sum(counts)
-    if len(counts) > len(LETTERS):
-        return f"{share(min(counts), total)} to {share(max(counts), total)} each of {len(counts)}"
-    return ", ".join(f"{option_name(k)} {share(n, total)}" for k, n in enumerate(counts))
+def _gold(row: Mapping[str, Any]) -> str:
+    """How often each letter, or each class, is the answer."""
+    counts, classes = row["answer_counts"], row.get("classes")
+    total, what = sum(counts), "classes" if classes else "letters"
+    if len(counts) > (MAX_CLASSES if classes else len(LETTERS)):
+        ends = f"{share(min(counts), total)} to {share(max(counts), total)} each of {len(counts)}"
+        return f"gold {what}: {ends}"
+    names = [cut(name, MAX_NAME) for name in classes or map(option_name, range(len(counts)))]
+    parts = [f"{name} {share(n, total)}" for name, n in zip(names, counts, strict=True)]
+    return f"gold {what}: {', '.join(parts)}"
+
+
+def cut(text: str, limit: int) -> str:
+    """A text on one line, of at most `limit` characters; "…" stands for what is left out."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def option_name(k: int) -> str:
@@ -306,14 +320,15 @@ def sections(
                 )
             rows.append(Row(label, direction, tuple(cells)))
         cells = [
-            Cell(f"{share(row['top_letter_share'], 1)} {row['top_letter']}")
+            Cell(f"{share(row['top_letter_share'], 1)} {cut(row['top_letter'], MAX_NAME)}")
             if (row := found.get(name)) and row.get("top_letter")
             else Cell("")
             for name in states
         ]
-        rows.append(Row(TOP_LETTER, 0, (*cells, *[Cell("")] * (change is not None))))
+        top = TOP_CLASS if first.get("classes") else TOP_LETTER
+        rows.append(Row(top, 0, (*cells, *[Cell("")] * (change is not None))))
 
-        notes = [uniform(first), f"gold letters: {_letters(first['answer_counts'])}"]
+        notes = [uniform(first), _gold(first)]
         notes += zero_notes(found) + low_mass(found)
         about = [DOMAINS.get(first.get("domain"), ""), f"{first['n']:,} questions"]
         title = f"{split} ({', '.join(filter(None, about))})"

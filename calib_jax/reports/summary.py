@@ -20,6 +20,7 @@ from calib_jax.errors import UserError
 from calib_jax.provenance import reads
 from calib_jax.reports import measures
 from calib_jax.reports.atomic import write_text
+from calib_jax.reports.classes import by_class
 from calib_jax.reports.content import option_name
 from calib_jax.reports.writers import plain
 
@@ -65,6 +66,8 @@ def measure(
       cw_ece_null_q95,
       smooth_ece_null_q95, conf_ece_p_value; letter_counts [K] (predicted) with letter_entropy
       (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
+      where the options are classes, classes [K], their names, which top_letter then holds, and
+      by_class, see ``classes.by_class``;
       num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
       mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); and, where there
       are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
@@ -91,9 +94,12 @@ def measure(
     gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
     top = int(chosen.argmax())
     row["letter_counts"] = chosen.tolist()
-    row["top_letter"] = option_name(top)
+    row["top_letter"] = scores.classes[top] if scores.classes else option_name(top)
     row["top_letter_share"] = float(chosen[top] / row["n"])
     row["answer_counts"] = gold.tolist()
+    if scores.classes:
+        row["classes"] = list(scores.classes)
+        row["by_class"] = by_class(scores, num_bins, edges)
 
     row |= measures.uniform(np.asarray(scores.mask, bool).sum(axis=1))
     intervals = metrics.bootstrap_all(

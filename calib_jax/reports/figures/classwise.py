@@ -11,7 +11,7 @@ from calib_jax.reports.figures.canvas import Figure, PowerNorm, drawn, new_figur
 from calib_jax.reports.figures.drawing import INK, add_title, place
 from calib_jax.reports.figures.reliability import draw_bars, shade_norm
 
-POOLED = "all letters"
+POOLED, POOLED_CLASSES = "all letters", "all classes"
 # More letters than this make no grid that can be read.
 MAX_LETTERS = 8
 
@@ -21,14 +21,17 @@ def panels_of(
 ) -> tuple[dict[str, Bins], int]:
     """Letter -> its bins, then `POOLED` over every letter; and how many letters were left out.
 
-    Beyond `MAX_LETTERS` the letters that are most often the answer are kept.
+    Where the options are classes their names stand in place of letters. Beyond `MAX_LETTERS` the
+    letters that are most often the answer are kept.
     """
     *classes, pooled = class_bins_of(scores, num_bins, edges)
     right = np.bincount(np.asarray(scores.answers), minlength=len(classes))
     offered = [k for k, bins in enumerate(classes) if bins.counts.sum()]
     kept = sorted(sorted(offered, key=lambda k: -right[k])[:MAX_LETTERS])
-    panels = {content.option_name(k): classes[k] for k in kept}
-    return {**panels, POOLED: pooled}, len(offered) - len(kept)
+    names = scores.classes or [content.option_name(k) for k in range(len(classes))]
+    panels = {names[k]: classes[k] for k in kept}
+    whole = POOLED_CLASSES if scores.classes else POOLED
+    return {**panels, whole: pooled}, len(offered) - len(kept)
 
 
 @drawn
@@ -58,23 +61,30 @@ def draw(scores: Scores, title: str, num_bins: int = 10, edges: str = "right") -
     rows = math.ceil(len(panels) / columns)
     width, height = 0.35 + 2.75 * columns, 0.75 + 2.85 * rows
     figure = new_figure(width, height)
+    what = "class" if scores.classes else "letter"
     if left_out:
-        title += f" (without the {left_out} letters that are least often right)"
+        plural = "classes" if scores.classes else "letters"
+        title += f" (without the {left_out} {plural} that are least often right)"
     add_title(figure, title, 0.62)
-    _draw_grid(figure, panels, norm, columns, height)
+    _draw_grid(figure, panels, norm, columns, height, what)
     return figure
 
 
 def _draw_grid(
-    figure: Figure, panels: dict[str, Bins], norm: PowerNorm, columns: int, height: float
+    figure: Figure,
+    panels: dict[str, Bins],
+    norm: PowerNorm,
+    columns: int,
+    height: float,
+    what: str,
 ) -> None:
     for i, (letter, bins) in enumerate(panels.items()):
         row, column = divmod(i, columns)
         ax = place(figure, 0.62 + 2.75 * column, height - 2.9 - 2.85 * row - 0.05, 2.25, 2.25)
         draw_bars(ax, bins, norm)
         ax.set_xticks(np.arange(0, 1.01, 0.2), [f"{x:.1f}" for x in np.arange(0, 1.01, 0.2)])
-        ax.set_title(letter, fontsize=11, color=INK)
+        ax.set_title(content.cut(letter, content.MAX_NAME), fontsize=11, color=INK)
         if not column:
             ax.set_ylabel("option proportion", fontsize=9.5, color=INK)
         if i + columns >= len(panels):
-            ax.set_xlabel("probability of the letter", fontsize=9.5, color=INK)
+            ax.set_xlabel(f"probability of the {what}", fontsize=9.5, color=INK)

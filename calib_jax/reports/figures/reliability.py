@@ -232,7 +232,8 @@ def draw(
       scores: state -> split -> scores, for the bins and the histogram.
       num_bins: M bins of equal width.
       edges: "right" for (a, b], "left" for [a, b).
-      letters: whether to add the letters' histogram as a last column.
+      letters: whether to add the letters' histogram as a last column; splits whose options are
+        classes have none.
       title: a line above everything.
 
     Returns:
@@ -240,6 +241,8 @@ def draw(
     """
     splits = content.ordered_splits(states)
     panels = panels_of(states, scores, num_bins, edges)
+    lettered = {split for (_, split), p in panels.items() if not p.row.get("classes")}
+    letters = letters and bool(lettered)
     norm = shade_norm(p.bins for p in panels.values())
 
     # In the corner of every diagram or of none.
@@ -294,7 +297,7 @@ def draw(
                 ax.set_ylabel("accuracy", fontsize=10, color=INK)
             strip = place(figure, left, strip_bottom, _SIDE, _STRIP)
             draw_strip(strip, here[state])
-        if letters:
+        if letters and split in lettered:
             left = _LEFT + len(states) * column + 0.05
             ax = place(figure, left, bottom, _LETTERS, _SIDE)
             ax.set_title("letters chosen", fontsize=11.5, color=INK, pad=6)

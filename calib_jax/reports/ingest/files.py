@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,29 +13,13 @@ import pyarrow as pa
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.provenance import reads_folder
 from calib_jax.questions.local import READERS
 from calib_jax.reports import parquet, predictions
-from calib_jax.reports.ingest import columns, harness
+from calib_jax.reports.ingest import columns, harness, layout
 from calib_jax.reports.ingest.places import Place, Reading, Table, check
+from calib_jax.reports.ingest.sources import RESERVED, Source, parse
 
 States = dict[str, dict[str, Scores]]
-
-# Keys of summary.json that a column of the table must not take.
-RESERVED = frozenset(
-    "config method model fingerprint change data training posthoc wall_time_s peak_memory_gib "
-    "peak_device_memory_gib versions".split()
-)
-_SOURCE = re.compile(r"(?:(?P<state>[^=:/]+)(?::(?P<split>[^=:/]+))?=)?(?P<path>.+)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """One entry of `config.report.predictions`; None where the name was not given."""
-
-    path: Path
-    state: str | None = None
-    split: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,45 +36,13 @@ class Ingested:
     about: dict[str, Any]
 
 
-def parse(text: str) -> list[Source]:
-    """The entries of ``[STATE[:SPLIT]=]PATH[,...]``; a folder stands for its parquet files, or
-    else for its samples_*.jsonl.
-
-    Raises:
-      UserError: no entry, a name that summary.json needs itself, or a folder without files.
-    """
-    sources = []
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        found = _SOURCE.fullmatch(entry)
-        path = Path(found["path"]).expanduser()
-        source = Source(path, *(n.strip() if n else None for n in found.group("state", "split")))
-        if source.state in RESERVED:
-            raise UserError(
-                f"config.report.predictions: {source.state!r} cannot name predictions, because "
-                "summary.json has a field of that name; choose another"
-            )
-        if path.is_dir():
-            reads_folder(path, (".parquet", ".jsonl"))
-            files = sorted(path.glob("*.parquet")) or sorted(path.glob("samples_*.jsonl"))
-            if not files:
-                raise UserError(f"{path}: the folder holds no .parquet and no samples_*.jsonl file")
-            sources += [dataclasses.replace(source, path=file) for file in files]
-        else:
-            sources.append(source)
-    if not sources:
-        raise UserError(
-            "config.report.predictions names no file. Give one: "
-            "--config.report.predictions=predictions.csv, or two of the same questions: "
-            "--config.report.predictions=before=a.csv,after=b.csv"
-        )
-    return sources
-
-
 def load(text: str, reading: Reading | None = None) -> Ingested:
-    """Reads, checks and pairs the files that ``text`` names (see ``parse``).
+    """Reads, checks and pairs the files that ``text`` names (see ``sources.parse``).
 
-    A file is parquet, jsonl or csv: this project's predictions, samples logged by
-    lm-evaluation-harness, or a table with probabilities and answers (``columns.LAYOUTS``).
+    A file is parquet, jsonl or csv, or a JSON list of rows: this project's predictions, samples
+    logged by lm-evaluation-harness, or a table with probabilities and answers
+    (``columns.LAYOUTS``). Of a folder, files that cannot be read, such as the samples of a task
+    that generates text, are left out; ``about`` says which and why.
 
     A state is named by the entry. Files without a name are "measured" together when they hold
     different splits, and each is called by its stem when a split occurs twice. A task that
@@ -112,11 +65,16 @@ def load(text: str, reading: Reading | None = None) -> Ingested:
         raise UserError(
             f"config.report.sum_tolerance is {reading.sum_tolerance}; expected 0 up to below 1"
         )
-    sources = parse(text)
+    layout.parse(reading.columns)
     states: States = {}
     origin: dict[tuple[str, str], str] = {}
     about: dict[str, Any] = {}
-    tables = [read_file(source.path, reading) for source in sources]
+    sources, tables = _read(parse(text), reading, about)
+    if reading.columns and not any("columns_as_said" in table.about for table in tables):
+        raise UserError(
+            f"{layout.FIELD} says what columns hold, but {sources[0].path} is "
+            f"{tables[0].about['format']}, whose columns are known; leave the field empty"
+        )
     unnamed = [
         (split, table.part)
         for source, table in zip(sources, tables, strict=True)
@@ -151,18 +109,61 @@ def load(text: str, reading: Reading | None = None) -> Ingested:
     return Ingested(states, about)
 
 
+def _read(
+    sources: list[Source], reading: Reading, about: dict[str, Any]
+) -> tuple[list[Source], list[Table]]:
+    """The files that can be read; of a folder's, the others are left out and named in ``about``."""
+    kept, tables = [], []
+    for source in sources:
+        try:
+            table = read_file(source.path, reading)
+        except UserError as error:
+            others = [other for other in sources if other.folder == source.folder]
+            if source.folder is None or len(others) == 1:
+                raise
+            about[str(source.path)] = {"left_out": str(error).removeprefix(f"{source.path}: ")}
+        else:
+            kept.append(source)
+            tables.append(table)
+    for folder in dict.fromkeys(source.folder for source in sources):
+        if folder is not None and not any(source.folder == folder for source in kept):
+            inside = [str(source.path) for source in sources if source.folder == folder]
+            raise UserError(
+                f"{folder}: none of its {len(inside)} files can be read. The first, {inside[0]}: "
+                f"{about[inside[0]]['left_out']}"
+            )
+    return kept, tables
+
+
+def _json_list(path: Path) -> list[tuple[int, dict]] | None:
+    """The numbered rows of a file that is one JSON list of objects; None where it is none."""
+    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if data.lstrip()[:1] != b"[":
+        return None
+    try:
+        rows = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: begins like a JSON list, but is not valid: {error}") from None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path} row {number}: {str(row)[:60]!r} is no JSON object")
+    return list(enumerate(rows, 1))
+
+
 def read_file(path: Path, reading: Reading) -> Table:
     """One file; see ``load``."""
     kind = path.suffix.lower()
-    if kind not in READERS:
-        raise UserError(f"{path}: a predictions file must end in {', '.join(READERS)}")
+    if kind not in (*READERS, ".json"):
+        raise UserError(f"{path}: a predictions file must end in {', '.join(READERS)} or .json")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
         if kind == ".parquet" and predictions.is_ours(path):
             table = _ours(path, reading)
         else:
-            numbered = list(READERS[kind](path))
+            numbered = _json_list(path) if kind in (".jsonl", ".json") else None
+            if numbered is None:
+                numbered = list(READERS[".jsonl" if kind == ".json" else kind](path))
             if not numbered:
                 raise UserError(f"{path}: the file has no rows")
             if harness.is_samples(numbered[0][1]):
@@ -262,6 +263,9 @@ def _pair(
         if other.ids != first.ids:
             other = other.take([where[name] for name in first.ids])
             about[files[1]]["reordered"] = f"rows brought into the order of {files[0]}"
+        if first.classes != other.classes and sorted(first.classes) == sorted(other.classes):
+            other = _with_classes(other, first.classes)
+            about[files[1]]["classes_reordered"] = f"brought into the order of {files[0]}"
         for what, a, b in (
             ("answer", first.answers, other.answers),
             ("number of options", first.mask.sum(axis=1), other.mask.sum(axis=1)),
@@ -278,6 +282,19 @@ def _pair(
     width = max(states[name][split].mask.shape[1] for name in names)
     for name in names:
         states[name][split] = _widened(states[name][split], width)
+
+
+def _with_classes(scores: Scores, classes: tuple[str, ...]) -> Scores:
+    """The scores with their classes in another order."""
+    order = [scores.classes.index(name) for name in classes]
+    return dataclasses.replace(
+        scores,
+        log_scores=scores.log_scores[:, order],
+        probs=scores.probs[:, order],
+        mask=scores.mask[:, order],
+        answers=np.argsort(order)[scores.answers].astype(np.int32),
+        choices=(classes,) * len(scores),
+    )
 
 
 def _texts(scores: Scores, other: Scores) -> tuple:

@@ -1,7 +1,7 @@
 """Per-sample files of lm-evaluation-harness (``--log_samples``): log-likelihoods to Scores."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.reports.content import option_name
-from calib_jax.reports.ingest.places import Place, Reading, Table, check, softmax
+from calib_jax.reports.ingest import gold
+from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
 
 _NAME = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT.*)?")
 _FIELDS = ("question", "query", "question_stem", "goal", "stem")
@@ -26,8 +27,8 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
 
     The log-likelihoods Σ log p of the continuations are the log-scores, and the probabilities their
     softmax over the options ("continuation_sum"), as in the harness's own `acc` and `brier_score`.
-    The gold option is `target`: an index, or the text of a continuation. Where `acc` stands in the
-    row it must agree with the two.
+    The right option is what `target` names (see ``gold``), and agrees with `acc` where it stands in
+    the row. Of several right answers the likeliest counts.
 
     Args:
       path: how messages call the file; the task is read from "samples_<task>_<time>.jsonl".
@@ -38,15 +39,15 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
       UserError: a row is no multiple-choice sample, or fails a check.
     """
     numbers, rows = zip(*numbered, strict=True)
+    ids = [str(row.get("doc_id", f"row-{n}")) for n, row in zip(numbers, rows, strict=True)]
+    place = Place(path, numbers, ids)
+    values = [_log_likelihoods(place, i, row) for i, row in enumerate(rows)]
     filters = sorted({str(row["filter"]) for row in rows if "filter" in row})
     if len(filters) > 1:
         raise UserError(
             f"{path}: holds the filters {', '.join(filters)}, each with a row per question; keep "
             "the rows of one"
         )
-    ids = [str(row.get("doc_id", f"row-{n}")) for n, row in zip(numbers, rows, strict=True)]
-    place = Place(path, numbers, ids)
-    values = [_log_likelihoods(place, i, row) for i, row in enumerate(rows)]
     arguments = [_arguments(place, i, row) for i, row in enumerate(rows)]
     halved = 0
     for i, (row_values, pairs) in enumerate(zip(values, arguments, strict=True)):
@@ -54,9 +55,8 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
             raise UserError(
                 f"{place.row(i)}: {len(row_values)} responses stand beside {len(pairs)} arguments"
             )
-        K = len(pairs) // 2
-        # acc_mutual_info asks for every continuation again without its context.
-        if K and len(pairs) == 2 * K and [("", c) for _, c in pairs[:K]] == pairs[K:]:
+        if _asks_again(rows[i], pairs):
+            K = len(pairs) // 2
             values[i], arguments[i] = row_values[:K], pairs[:K]
             halved += 1
 
@@ -74,14 +74,17 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
         "only multiple-choice tasks have a confidence over options",
     )
     mask = np.arange(counts.max()) < counts[:, None]
-    log_scores = np.full(mask.shape, -np.inf)
-    log_scores[mask] = [x for row in values for x in row]
-    probs = softmax(place, log_scores, mask)
+    softmax(place, _dense(values, mask), mask)
     docs = [row["doc"] if isinstance(row["doc"], Mapping) else {} for row in rows]
-    choices = [_choices(doc, pairs) for doc, pairs in zip(docs, arguments, strict=True)]
-    answers = np.array([_gold(place, i, row, choices[i]) for i, row in enumerate(rows)])
+    samples = [
+        gold.Sample(row, doc, pairs, _choices(doc, pairs), row_values)
+        for row, doc, pairs, row_values in zip(rows, docs, arguments, values, strict=True)
+    ]
+    rights, how = gold.right_options(place, samples)
+    answers, values, choices, several = gold.merged(place, samples, rights)
+    log_scores = _dense(values, mask)
+    probs = softmax(place, log_scores, mask)
     check(place, probs, answers, mask)
-    _compare_with_acc(place, rows, log_scores, answers)
 
     name = _NAME.fullmatch(Path(path).stem)
     task = name[1] if name else Path(path).stem
@@ -93,22 +96,27 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
         ids = [f"{part}-{name}" for name in ids]
     else:
         part = None
+    own = [row["acc"] for row in rows if isinstance(row.get("acc"), (int, float))]
     about: dict[str, Any] = {
         "rows": len(rows),
         "format": "lm-evaluation-harness samples",
         "options": sorted({int(k) for k in counts}),
         "probabilities": "softmax of the continuations' summed log-likelihoods (continuation_sum)",
-        "answers": "field 'target'"
-        + (", agreeing with 'acc' in every row" if all("acc" in row for row in rows) else ""),
+        "answers": how,
+        **({"acc_in_the_file": float(np.mean(own))} if len(own) == len(rows) else {}),
         "ids": "field 'doc_id'" if all("doc_id" in row for row in rows) else "row numbers",
         "task": task,
         **({"subject": part} if part else {}),
     }
+    if several:
+        about["rows_with_several_right_answers"] = (
+            f"{several} (the likeliest of them counts as the answer)"
+        )
     if halved:
         about["rows_with_unconditional_requests_set_aside"] = halved
     scores = Scores(
         log_scores=log_scores.astype(np.float32),
-        probs=probs.astype(np.float32),
+        probs=as_float32(probs),
         mask=mask,
         answers=answers.astype(np.int32),
         ids=tuple(ids),
@@ -119,6 +127,22 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
         choices=tuple(map(tuple, choices)),
     )
     return Table(scores, (None,) * len(rows), about, part)
+
+
+def _asks_again(row: Mapping, pairs: Sequence[tuple[str, str]]) -> bool:
+    """Whether the second half asks for the options without their context: acc_mutual_info."""
+    K = len(pairs) // 2
+    if not K or len(pairs) != 2 * K or any(context for context, _ in pairs[K:]):
+        return False
+    again = [("", continuation) for _, continuation in pairs[:K]] == pairs[K:]
+    return "acc_mutual_info" in row or (again and any(context for context, _ in pairs[:K]))
+
+
+def _dense(values: Sequence[Sequence[float]], mask: np.ndarray) -> np.ndarray:
+    """Rows of several lengths as [N, K] float64, -inf where masked."""
+    result = np.full(mask.shape, -np.inf)
+    result[mask] = [value for row in values for value in row]
+    return result
 
 
 def _log_likelihoods(place: Place, i: int, row: Mapping) -> list[float]:
@@ -154,12 +178,23 @@ def _arguments(place: Place, i: int, row: Mapping) -> list[tuple[str, str]]:
             for _, request in requests
         ]
     try:
-        pairs = [(context, continuation) for context, continuation in found]
+        # Beside the two may stand an image.
+        pairs = [(context, continuation) for context, continuation, *_ in found]
     except (TypeError, ValueError):
         pairs = []
     if not pairs or not all(isinstance(text, str) for pair in pairs for text in pair):
         raise UserError(f"{place.row(i)}: 'arguments' holds no pairs of context and continuation")
     return pairs
+
+
+def _lists_of_texts(doc: Mapping) -> Iterator[list]:
+    """Where data sets keep the texts of lettered options."""
+    for name in ("choices", "options", "endings"):
+        found = doc.get(name)
+        if isinstance(found, Mapping):
+            yield from (v for v in (found.get("text"), list(found.values())) if isinstance(v, list))
+        elif isinstance(found, list):
+            yield found
 
 
 def _is_text(value: Any) -> bool:
@@ -170,10 +205,11 @@ def _choices(doc: Mapping, pairs: Sequence[tuple[str, str]]) -> list[str]:
     """The options' texts: the continuations; what the letters stand for, where these are letters;
     or the contexts where all continue alike (WinoGrande)."""
     continuations = [continuation.strip() for _, continuation in pairs]
-    if continuations == [option_name(k) for k in range(len(pairs))]:
-        texts = doc.get("choices")
-        if isinstance(texts, list) and len(texts) == len(pairs) and all(map(_is_text, texts)):
-            return texts
+    letters = [option_name(k) for k in range(len(pairs))]
+    if [text.strip("(). ") for text in continuations] == letters:
+        for texts in _lists_of_texts(doc):
+            if len(texts) == len(pairs) and all(map(_is_text, texts)) and texts != letters:
+                return texts
     if len(set(continuations)) == 1:
         return [context.strip() for context, _ in pairs]
     return continuations
@@ -184,45 +220,3 @@ def _question(doc: Mapping, pairs: Sequence[tuple[str, str]]) -> str:
         if isinstance(doc.get(name), str) and doc[name]:
             return doc[name]
     return pairs[0][0]
-
-
-def _gold(place: Place, i: int, row: Mapping, choices: Sequence[str]) -> int:
-    """The right option's index; -1 and beyond K are left to the check of the answers."""
-    target = row.get("target")
-    if isinstance(target, int) and not isinstance(target, bool):
-        return target
-    if isinstance(target, str):
-        text = target.strip()
-        # "3" may be an index or, for sums, an option's text; it is only read where one is meant.
-        places = [k for k, choice in enumerate(choices) if choice.strip() == text]
-        index = int(text) if text.lstrip("-").isdigit() else None
-        if index is not None and (not places or places == [index]):
-            return index
-        if index is None and len(places) == 1:
-            return places[0]
-        if index is not None:
-            acc = row.get("acc")
-            # The harness's own rule: a target that is a number is an index.
-            if isinstance(acc, (int, float)):
-                return index
-    raise UserError(
-        f"{place.row(i)}: the field 'target' is {target!r}, neither the index nor the text "
-        f"of one option; the options are {[c[:30] for c in choices]}"
-    )
-
-
-def _compare_with_acc(place: Place, rows, log_scores, answers) -> None:
-    """The harness has judged each row itself; a file misread would contradict it."""
-    chosen = log_scores.argmax(axis=1)
-    place.refuse(
-        [
-            i
-            for i, row in enumerate(rows)
-            if isinstance(row.get("acc"), (int, float)) and row["acc"] != (chosen[i] == answers[i])
-        ],
-        lambda i: (
-            f"has acc {rows[i]['acc']}, but option {chosen[i]} is the likeliest and {answers[i]} "
-            "the target"
-        ),
-        "responses and target do not belong together",
-    )

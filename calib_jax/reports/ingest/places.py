@@ -18,6 +18,7 @@ class Reading:
 
     Attributes:
       answer_base: "0", "1", or "auto": 0 where 0 occurs among the answers, refused where not.
+      columns: which columns hold what, for ``layout.parse``; "" where their names tell.
       method: which of several probs_<method> columns; "" where there is one.
       ragged: whether rows may have different numbers of options.
       sum_tolerance: how far a row's sum may be from 1; such rows are divided by their sum. 0: as
@@ -25,6 +26,7 @@ class Reading:
     """
 
     answer_base: str = "auto"
+    columns: str = ""
     method: str = ""
     ragged: bool = False
     sum_tolerance: float = 0.0
@@ -86,7 +88,9 @@ def check(
         found = re.match(r"row (\d+)(.*)", str(error), re.DOTALL)
         where = place.row(int(found[1])) + found[2] if found else f"{place.path}: {error}"
         if "sums to" in where:
-            where += "; for rounded figures say how far, --config.report.sum_tolerance=0.01"
+            off = np.abs(np.where(mask, probs, 0).sum(axis=1) - 1).max()
+            far = max(0.001, np.ceil(off * 1000 - 1e-6) / 1000)
+            where += f"; for rounded figures say how far, --config.report.sum_tolerance={far:g}"
         raise UserError(where) from None
     first: dict[str, int] = {}
     repeated = [i for i, name in enumerate(place.ids) if first.setdefault(name, i) != i]
@@ -108,3 +112,16 @@ def softmax(place: Place, log_scores: np.ndarray, mask: np.ndarray) -> np.ndarra
     )
     shifted = np.exp(log_scores - log_scores.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def as_float32(probs: np.ndarray) -> np.ndarray:
+    """Probabilities [N, K] in float32 with the argmax of their float64.
+
+    Two options whose probabilities differ by less than float32 tells would otherwise tie, and the
+    first would be the predicted one.
+    """
+    result = probs.astype(np.float32)
+    rows = np.flatnonzero(result.argmax(axis=1) != probs.argmax(axis=1))
+    chosen = probs[rows].argmax(axis=1)
+    result[rows, chosen] = np.nextafter(result[rows].max(axis=1), np.float32(2))
+    return result

@@ -8,7 +8,7 @@ from typing import Any
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import content, overview, verdicts
 from calib_jax.reports.atomic import write_text
-from calib_jax.reports.page import pictures, questions, results
+from calib_jax.reports.page import classes, pictures, questions, results
 from calib_jax.reports.page.document import again, document
 from calib_jax.reports.page.layout import MAX_DIAGRAM_SPLITS, facts, for_figures, note
 
@@ -58,10 +58,12 @@ def render(
         ("Results", table),
         ("Reliability", fewer_limit + pictures.diagrams(diagrams, scores, *bins)),
         ("Smooth reliability", limit + pictures.smooth(drawn, scores)),
-        ("Letter by letter", pictures.class_grid(drawn, scores, *bins)),
+        (_by_option(states), pictures.class_grid(drawn, scores, *bins)),
         ("Confidences", pictures.confidences(drawn, scores, log)),
         ("Risk and coverage", pictures.risk_coverage(drawn, scores)),
     ]
+    if any(row.get("by_class") for rows in states.values() for row in rows.values()):
+        sections.insert(4, ("Classes", classes.tables(states)))
     if results.has_subjects(states):
         sections.append(("Subjects", results.subjects(states)))
     if summary.get("posthoc"):
@@ -81,6 +83,13 @@ def render(
     title = "Calibration" + (f" of {model}" if model else "")
     kicker = " · ".join(str(v) for v in (method, summary.get("config")) if v)
     return document(title, kicker, said, sections, cards)
+
+
+def _by_option(states: Mapping[str, Mapping[str, Any]]) -> str:
+    """The title of the class-wise diagrams."""
+    named = {bool(row.get("classes")) for rows in states.values() for row in rows.values()}
+    titles = {True: "Class by class", False: "Letter by letter"}
+    return titles[named.pop()] if len(named) == 1 else "Option by option"
 
 
 def write(

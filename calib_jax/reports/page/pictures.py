@@ -70,12 +70,13 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> st
             for state, row in here.items()
             if row.get("top_letter")
         )
-        figures.append(
-            layout.figure(
-                letters.draw(here), f"letters-{i}", f"Letters chosen on {split}: {said}",
-                "letters chosen", f"most-chosen: {said}",
-            )
-        )  # fmt: skip
+        if not any(row.get("classes") for row in here.values()):
+            figures.append(
+                layout.figure(
+                    letters.draw(here), f"letters-{i}", f"Letters chosen on {split}: {said}",
+                    "letters chosen", f"most-chosen: {said}",
+                )
+            )  # fmt: skip
         parts.append(f"<h3>{escape(split)}</h3>")
         parts.append(layout.panels(figures))
     parts.append(
@@ -124,12 +125,13 @@ def smooth(states: States, scores: AllScores) -> str:
 
 
 def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> str:
-    """A small diagram per letter and one of all letters, for every split and state."""
-    parts, dropped = [], 0
+    """A small diagram per letter, or class, and one of all, for every split and state."""
+    parts, dropped, kinds = [], 0, set()
     for i, (split, here) in enumerate(_by_split(states, scores).items()):
         for j, (state, one) in enumerate(here.items()):
             panels, left_out = classwise.panels_of(one, num_bins, edges)
             dropped = max(dropped, left_out)
+            kinds.add("class" if one.classes else "letter")
             norm = reliability.shade_norm(panels.values())
             figures = [
                 layout.figure(
@@ -144,17 +146,18 @@ def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> 
             value = content.number(states[state][split].get("cw_ece"))
             parts.append(f"<h3>{escape(f'{split}, {state}: cw-ECE {value}')}</h3>")
             parts.append(layout.panels(figures, small=True))
+    one, many = " or ".join(sorted(kinds)), "classes" if kinds == {"class"} else "letters"
     parts.append(
         note(
-            "Across: the probability given to the letter; up: how often it is the answer among "
+            f"Across: the probability given to the {one}; up: how often it is the answer among "
             "those questions. Shades are scaled within a row of diagrams."
         )
     )
     if dropped:
         parts.append(
             note(
-                f"Shown: the {classwise.MAX_LETTERS} letters that are most often the answer; "
-                f"{dropped} more are in the diagram of all letters."
+                f"Shown: the {classwise.MAX_LETTERS} {many} that are most often the answer; "
+                f"{dropped} more are in the diagram of all {many}."
             )
         )
     return "\n".join(parts)

@@ -12,6 +12,8 @@ from calib_jax.reports.page.layout import States, escape, note
 MOST_WRONG = 20
 # Longer texts are cut, with "…", so that a long passage does not fill the page.
 MAX_TEXT, MAX_CHOICE = 600, 200
+# Of more classes those are shown that have the most probability, and the right one.
+MAX_CLASSES = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,23 +51,33 @@ def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[
     return sorted(found, key=lambda wrong: -wrong.confidence)[:limit]
 
 
-def _cut(text: str, limit: int) -> str:
-    text = " ".join(str(text).split())
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+def _name(scores: Scores, k: int) -> str:
+    """An option's letter, or its name where the options are classes."""
+    return content.cut(scores.classes[k], MAX_CHOICE) if scores.classes else content.option_name(k)
 
 
 def _options(scores: Scores, wrong: Wrong) -> str:
-    """The options, each with letter, text and probability; without texts only those two."""
+    """The options, each with letter (of classes the name), text and probability.
+
+    Without texts only the two, and of many classes the likeliest.
+    """
     texts = scores.choices[wrong.row] if scores.choices else ()
     options = np.flatnonzero(np.asarray(scores.mask[wrong.row], bool))
+    if scores.classes and len(options) > MAX_CLASSES:
+        likeliest = np.argsort(-scores.probs[wrong.row], kind="stable")[:MAX_CLASSES]
+        options = sorted({*map(int, likeliest), wrong.answer})
     items = []
     for k in options if len(texts) else (wrong.chosen, wrong.answer):
         kind = {wrong.chosen: "chosen", wrong.answer: "answer"}.get(int(k), "")
         role = {"chosen": "chosen", "answer": "right"}.get(kind, "")
-        text = _cut(texts[k], MAX_CHOICE) if k < len(texts) else ""
-        said = f"{text} ({role})" if text and role else text or role
+        text = content.cut(texts[k], MAX_CHOICE) if k < len(texts) else ""
+        name = _name(scores, int(k))
+        if scores.classes:
+            said = role
+        else:
+            said = f"{text} ({role})" if text and role else text or role
         items.append(
-            f'<li class="{kind}"><b>{content.option_name(int(k))}</b>'
+            f'<li class="{kind}"><b>{escape(name)}</b>'
             f"<span>{escape(said)}</span>"
             f"<em>{content.number(float(scores.probs[wrong.row, k]))}</em></li>"
         )
@@ -76,8 +88,8 @@ def _item(number: int, scores: Scores, wrong: Wrong) -> str:
     subject = scores.subjects[wrong.row] if scores.subjects else None
     where = [wrong.split, subject, f"id {scores.ids[wrong.row]}"]
     text = scores.questions[wrong.row] if scores.questions else ""
-    question = f"<p>{escape(_cut(text, MAX_TEXT))}</p>" if text else ""
-    chosen, answer = content.option_name(wrong.chosen), content.option_name(wrong.answer)
+    question = f"<p>{escape(content.cut(text, MAX_TEXT))}</p>" if text else ""
+    chosen, answer = escape(_name(scores, wrong.chosen)), escape(_name(scores, wrong.answer))
     return (
         f"<li><p><strong>{number}. chose {chosen} with confidence "
         f"{content.number(wrong.confidence)}, right is {answer}</strong></p>"

@@ -67,7 +67,9 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
                 Cell(f"{content.share(row['top_letter_share'], 1)} {row['top_letter']}")
                 for row in rows.values()
             )
-            lines = (*lines, content.Row(content.TOP_LETTER, 0, tuple(tops)))
+            named = any(row.get("classes") for row in rows.values())
+            top = content.TOP_CLASS if named else content.TOP_LETTER
+            lines = (*lines, content.Row(top, 0, tuple(tops)))
         first = next(iter(rows.values()))
         # An older run's summary knows of no pools.
         splits = summary.get("drawn", {}).get(part, {}).get("splits", [part])
