@@ -52,15 +52,15 @@ def parse(text: str) -> list[Source]:
 
 
 def _entries(text: str) -> list[str]:
-    """The parts between commas; those that only together name a file are one."""
-    parts = text.split(",")
+    r"""The parts between commas but ``\,``; those that only together name a file are one."""
+    parts = re.split(r"(?<!\\),", text)
     entries = []
     while parts:
         joined = (",".join(parts[:n]).strip() for n in range(len(parts), 1, -1))
         entry = next((e for e in joined if _exists(e)), parts[0].strip())
         del parts[: entry.count(",") + 1]
         if entry:
-            entries.append(entry)
+            entries.append(entry.replace(r"\,", ","))
     return entries
 
 
