@@ -56,9 +56,9 @@ def _entries(text: str) -> list[str]:
     parts = re.split(r"(?<!\\),", text)
     entries = []
     while parts:
-        joined = (",".join(parts[:n]).strip() for n in range(len(parts), 1, -1))
-        entry = next((e for e in joined if _exists(e)), parts[0].strip())
-        del parts[: entry.count(",") + 1]
+        joined = ((n, ",".join(parts[:n]).strip()) for n in range(len(parts), 1, -1))
+        n, entry = next((found for found in joined if _exists(found[1])), (1, parts[0].strip()))
+        del parts[:n]
         if entry:
             entries.append(entry.replace(r"\,", ","))
     return entries

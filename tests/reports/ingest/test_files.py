@@ -10,7 +10,7 @@ import pytest
 
 from calib_jax.errors import UserError
 from calib_jax.reports import predictions
-from calib_jax.reports.ingest import files
+from calib_jax.reports.ingest import files, sources
 from calib_jax.reports.ingest.places import Reading
 
 PROBS = [[0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0.25, 0.25, 0.5]]
@@ -296,3 +296,11 @@ def test_a_rounding_error_below_zero_is_zero(tmp_path):
     scores = only(files.load(str(jsonl(tmp_path / "a.jsonl", rows))))
     assert scores.probs[:, 3].tolist() == [0, 0]
     assert scores.log_scores[:, 3].tolist() == [-np.inf, -np.inf]
+
+
+def test_a_comma_inside_a_path_may_be_escaped_or_not(tmp_path):
+    for name in ("a,b.csv", "c.csv"):
+        (tmp_path / name).write_text("p_A,p_B,answer\n0.5,0.5,A\n")
+    for spelling in ("a,b.csv", r"a\,b.csv"):
+        found = sources.parse(f"{tmp_path / spelling}, {tmp_path / 'c.csv'},")
+        assert [source.path.name for source in found] == ["a,b.csv", "c.csv"]
