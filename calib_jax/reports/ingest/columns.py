@@ -69,13 +69,13 @@ def read_rows(
     tolerance = reading.sum_tolerance and reading.sum_tolerance + 1e-9
     tolerance = tolerance or (2e-3 if dtype == "halffloat" else None)
     check(place, probs, answers, mask, tolerance)
-    given = probs
+    as_given = probs
     if tolerance:
         off = np.abs(probs.sum(axis=1) - 1) > 1e-6
         probs = np.where(off[:, None], probs / probs.sum(axis=1, keepdims=True), probs)
         about["rows_divided_by_their_sum"] = int(off.sum())
     if log_scores is None:
-        log_scores, also = given_log_scores(place, rows, columns, options, mask, probs, given)
+        log_scores, also = given_log_scores(place, rows, columns, options, mask, probs, as_given)
         used |= also
 
     texts = {name: _texts(path, numbers, rows, name) for name in ("subject", "task", "question")}
