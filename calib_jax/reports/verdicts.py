@@ -24,9 +24,9 @@ def of_change(ends: Sequence[float | None] | None, null: float = 0.0, signed: bo
       signed: whether the ends are shown with their sign.
 
     >>> of_change((-0.463, 0.102))
-    'no significant change: the 95% interval of it, [-0.463, +0.102], holds 0'
+    'no significant change: its 95% interval [-0.463, +0.102] holds 0'
     >>> of_change((-0.39, -0.31)), of_change((1.01, 1.2), 1.0, signed=False)
-    ('significantly lower, by [-0.390, -0.310]', 'significantly higher, by × [1.010, 1.200]')
+    ('significantly lower: by [-0.390, -0.310]', 'significantly higher: by × [1.010, 1.200]')
     >>> of_change(None)
     ''
     """
@@ -34,15 +34,15 @@ def of_change(ends: Sequence[float | None] | None, null: float = 0.0, signed: bo
         return ""
     shown = content.interval(list(ends), signed)
     if ends[0] <= null <= ends[1]:
-        return f"no significant change: the 95% interval of it, {shown}, holds {null:g}"
+        return f"no significant change: its 95% interval {shown} holds {null:g}"
     factor = "" if null == 0 else "× "
     way = "lower" if ends[1] < null else "higher"
-    return f"significantly {way}, by {factor}{shown}"
+    return f"significantly {way}: by {factor}{shown}"
 
 
 def short(ends: Sequence[float | None] | None, null: float = 0.0) -> str:
     """The same in two words, for a card: "no significant change", "significantly lower"."""
-    return of_change(ends, null).partition(":")[0].partition(",")[0]
+    return of_change(ends, null).partition(":")[0]
 
 
 def of_chance(row: Mapping[str, Any], unit: str = "questions") -> str:
@@ -74,7 +74,7 @@ def course(
     arrow: str = " → ",
     after: str = "",
 ) -> str:
-    """ "conf-ECE on arc: 0.410 (start) → 0.050 (sft, significantly lower, by [...]); ...".
+    """ "conf-ECE on arc: 0.410 (start) → 0.050 (sft, significantly lower: by [...]); ...".
 
     Args:
       name: of the figure, and where it was measured.

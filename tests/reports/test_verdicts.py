@@ -38,8 +38,8 @@ def test_the_headline_says_what_is_chance_and_what_is_no_change():
     states = {"before": {"s": row(0.327, 0.2)}, "after": {"s": row(0.174, 0.213)}}
     changes = {"s": {"conf_ece_ci": [-0.463, 0.102]}}
     assert verdicts.of_states(states, changes) == [
-        "conf-ECE on s: 0.327 (before) → 0.174 (after, no significant change: the 95% interval of "
-        "it, [-0.463, +0.102], holds 0); the last is within what 16 questions show of a perfectly "
+        "conf-ECE on s: 0.327 (before) → 0.174 (after, no significant change: its 95% interval "
+        "[-0.463, +0.102] holds 0); the last is within what 16 questions show of a perfectly "
         "calibrated model by chance, up to 0.213"
     ]
     (alone,) = verdicts.of_states({"measured": {"s": row(0.4, 0.2)}})

@@ -85,7 +85,7 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """ "conf-ECE on arc: 0.410 (start) → 0.050 (sft, significantly lower, by [...]) → ..."."""
+    """ "conf-ECE on arc: 0.410 (start) → 0.050 (sft, significantly lower: by [...]) → ..."."""
     said = []
     for part, rows in parts_of(summary).items():
         pairs = part in summary["pairs"]
