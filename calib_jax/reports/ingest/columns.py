@@ -298,7 +298,7 @@ def _given_log_scores(place: Place, rows, columns, used, mask, probs, given_prob
     method = probs_column.removeprefix("probs_") if probs_column.startswith("probs_") else ""
     groups = [g for g in _groups(columns)["scores"] if g[0] == method]
     with np.errstate(divide="ignore"):
-        derived = np.where(mask, np.log(np.where(mask, given_probs, 1)), -np.inf)
+        derived = np.where(mask, np.log(np.where(mask, given_probs, 1).clip(0)), -np.inf)
     if len(groups) != 1:
         return derived, set()
     values = [_row_values(place, i, row, groups[0][2]) for i, row in enumerate(rows)]
