@@ -23,6 +23,8 @@ from calib_jax.metrics.inputs import as_answers, as_probs
 
 # In units of epsilon: below this, 1 - c has lost more than ten of its bits.
 _SATURATED = 1024
+# A probability above -1e-6 and below 0 is a rounding error.
+_ROUNDING = 1e-6
 # How far softmax(log_scores) may be from a probability of 0 or 1 and still speak of it.
 _TOLERANCE = 1e-3
 
@@ -52,6 +54,7 @@ def _answer_nll(xp, probs, answers, mask, log_scores):
     if mask is not None:
         chosen = chosen & xp.asarray(mask).astype(bool)
     own = xp.where(chosen, wide, 0).sum(axis=1)
+    own = xp.where((own < 0) & (own > -_ROUNDING), 0, own)
     if log_scores is None:
         # abs: -ln 1 is 0, not -0.
         return xp.abs(xp.log(own))

@@ -136,7 +136,9 @@ class Calibrator(Stored, abc.ABC):
         needs_answers: False for label-free methods, which ignore ``answers``.
     """
 
-    floor: float | None = parameter(optional(number(high=0)), default=None, kw_only=True)
+    floor: float | None = parameter(
+        optional(number(high=0)), default=None, kw_only=True, repr=False
+    )
 
     preserves_argmax: ClassVar[bool]
     needs_answers: ClassVar[bool] = True

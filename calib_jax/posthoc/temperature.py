@@ -368,7 +368,7 @@ def warn_of_status(fitted: OneTemperature, inputs: FitInputs) -> None:
     elif fitted.status == "at_upper_bound" and guesses:
         text = (
             "the scores say nothing of the answers or the contrary, so the likelihood grows as "
-            f"T -> infinity: T stays at its {high}, which makes the model a uniform guesser"
+            f"T -> infinity: T stays at its {high}, all but the uniform guesser"
         )
     elif fitted.status == "at_upper_bound":
         text = f"the scores of a row differ by far too much: T stays at its {high}; divide them"

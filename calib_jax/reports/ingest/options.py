@@ -246,7 +246,7 @@ def given_log_scores(place: Place, rows, columns, options: Options, mask, probs,
     method = "" if options.method == "given" else options.method
     groups = [g for g in _groups(rows, columns)["scores"] if g.method == method]
     with np.errstate(divide="ignore"):
-        derived = np.where(mask, np.log(np.where(mask, given_probs, 1)), -np.inf)
+        derived = np.where(mask, np.log(np.where(mask, given_probs, 1).clip(0)), -np.inf)
     if len(groups) != 1:
         return derived, set()
     values, names = _values_of(place, rows, groups[0])
