@@ -15,8 +15,8 @@ from calib_jax.metrics.validation import rounding, sum_tolerance, validate, vali
 _MAX_COLUMNS = 32
 # The parameters of kernels that hold an entry for each row.
 _ARRAYS = frozenset(
-    "probs answers target_probs mask weights sets chosen_logps rejected_logps chosen_tokens "
-    "rejected_tokens preference_rate".split()
+    "probs log_scores answers target_probs mask weights sets chosen_logps rejected_logps "
+    "chosen_tokens rejected_tokens preference_rate".split()
 )
 
 

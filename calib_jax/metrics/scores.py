@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.sums import weighted_mean
-from calib_jax.metrics.tails import best_option, on_host, row_tail_nll
+from calib_jax.metrics.tails import best_option, held_by_numpy, row_tail_nll
 
 
 def predictions(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
@@ -32,7 +32,7 @@ def predictions(probs: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
         [1, 0]
     """
     narrow, valid = as_probs(probs, mask)
-    if on_host(probs, mask):
+    if held_by_numpy(probs, mask):
         return jnp.asarray(best_option(probs, mask))
     return _predictions(narrow, valid)
 

@@ -29,7 +29,7 @@ _ROUNDING = 1e-6
 _TOLERANCE = 1e-3
 
 
-def on_host(*arrays: Any) -> bool:
+def held_by_numpy(*arrays: Any) -> bool:
     """Whether all are numpy arrays, lists or None: readable in their own precision."""
     return not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(arrays))
 
@@ -40,7 +40,7 @@ def row_tail_nll(
     """-ln p_y of each row, float32 [N]; inf where the probability is 0 by all that is known."""
     rows = as_probs(probs, mask)[0].shape[0]
     checked = as_answers(answers, rows)
-    if not on_host(probs, answers, mask, log_scores):
+    if not held_by_numpy(probs, answers, mask, log_scores):
         return _answer_nll(jnp, probs, checked, mask, log_scores)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = _answer_nll(np, np.asarray(probs), np.asarray(answers), mask, log_scores)
@@ -75,7 +75,7 @@ def confidence_order(
     Ranks, int32, of what lies on the host; else float32 confidences, or with log-scores their
     log-odds.
     """
-    if not on_host(probs, mask, log_scores):
+    if not held_by_numpy(probs, mask, log_scores):
         return _order_key(jnp, probs, mask, log_scores)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         key = _order_key(np, probs, mask, log_scores)

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -163,3 +164,43 @@ def test_a_known_task_s_subjects_are_grouped():
     found = results.grouped({"mmlu": scores}, {"mmlu": report._groups("mmlu", scores)})
     assert list(found) == ["mmlu", "mmlu_stem", "mmlu_humanities"]
     assert found["mmlu_stem"].ids == ("q-0", "q-2")
+
+
+def test_predictions_of_another_system_and_a_file_left_out(call, tmp_path):
+    names = ["Billing", "Technical", "Sales"]
+    probs = np.random.default_rng(4).dirichlet(np.ones(3), 40)
+    truth = [names[i % 3] for i in range(40)]
+    rows = zip(range(40), probs, truth, strict=True)
+    lines = ["ticket,Billing,Technical,Sales,truth"]
+    lines += [f"t{i},{a},{b},{c},{t}" for i, (a, b, c), t in rows]
+    (tmp_path / "system.csv").write_text("\n".join(lines) + "\n")
+    status, _, err = call(tmp_path / "system.csv")
+    assert status == 1 and "--config.report.columns=Billing,Technical" in err
+    assert not call.workdir.exists()
+    flag = "--config.report.columns=Billing,Technical,Sales,answer=truth,id=ticket"
+    status, out, err = call(tmp_path / "system.csv", flag)
+    assert status == 0, err
+    assert "most-chosen class" in out and "letter" not in out
+    found = json.loads((call.workdir / "summary.json").read_text())["measured"]["all"]
+    right = probs.argmax(axis=1) == [names.index(t) for t in truth]
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["classes"] == names and found["by_class"][1]["n"] == truth.count("Technical")
+
+
+def test_what_a_folder_holds_beside_predictions_is_named(call, tmp_path):
+    folder = tmp_path / "out" / "model"
+    folder.mkdir(parents=True)
+    sample = {"doc": {}, "arguments": [["Q", "x"]], "resps": [["lol"]], "filtered_resps": ["lol"]}
+    write(folder / "samples_gsm8k.jsonl", [sample])
+    quiz = [
+        {"doc_id": i, "doc": {}, "target": i % 2, "arguments": [["Q", "a"], ["Q", "b"]],
+         "filtered_resps": [[-1.0 - i % 3, False], [-2.0, False]]}
+        for i in range(12)
+    ]  # fmt: skip
+    write(folder / "samples_quiz.jsonl", quiz)
+    status, out, err = call(tmp_path / "out")
+    assert status == 0, err
+    assert re.search(r"samples_gsm8k.jsonl:\n  left out: .*multiple_choice", out)
+    data = json.loads((call.workdir / "summary.json").read_text())["data"]
+    assert "multiple_choice" in data[str(folder / "samples_gsm8k.jsonl")]["left_out"]
+    assert "left out" in (call.workdir / "report.html").read_text()

@@ -84,7 +84,8 @@ def read_rows(
     used |= {answer_column, id_column, *found}
     if reading.columns:
         about["columns_as_said"] = [f"{role}: {' and '.join(roles[role])}" for role in roles]
-        used |= {name for names in roles.values() for name in names}
+        said = {name for names in roles.values() for name in names}
+        used = (used - roles.keys()) | said | {name.partition(".")[0] for name in said}
     if options.names:
         about["options_are"] = "named by the file" if choices is None else "in column 'choices'"
     about["columns_not_used"] = sorted(str(name) for name in given if name not in used)

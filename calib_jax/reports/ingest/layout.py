@@ -14,6 +14,11 @@ PROBS = ("probs", "probabilities")
 LOG_SCORES = ("log_scores", "logits", "log_probs", "logprobs")
 ANSWERS = ("answer", "label", "gold", "target", "y_true")
 IDS = ("id", "question_id", "doc_id")
+# prob_0 .. prob_3, p_A .. p_D, prob_Billing, prob_Technical: a column per option.
+WIDE = (
+    (re.compile(r"(p|prob|probs|proba|probability)_(.+)"), "probs"),
+    (re.compile(r"(logit|logits|log_prob|logprob|log_score|log_scores)_(.+)"), "scores"),
+)
 OPTIONAL = ("subject", "task", "split", "question", "choices")
 
 ROLES = (
@@ -80,9 +85,11 @@ def applied(
                     f"{', '.join(map(str, columns))}"
                 )
     taken = {name for names in roles.values() for name in names}
+    # What else would by its name be read for a role that is given here is not.
+    taken |= {name for name in columns if by_name(name) & roles.keys()}
     result = []
     for row in rows:
-        new = {name: value for name, value in row.items() if name not in taken | roles.keys()}
+        new = {name: value for name, value in row.items() if name not in taken}
         for role, names in roles.items():
             values = [_value(row, name) for name in names]
             if role == "id":
@@ -93,6 +100,17 @@ def applied(
                 new[role] = _of_two(role, values[0])
         result.append(new)
     return result
+
+
+def by_name(column: str) -> set[str]:
+    """The roles for which a column is read by its name; probabilities and log-scores are one."""
+    options = (*PROBS, *LOG_SCORES)
+    if column in options or any(pattern.fullmatch(str(column)) for pattern, _ in WIDE):
+        return {"probs", "log_scores"}
+    for role, names in (("answer", ANSWERS), ("id", IDS)):
+        if column in names:
+            return {role}
+    return {column} & set(ROLES)
 
 
 def _value(row: Mapping, name: str) -> Any:

@@ -12,11 +12,6 @@ from calib_jax.reports.content import LETTERS
 from calib_jax.reports.ingest import layout
 from calib_jax.reports.ingest.places import Place, Reading, softmax
 
-# prob_0 .. prob_3, p_A .. p_D, prob_Billing, prob_Technical: a column per option.
-_WIDE = (
-    (re.compile(r"(p|prob|probs|proba|probability)_(.+)"), "probs"),
-    (re.compile(r"(logit|logits|log_prob|logprob|log_score|log_scores)_(.+)"), "scores"),
-)
 _SHORT = re.compile(r"\d+|[A-Za-z]")
 # How far from 1 the sum of columns may be that only their numbers show to be probabilities.
 _CLOSE = 0.02
@@ -66,7 +61,7 @@ def _groups(rows: Sequence[Mapping], columns: list[str]) -> dict[str, list[_Grou
     found: dict[str, list[_Group]] = {"probs": [], "scores": []}
     wide: dict[tuple[str, str], dict[str, str]] = {}
     for column in columns:
-        for pattern, kind in _WIDE:
+        for pattern, kind in layout.WIDE:
             match = pattern.fullmatch(str(column))
             if match and _is_plain(rows, column):
                 wide.setdefault((kind, match[1]), {})[match[2]] = column

@@ -24,9 +24,7 @@ def sample(i, right, target, pairs=None, doc=None, values=None, **more):
         "doc_id": i,
         "doc": doc or {"id": i},
         "target": str(target),
-        "arguments": {
-            f"gen_args_{k}": {"arg_0": c, "arg_1": t} for k, (c, t) in enumerate(pairs)
-        },
+        "arguments": {f"gen_args_{k}": {"arg_0": c, "arg_1": t} for k, (c, t) in enumerate(pairs)},
         "resps": [[[str(v), "False"]] for v in values],
         "filtered_resps": [[str(v), "False"] for v in values],
         "filter": "none",
