@@ -1,7 +1,6 @@
 """The command line: which config file and preset, which fields are overridden, which folder."""
 
 import importlib.resources
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,15 +35,6 @@ def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict | None, Path]:
     if any(arg in ("--help", "-h", "--helpshort") for arg in argv[1:]):
         print(USAGE, end="")
         return None, Path()
-    for arg in argv:
-        try:
-            arg.encode()
-        except UnicodeEncodeError:  # no file that is written could hold it
-            text = os.fsencode(arg).decode("utf-8", "backslashreplace")
-            raise UserError(
-                f"the argument '{text}' is not UTF-8. Rename the file or folder, or give a link to "
-                "it with another name."
-            ) from None
     values = flags.FlagValues()
     argv, path, preset = _resolve(argv)
     config_flags.DEFINE_config_file(

@@ -125,7 +125,7 @@ def test_names_with_commas_and_names_that_are_no_text(call, tmp_path):
     said = refused(call, "--config.data.eval=" + str(path).replace(",", "\\,"))
     assert f"{path} row 1: field 'answer' is 'Yes'" in said and "is written 'yes'" in said
     said = refused(call, "--config.data.eval=caf\udce9.jsonl")
-    assert "'--config.data.eval=caf\\xe9.jsonl' is not UTF-8. Rename" in said
+    assert "is not UTF-8: rename the file, or give a link" in said
 
 
 def test_a_base_of_answers_that_there_is_not(call):

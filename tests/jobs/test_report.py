@@ -128,7 +128,7 @@ def test_bad_input_leaves_nothing_behind(call, tmp_path, changes, message):
     [
         ("--config.report.out_of_domain=x", "names 'x'; the splits are all"),
         ("--config.report.answer_base=2", "answer_base is '2'"),
-        ("--config.report.writers=x", "writers names 'x'"),
+        ("--config.report.writers=wandb", "no effect in the job 'report'"),
         ("--config.posthoc.methods=nothing", "methods names 'nothing'"),
         ("--config.posthoc.methods=daca", "'daca', which needs the pre-trained model's"),
         ("--config.posthoc.folds=1", "folds is 1"),
