@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     folders = [Path(arg) for arg in argv if not arg.startswith("--")]
     try:
         if unknown := [flag for flag in flags if flag not in FORMATS]:
-            raise UserError(f"{unknown[0]}: there is {', '.join(FORMATS)}")
+            raise UserError(f"{unknown[0]}: choose from: {', '.join(FORMATS)}")
         if len(flags) > 1:
             raise UserError(f"choose one of {', '.join(flags)}")
         if not folders:

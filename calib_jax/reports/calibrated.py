@@ -30,7 +30,7 @@ def check(names: Sequence[str]) -> None:
             )
         if name not in posthoc.METHODS:
             known = ", ".join(sorted(set(posthoc.METHODS) - set(NEEDS_MORE)))
-            raise UserError(f"config.posthoc.methods names {name!r}; there is {known}.")
+            raise UserError(f"config.posthoc.methods names {name!r}; choose from: {known}.")
 
 
 def measure(

@@ -64,7 +64,7 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
             raise ValueError(f"methods {first.method} and {other.method} scored other questions")
     methods = [s.method for s in scores]
     if len(set(methods)) < len(methods):
-        raise ValueError(f"a method stands twice: {', '.join(methods)}")
+        raise ValueError(f"a method appears twice: {', '.join(methods)}")
 
     columns = {
         "id": parquet.strings(first.ids),

@@ -46,7 +46,7 @@ def check(names: str) -> tuple[str, ...]:
     for name in chosen:
         if name not in EXTRAS:
             raise UserError(
-                f"config.report.writers names {name!r}; there is {', '.join(EXTRAS)}, and "
+                f"config.report.writers names {name!r}; choose from: {', '.join(EXTRAS)}; "
                 "metrics.jsonl is written always"
             )
         package, remedy = EXTRAS[name]
@@ -121,7 +121,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """One W&B run per folder; offline unless WANDB_MODE says otherwise (`wandb sync` uploads it).
 
-    Offline, a resumed run is written anew from metrics.jsonl, so that nothing stands twice. Online,
+    Offline, a resumed run is written anew from metrics.jsonl, so nothing appears twice. Online,
     it continues under the same id, and lines up to the last step that the server has are left out.
     """
 
@@ -195,7 +195,7 @@ class _Guarded:
             self._broken = True
             print(
                 f"calib_jax: {self.name} is off from here on ({type(error).__name__}: {error}); "
-                "metrics.jsonl goes on",
+                "metrics.jsonl continues",
                 file=sys.stderr,
             )
 

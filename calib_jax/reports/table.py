@@ -24,7 +24,9 @@ def standard_console(
     if console is not None:
         return console
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return rich.console.Console(file=sys.stdout, width=width if piped else None, highlight=False)
+    return rich.console.Console(
+        file=sys.stdout, width=width if piped else None, highlight=False, markup=False, emoji=False
+    )
 
 
 def _tables(sections: list[content.Section], layout: str) -> list[rich.table.Table]:

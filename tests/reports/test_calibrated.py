@@ -41,7 +41,7 @@ def test_refused_by_name_with_the_reason(run):
         assert name in posthoc.METHODS
         with pytest.raises(UserError, match=f"{name!r}, which needs {reason}"):
             calibrated.check([name])
-    with pytest.raises(UserError, match="'heat'; there is .*temperature"):
+    with pytest.raises(UserError, match="'heat'; choose from: .*temperature"):
         calibrated.check(["heat"])
     with pytest.raises(UserError, match="temperature on near: .*folds"):
         calibrated.measure(

@@ -60,7 +60,7 @@ def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, capsys, mo
 
 
 def test_unknown_and_missing_writers_are_refused_with_the_extra(monkeypatch):
-    with pytest.raises(UserError, match="'tensorbord'; there is tensorboard, wandb"):
+    with pytest.raises(UserError, match="'tensorbord'; choose from: tensorboard, wandb"):
         sinks.check("tensorbord")
     monkeypatch.setattr(sinks.importlib.util, "find_spec", lambda name: None)
     for name in sinks.EXTRAS:

@@ -156,3 +156,14 @@ def test_markdown_escapes_names(run):
 def test_no_measurement_is_an_error():
     with pytest.raises(UserError, match="no measurement"):
         content.columns({"config": "x", "data": {}, "change": {"near": {"conf_ece": 0.1}}})
+
+
+def test_names_are_no_markup(capsys):
+    """What rich would take for a style, an end of one, or a picture."""
+    console = table.standard_console(None)
+    drawn = rich.table.Table()
+    drawn.add_column("[/x]")
+    drawn.add_row("[red]a :smile:")
+    console.print(drawn)
+    said = capsys.readouterr().out
+    assert "[/x]" in said and "[red]a :smile:" in said

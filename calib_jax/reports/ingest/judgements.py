@@ -81,7 +81,7 @@ def read_judgements(path: str | Path, answers: Mapping[str, Mapping[str, int]]) 
       answers: model -> question's id -> length of its answer, for files that hold no answers.
 
     Raises:
-      UserError: the file is missing, of none of these layouts, or a row is bad or stands twice.
+      UserError: the file is missing, of none of these layouts, or a row is bad or appears twice.
     """
     rows = _rows(Path(path).expanduser(), str(path))
     layout = _layout(rows[0][1], f"{path} row {rows[0][0]}")
@@ -202,7 +202,7 @@ def _arena(
         return key, None
     for score in scores:
         if score not in VERDICTS:
-            raise UserError(f"{where}: the score is {score!r}; there is {', '.join(VERDICTS)}.")
+            raise UserError(f"{where}: the score is {score!r}; choose from: {', '.join(VERDICTS)}.")
     (lost, first), (won, second) = (VERDICTS[score] for score in scores)
     identity = _identity(row, "arena_hard", number)
     sizes = [answers.get(name, {}).get(identity) for name in key[:2]]

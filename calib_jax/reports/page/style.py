@@ -48,7 +48,7 @@ nav a:hover { text-decoration: underline; }
 """
 
 _TABLES = """
-/* A shadow at the right where a table goes on; at the table's end the first layer hides it. */
+/* A shadow at the right where a table continues; at the table's end the first layer hides it. */
 .scroll { overflow-x: auto; margin: .6rem 0; background:
   linear-gradient(to left, var(--page) 50%, transparent) right / 3rem 100% no-repeat local,
   linear-gradient(to left, var(--shade), transparent) right / 1.1rem 100% no-repeat scroll; }

@@ -170,7 +170,7 @@ def read_all(text: str) -> tuple[dict[str, dict[str, dict[str, Cell]]], dict[str
         if not equals or kind not in _KINDS or pathlib.Path(entry).exists():
             kind, path = "", entry
         if path in files:
-            raise UserError(f"config.study.published: {path} stands twice.")
+            raise UserError(f"config.study.published: {path} appears twice.")
         files[path] = read(path, _KINDS.get(kind))
     return merged(files), {path: sce_in(cells) for path, cells in files.items()}
 
@@ -191,7 +191,7 @@ def read(path: str | os.PathLike, sce: str | None = None) -> dict[str, dict[str,
       sce: what stands under "sce": "sce_ovr" or "cw_ece"; None: as its headers say.
 
     Raises:
-      UserError: no such file, a line that does not follow the layout, or figures that cannot be.
+      UserError: no such file, a line that does not follow the layout, or invalid figures.
     """
     path = pathlib.Path(path)
     reads(path)
@@ -227,7 +227,7 @@ def read(path: str | os.PathLike, sce: str | None = None) -> dict[str, dict[str,
             )
         by_method = result.setdefault(fields[0], {}).setdefault(task, {})
         if method in by_method:
-            raise UserError(f"{where}: {fields[0]} stands twice under {task}, {method}")
+            raise UserError(f"{where}: {fields[0]} appears twice under {task}, {method}")
         if any(fields[1:]):
             by_method[method] = _cell(fields[1:], kind, where)
     if not result:

@@ -190,7 +190,7 @@ def test_measured_changes_are_written_in_the_layout(tmp_path):
     assert list(both["one"]["arc_easy"]["choice"].changes) == list(cell.changes)
     with pytest.raises(UserError, match="line 2: 'class-wise sce .*named as sce_ovr="):
         authors_csv.read_all(f"sce_ovr={moved}")
-    with pytest.raises(UserError, match="x.csv stands twice"):
+    with pytest.raises(UserError, match="x.csv appears twice"):
         authors_csv.read_all(f"{moved},sce={moved}")
 
 
@@ -213,7 +213,7 @@ def test_names_that_the_layout_cannot_hold_are_refused(tmp_path):
         ("arc_challenge,choice,,,,,,,,", "", "line 3: expected a line"),
         ("Llama-2-7b,0.208,", "Llama-2-7b,0.2O8,", "line 3: '0.2O8' is not a number"),
         ("Llama-2-7b,0.208,", "Llama-2-7b,0.208,1,", "line 3: 11 fields; expected 10"),
-        ("Llama-3-8B,-0.046", "Llama-2-7b,-0.046", "line 4: Llama-2-7b stands twice"),
+        ("Llama-3-8B,-0.046", "Llama-2-7b,-0.046", "line 4: Llama-2-7b appears twice"),
         ("283.77%,3,", "283.77%,third,", "line 3: the rank 'third' is not"),
     ],
 )
