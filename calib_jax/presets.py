@@ -172,6 +172,9 @@ def _demo(config: ml_collections.ConfigDict) -> None:
     # have to learn to read the options as well, and stays at chance.
     config.data.shuffle_options = False
     config.train.epochs = 3
+    # SFT alone becomes sure of itself in these 177 steps; in 90, of 16 questions, it does not.
+    config.train.batch_size = 8
+    config.train.microbatches = 1
 
 
 def _openbookqa(config: ml_collections.ConfigDict) -> None:
