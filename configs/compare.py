@@ -6,9 +6,9 @@ Table 2 of Xiao et al. 2025 (rows model × method; conf-ECE, cw-ECE, accuracy, i
 out-of-domain) over several seeds, with intervals and what is best in bold.
 
   preset       hardware                 what it does, and what to expect
-  (default)    2 CPU cores, 6 GiB       SmolLM2-135M-Instruct on SST-2 (configs/cft.py), one seed,
-                                        half an hour; --config.compare.seeds=0,1,2 takes three times
-                                        as long, and knows the spread.
+  (default)    2 CPU cores, 6 GiB       SmolLM2-135M-Instruct on SST-2 (configs/cft.py), one seed
+                                        (not timed as a whole); --config.compare.seeds=0,1,2 takes
+                                        three times as long, and knows the spread.
   demo         2 CPU cores, 5 GiB       the same: as it is, fitted temperature, SFT alone and CFT,
                                         within 15 minutes. What `make demo` runs.
   openbookqa   2 CPU cores, 6 GiB       questions that the model answers at chance, 3 seeds: 256 of

@@ -6,7 +6,7 @@ python -m calib_jax.main --config=configs/sweep.py \\
 
   preset       hardware                 what it does, and what to expect
   (default)    2 CPU cores, 6 GiB       SmolLM2-135M-Instruct on SST-2 as in configs/cft.py, λ = 0,
-                                        0.3, 1, 3, 10 with M = 10, one seed; half an hour.
+                                        0.3, 1, 3, 10 with M = 10, one seed; not timed as a whole.
   openbookqa   2 CPU cores, 6 GiB       the same on questions that the model answers at chance, as
                                         in configs/compare.py.
   debug        2 CPU cores, 3 GiB       λ = 0 and 1 on 16 questions: does it run?
