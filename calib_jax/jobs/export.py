@@ -52,14 +52,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         with blamed_on("config.export.run"):
             trained = read_run(Path(asked.run), asked.epoch)
     setting = trained.config if trained else config
-    checkpoint = models.open_checkpoint(setting.model.name, setting.model.revision or None)
     adapter = None
-    if not setting.model.adapter:
+    with trained.same_base() if trained else contextlib.nullcontext():
+        checkpoint = models.open_checkpoint(setting.model.name, setting.model.revision or None)
+        if setting.model.adapter:
+            adapter = peft.read_adapter(setting.model.adapter, checkpoint.config)
+    if not adapter:
         models.check_no_adapter_beside(checkpoint.path)
-    else:
-        adapter = peft.read_adapter(setting.model.adapter, checkpoint.config)
-        if warning := peft.other_base(adapter, checkpoint.name):
-            warnings.warn(warning, UserNotice, stacklevel=1)
+    elif warning := peft.other_base(adapter, checkpoint.name):
+        warnings.warn(warning, UserNotice, stacklevel=1)
     lora = lora_of(trained, adapter, checkpoint, asked.format)
     fingerprint = checkpoint.fingerprint
     if adapter:

@@ -97,7 +97,8 @@ def load(config: ml_collections.ConfigDict, side: Side) -> Model:
     setting = run.config.model
     derived.model.name, derived.model.revision = setting.name, setting.revision
     derived.model.adapter = setting.adapter
-    model = measuring.load(derived, setting.quantize)
+    with run.same_base():
+        model = measuring.load(derived, setting.quantize)
     full = run.config.train.method == "full"
     adapter = None
     if setting.adapter:

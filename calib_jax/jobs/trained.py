@@ -13,7 +13,7 @@ import ml_collections
 
 from calib_jax.config import base
 from calib_jax.errors import UserError
-from calib_jax.provenance import reads
+from calib_jax.provenance import Inputs, listening, reads
 from calib_jax.reports import model_card, summary
 from calib_jax.training.checkpoints import EPOCHS, NEWEST, Checkpoints
 
@@ -39,6 +39,12 @@ class Run:
     config: ml_collections.ConfigDict
     summary: dict[str, Any]
     epoch: int = 0
+
+    @contextlib.contextmanager
+    def same_base(self) -> Iterator[None]:
+        """Within it, reading a base or an adapter that has changed since raises UserError."""
+        with listening(Inputs(self.folder / "inputs.json")):
+            yield
 
     def checkpoints(self, fingerprint: str) -> Checkpoints:
         """What holds the model that is taken, to be read.

@@ -199,6 +199,13 @@ def test_every_input_changed_in_turn(job, world, one_device, capsys, watched):
         assert ("is finished" in capsys.readouterr().out) == finished
     after = json.loads(Path("run/summary.json").read_text())
     assert without_times(after) == without_times(before)
+    if job == "finetune":  # what was trained is not merged into another base
+        held = changed(Path("m/model.safetensors"))
+        export = ["x", "--config=configs/export.py", "--workdir=out", "--config.export.run=run"]
+        assert main(export) == 1 and not Path("out").exists()
+        assert "m/model.safetensors: other content" in capsys.readouterr().err
+        Path("m/model.safetensors").write_bytes(held)
+        assert main(export) == 0
 
 
 def test_a_change_after_a_kill_is_refused_and_what_was_scored_is_kept(
