@@ -46,7 +46,7 @@ def config(tmp_path, tiny_model):
         ("cft:train.ece_weight=0", "it would learn no calibration"),
         ("cft:train.label_smoothing=0.1", "its labels are not smoothed"),
         ("cft:train.alpha=0.1", "weighs the terms of the released objective"),
-        ("ece_only:train.batch_size=7", "ece_only: .*not a multiple of microbatches"),
+        ("ece_only:train.microbatches=3", "ece_only: .*not a multiple of microbatches"),
         ("ece_only:train.lora.targets=x_proj", "ece_only: .*names 'x_proj'; this model's"),
         ("ece_only:train.early_stopping=1", "ece_only: .*config.data.validation, which is empty"),
         ("ece_only:em.refresh=sometimes", "ece_only: config.em.refresh is 'sometimes'"),
