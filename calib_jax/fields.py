@@ -128,38 +128,38 @@ _ONE_RUN = ("finetune", "plan")
 _READ = ("evaluate", "study", "lifecycle")
 NEEDS = (
     Need(("train.lora.*",), ("finetune", "compare", "sweep", "align", "plan"),
-         lambda c: c.train.method == "lora", "under --config.train.method=lora alone"),
+         lambda c: c.train.method == "lora", "under --config.train.method=lora"),
     Need(("train.lora.rank", "train.lora.alpha", "train.lora.targets"), _TRAINS,
          lambda c: not c.model.adapter,
-         "without config.model.adapter alone: an adapter that is trained on keeps its own"),
+         "without config.model.adapter: an adapter that is trained on keeps its own"),
     Need(("train.sft2_reduction",), (*_ONE_RUN, "sweep"),
-         lambda c: c.train.sft == "sft2", "under --config.train.sft=sft2 alone"),
+         lambda c: c.train.sft == "sft2", "under --config.train.sft=sft2"),
     Need(("train.alpha",), _ONE_RUN, lambda c: c.train.objective == "released",
-         "under --config.train.objective=released alone"),
+         "under --config.train.objective=released"),
     Need(("train.divergence",), _ONE_RUN, lambda c: c.train.ece_weight > 0,
          "where config.train.ece_weight is above 0"),
     Need(("data.shuffle_tasks",), _LETTERS, lambda c: c.data.shuffle_options,
          "where config.data.shuffle_options is True"),
     Need(("prompt.letter_prefix",), (*_SCORES, "export"), lambda c: not c.prompt.chat,
-         "without config.prompt.chat alone: nothing stands before a letter in a chat"),
+         "without config.prompt.chat: nothing stands before a letter in a chat"),
     Need(("prompt.template_arguments", "prompt.date"), (*_RUNS_A_MODEL, "export"),
          lambda c: c.prompt.chat or (c.align.chat and c.job in ("align", "stages", "alignment")),
          "under --config.prompt.chat=True (or align.chat, of pairs)"),
     Need(("prompt.template", "prompt.letter_prefix", "prompt.chat", "prompt.template_arguments",
           "prompt.date"), ("export",), lambda c: not c.export.run,
-         "without config.export.run alone: a run's prompt is its own"),
+         "without config.export.run: a run's prompt is its own"),
     Need(("train.smooth_over",), (*_ONE_RUN, "sweep"),
          lambda c: c.train.label_smoothing > 0, "where config.train.label_smoothing is above 0"),
     Need(("em.binning", "em.shrinkage", "em.refresh", "em.refresh_steps"), _ONE_RUN,
          lambda c: c.train.ece_weight > 0, "where config.train.ece_weight is above 0"),
     Need(("em.refresh_steps",), _FINETUNES,
-         lambda c: c.em.refresh == "steps", "under --config.em.refresh=steps alone"),
+         lambda c: c.em.refresh == "steps", "under --config.em.refresh=steps"),
     Need(("train.early_stopping_metric",), _FINETUNES,
          lambda c: c.train.early_stopping > 0, "where config.train.early_stopping is above 0"),
     Need(("data.validation_size",), _FINETUNES,
          lambda c: split_list(c.data.validation), "where config.data.validation names a split"),
     Need(("align.beta", "align.label_smoothing"), ("align",),
-         lambda c: c.align.method == "dpo", "under --config.align.method=dpo alone"),
+         lambda c: c.align.method == "dpo", "under --config.align.method=dpo"),
     # Where neither pairs nor text are named, the job says so itself.
     Need(("align.beta", "align.chat", "align.max_length"), ("alignment",),
          lambda c: c.alignment.pairs or not c.alignment.text,
@@ -177,7 +177,7 @@ NEEDS = (
           "prompt.max_length", "confidence.methods"), ("lifecycle",),
          lambda c: split_list(c.lifecycle.tasks), "where config.lifecycle.tasks names tasks"),
     Need(("model.name",), ("lifecycle",), lambda c: not split_list(c.lifecycle.models),
-         "without config.lifecycle.models alone, which names the models itself"),
+         "without config.lifecycle.models, which names the models itself"),
     Need(("lifecycle.axis",), ("lifecycle",), lambda c: split_list(c.lifecycle.models),
          "where config.lifecycle.models names several models"),
     Need(("lifecycle.text_size", "lifecycle.positions"), ("lifecycle",),
@@ -197,7 +197,7 @@ NEEDS = (
           "data.train", "data.train_size", "data.validation", "train.*", "train.lora.*",
           "align.train", "align.train_size", "align.beta", "align.label_smoothing",
           "checkpoint.*"), ("stages",), lambda c: not split_list(c.stages.models),
-         "without config.stages.models alone, which names models that were trained already"),
+         "without config.stages.models, which names models that were trained already"),
     Need(("posthoc.folds",), ("finetune", "align", "evaluate", "report"),
          lambda c: split_list(c.posthoc.methods), "where config.posthoc.methods names calibrators"),
     Need(("posthoc.folds",), ("compare",),
@@ -301,7 +301,7 @@ def check(config: ml_collections.ConfigDict, asked: Collection[str], written: Co
         for need in NEEDS:
             if job in need.jobs and _is_of(path, need.fields) and not need.holds(config):
                 raise UserError(
-                    f"config.{path} is {values[path]!r}, and has no effect here: it has one "
+                    f"config.{path} is {values[path]!r}, and has no effect here: it has one only "
                     f"{need.text}. Leave it out, or change that."
                 )
 
