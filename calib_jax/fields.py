@@ -124,6 +124,12 @@ def _reads(config: ml_collections.ConfigDict, kind: str) -> bool:
     return any(name.startswith(kind) for name in split_list(config.confidence.methods))
 
 
+def _names_nothing(config: ml_collections.ConfigDict) -> bool:
+    """Whether a lifecycle has nothing to measure, which the job says itself."""
+    lifecycle = config.lifecycle
+    return not (lifecycle.text or lifecycle.facts or split_list(lifecycle.tasks))
+
+
 _ONE_RUN = ("finetune", "plan")
 _READ = ("evaluate", "study", "lifecycle")
 NEEDS = (
@@ -175,18 +181,21 @@ NEEDS = (
     Need(("data.shots", "data.eval_size", "data.shuffle_options", "prompt.choice",
           "prompt.template", "prompt.continuation", "prompt.chat", "prompt.letter_prefix",
           "prompt.max_length", "confidence.methods"), ("lifecycle",),
-         lambda c: split_list(c.lifecycle.tasks), "where config.lifecycle.tasks names tasks"),
+         lambda c: split_list(c.lifecycle.tasks) or _names_nothing(c),
+         "where config.lifecycle.tasks names tasks"),
     Need(("model.name",), ("lifecycle",), lambda c: not split_list(c.lifecycle.models),
          "without config.lifecycle.models, which names the models itself"),
     Need(("lifecycle.axis",), ("lifecycle",), lambda c: split_list(c.lifecycle.models),
          "where config.lifecycle.models names several models"),
     Need(("lifecycle.text_size", "lifecycle.positions"), ("lifecycle",),
-         lambda c: c.lifecycle.text, "where config.lifecycle.text names running text"),
+         lambda c: c.lifecycle.text or _names_nothing(c),
+         "where config.lifecycle.text names running text"),
     Need(("lifecycle.context_length",), ("lifecycle",),
-         lambda c: c.lifecycle.text or c.lifecycle.facts,
+         lambda c: c.lifecycle.text or c.lifecycle.facts or _names_nothing(c),
          "where config.lifecycle.text or config.lifecycle.facts is set"),
     Need(("lifecycle.facts_size", "lifecycle.patterns"), ("lifecycle",),
-         lambda c: c.lifecycle.facts, "where config.lifecycle.facts names facts"),
+         lambda c: c.lifecycle.facts or _names_nothing(c),
+         "where config.lifecycle.facts names facts"),
     Need(("alignment.pairs_size",), ("alignment",),
          lambda c: c.alignment.pairs or not c.alignment.text,
          "where config.alignment.pairs names pairs"),

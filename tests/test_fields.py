@@ -102,6 +102,8 @@ def test_a_field_without_effect_in_these_settings_is_refused(job, path, value, m
     fields.check(config, [path, *more], [])
     if job == "alignment":
         config.alignment.text = "t.txt"
+    if job == "lifecycle":
+        config.lifecycle.text = "t.txt"
     for name in more:
         section, _, key = name.partition(".")
         opposite = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from calib_jax import fields
 from calib_jax.api import load_model
 from calib_jax.config import base
 from calib_jax.jobs import measuring
@@ -69,6 +70,8 @@ class CommandLine:
             "mesh.shape": "(1,1,1)",
         }
         given = [arg.split("=")[0] for arg in more]
+        if "--config.job=evaluate" in more:
+            settings = {k: v for k, v in settings.items() if "evaluate" in fields.jobs_of(k)}
         flags = [
             f"--config.{key}={value}"
             for key, value in settings.items()

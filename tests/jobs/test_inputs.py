@@ -428,7 +428,8 @@ def _hook(event, args):
     path = Path(args[0]).absolute()
     reading = args[1] is None or "r" in str(args[1])
     if path.is_relative_to(folder) and not path.is_relative_to(folder / "run") and reading:
-        opened.add(path)
+        if path.is_file():  # Python's import system looks for what is not there
+            opened.add(path)
 
 
 sys.addaudithook(_hook)

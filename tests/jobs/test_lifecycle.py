@@ -171,14 +171,14 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
     again, first = tmp_path / "again", tmp_path / "again" / "models" / "1m"
     monkeypatch.setattr("calib_jax.main.StopRequest", lambda: StopAfter(3))
     status, _, err = call(workdir=again)
-    assert status == 0 and "same command continues" in err
+    assert status == 143 and "same command continues" in err
     assert not (again / "summary.json").exists() and loads == ["small", "large", "small"]
     held = (first / "partial" / "text.jsonl").read_bytes().count(b"\n") - 1
     assert 0 < held < 16 and not (first / "predictions").exists()
     # --- Once more, in the second model: the first one's files stay as they are. ------------------
     monkeypatch.setattr("calib_jax.main.StopRequest", lambda: StopWhen(again / "models" / "2m"))
     status, out, err = call(workdir=again)
-    assert status == 0 and "same command continues" in err
+    assert status == 143 and "same command continues" in err
     assert f"text.jsonl holds {held} of " in out
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
     assert len(before) == 5
@@ -206,6 +206,9 @@ def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(call, inputs, l
         f"--config.lifecycle.models=1m={inputs / 'small'}",
         "--config.lifecycle.text=",
         "--config.lifecycle.facts=",
+        "--config.lifecycle.positions=1",
+        "--config.lifecycle.context_length=512",
+        "--config.lifecycle.facts_size=1000",
     )
     assert status == 0, err
     assert "quiz_vocabulary" in out

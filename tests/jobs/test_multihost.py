@@ -97,7 +97,7 @@ def test_a_pod_that_is_stopped_and_killed_ends_with_the_numbers_of_one(command, 
     wait_for_step(pod, workdir, 1)
     pod[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=120)[0] for process in pod]
-    assert [process.returncode for process in pod] == [0, 0], outputs
+    assert [process.returncode for process in pod] == [143, 143], outputs
     assert all("same command continues" in output for output in outputs)
     stopped = newest(workdir)
     eight, four, one = (trained_on(workdir, command.model, count) for count in (8, 4, 1))

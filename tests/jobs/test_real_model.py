@@ -37,8 +37,8 @@ def test_main_job_on_the_real_model(tmp_path):
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     before, after = summary["before"]["sst2"], summary["after"]["sst2"]
-    # The aligned model says "A" with great confidence; two steps already change it.
-    assert before["top_letter"] == "A" and before["top_letter_share"] > 0.8
+    # The aligned model says "negative" with great confidence; two steps already change it.
+    assert before["top_letter"] == "negative" and before["top_letter_share"] > 0.8
     assert before["mean_confidence"] > 0.8
     assert after["mean_confidence"] < before["mean_confidence"]
     assert before["domain"] == "in" and before["num_options"] == [2, 2]

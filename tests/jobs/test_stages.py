@@ -186,7 +186,7 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
     shown = []
     monkeypatch.setattr(
         stages.figures, "draw",
-        lambda panels, pairs, titles: shown.append((panels, titles)) or new_figure(1, 1),
+        drawn(lambda panels, pairs, titles: shown.append((panels, titles)) or new_figure(1, 1)),
     )  # fmt: skip
     config.stages.models = f"base={tiny_model}"
     config.stages.settings = config.align.eval = ""
