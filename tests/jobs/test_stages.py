@@ -192,6 +192,8 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
     config.stages.settings = config.align.eval = ""
     names = ["a", "b", "c", "d"]
     questions = make_questions(16, seed=3, options=(4, 4))
+    # Their texts are nobody else's: what decides is the name.
+    questions = [dataclasses.replace(q, question=f"Elsewhere: {q.question}") for q in questions]
     for i, name in enumerate(names):
         write_questions(tmp_path / f"{name}.jsonl", questions[4 * i : 4 * i + 4])
     config.data.train = ",".join(f"{name}={inputs / 'tune.jsonl'}" for name in "abc")
