@@ -38,7 +38,7 @@ class Read:
 
     Attributes:
       path: of the file or the folder; None for a value.
-      suffixes: of the names that count, of a folder; None for a file.
+      suffixes: what names count, of a folder (see ``counts``); None for a file.
       value: a digest; None for a file or a folder.
     """
 
@@ -75,7 +75,7 @@ def reads(path: str | os.PathLike, key: str | None = None) -> None:
 def reads_folder(
     folder: str | os.PathLike, suffixes: Iterable[str], key: str | None = None
 ) -> None:
-    """Says that what lies in a folder decides what is read: its names with these suffixes."""
+    """Says that what lies in a folder decides what is read: its names that ``counts`` picks."""
     path = Path(folder).expanduser().absolute()
     _say(key or f"{path}{os.sep}", Read(path, tuple(suffixes)))
 
@@ -88,6 +88,15 @@ def reads_value(key: str, digest: Callable[[], str]) -> None:
     """
     if _listeners:
         _say(key, Read(value=digest()))
+
+
+def counts(name: str, suffixes: Iterable[str]) -> bool:
+    """Whether a file is one of those: of a suffix (".jsonl"; "" for any), or of a whole name.
+
+    >>> counts("a.jsonl", (".jsonl",)), counts("generation_config.json", ("config.json",))
+    (True, False)
+    """
+    return any(name.endswith(s) if s[:1] in ("", ".") else name == s for s in suffixes)
 
 
 def _say(key: str, read: Read) -> None:
@@ -272,7 +281,7 @@ def _names(folder: Path, suffixes: Iterable[str]) -> list[str]:
         names = os.listdir(folder)
     except OSError:
         return []
-    return sorted(n for n in names if n.endswith(tuple(suffixes)) and not n.startswith("."))
+    return sorted(n for n in names if counts(n, suffixes) and not n.startswith("."))
 
 
 def _state(path: Path) -> dict[str, int]:

@@ -7,6 +7,7 @@ from calib_jax.errors import UserError
 from calib_jax.models.formats.files import read_json, safe_path
 from calib_jax.models.formats.gguf import GgufSource
 from calib_jax.models.model import Checkpoint
+from calib_jax.provenance import reads, reads_folder
 from calib_jax.questions.chat import Chat
 
 GENERATION = "generation_config.json"
@@ -29,8 +30,12 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
     """
     found: set[int] = set()
     where = str(checkpoint.path)
+    if checkpoint.path.is_dir():
+        there = f"whether {checkpoint.path.absolute() / GENERATION} exists"
+        reads_folder(checkpoint.path, (GENERATION,), there)
     if checkpoint.path.is_dir() and (checkpoint.path / GENERATION).exists():
         path = safe_path(checkpoint.path, GENERATION)
+        reads(path)
         raw = read_json(path)
         if not isinstance(raw, Mapping):
             raise UserError(f"{path}: expected a JSON object. Download the file again.")

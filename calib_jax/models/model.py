@@ -276,8 +276,9 @@ def _say_read(path: Path, name: str, revision: str | None) -> None:
         return
     prefix = None if Path(name).expanduser().is_dir() else f"{name}@{revision or 'main'}/"
     weights = (".safetensors", ".bin", ".msgpack", ".index.json")
-    provenance.reads_folder(path, (*weights, *tokenizers.READ), prefix)
-    read = sorted(p for p in path.iterdir() if p.name.endswith((*weights, *tokenizers.READ)))
+    names = (*weights, *tokenizers.READ)
+    provenance.reads_folder(path, names, prefix)
+    read = sorted(p for p in path.iterdir() if provenance.counts(p.name, names))
     templates = path / tokenizers.TEMPLATES
     if templates.is_dir():
         provenance.reads_folder(templates, ("",), prefix and prefix + tokenizers.TEMPLATES)

@@ -17,6 +17,7 @@ _SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 READ = (
     "config.json",
     "tokenizer.json",
+    "tokenizer_config.json",
     "added_tokens.json",
     "special_tokens_map.json",
     "vocab.json",

@@ -232,7 +232,12 @@ def zero_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} right answers have "
                 "probability 0"
             )
-        if unit := row.get("rounding_unit"):
+        if (unit := row.get("rounding_unit")) == 1:
+            notes.append(
+                f"{name}: every probability is 0 or 1, whether rounded or given so, and "
+                f"{row['zero_probability_rows']:,} of {row['n']:,} rows hold an option at 0"
+            )
+        elif unit:
             notes.append(
                 f"{name}: the probabilities are rounded to {unit_name(unit)}, and "
                 f"{row['zero_probability_rows']:,} of {row['n']:,} rows hold an option that this "
@@ -255,8 +260,8 @@ LOW_MASS = 0.5
 _MASS_SHOWN = 4  # measurements that the sentence names
 MASS_REMEDY = (
     "the model would rather say something else, and the confidence is what remains of the letters' "
-    "small shares. Try --config.prompt.chat=False (True where it was not set), a "
-    "--config.prompt.template that asks for the letter alone, or "
+    "small shares. Try the other setting of --config.prompt.chat (where the tokenizer has a chat "
+    "template), a --config.prompt.template that asks for the letter alone, or "
     "--config.confidence.methods=continuation_sum"
 )
 

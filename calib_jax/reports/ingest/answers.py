@@ -126,7 +126,9 @@ def _named(value: Any, texts: Sequence[str]) -> int | None:
     """The one option whose text the answer is."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
+    if isinstance(value, bool):  # JSON's true and false, which others spell True and False
+        texts, value = [text.lower() for text in texts], str(value).lower()
+    if not isinstance(value, (int, str)):
         return None
     places = [k for k, text in enumerate(texts) if text.strip() == str(value).strip()]
     return places[0] if len(places) == 1 else None

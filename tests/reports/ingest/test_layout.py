@@ -230,3 +230,16 @@ def test_the_tolerance_that_a_message_names_is_enough(tmp_path):
     assert load(path, sum_tolerance=0.025)[1]["rows_divided_by_their_sum"] == 2
     path = jsonl(tmp_path / "b.jsonl", [{"probs": [0.33, 0.33, 0.33], "answer": 0}])
     assert load(path, sum_tolerance=0.01)[1]["rows_divided_by_their_sum"] == 1
+
+
+@pytest.mark.parametrize("spelling", [("false", "true"), ("False", "True")])
+def test_json_s_true_and_false_are_options_of_these_names(tmp_path, spelling):
+    no, yes = spelling
+    rows = [
+        {"probs": {no: 0.3, yes: 0.7}, "answer": True},
+        {"probs": {no: 0.6, yes: 0.4}, "answer": False},
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = files.load(str(tmp_path / "p.jsonl")).states["measured"]
+    (scores,) = found.values()
+    assert [scores.choices[i][k] for i, k in enumerate(scores.answers)] == [yes, no]
