@@ -175,7 +175,7 @@ def test_little_mass_on_the_letters_is_said_with_a_remedy():
     ):
         said = " ".join(text.split())
         assert "the letters hold less than half of the probability, 0.225 (" in said
-        assert "Try --config.prompt.chat=False" in said and "continuation_sum" in said
+        assert "the other setting of --config.prompt.chat" in said and "continuation_sum" in said
     assert "0.925" not in table.markdown({"before": little, "after": much})
     for states in ({"measured": much}, {"measured": {"quiz": texts}}):
         assert "less than half" not in printed(overview.show_summary, states, width=120)
