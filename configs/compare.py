@@ -9,8 +9,8 @@ out-of-domain) over several seeds, with intervals and what is best in bold.
   (default)    2 CPU cores, 6 GiB       SmolLM2-135M-Instruct on SST-2 (configs/cft.py), one seed
                                         (not timed as a whole); --config.compare.seeds=0,1,2 takes
                                         three times as long, and knows the spread.
-  demo         2 CPU cores, 5 GiB       the same: as it is, fitted temperature, SFT alone and CFT,
-                                        within 15 minutes. What `make demo` runs.
+  demo         2 CPU cores, 5 GiB       the same: as it is, fitted temperature, SFT alone and CFT.
+                                        What `make demo` runs: 19 minutes beside other programs.
   openbookqa   2 CPU cores, 6 GiB       questions that the model answers at chance, 3 seeds: 256 of
                                         OpenBookQA to learn from, 200 of its test and of ARC-Easy's
                                         (OOD). Every large temperature wins there.
