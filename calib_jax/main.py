@@ -14,8 +14,8 @@ from calib_jax import command_line
 from calib_jax.characters import prepare_console
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import JOBS
-from calib_jax.jobs.run import CONFIG, running, show_if_finished
 from calib_jax.parallel.mesh import join_pod, leave_pod
+from calib_jax.runs.run import CONFIG, running, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 
 

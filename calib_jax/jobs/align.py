@@ -13,12 +13,12 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
-from calib_jax.jobs import journal, measuring, results
-from calib_jax.jobs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import agreed, claim
 from calib_jax.reports import Progress, open_metrics
 from calib_jax.reports.alignment import measure, predictions, training_tables
+from calib_jax.runs import journal, measuring, results
+from calib_jax.runs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import agreed, claim
 from calib_jax.training.answers import AnswerTraining
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import StopRequest

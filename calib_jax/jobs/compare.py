@@ -19,13 +19,13 @@ from calib_jax import posthoc, presets
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import comparing, results
-from calib_jax.jobs.comparing import BEFORE, label
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.subruns import Before, Subruns, numbers
 from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, measure, page, tables, wording
 from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
+from calib_jax.runs import comparing, results
+from calib_jax.runs.comparing import BEFORE, label
+from calib_jax.runs.measuring import say
+from calib_jax.runs.subruns import Before, Subruns, numbers
 from calib_jax.training.interrupt import StopRequest
 
 # method -> seed -> split -> scores.

@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from calib_jax.jobs.evaluating import run_evaluation
-from calib_jax.jobs.measuring import say
 from calib_jax.reports import overview
+from calib_jax.runs.evaluating import run_evaluation
+from calib_jax.runs.measuring import say
 from calib_jax.training.interrupt import StopRequest
 
 

@@ -17,10 +17,7 @@ import ml_collections
 from calib_jax.api import make_mesh
 from calib_jax.config import base as base_config
 from calib_jax.errors import UserError, UserNotice
-from calib_jax.jobs import prompt_file
-from calib_jax.jobs.measuring import loading_bar, say
-from calib_jax.jobs.run import LOCK, agreed, as_json, locked
-from calib_jax.jobs.trained import Run, blamed_on, earlier_runs, read_run
+from calib_jax.generation import prompt_file
 from calib_jax.models import export, peft
 from calib_jax.models import model as models
 from calib_jax.models.families import FAMILIES
@@ -29,6 +26,9 @@ from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stack
 from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, reproduction, summary
+from calib_jax.runs.measuring import loading_bar, say
+from calib_jax.runs.run import LOCK, agreed, as_json, locked
+from calib_jax.runs.trained import Run, blamed_on, earlier_runs, read_run
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import lora_settings
 

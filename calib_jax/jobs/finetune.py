@@ -7,11 +7,11 @@ import jax
 import ml_collections
 
 from calib_jax import metrics
-from calib_jax.jobs import measuring, quantization
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import claim
 from calib_jax.models.model import Model
 from calib_jax.reports import Progress, open_metrics, table
+from calib_jax.runs import measuring, quantization
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import claim
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest

@@ -23,13 +23,13 @@ from calib_jax.generation import (
     stop_tokens,
 )
 from calib_jax.generation.answers import check_layout, write_answers
-from calib_jax.jobs import measuring
-from calib_jax.jobs.journal import Journal
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import claim
 from calib_jax.models.model import open_checkpoint
 from calib_jax.questions.chat import Chat
 from calib_jax.reports import Progress, answers, summary
+from calib_jax.runs import measuring
+from calib_jax.runs.journal import Journal
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import claim
 from calib_jax.training.interrupt import StopRequest
 
 

@@ -25,11 +25,6 @@ from calib_jax.confidence.reading import Reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating, measuring, results
-from calib_jax.jobs.evaluating import LoadedTask
-from calib_jax.jobs.lifecycle_series import Entry, series
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import agreed, claim
 from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import facts, text
 from calib_jax.questions.facts import Fact
@@ -40,6 +35,11 @@ from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.lifecycle import figures, page, tables
 from calib_jax.reports.lifecycle import predictions as next_tokens
 from calib_jax.reports.lifecycle.measure import measure
+from calib_jax.runs import evaluating, measuring, results
+from calib_jax.runs.evaluating import LoadedTask
+from calib_jax.runs.lifecycle_series import Entry, series
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import agreed, claim
 from calib_jax.training.interrupt import StopRequest
 
 TEXT, FACTS = "text", "facts"

@@ -9,9 +9,6 @@ import jax
 import ml_collections
 
 from calib_jax.errors import UserError
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.planning import Compiled, Plan
-from calib_jax.jobs.run import claim
 from calib_jax.models import splash
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.hf_config import parse_config, read_config
@@ -22,6 +19,9 @@ from calib_jax.parallel.sharding import check_mesh
 from calib_jax.parallel.topology import GIB, Topology
 from calib_jax.provenance import reads
 from calib_jax.reports import plan_table, summary
+from calib_jax.runs.measuring import say
+from calib_jax.runs.planning import Compiled, Plan
+from calib_jax.runs.run import claim
 from calib_jax.training.interrupt import StopRequest
 
 # Of what is left beside the arguments, so much is asked of the second compilation; and of what the

@@ -10,12 +10,12 @@ import ml_collections
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import results
-from calib_jax.jobs.run import claim
 from calib_jax.questions.tasks import get_task, task_names
 from calib_jax.reports import overview, predictions
 from calib_jax.reports.ingest import files
 from calib_jax.reports.ingest.places import Reading
+from calib_jax.runs import results
+from calib_jax.runs.run import claim
 from calib_jax.training.interrupt import StopRequest
 
 

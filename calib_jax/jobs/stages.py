@@ -20,11 +20,7 @@ import ml_collections
 
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import align, aligning, export, finetune, measuring, probing, restoring, results
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.probing import PAIRS, Answers
-from calib_jax.jobs.run import agreed, check_workdir, claim, running
-from calib_jax.jobs.stages_chain import Stage, chain_of, start_label
+from calib_jax.jobs import align, export, finetune
 from calib_jax.jobs.study import Side
 from calib_jax.questions import pipeline, sources
 from calib_jax.questions.domains import Origins, decide
@@ -38,6 +34,11 @@ from calib_jax.reports.figures.bins import bins_of
 from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.stages import figures, page, tables
+from calib_jax.runs import aligning, measuring, probing, restoring, results
+from calib_jax.runs.measuring import say
+from calib_jax.runs.probing import PAIRS, Answers
+from calib_jax.runs.run import agreed, check_workdir, claim, running
+from calib_jax.runs.stages_chain import Stage, chain_of, start_label
 from calib_jax.training.interrupt import StopRequest
 
 # Besides the held-out pairs ("pairs"): those that DPO has learnt from.

@@ -18,10 +18,6 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating, results
-from calib_jax.jobs.evaluating import TaskScores
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import claim, running, settle
 from calib_jax.models import peft
 from calib_jax.models.model import open_checkpoint
 from calib_jax.provenance import reads
@@ -29,6 +25,10 @@ from calib_jax.questions import sources
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study import authors_csv, changes, figures, page
 from calib_jax.reports.study import table as study_table
+from calib_jax.runs import evaluating, results
+from calib_jax.runs.evaluating import TaskScores
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import claim, running, settle
 from calib_jax.training.interrupt import StopRequest
 
 RUN, OFFLINE = "run:", "offline:"

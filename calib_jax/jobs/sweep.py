@@ -15,15 +15,15 @@ import ml_collections
 
 from calib_jax import presets
 from calib_jax.errors import UserError
-from calib_jax.jobs import results
 from calib_jax.jobs.compare import MethodScores, model_label
-from calib_jax.jobs.comparing import label
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.subruns import Before, Subruns, numbers
 from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, frontier, measure, page, tables, wording
 from calib_jax.reports.compare.comparison import Comparison, as_dict
 from calib_jax.reports.compare.frontier import Point
+from calib_jax.runs import results
+from calib_jax.runs.comparing import label
+from calib_jax.runs.measuring import say
+from calib_jax.runs.subruns import Before, Subruns, numbers
 from calib_jax.training.interrupt import StopRequest
 
 BEFORE = "before"

@@ -10,13 +10,13 @@ import numpy as np
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import measuring
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import claim
 from calib_jax.metrics import winrate as metrics
 from calib_jax.reports import summary, winrate
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.ingest.judgements import Contest, read_answer_lengths, read_judgements
+from calib_jax.runs import measuring
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import claim
 from calib_jax.training.interrupt import StopRequest
 
 # Of fewer questions neither intervals nor a fit with length are stated.

@@ -12,7 +12,7 @@ import pytest
 from calib_jax import fields
 from calib_jax.api import load_model
 from calib_jax.config import base
-from calib_jax.jobs import measuring
+from calib_jax.runs import measuring
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 from tests.devices import xla_flags

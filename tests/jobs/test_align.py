@@ -11,11 +11,12 @@ from calib_jax.api import make_mesh
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.config import base
 from calib_jax.errors import UserError
-from calib_jax.jobs import align, aligning, measuring, results
-from calib_jax.jobs.run import show_if_finished
+from calib_jax.jobs import align
 from calib_jax.questions import preference_rows
 from calib_jax.reports import read_metrics
 from calib_jax.reports.alignment import predictions
+from calib_jax.runs import aligning, measuring, results
+from calib_jax.runs.run import show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 

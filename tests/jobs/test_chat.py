@@ -12,12 +12,13 @@ from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scoring import score_encoded
 from calib_jax.config import base
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating, export, finetune, measuring
+from calib_jax.jobs import export, finetune
 from calib_jax.models.model import open_checkpoint
 from calib_jax.questions.encoding import Encoder
 from calib_jax.questions.record import Question
 from calib_jax.reports import predictions, read_metrics
 from calib_jax.reports.reproduction import EXAMPLE, HERE
+from calib_jax.runs import evaluating, measuring
 from calib_jax.training.interrupt import StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
 
@@ -64,7 +65,7 @@ def config(tmp_path, chat_model, one_device):
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    monkeypatch.setattr("calib_jax.jobs.results.write_figures", lambda *args, **options: None)
+    monkeypatch.setattr("calib_jax.runs.results.write_figures", lambda *args, **options: None)
 
 
 def evaluated(config, folder, source, adapter=""):

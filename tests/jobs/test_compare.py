@@ -11,9 +11,10 @@ import pytest
 
 from calib_jax.api import make_mesh
 from calib_jax.errors import UserError
-from calib_jax.jobs import compare, finetune, measuring, subruns, sweep
-from calib_jax.jobs.run import as_json, show_if_finished
+from calib_jax.jobs import compare, finetune, sweep
 from calib_jax.reports import predictions, summary
+from calib_jax.runs import measuring, subruns
+from calib_jax.runs.run import as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.compare import get_config as compare_config
 from configs.sweep import get_config as sweep_config

@@ -3,9 +3,10 @@
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluate, evaluating, results
-from calib_jax.jobs.evaluating import run_evaluation
+from calib_jax.jobs import evaluate
 from calib_jax.reports import predictions, summary
+from calib_jax.runs import evaluating, results
+from calib_jax.runs.evaluating import run_evaluation
 from calib_jax.training.interrupt import StopRequest
 from tests.jobs.conftest import METHODS
 

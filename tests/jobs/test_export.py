@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from calib_jax import load_model
 from calib_jax.config import base
-from calib_jax.jobs.run import as_json, locked
 from calib_jax.main import main
 from calib_jax.models import export, peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import summary
+from calib_jax.runs.run import as_json, locked
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig

@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.runs.test_restoring import finish_run
 
 from calib_jax import UserError, command_line, load_model
 from calib_jax.config import base
 from calib_jax.jobs import export
-from calib_jax.jobs.run import as_json
 from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import summary
+from calib_jax.runs.run import as_json
 from calib_jax.training.checkpoints import kept_epochs
 from calib_jax.training.interrupt import StopRequest
-from tests.jobs.test_restoring import finish_run
 
 LORA = LoraConfig(2, 32.0)
 ROW = {"n": 16, "domain": "out", "accuracy": 0.5, "answer_counts": [8, 8]}

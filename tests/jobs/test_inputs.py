@@ -15,11 +15,12 @@ import pytest
 from calib_jax import UserError, fields, provenance
 from calib_jax import main as entry
 from calib_jax.config import base
-from calib_jax.jobs import run, winrate
+from calib_jax.jobs import winrate
 from calib_jax.main import main
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
+from calib_jax.runs import run
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
 
@@ -396,8 +397,7 @@ def watched(world, monkeypatch):
     read: set[str] = set()
     _watchers.append((world, opened))
     sections = {
-        frozenset(section.keys()): name
-        for name, section in [("", base()), *sections_of(base())]
+        frozenset(section.keys()): name for name, section in [("", base()), *sections_of(base())]
     }
     get = type(base()).__getitem__
 

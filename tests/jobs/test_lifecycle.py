@@ -9,12 +9,13 @@ import pytest
 from calib_jax import metrics
 from calib_jax.api import load_model
 from calib_jax.confidence.reading import plan_reading
-from calib_jax.jobs import lifecycle, measuring
+from calib_jax.jobs import lifecycle
 from calib_jax.main import main
 from calib_jax.questions import prepare
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.reports import predictions
 from calib_jax.reports.lifecycle import predictions as next_tokens
+from calib_jax.runs import measuring
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
 from tests.jobs.conftest import StopWhen

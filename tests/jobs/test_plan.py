@@ -14,12 +14,13 @@ from calib_jax import UserError, make_mesh
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.forward import score_rows
 from calib_jax.confidence.scoring import letter_groups
-from calib_jax.jobs import plan, planning
+from calib_jax.jobs import plan
 from calib_jax.main import main
 from calib_jax.models.hf_config import parse_config
 from calib_jax.models.lora import LoraConfig
 from calib_jax.parallel import topology
 from calib_jax.parallel.topology import GIB
+from calib_jax.runs import planning
 from configs import plan as plan_config
 from tests.conftest import TINY
 

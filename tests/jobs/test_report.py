@@ -12,9 +12,10 @@ import pytest
 
 from calib_jax import metrics
 from calib_jax.characters import prepare_console
-from calib_jax.jobs import report, results
+from calib_jax.jobs import report
 from calib_jax.main import main
 from calib_jax.reports import predictions
+from calib_jax.runs import results
 from tests.reports.conftest import build_scores
 
 

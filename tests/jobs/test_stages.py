@@ -12,14 +12,15 @@ import pytest
 from calib_jax import metrics
 from calib_jax.api import load_model
 from calib_jax.errors import UserError
-from calib_jax.jobs import measuring, stages
-from calib_jax.jobs.run import claim, show_if_finished
-from calib_jax.jobs.stages_chain import chain_of
+from calib_jax.jobs import stages
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.questions.preferences import encode_preferences, load_preferences
 from calib_jax.reports import summary
 from calib_jax.reports.alignment import predictions as stored
 from calib_jax.reports.figures.canvas import drawn, new_figure
+from calib_jax.runs import measuring
+from calib_jax.runs.run import claim, show_if_finished
+from calib_jax.runs.stages_chain import chain_of
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig

@@ -8,12 +8,13 @@ import pytest
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating, study
-from calib_jax.jobs.run import as_json, show_if_finished
+from calib_jax.jobs import study
 from calib_jax.main import main
 from calib_jax.questions import sources
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study import authors_csv
+from calib_jax.runs import evaluating
+from calib_jax.runs.run import as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.study import get_config as study_config
 from tests.conftest import write_tiny_model

@@ -6,9 +6,9 @@ import re
 
 import rich.console
 
-from calib_jax.jobs.run import show_if_finished
 from calib_jax.reports import summary
 from calib_jax.reports.lifecycle import tables
+from calib_jax.runs.run import show_if_finished
 
 
 def shown(result, width):

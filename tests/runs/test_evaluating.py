@@ -11,8 +11,8 @@ import pytest
 from calib_jax.api import load_model
 from calib_jax.confidence.engine import Engine
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating, results
-from calib_jax.jobs.evaluating import load_tasks, measure_tasks, plan_tasks, run_evaluation
+from calib_jax.runs import evaluating, results
+from calib_jax.runs.evaluating import load_tasks, measure_tasks, plan_tasks, run_evaluation
 from calib_jax.training.interrupt import StopRequest
 from tests.confidence.plain_engine import PlainEngine
 from tests.jobs.conftest import ROOT, SUBJECTS, CommandLine
@@ -208,7 +208,7 @@ import os, signal, sys
 from pathlib import Path
 import ml_collections, json
 from calib_jax.api import load_model
-from calib_jax.jobs.evaluating import load_tasks, measure_tasks
+from calib_jax.runs.evaluating import load_tasks, measure_tasks
 config = ml_collections.ConfigDict(json.loads(Path(sys.argv[1]).read_text()))
 batches = []
 def check():

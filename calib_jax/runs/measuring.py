@@ -16,9 +16,9 @@ from calib_jax.api import load_model, make_mesh
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError, UserNotice
-from calib_jax.jobs import results
-from calib_jax.jobs.results import States, check_options
-from calib_jax.jobs.run import agreed, say, settle
+from calib_jax.runs import results
+from calib_jax.runs.results import States, check_options
+from calib_jax.runs.run import agreed, say, settle
 from calib_jax.metrics.tails import call
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme

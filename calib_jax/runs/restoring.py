@@ -11,9 +11,10 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import export, measuring, trained
-from calib_jax.jobs.lifecycle_series import LABEL
-from calib_jax.jobs.run import as_json
+from calib_jax.jobs import export
+from calib_jax.runs import measuring, trained
+from calib_jax.runs.lifecycle_series import LABEL
+from calib_jax.runs.run import as_json
 from calib_jax.jobs.study import Side, check_models, parse_side
 from calib_jax.models import model as models
 from calib_jax.models import peft

@@ -7,12 +7,12 @@ from typing import Any
 import ml_collections
 
 from calib_jax.errors import UserError
-from calib_jax.jobs import measuring
 from calib_jax.models.model import Checkpoint
 from calib_jax.questions import control
 from calib_jax.questions.encoding import Encoder
 from calib_jax.questions.record import LETTERS, Question
 from calib_jax.reports.reproduction import EXAMPLE
+from calib_jax.runs import measuring
 
 # Numbers of letters that are tried, most first: not every tokenizer has a token for each.
 _MOST = (len(LETTERS), 10, 5, 4, 3)

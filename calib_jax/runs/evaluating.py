@@ -18,9 +18,9 @@ from calib_jax.confidence.reading import METHODS, Reading, plan_reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import journal, measuring, quantization, results
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import agreed, check_workdir, claim, settle
+from calib_jax.runs import journal, measuring, quantization, results
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import agreed, check_workdir, claim, settle
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line

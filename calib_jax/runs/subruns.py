@@ -15,10 +15,11 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.confidence.scoring import letter_groups, score_encoded
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import finetune, measuring
-from calib_jax.jobs.measuring import say
-from calib_jax.jobs.run import agreed, claim, running
-from calib_jax.jobs.settings import check_known
+from calib_jax.jobs import finetune
+from calib_jax.runs import measuring
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import agreed, claim, running
+from calib_jax.runs.settings import check_known
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
 from calib_jax.questions.encoding import Encoded

@@ -6,8 +6,8 @@ import ml_collections
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.jobs import measuring
-from calib_jax.jobs.measuring import say
+from calib_jax.runs import measuring
+from calib_jax.runs.measuring import say
 from calib_jax.reports import summary
 
 

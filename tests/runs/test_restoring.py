@@ -9,8 +9,8 @@ import pytest
 
 from calib_jax import UserError, load_model
 from calib_jax.config import base
-from calib_jax.jobs import measuring, restoring
-from calib_jax.jobs.run import as_json
+from calib_jax.runs import measuring, restoring
+from calib_jax.runs.run import as_json
 from calib_jax.jobs.study import parse_side
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import summary

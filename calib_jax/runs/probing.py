@@ -17,9 +17,9 @@ from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses, Windows
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.jobs import evaluating, measuring, restoring
-from calib_jax.jobs.evaluating import LoadedTask
-from calib_jax.jobs.run import agreed
+from calib_jax.runs import evaluating, measuring, restoring
+from calib_jax.runs.evaluating import LoadedTask
+from calib_jax.runs.run import agreed
 from calib_jax.jobs.study import Side
 from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import text as texts

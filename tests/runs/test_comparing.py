@@ -8,7 +8,8 @@ import pytest
 from calib_jax import presets
 from calib_jax.config import base
 from calib_jax.errors import UserError
-from calib_jax.jobs import compare, comparing, subruns
+from calib_jax.jobs import compare
+from calib_jax.runs import comparing, subruns
 from calib_jax.training.interrupt import StopRequest
 from configs import compare as compare_module
 from configs.compare import get_config

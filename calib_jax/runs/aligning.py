@@ -8,8 +8,8 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import measuring, results
-from calib_jax.jobs.measuring import say
+from calib_jax.runs import measuring, results
+from calib_jax.runs.measuring import say
 from calib_jax.models.model import Model
 from calib_jax.questions import domains, pipeline, preferences, sources
 from calib_jax.questions.encoding import Encoded, Encoder

@@ -4,7 +4,7 @@ import pytest
 
 from calib_jax.config import base
 from calib_jax.errors import UserError
-from calib_jax.jobs.lifecycle_series import Entry, series
+from calib_jax.runs.lifecycle_series import Entry, series
 from configs import lifecycle as configs
 
 

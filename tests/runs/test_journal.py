@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calib_jax.confidence.engine import TokenScores
-from calib_jax.jobs.journal import Journal, fingerprint
+from calib_jax.runs.journal import Journal, fingerprint
 from calib_jax.questions.pairs import Pair
 
 HEADER = {"model": "m", "pairs": "p"}
