@@ -18,14 +18,14 @@ from calib_jax.reports.alignment import measure, predictions, training_tables
 from calib_jax.runs import journal, measuring, results
 from calib_jax.runs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import agreed, claim
+from calib_jax.runs.run import Run, agreed, claim
 from calib_jax.training.answers import AnswerTraining
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """One stage from model to report; started again, it goes on where it stopped.
 
     Raises:
@@ -33,6 +33,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
 
     # --- Questions and pairs, model, plan --------------------------------------------------------

@@ -11,20 +11,13 @@ from calib_jax.models.model import Model
 from calib_jax.reports import Progress, open_metrics, table
 from calib_jax.runs import measuring, quantization
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import claim
+from calib_jax.runs.run import Run, claim
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.em import EmTraining
-from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 
 
-def run(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    stop: StopRequest,
-    model: Model | None = None,
-    before: Path | None = None,
-) -> None:
+def main(run: Run, model: Model | None = None, before: Path | None = None) -> None:
     """One run from aligned model to report; started again, it goes on where it stopped.
 
     Args:
@@ -38,6 +31,7 @@ def run(
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
 
     # --- Questions, model, plan ------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 import ml_collections
@@ -15,16 +14,16 @@ from calib_jax.reports import overview, predictions
 from calib_jax.reports.ingest import files
 from calib_jax.reports.ingest.places import Reading
 from calib_jax.runs import results
-from calib_jax.runs.run import claim
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.runs.run import Run, claim
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Reads the files, says what was read as what, and writes what ``evaluate`` writes.
 
     Raises:
       UserError: bad input; nothing is written then.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
     results.check_options(config)
     reading = Reading(

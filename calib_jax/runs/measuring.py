@@ -19,14 +19,13 @@ from calib_jax.errors import UserError, UserNotice
 from calib_jax.runs import results
 from calib_jax.runs.results import States, check_options
 from calib_jax.runs.run import agreed, say, settle
-from calib_jax.metrics.tails import call
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample, sources
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
-from calib_jax.reports import Progress, predictions, summary
+from calib_jax.reports import Progress, catalogue, measure, predictions
 from calib_jax.reports.atomic import atomic_path
 from calib_jax.training.em import check_objective
 from calib_jax.training.loop import check_training
@@ -324,12 +323,7 @@ def take_scores(source: Path, folder: Path, state: str, names: Iterable[str]) ->
 
 def figures(scores: Scores, config: ml_collections.ConfigDict) -> dict[str, float]:
     """The metrics that the log holds of an E-step or a held-out split."""
-    functions = summary.metric_functions(config.em.num_bins, config.em.edges)
-    arrays = scores.probs, scores.answers, scores.mask
-    return {
-        name: float(call(function, *arrays, None, scores.log_scores))
-        for name, function in functions.items()
-    }
+    return measure.values_of(scores, config.em.num_bins, config.em.edges, catalogue.LOG)
 
 
 def write_results(

@@ -18,7 +18,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import finetune
 from calib_jax.runs import measuring
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import agreed, claim, running
+from calib_jax.runs.run import Run, agreed, claim, running
 from calib_jax.runs.settings import check_known
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
@@ -179,15 +179,15 @@ class Subruns:
           FloatingPointError: a loss that is not finite.
         """
         folder = self.workdir / name
-        with running(folder, config):
-            if not agreed((folder / "summary.json").exists()):
+        with Run(config, folder, self.stop) as run:
+            if not run.finished:
                 say(f"\n{name}: {folder}")
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     model = self._loaded(config)
                 if config.train.method == "full":
                     self._model = None
-                finetune.run(config, folder, self.stop, model=model, before=before.folder)
+                finetune.main(run, model=model, before=before.folder)
                 del model
                 gc.collect()  # a run's state hangs together in circles
         self.stop.check()

@@ -6,7 +6,7 @@ import pytest
 
 from calib_jax import metrics
 from calib_jax.errors import UserError
-from calib_jax.reports import content, measures, summary
+from calib_jax.reports import catalogue, content, measure, summary
 
 COMPARED = (
     "accuracy", "conf_ece", "cw_ece", "smooth_ece", "nll", "brier", "auroc", "mean_confidence",
@@ -91,7 +91,7 @@ def test_every_figure_is_the_metric_s_own(run):
 
 def test_null_figures_are_those_of_the_metrics(run):
     scores, row = run[1]["after"]["near"], run[0]["after"]["near"]
-    functions = measures.null_functions(10, "right")
+    functions = catalogue.functions(catalogue.NULL, 10, "right")
     for name, function in functions.items():
         expected = metrics.null_quantile(function, scores.probs, scores.mask, num_draws=20)
         assert row[f"{name}_null_q95"] == pytest.approx(expected, rel=1e-6)
@@ -117,7 +117,7 @@ def test_subjects_have_a_row_each_where_there_are_two_or_more(run, make_scores):
 def test_bins_and_edges_reach_every_binned_figure(make_scores):
     scores = make_scores(60)
     arrays = scores.probs, scores.answers, scores.mask
-    row = measures.values_of(scores, num_bins=4, edges="left")
+    row = measure.values_of(scores, num_bins=4, edges="left")
     for name in ("conf_ece", "cw_ece", "pooled_ece", "mce", "rmsce"):
         value = getattr(metrics, name)(*arrays, num_bins=4, edges="left")
         assert row[name] == pytest.approx(float(value), rel=1e-5), name
@@ -178,7 +178,7 @@ def test_versions_and_memory():
 def test_an_error_within_chance_has_an_interval_from_0(run):
     for splits in (run[0]["before"], run[0]["after"]):
         for row in splits.values():
-            for name in measures.NULL:
+            for name in (metric.key for metric in catalogue.at(catalogue.NULL)):
                 if row[name] <= row[f"{name}_null_q95"]:
                     assert row[f"{name}_ci"][0] == 0
     assert run[0]["before"]["near"]["conf_ece_ci"][0] > 0
