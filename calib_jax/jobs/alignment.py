@@ -16,7 +16,6 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs.study import Side
 from calib_jax.reports import summary
 from calib_jax.reports.alignment import measure, page, tables
 from calib_jax.reports.alignment.tables import BEFORE
@@ -24,6 +23,7 @@ from calib_jax.reports.atomic import atomic_path, write_text
 from calib_jax.reports.figures.canvas import png
 from calib_jax.runs import measuring, probing, restoring, results
 from calib_jax.runs.measuring import say
+from calib_jax.runs.pairs import Side
 from calib_jax.runs.probing import PAIRS, TEXT, Answers
 from calib_jax.runs.run import Run, claim
 

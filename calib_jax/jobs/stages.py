@@ -21,7 +21,6 @@ import ml_collections
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import align, export, finetune
-from calib_jax.jobs.study import Side
 from calib_jax.questions import pipeline, sources
 from calib_jax.questions.domains import Origins, decide
 from calib_jax.questions.preferences import draw
@@ -36,6 +35,7 @@ from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.stages import figures, page, tables
 from calib_jax.runs import aligning, measuring, probing, restoring, results
 from calib_jax.runs.measuring import say
+from calib_jax.runs.pairs import Side
 from calib_jax.runs.probing import PAIRS, Answers
 from calib_jax.runs.run import Run, check_workdir, claim
 from calib_jax.runs.stages_chain import Stage, chain_of, start_label

@@ -206,13 +206,22 @@ def standard_console(
     )
 
 
+# From the widest: intervals beside their figures; beneath them; notes alone; neither; and with
+# figures that are broken at blanks.
+_LAYOUTS = ("line", "stack", "noted", "plain", "fold")
+
+
 def _console_cell(cell: Cell, layout: str) -> rich.text.Text:
-    shown = rich.text.Text(cell.text, style=_STYLES[cell.verdict])
+    # An interval is that of the first line.
+    figure, *more = cell.text.split("\n")
+    shown = rich.text.Text(figure, style=_STYLES[cell.verdict])
     if cell.spread:
         shown.append(f"\n{cell.spread}", style="dim")
-    if layout != "plain" and cell.interval:
+    if layout in ("line", "stack") and cell.interval:
         shown.append(f"{' ' if layout == 'line' else chr(10)}{cell.interval}", style="dim")
-    if layout != "plain" and cell.note:
+    for line in more:
+        shown.append(f"\n{line}", style=_STYLES[cell.verdict])
+    if layout in ("line", "stack", "noted") and cell.note:
         shown.append(f"\n{cell.note}", style="dim")
     return shown
 
@@ -229,8 +238,8 @@ def _drawn(tables: Sequence[Table], layout: str) -> list[rich.table.Table]:
             lines = [line for c in cells for line in _console_cell(c, layout).plain.split("\n")]
             shown.add_column(
                 rich.text.Text(head), justify="left" if column.text else "right",
-                no_wrap=i == 0 or not column.text, overflow="fold",
-                min_width=max(map(len, lines), default=0) if not column.text or i == 0 else None,
+                no_wrap=(whole := layout != "fold" and (i == 0 or not column.text)),
+                min_width=max(map(len, lines), default=0) if whole else None, overflow="fold",
             )  # fmt: skip  # one column's settings
         for section, rows in table.by_section:
             if section:
@@ -248,11 +257,11 @@ def show(tables: Sequence[Table], console: rich.console.Console | None = None) -
     """Prints tables that belong together.
 
     Intervals stand beside the figures where the console is wide enough for all of the tables, else
-    beneath them, else they are left out, which is said.
+    beneath them, else they are left out, which is said. Notes are left out last; nothing is cut.
     """
     console = standard_console(console, 120)
     unbounded = console.options.update(max_width=10_000)
-    for layout in ("line", "stack", "plain"):
+    for layout in _LAYOUTS:
         drawn = _drawn(tables, layout)
         needed = (rich.measure.Measurement.get(console, unbounded, d).maximum for d in drawn)
         if max(needed) <= console.width:
@@ -264,7 +273,8 @@ def show(tables: Sequence[Table], console: rich.console.Console | None = None) -
         console.print(shown)
         for note in table.notes:
             console.print(rich.text.Text(note, style="dim"))
-    if layout == "plain" and any(c.interval for t in tables for row in t.rows for c in row.cells):
+    every = (cell for table in tables for row in table.rows for cell in row.cells)
+    if layout not in ("line", "stack") and any(cell.interval for cell in every):
         text = "The intervals need a wider console; summary.json and report.html hold them."
         console.print(rich.text.Text(text, style="dim"))
 

@@ -20,7 +20,7 @@ from calib_jax.errors import UserError
 from calib_jax.runs import evaluating, measuring, restoring
 from calib_jax.runs.evaluating import LoadedTask
 from calib_jax.runs.run import agreed
-from calib_jax.jobs.study import Side
+from calib_jax.runs.pairs import Side
 from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import text as texts
 from calib_jax.questions.pairs import Pair

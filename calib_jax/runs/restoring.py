@@ -15,7 +15,7 @@ from calib_jax.jobs import export
 from calib_jax.runs import measuring, trained
 from calib_jax.runs.lifecycle_series import LABEL
 from calib_jax.runs.run import as_json
-from calib_jax.jobs.study import Side, check_models, parse_side
+from calib_jax.runs.pairs import Side, check_models, parse_side
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model

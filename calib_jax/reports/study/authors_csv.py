@@ -3,8 +3,8 @@
 A block is a line "task,method", a line of headers, and a line per model: change, ratio and rank of
 ECE, of SCE and of accuracy. The changes of ECE and SCE have three decimals, all else is in percent
 with two; what was not measured is empty. Lines end in CR LF, the last one in nothing. The layout,
-with its spelling, is that of github.com/abzb1/alingment_calibration. What stands under "sce" there
-fits the one-vs-rest form; files of the class-wise form are ours, and say so in their headers.
+with its spelling, is that of github.com/abzb1/alingment_calibration. The figures under "sce" there
+fit the one-vs-rest form; files of the class-wise form are ours, and say so in their headers.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
-from calib_jax.reports.atomic import write_text
 from calib_jax.reports.study.changes import (
     METRICS,
     Cell,
@@ -102,7 +101,7 @@ def text_of(cells: Cells, method: str, sce: str = "sce_ovr") -> str:
     Args:
       cells: with ranks.
       method: which.
-      sce: what stands under "sce": "sce_ovr", the form that the authors' figures fit, or
+      sce: the form under "sce": "sce_ovr", the form that the authors' figures fit, or
         "cw_ece"; the header tells them apart.
     """
     names = ("ece change(IT-PT)", _SCE_HEADERS[sce], "acc change(IT-PT)")
@@ -138,21 +137,21 @@ def _percent(value: float) -> str:
     return "" if math.isnan(value) else _fixed(100 * value, 2) + "%"
 
 
-def write(folder: str | os.PathLike, cells: Cells, methods: list[str]) -> list[pathlib.Path]:
-    """Writes sce_ovr/<method>.csv and sce/<method>.csv into `folder`; see `text_of`.
+def files(folder: str, cells: Cells) -> dict[str, str]:
+    """<folder>/sce_ovr/<method>.csv and <folder>/sce/<method>.csv with their texts; see `text_of`.
 
     Raises:
-      ValueError: a name of a pair, task or method that would need quotes, which the layout has not.
+      ValueError: a pair, task or method has a name that would need quotes, which the layout lacks.
     """
+    methods = methods_of(cells)
     names = [*cells, *tasks_of(cells), *methods]
     if bad := [name for name in names if re.search(r'[,"\r\n]', name)]:
-        raise ValueError(f"{bad[0]!r} cannot stand in a CSV file of the authors' layout")
-    paths = []
-    for label, sce in (("sce_ovr", "sce_ovr"), ("sce", "cw_ece")):
-        for method in methods:
-            paths.append(pathlib.Path(folder) / label / f"{method}.csv")
-            write_text(paths[-1], text_of(cells, method, sce))
-    return paths
+        raise ValueError(f"{bad[0]!r} cannot be written to a CSV file of the authors' layout")
+    return {
+        f"{folder}/{label}/{method}.csv": text_of(cells, method, sce)
+        for label, sce in (("sce_ovr", "sce_ovr"), ("sce", "cw_ece"))
+        for method in methods
+    }
 
 
 def read_all(text: str) -> tuple[dict[str, dict[str, dict[str, Cell]]], dict[str, str]]:
@@ -188,7 +187,7 @@ def read(path: str | os.PathLike, sce: str | None = None) -> dict[str, dict[str,
 
     Args:
       path: the file.
-      sce: what stands under "sce": "sce_ovr" or "cw_ece"; None: as its headers say.
+      sce: the form under "sce": "sce_ovr" or "cw_ece"; None: as its headers say.
 
     Raises:
       UserError: no such file, a line that does not follow the layout, or invalid figures.
@@ -256,7 +255,7 @@ def _cell(fields: list[str], sce: str, where: str) -> Cell:
             try:
                 pt, it = recover(change, ratio)
             except ValueError as error:
-                name = METRICS[metric][0]
+                name = METRICS[metric].label
                 raise UserError(
                     f"{where}, {name}: change {texts[0]} with ratio {texts[1] or 'empty'}: {error}"
                 ) from None
@@ -297,7 +296,7 @@ def merged(files: Mapping[str, Cells]) -> dict[str, dict[str, dict[str, Cell]]]:
                     same = all(repr(known[m]) == repr(cell.changes[m]) for m in common)
                     if known and (known.keys() == cell.changes.keys() or not same):
                         raise UserError(
-                            f"{path}: {model}, {task}, {method} stands in another file too"
+                            f"{path}: {model}, {task}, {method} appears in another file too"
                         )
                     both = {**known, **cell.changes}
                     here[method] = Cell({m: both[m] for m in METRICS if m in both})
