@@ -233,9 +233,9 @@ def _beside(published: Cells, measured: Cells) -> list[Block]:
 
 
 def _beneath(ours: Change, theirs: Change | None, metric: str) -> Cell:
-    published = f"published: {with_ratio(theirs, metric)}" if theirs else ""
-    below = "; ".join(filter(None, (ratio_text(ours.ratio), published)))
-    return _coloured(ours, metric, change_text(ours, metric), note=below)
+    """A measured change, and the published one beneath it."""
+    published = with_ratio(theirs, metric) if theirs else ""
+    return _coloured(ours, metric, with_ratio(ours, metric), note=published)
 
 
 def _notes(cells: Cells) -> list[str]:
