@@ -100,7 +100,8 @@ def evaluate(
     # A study with further pairs measures the same.
     derived.study.pairs = derived.study.published = ""
     with Run(derived, folder, stop) as inner:
-        evaluating.run_evaluation(inner.config, inner.workdir, inner.stop)
+        if not inner.finished:
+            evaluating.run_evaluation(inner, quietly=True)
 
 
 def measure_pairs(
