@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from calib_jax.main import main
 from calib_jax.questions import sources
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study import authors_csv
-from calib_jax.runs import evaluating
+from calib_jax.runs import evaluated, evaluating, pairs
 from calib_jax.runs.run import Run, as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.study import get_config as study_config
@@ -89,7 +90,7 @@ def test_finished_runs_are_compared(config, evaluation, tmp_path, capsys):
         f"Sharp=run:{tmp_path / 'base'}->run:{tmp_path / 'sharp'}"
     )
     result = start(config, tmp_path / "study")
-    pairs = result["pairs"]
+    found_pairs = result["pairs"]
     assert list(pairs) == ["Mild", "Sharp"]
     # The groups of subjects stand after their task, pooled over the questions.
     assert list(pairs["Sharp"]) == ["exam", "exam_hard", "exam_soft", "plain"]
@@ -210,13 +211,13 @@ def test_two_models_end_to_end(config, tmp_path, tiny_model, monkeypatch, no_pic
 )
 def test_pairs_that_are_refused(text, message):
     with pytest.raises(UserError) as error:
-        study.parse_pairs(text)
+        pairs.parse_pairs(text)
     assert message in str(error.value)
 
 
 def test_the_papers_config():
     config = study_config("paper")
-    pairs = study.parse_pairs(config.study.pairs)
+    pairs = pairs.parse_pairs(config.study.pairs)
     assert len(pairs) == 7 and all(p.base.name and p.aligned.name for p in pairs)
     assert (pairs[0].base.name, pairs[0].aligned.name) == (
         "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-chat-hf"
@@ -240,26 +241,26 @@ def test_one_model_in_two_spellings_is_one(tmp_path, monkeypatch):
     (tmp_path / "m").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="on both sides"):
-        study.parse_pairs(f"a=m->{tmp_path}/m")
+        pairs.parse_pairs(f"a=m->{tmp_path}/m")
     with pytest.raises(UserError, match="on both sides"):
-        study.parse_pairs(f"a=run:m->run:{tmp_path}/m")
-    assert len(study.parse_pairs("a=m->m+adapter,b=o/m@v1->o/m@v2")) == 2
+        pairs.parse_pairs(f"a=run:m->run:{tmp_path}/m")
+    assert len(pairs.parse_pairs("a=m->m+adapter,b=o/m@v1->o/m@v2")) == 2
 
 
 def test_a_path_that_exists_is_taken_whole(tmp_path):
     for name in ("a@b+c", "plain"):
         (tmp_path / name).mkdir()
-    side = study.parse_side(f"{tmp_path}/a@b+c")
+    side = pairs.parse_side(f"{tmp_path}/a@b+c")
     assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/a@b+c", "", "")
-    side = study.parse_side(f"{tmp_path}/plain+x@y")
+    side = pairs.parse_side(f"{tmp_path}/plain+x@y")
     assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/plain", "", "x@y")
-    side = study.parse_side("owner/m@main")
+    side = pairs.parse_side("owner/m@main")
     assert (side.name, side.revision, side.adapter) == ("owner/m", "main", "")
 
 
 def test_folders_have_names_of_their_own():
-    sides = [study.parse_side(text) for text in ("o/m@1", "o/m_1", "o_m_1")]
-    folders = study.model_folders(sides, study.Path("models"))
+    sides = [pairs.parse_side(text) for text in ("o/m@1", "o/m_1", "o_m_1")]
+    folders = pairs.model_folders(sides, Path("models"))
     assert [f.name for f in folders.values()] == ["o_m_1", "o_m_1-2", "o_m_1-3"]
 
 
