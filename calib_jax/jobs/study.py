@@ -17,14 +17,7 @@ from calib_jax.reports.study.changes import Cell
 from calib_jax.reports.views import study as study_view
 from calib_jax.runs import evaluated, evaluating, results
 from calib_jax.runs.evaluating import TaskScores
-from calib_jax.runs.pairs import (
-    Pair,
-    Side,
-    check_models,
-    model_folders,
-    parse_pairs,
-    sides_of,
-)
+from calib_jax.runs.pairs import Pair, Side, check_models, model_folders, parse_pairs, sides_of
 from calib_jax.runs.run import Run, say
 from calib_jax.training.interrupt import StopRequest
 
@@ -115,27 +108,24 @@ def measure_pairs(
     Raises:
       UserError: the two sides of a pair were not asked the same questions.
     """
+    options = {
+        "num_bins": config.em.num_bins, "edges": config.em.edges, "seed": config.seed,
+        "num_resamples": config.report.num_resamples,
+    }  # fmt: skip  # bins, then the bootstrap
     cells: dict[str, dict[str, dict[str, Cell]]] = {}
     for pair in pairs:
         base, aligned = scores[pair.base.key], scores[pair.aligned.key]
-        for task, by_method in base.items():
-            for method, one in by_method.items():
-                other = aligned.get(task, {}).get(method)
-                what = "not measured" if other is None else changes.difference(one, other)
-                if what:
-                    raise UserError(
-                        f"pair {pair.name!r}, task {task}, method {method}: {pair.base.text} and "
-                        f"{pair.aligned.text} were not asked the same: {what}."
-                    )
-                cells.setdefault(pair.name, {}).setdefault(task, {})[method] = changes.measure(
-                    one,
-                    other,
-                    num_bins=config.em.num_bins,
-                    edges=config.em.edges,
-                    seed=config.seed,
-                    num_resamples=config.report.num_resamples,
+        for _, task, method, one in changes.each({pair.name: base}):
+            other = aligned.get(task, {}).get(method)
+            what = "not measured" if other is None else changes.difference(one, other)
+            if what:
+                raise UserError(
+                    f"pair {pair.name!r}, task {task}, method {method}: {pair.base.text} and "
+                    f"{pair.aligned.text} were not asked the same: {what}."
                 )
-                stop.check()
+            by_task = cells.setdefault(pair.name, {})
+            by_task.setdefault(task, {})[method] = changes.measure(one, other, **options)
+            stop.check()
     return changes.ranked(cells)
 
 
@@ -143,22 +133,20 @@ def rows_of(
     pairs: Sequence[Pair], cells: changes.Cells
 ) -> tuple[tuple[Measured, ...], tuple[Contrast, ...]]:
     """Every model's figures once, and every pair's differences."""
+    sides = {pair.name: (pair.base, pair.aligned) for pair in pairs}
     names = {side.key: side.text for side in sides_of(pairs)}
     measured: dict[tuple[str, str, str], Measured] = {}
     contrasts = []
-    for pair in pairs:
-        base, aligned = names[pair.base.key], names[pair.aligned.key]
-        for task, by_method in cells[pair.name].items():
-            for method, cell in by_method.items():
-                differences: dict[str, Any] = {}
-                for metric, change in cell.changes.items():
-                    differences |= {metric: change.change, f"{metric}_ci": change.change_ci}
-                contrasts.append(Contrast(base, aligned, task, differences, method))
-                for subject, side in ((base, "pt"), (aligned, "it")):
-                    figures = {metric: getattr(c, side) for metric, c in cell.changes.items()}
-                    measured[subject, task, method] = Measured(
-                        subject, task, {"n": cell.n, **figures}, method
-                    )
+    for pair, task, method, cell in changes.each(cells):
+        base, aligned = (names[side.key] for side in sides[pair])
+        differences: dict[str, Any] = {}
+        for metric, change in cell.changes.items():
+            differences |= {metric: change.change, f"{metric}_ci": change.change_ci}
+        contrasts.append(Contrast(base, aligned, task, differences, method))
+        for subject, side in ((base, "pt"), (aligned, "it")):
+            values = {metric: getattr(change, side) for metric, change in cell.changes.items()}
+            one = Measured(subject, task, {"n": cell.n, **values}, method)
+            measured[subject, task, method] = one
     return tuple(measured.values()), tuple(contrasts)
 
 

@@ -23,8 +23,8 @@ from calib_jax.reports.study.changes import (
     Cells,
     Change,
     column,
+    each,
     methods_of,
-    ranked,
     tasks_of,
 )
 
@@ -286,24 +286,16 @@ def merged(files: Mapping[str, Cells]) -> dict[str, dict[str, dict[str, Cell]]]:
     """
     result: dict[str, dict[str, dict[str, Cell]]] = {}
     for path, cells in files.items():
-        for model, by_task in cells.items():
-            for task, by_method in by_task.items():
-                here = result.setdefault(model, {}).setdefault(task, {})
-                for method, cell in by_method.items():
-                    known = here.get(method, Cell({})).changes
-                    # NaN differs from itself, so what they have in common is compared as text.
-                    common = known.keys() & cell.changes.keys()
-                    same = all(repr(known[m]) == repr(cell.changes[m]) for m in common)
-                    if known and (known.keys() == cell.changes.keys() or not same):
-                        raise UserError(
-                            f"{path}: {model}, {task}, {method} appears in another file too"
-                        )
-                    both = {**known, **cell.changes}
-                    here[method] = Cell({m: both[m] for m in METRICS if m in both})
+        for model in cells:
+            result.setdefault(model, {})
+        for model, task, method, cell in each(cells):
+            here = result[model].setdefault(task, {})
+            known = here.get(method, Cell({})).changes
+            # NaN differs from itself, so what they have in common is compared as text.
+            common = known.keys() & cell.changes.keys()
+            same = all(repr(known[m]) == repr(cell.changes[m]) for m in common)
+            if known and (known.keys() == cell.changes.keys() or not same):
+                raise UserError(f"{path}: {model}, {task}, {method} appears in another file too")
+            both = {**known, **cell.changes}
+            here[method] = Cell({m: both[m] for m in METRICS if m in both})
     return result
-
-
-def disagreements(cells: Cells, method: str, metric: str) -> list[tuple[str, str]]:
-    """(model, task) whose printed rank is not what the printed ratios give."""
-    printed, computed = (column(c, method, metric) for c in (cells, ranked(cells)))
-    return [key for key in printed if printed[key].rank != computed[key].rank]

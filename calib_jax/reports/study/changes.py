@@ -5,7 +5,7 @@ Source: Oh and Hwang 2024, Does Alignment Tuning Really Break LLMs' Internal Con
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -108,65 +108,62 @@ def ranks(ratios: Mapping[str, float]) -> dict[str, int | None]:
 
 def ranked(cells: Cells) -> dict[str, dict[str, dict[str, Cell]]]:
     """The same cells with the ranks of the pairs within every task, method and metric."""
-    result: dict[str, dict[str, dict[str, Cell]]] = {pair: {} for pair in cells}
-    for task in tasks_of(cells):
-        for method in methods_of(cells):
-            here = {
-                pair: by_task[task][method]
-                for pair, by_task in cells.items()
-                if method in by_task.get(task, {})
-            }
-            places = {
-                metric: ranks(
-                    {p: c.changes[metric].ratio for p, c in here.items() if metric in c.changes}
-                )
-                for metric in METRICS
-            }
-            for pair, cell in here.items():
-                new = {
-                    metric: dataclasses.replace(change, rank=places[metric][pair])
-                    for metric, change in cell.changes.items()
-                }
-                result[pair].setdefault(task, {})[method] = dataclasses.replace(cell, changes=new)
+
+    def with_ranks(pair: str, task: str, method: str, cell: Cell) -> Cell:
+        changes = {}
+        for metric, change in cell.changes.items():
+            found = column(cells, method, metric).items()
+            places = ranks({p: c.ratio for (p, t), c in found if t == task})
+            changes[metric] = dataclasses.replace(change, rank=places[pair])
+        return dataclasses.replace(cell, changes=changes)
+
+    return _mapped(cells, with_ranks)
+
+
+def each(cells: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """(pair, task, method, cell) of every cell."""
+    for pair, by_task in cells.items():
+        for task, by_method in by_task.items():
+            for method, cell in by_method.items():
+                yield pair, task, method, cell
+
+
+def _mapped(cells: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """pair -> task -> method -> function(pair, task, method, cell); empty pairs are kept."""
+    result: dict[str, Any] = {pair: {} for pair in cells}
+    for pair, task, method, cell in each(cells):
+        result[pair].setdefault(task, {})[method] = function(pair, task, method, cell)
     return result
 
 
 def tasks_of(cells: Cells) -> list[str]:
     """Every task of any pair, in their order."""
-    return list(dict.fromkeys(task for by_task in cells.values() for task in by_task))
+    return list(dict.fromkeys(task for _, task, _, _ in each(cells)))
 
 
 def methods_of(cells: Cells) -> list[str]:
     """Every extraction method of any cell, in their order."""
-    return list(
-        dict.fromkeys(
-            method
-            for by_task in cells.values()
-            for by_method in by_task.values()
-            for method in by_method
-        )
-    )
+    return list(dict.fromkeys(method for _, _, method, _ in each(cells)))
+
+
+def metrics_in(cells: Cells) -> list[str]:
+    """The metrics that any cell holds, in the catalogue's order."""
+    found = {metric for *_, cell in each(cells) for metric in cell.changes}
+    return [metric for metric in METRICS if metric in found]
 
 
 def column(cells: Cells, method: str, metric: str) -> dict[tuple[str, str], Change]:
     """(pair, task) -> change of one metric by one method."""
     return {
-        (pair, task): by_method[method].changes[metric]
-        for pair, by_task in cells.items()
-        for task, by_method in by_task.items()
-        if method in by_method and metric in by_method[method].changes
+        (pair, task): cell.changes[metric]
+        for pair, task, by, cell in each(cells)
+        if by == method and metric in cell.changes
     }
 
 
 def every_change(cells: Cells) -> list[Change]:
     """The changes of all metrics."""
-    columns = (column(cells, method, metric) for method in methods_of(cells) for metric in METRICS)
-    return [change for found in columns for change in found.values()]
-
-
-def metrics_in(cells: Cells) -> list[str]:
-    """The metrics that any cell holds."""
-    return [m for m in METRICS if any(column(cells, method, m) for method in methods_of(cells))]
+    return [change for *_, cell in each(cells) for change in cell.changes.values()]
 
 
 def ranking(cells: Cells, method: str, metric: str) -> dict[tuple[str, ...], list[str]]:
@@ -271,7 +268,7 @@ def difference(base: Scores, aligned: Scores) -> str | None:
 def as_dict(cells: Cells) -> dict[str, Any]:
     """Cells as ``summary.json`` holds them; ranges only where they are known."""
 
-    def row(cell: Cell) -> dict[str, Any]:
+    def row(pair: str, task: str, method: str, cell: Cell) -> dict[str, Any]:
         changes = {
             metric: {k: v for k, v in vars(c).items() if v is not None or k not in _RANGES}
             for metric, c in cell.changes.items()
@@ -298,7 +295,7 @@ def from_dict(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Cell]]]
             **{key: pair and tuple(map(number, pair)) for key, pair in ends.items()},
         )  # fmt: skip  # figures, then their ranges
 
-    def cell(row: Mapping[str, Any]) -> Cell:
+    def cell(pair: str, task: str, method: str, row: Mapping[str, Any]) -> Cell:
         changes = {metric: change(row[metric]) for metric in METRICS if metric in row}
         return Cell(changes, row["n"], row["dropped"])
 
@@ -306,14 +303,3 @@ def from_dict(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Cell]]]
         return _mapped(found, cell)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'not the "pairs" of a study\'s summary.json ({error!r})') from None
-
-
-def _mapped(found: Mapping[str, Any], function: Callable[[Any], Any]) -> dict[str, Any]:
-    """pair -> task -> method -> what a function makes of the value there."""
-    return {
-        pair: {
-            task: {method: function(value) for method, value in by_method.items()}
-            for task, by_method in by_task.items()
-        }
-        for pair, by_task in found.items()
-    }

@@ -10,6 +10,7 @@ from calib_jax.reports.study.changes import (
     Cells,
     Change,
     column,
+    each,
     every_change,
     methods_of,
 )
@@ -125,13 +126,8 @@ def notes(cells: Cells, ties: bool) -> list[str]:
             f"{plural(sum(missing), 'change')} {have} no ratio and no rank: the base's value is "
             f"below {SMALLEST_BASE}."
         )
-    dropped = {
-        (task, method): cell.dropped
-        for by_task in cells.values()
-        for task, by_method in by_task.items()
-        for method, cell in by_method.items()
-        if cell.dropped
-    }
+    every = each(cells)
+    dropped = {(task, method): cell.dropped for _, task, method, cell in every if cell.dropped}
     for (task, method), count in dropped.items():
         are, have = ("is", "has") if count == 1 else ("are", "have")
         found.append(
