@@ -102,7 +102,7 @@ def measure_pairs(
     pairs: Sequence[Pair],
     scores: Mapping[tuple, TaskScores],
     stop: StopRequest,
-) -> dict[str, dict[str, dict[str, Cell]]]:
+) -> changes.Cells:
     """pair -> task -> method -> cell, with ranks.
 
     Raises:

@@ -22,9 +22,9 @@ from calib_jax.reports.study.changes import (
     Cell,
     Cells,
     Change,
-    column,
     each,
     methods_of,
+    metrics_in,
     tasks_of,
 )
 
@@ -154,14 +154,14 @@ def files(folder: str, cells: Cells) -> dict[str, str]:
     }
 
 
-def read_all(text: str) -> tuple[dict[str, dict[str, dict[str, Cell]]], dict[str, str]]:
+def read_all(text: str) -> tuple[Cells, dict[str, str]]:
     """The files of ``config.study.published``: FILE, sce=FILE or sce_ovr=FILE, by commas.
 
     Returns:
       Their cells in one (`merged`), and path -> which SCE it holds ("cw_ece" or "sce_ovr").
 
     Raises:
-      UserError: see `read` and `merged`; or a file twice.
+      UserError: see `read` and `merged`; or a file that is named twice.
     """
     files: dict[str, Cells] = {}
     for entry in split_list(text):
@@ -171,16 +171,11 @@ def read_all(text: str) -> tuple[dict[str, dict[str, dict[str, Cell]]], dict[str
         if path in files:
             raise UserError(f"config.study.published: {path} appears twice.")
         files[path] = read(path, _KINDS.get(kind))
-    return merged(files), {path: sce_in(cells) for path, cells in files.items()}
+    kinds = {p: "cw_ece" if "cw_ece" in metrics_in(c) else "sce_ovr" for p, c in files.items()}
+    return merged(files), kinds
 
 
-def sce_in(cells: Cells) -> str:
-    """Which SCE the cells of one file hold."""
-    every = methods_of(cells)
-    return "cw_ece" if any(column(cells, m, "cw_ece") for m in every) else "sce_ovr"
-
-
-def read(path: str | os.PathLike, sce: str | None = None) -> dict[str, dict[str, dict[str, Cell]]]:
+def read(path: str | os.PathLike, sce: str | None = None) -> Cells:
     """Reads a file of the authors' layout: model -> task -> method -> cell, ranks as printed.
 
     PT and IT are the ranges that change and ratio leave (`recover`).
@@ -276,7 +271,7 @@ def _parse(text: str, where: str) -> Printed:
     return Printed(float(text.removesuffix("%")) / scale, half / scale)
 
 
-def merged(files: Mapping[str, Cells]) -> dict[str, dict[str, dict[str, Cell]]]:
+def merged(files: Mapping[str, Cells]) -> Cells:
     """Several files' cells in one; `files` is path -> what `read` gave.
 
     Files of the two forms of SCE may hold the same cells: they become one with both.

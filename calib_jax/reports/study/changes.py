@@ -106,7 +106,7 @@ def ranks(ratios: Mapping[str, float]) -> dict[str, int | None]:
     }
 
 
-def ranked(cells: Cells) -> dict[str, dict[str, dict[str, Cell]]]:
+def ranked(cells: Cells) -> Cells:
     """The same cells with the ranks of the pairs within every task, method and metric."""
 
     def with_ranks(pair: str, task: str, method: str, cell: Cell) -> Cell:
@@ -278,7 +278,7 @@ def as_dict(cells: Cells) -> dict[str, Any]:
     return _mapped(cells, row)
 
 
-def from_dict(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Cell]]]:
+def from_dict(found: Mapping[str, Any]) -> Cells:
     """What `as_dict` gave, also after it was written and read: null is NaN again.
 
     Raises:
