@@ -13,8 +13,10 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
-from calib_jax.reports import Progress, open_metrics
-from calib_jax.reports.alignment import measure, predictions, training_tables
+from calib_jax.reports import Progress, open_metrics, overview, tables
+from calib_jax.reports.atomic import write_text
+from calib_jax.reports.pairs import measure, predictions
+from calib_jax.reports.views import pairs as preferences
 from calib_jax.runs import journal, measuring, results
 from calib_jax.runs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
 from calib_jax.runs.measuring import say
@@ -107,7 +109,9 @@ def main(run: Run) -> None:
                 "resumed_from_step": resumed,
             },
         }
-        training_tables.write(workdir / "tables", found)
+        shown = preferences.preferences_tables(found)
+        for path, text in tables.files("tables/preferences", shown, preferences.CAPTION).items():
+            write_text(workdir / path, text)
         result = results.write_results(
             workdir,
             config,
@@ -118,7 +122,9 @@ def main(run: Run) -> None:
             started,
             title=f"{name}, before and after {config.align.method.upper()}",
         )
-        training_tables.show_summary(result)
+        overview.show_summary(result)
+        if shown:
+            tables.show(shown)
         say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
 
 

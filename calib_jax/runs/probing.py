@@ -27,7 +27,7 @@ from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import Preference, encode_preferences, load_preferences
 from calib_jax.questions.text import Document
 from calib_jax.reports import predictions, summary
-from calib_jax.reports.alignment import predictions as stored
+from calib_jax.reports.pairs import predictions as stored
 from calib_jax.reports.atomic import write_text
 from calib_jax.training.interrupt import StopRequest
 

@@ -14,7 +14,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import align
 from calib_jax.questions import preference_rows
 from calib_jax.reports import read_metrics
-from calib_jax.reports.alignment import predictions
+from calib_jax.reports.pairs import predictions
 from calib_jax.runs import aligning, measuring, results
 from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest

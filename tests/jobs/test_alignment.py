@@ -10,7 +10,7 @@ from calib_jax.jobs.alignment import run
 from calib_jax.main import main
 from calib_jax.questions.preferences import encode_preferences, load_preferences
 from calib_jax.reports import summary
-from calib_jax.reports.alignment import predictions
+from calib_jax.reports.pairs import predictions
 from calib_jax.runs.run import show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.alignment import get_config

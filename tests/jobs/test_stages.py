@@ -16,7 +16,7 @@ from calib_jax.jobs import stages
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.questions.preferences import encode_preferences, load_preferences
 from calib_jax.reports import summary
-from calib_jax.reports.alignment import predictions as stored
+from calib_jax.reports.pairs import predictions as stored
 from calib_jax.reports.figures.canvas import drawn, new_figure
 from calib_jax.runs import measuring
 from calib_jax.runs.run import Run, claim, show_if_finished
