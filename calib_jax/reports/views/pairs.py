@@ -25,7 +25,7 @@ _SETS = {
     "held_out": "held-out preference pairs",
     "training": "preference pairs that were trained on",
 }
-CHANGES = ("change from before", "{} - before")
+CHANGES = ("change from before", "{} − before")
 
 
 def part(name: str, rows: Rows, changes: Rows, beta: float, title: str) -> Part:
