@@ -74,15 +74,14 @@ def parts(summary: Mapping[str, Any]) -> list[Part]:
     return [Part(name, by, catalogue.at(catalogue.SERIES), title=name) for name, by in rows.items()]
 
 
-def table(part: Part) -> Table:
-    """A row per model."""
-    sources = _sources(part)
+def table(part: Part, brief: bool = False) -> Table:
+    """A row per model; a brief table, for the console, leaves room for intervals."""
+    sizes = ["n"] if brief else [figures.unit(part.name), *_sources(part)]
     rows = (
         Row(
             (
                 Cell(model),
-                Cell(f"{row['n']:,}"),
-                *(Cell(f"{row['documents']:,}") for _ in sources),
+                *(Cell(f"{row[key]:,}") for key in ("n", "documents")[: len(sizes)]),
                 *(figure(row, metric) for metric in part.metrics),
             )
         )
@@ -90,7 +89,7 @@ def table(part: Part) -> Table:
     )
     columns = (
         Column("model", text=True),
-        *map(Column, (figures.unit(part.name), *sources)),
+        *map(Column, sizes),
         *(Column(metric.brief, direction=metric.direction) for metric in part.metrics),
     )
     how = {row["intervals"] for row in part.rows.values() if "intervals" in row}
@@ -156,7 +155,8 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
     """Sentences, a table per part, what was left out, and notes."""
     found = parts(summary)
     skipped = map(Text, skipped_lines(summary))
-    return [*said(sentences(found)), *map(table, found), *skipped, *_remarks(found)]
+    shown = [table(part, brief=True) for part in found]
+    return [*said(sentences(found)), *shown, *skipped, *_remarks(found)]
 
 
 # --- The page -------------------------------------------------------------------------------------

@@ -41,8 +41,8 @@ def part(name: str, rows: Rows, changes: Rows, beta: float, title: str) -> Part:
     notes = [_ACCURACY, RATIO]
     if any("mean_reward_margin" in row for row in rows.values()):
         notes.append(
-            "Reward margin: beta times the change of the margin from the model before, as DPO "
-            f"has it, with beta = {beta:g}."
+            "Reward margin: DPO's, beta times the change of the margin from the model before; "
+            f"beta = {beta:g}."
         )
     return Part(name, rows, catalogue.PAIRS, changes, title, tuple(notes))
 
