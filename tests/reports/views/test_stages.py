@@ -101,6 +101,7 @@ def test_console_files_and_page_hold_the_same():
     assert "pool,dpo,conf_ece,0.4,0.3" in view.files["tables/stages.csv"]
     assert view.files["tables/stages.csv"].startswith("part,stage,figure,value,low,high,change")
     assert list(view.figures) == ["figures/stages"]
+    assert view.figures["figures/stages"].args[2] == {"pool": "out-of-domain, a + b"}
     page = render(view, summary)
     assert "stages · base → dpo → cft" in page and page.count("<svg") == 1
     assert re.search(r"Reliability diagrams of every stage, .* up to 0.150\.", page)
