@@ -167,19 +167,11 @@ def test_the_panels_bins_are_the_predictions(run, make_tokens):
     assert shown.bins.accuracy[4] == pytest.approx(tokens.correct[inside].mean())
 
 
-def test_every_model_and_part_has_its_diagram(run):
-    result, panels = run
-    rows = rows_of(result)
-    drawn = dict(figures.draw_all(rows, panels, named(rows), "setting"))
-    assert list(drawn) == ["curves"] + [
-        name
-        for part in ("text", "facts")
-        for name in (f"reliability_{part}", *(f"reliability_{part}_{label}" for label in rows))
-    ]
-    together = drawn["reliability_text"]
-    titles = [ax.get_title() for ax in together.axes if ax.get_title()]
+def test_the_diagrams_of_a_part_stand_together(run):
+    figure = figures.draw_reliability("text", run[1]["text"])
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert titles[:3] == ["70m", "1b", "12b"]
-    assert png(together, dpi=40).startswith(b"\x89PNG")
+    assert png(figure, dpi=40).startswith(b"\x89PNG")
 
 
 def test_of_a_long_series_ends_and_middle_are_drawn():
