@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.reports.content import is_part, ordered_splits
+from calib_jax.reports.states import is_part, ordered_splits
 from calib_jax.reports.words import interval, number
 
 Rows = Mapping[str, Mapping[str, Any]]

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.reports import catalogue, tables, verdicts
-from calib_jax.reports.content import low_mass
 from calib_jax.reports.figures import reliability
 from calib_jax.reports.figures.canvas import Figure
 from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.lifecycle import figures
+from calib_jax.reports.remarks import low_mass
 from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv, figure
 from calib_jax.reports.views import (
     Block,

@@ -1,17 +1,16 @@
 """Calibration and preference collapse after every stage of alignment."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.reports import catalogue, tables, verdicts
 from calib_jax.reports.stages import figures
-from calib_jax.reports.tables import Cell, Row, Table
-from calib_jax.reports.views import Block, Facts, Picture, Section, View, note, said, series
+from calib_jax.reports.tables import Table
+from calib_jax.reports.views import Block, Facts, Picture, Section, View, note, said, series, splits
 from calib_jax.reports.views.pairs import RATIO
 from calib_jax.reports.views.series import Part
-from calib_jax.reports.words import DOMAINS, plural, share
+from calib_jax.reports.words import DOMAINS, plural
 
 CAPTION = (
     "Brackets: 95% bootstrap intervals over questions or pairs (shares: Wilson's); those of "
@@ -25,20 +24,20 @@ _CHANGES = ("changed by each stage", "by {}")
 def parts(summary: Mapping[str, Any]) -> list[Part]:
     """Every split, those that are drawn together first, then every set of pairs."""
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for stage, splits in summary["letters"].items():
-        for split, row in splits.items():
+    for stage, by_split in summary["letters"].items():
+        for split, row in by_split.items():
             rows.setdefault(split, {})[stage] = row
     found = []
     for name, by_stage in (rows | summary["pairs"]).items():
         of_pairs = name in summary["pairs"]
         first = next(iter(by_stage.values()))
         # A summary of an earlier version does not tell what was pooled.
-        splits = summary.get("drawn", {}).get(name, {}).get("splits", [name])
-        pooled = len(splits) > 1
+        whole = summary.get("drawn", {}).get(name, {}).get("splits", [name])
+        pooled = len(whole) > 1
         about = plural(first["n"], "pair" if of_pairs else "question")
         if (domain := DOMAINS.get(first.get("domain"))) and not pooled:
             about = f"{domain}, {about}"
-        title = f"{name}: {' + '.join(splits)}" if pooled else name
+        title = f"{name}: {' + '.join(whole)}" if pooled else name
         found.append(
             Part(
                 name,
@@ -57,14 +56,7 @@ def tables_of(summary: Mapping[str, Any]) -> list[Table]:
     for part in parts(summary):
         table, *changes = part.tables(*_CHANGES)
         if part.name not in summary["pairs"]:
-            of_classes = any(row.get("classes") for row in part.rows.values())
-            tops = [
-                Cell(f"{share(row['top_letter_share'], 1)} {row['top_letter']}")
-                for row in part.rows.values()
-            ]
-            name = Cell("most-chosen class" if of_classes else "most-chosen letter")
-            cells = (name, *tops, *[Cell()] * (len(table.columns) - 1 - len(tops)))
-            table = dataclasses.replace(table, rows=(*table.rows, Row(cells)))
+            table = splits.with_most_chosen(table, part.rows)
         found += [table, *changes]
     return found
 
