@@ -12,7 +12,7 @@ from calib_jax.reports import states as of
 from calib_jax.reports.figures.bins import Bins, bins_of
 from calib_jax.reports.states import States
 from calib_jax.reports.tables import Cell, Column, Row, Table, figure, transposed
-from calib_jax.reports.words import DOMAINS, cut, interval, number, plural, share
+from calib_jax.reports.words import DOMAINS, cut, interval, number, plural, sentence, share
 
 # A split with more subjects than this shows those with the most questions.
 MAX_SUBJECTS = 300
@@ -50,7 +50,7 @@ def result(
     notes += remarks.zero_notes(rows) + remarks.low_mass(rows)
     table = transposed(
         split, rows, catalogue.at(catalogue.RESULTS), {"change": change} if change else None,
-        title=f"{split} ({', '.join(filter(None, about))})", notes=tuple(notes),
+        title=f"{split} ({', '.join(filter(None, about))})", notes=tuple(map(sentence, notes)),
     )  # fmt: skip  # the table's parts
     return with_most_chosen(table, rows)
 
