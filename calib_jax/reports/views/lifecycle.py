@@ -25,6 +25,7 @@ from calib_jax.reports.views import (
     said,
 )
 from calib_jax.reports.views.series import Part
+from calib_jax.reports.words import sentence
 
 NOTE = (
     "Text and facts: top-1 probability over the whole vocabulary, right where its token is the "
@@ -148,7 +149,7 @@ def skipped_lines(summary: Mapping[str, Any]) -> list[str]:
 def _remarks(parts: Sequence[Part]) -> list[Text]:
     """Where the letters hold little of a model's probability, and what the figures are."""
     rows = {f"{model}, {p.name}": row for p in parts for model, row in p.rows.items()}
-    return [*(note(f"Note: {text}.") for text in low_mass(rows)), note(NOTE)]
+    return [*(note(sentence(text)) for text in low_mass(rows)), note(NOTE)]
 
 
 def console(summary: Mapping[str, Any]) -> list[Block]:

@@ -117,7 +117,7 @@ def test_little_mass_is_said_with_its_remedy():
     summary = summary_of()
     summary["1b"]["exam"] = {**figures(0.1), "method": "choice", "candidate_mass": 0.006}
     text = " ".join(shown(lifecycle.console(summary)).split())
-    assert "Note: the letters hold less than half of the probability, 0.006 (1b, exam)" in text
+    assert "The letters hold less than half of the probability, 0.006 (1b, exam)" in text
 
 
 def test_every_figure_is_in_markdown_latex_and_csv():
