@@ -45,6 +45,7 @@ class Metric:
       short: its label in tables with many columns; "" for ``label``.
       signed: whether it is shown with its sign.
       inset: whether it belongs to the figure above it.
+      factor: whether its change is a factor, which changes hold as ``<key>_ratio``.
     """
 
     key: str
@@ -57,6 +58,12 @@ class Metric:
     short: str = ""
     signed: bool = False
     inset: bool = False
+    factor: bool = False
+
+    @property
+    def change_key(self) -> str:
+        """Its name in changes."""
+        return f"{self.key}_ratio" if self.factor else self.key
 
     @property
     def brief(self) -> str:
@@ -138,7 +145,7 @@ PAIRS: tuple[Metric, ...] = (
 )
 # Of running text.
 TEXT: tuple[Metric, ...] = (
-    Metric("perplexity", "perplexity per token", -1),
+    Metric("perplexity", "perplexity per token", -1, factor=True),
     Metric("nll", "NLL per token", -1),
     Metric("nll_per_word", "NLL per word", -1),
     Metric("nll_per_byte", "NLL per byte", -1),

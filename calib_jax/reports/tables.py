@@ -148,13 +148,16 @@ def verdict(ends: Sequence[float | None] | None, direction: int, null: float = 0
 
 
 def change(row: Mapping[str, Any] | None, metric: Metric) -> Cell:
-    """A paired difference with its interval, coloured where the interval leaves 0 out."""
-    if row is None or metric.key not in row:
+    """A paired difference, or a factor, with its interval; coloured where that is a change."""
+    if row is None or metric.change_key not in row:
         return Cell()
-    value, ends = row[metric.key], row.get(f"{metric.key}_ci")
+    value, ends = row[metric.change_key], row.get(f"{metric.change_key}_ci")
+    text, null = number(value, signed=not metric.factor), 0.0
+    if metric.factor:
+        text, null = f"× {text}", 1.0
     return Cell(
-        number(value, signed=True), interval(ends, signed=True),
-        verdict=verdict(ends, metric.direction), value=value,
+        text, interval(ends, signed=not metric.factor),
+        verdict=verdict(ends, metric.direction, null), value=value,
     )  # fmt: skip  # text and interval side by side
 
 
@@ -186,6 +189,7 @@ def transposed(
         )
         for metric in chosen
         if any(metric.key in row for row in measured.values())
+        or any(metric.change_key in row for row in changes.values())
     ]
     columns = (Column("", text=True), *map(Column, (*measured, *changes)))
     return Table(table_name, columns, tuple(rows), **options)
