@@ -25,14 +25,7 @@ from calib_jax.metrics.resampling import (
 )
 from calib_jax.metrics.tails import call
 from calib_jax.reports import catalogue
-from calib_jax.reports.compare.comparison import (
-    DOMAINS,
-    METRICS,
-    Comparison,
-    Estimate,
-    Part,
-    Versus,
-)
+from calib_jax.reports.compare.comparison import DOMAINS, Comparison, Estimate, Part, Versus
 from calib_jax.reports.measure import uniform
 
 LEVEL = 0.95
@@ -153,13 +146,13 @@ def estimates(
 
     Args:
       names: of P methods.
-      metric: a key of ``METRICS``.
+      metric: a key of the catalogue.
       values: [S, P], of every seed.
       draws: [R, P], the mean over the seeds in every resample, the same questions for all.
-      reference: the method that the others stand against; one that is not among them: none.
+      reference: the method that the others are compared with; none where it is not among them.
       unchanged: methods whose accuracy is another's, and is never called the best.
     """
-    direction = METRICS[metric][1]
+    direction = catalogue.get(metric).direction
     means = values.mean(axis=0)
     eligible = np.isfinite(means)
     if metric == "accuracy":
