@@ -20,8 +20,7 @@ from calib_jax.questions.encoding import Encoded
 from calib_jax.reports import predictions, result
 from calib_jax.reports.study.changes import difference
 from calib_jax.runs import measuring
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run
+from calib_jax.runs.run import Run, say
 from calib_jax.runs.settings import check_known
 
 # The training questions as the model scores them before training, and their file's state.

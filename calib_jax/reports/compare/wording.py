@@ -86,14 +86,12 @@ def _against(comparison: Comparison, rival: str) -> Iterator[tuple[bool, bool, s
             versus = estimate and estimate.versus
             if not versus or not versus.difference:
                 continue
-            values = [
-                estimate.value,
-                comparison.rows[comparison.reference][domain][metric.key].value,
-            ]
+            other = comparison.rows[comparison.reference][domain][metric.key].value
             wins = (versus.difference > 0) == (metric.direction > 0)
-            more, less = map(number, values if wins else reversed(values))
+            better, worse = (estimate.value, other) if wins else (other, estimate.value)
             doubt = "" if versus.significant else ", not significantly"
-            yield wins, versus.significant, f"{metric.brief} {where} ({more} against {less}{doubt})"
+            values = f"{number(better)} against {number(worse)}{doubt}"
+            yield wins, versus.significant, f"{metric.brief} {where} ({values})"
 
 
 def _others(comparison: Comparison, names: Sequence[str]) -> list[str]:

@@ -250,11 +250,10 @@ def view(
       num_bins, edges: of the bins.
     """
     drawn = diagrams.draw_all(comparisons_of(summary)[0], scores, num_bins, edges)
-    pictures = [
-        Picture(figure, name, f"Reliability diagrams, {name.replace('_', ', ')}: a panel per method.",
-                wide=True)
-        for name, figure in drawn.items()
-    ]  # fmt: skip  # a picture
+    pictures = []
+    for name, figure in drawn.items():
+        about = f"Reliability diagrams, {name.replace('_', ', ')}: a panel per method."
+        pictures.append(Picture(figure, name, about, wide=True))
     return _view(summary, "Methods compared", headline, pictures, diagrams.LEGEND, "table2")
 
 
