@@ -37,7 +37,7 @@ class Metric:
       key: its name in summaries.
       label: what tables call it.
       direction: which way is better: -1 lower, +1 higher, 0 neither.
-      function: (probs, answers, mask[, weights][, log_scores], **bins) -> scalar, pure and
+      function: (probs, answers, mask, weights=[, log_scores=], **bins) -> scalar, pure and
         jittable; None for a figure that is derived from others, or measured elsewhere.
       bins: which of ``num_bins`` and ``edges`` the function takes.
       interval: whether a bootstrap interval stands beside it.
@@ -65,11 +65,7 @@ class Metric:
 
 
 def _brier_part(name: str) -> Callable[..., jax.Array]:
-    def part(probs, answers, mask=None, num_bins=10, edges="right"):
-        parts = metrics.brier_decomposition(probs, answers, mask, num_bins=num_bins, edges=edges)
-        return getattr(parts, name)
-
-    return part
+    return lambda *arrays, **options: getattr(metrics.brier_decomposition(*arrays, **options), name)
 
 
 def _at(*places: str) -> frozenset[str]:
