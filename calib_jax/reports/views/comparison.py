@@ -91,7 +91,7 @@ def _table(
     columns = (
         Column(DOMAINS.get(part, part), metric.brief, metric.direction) for metric, part in across
     )
-    heads = (Column("", text=True), *columns)
+    heads = (Column("method", text=True), *columns)
     return Table(name, heads, tuple(rows), notes=tuple(notes), stacked=True)
 
 
