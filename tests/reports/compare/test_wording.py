@@ -53,5 +53,6 @@ def test_headline_without_the_model_as_it_is(comparison):
     assert wording.headline(comparison, "none of them") == [
         "DPO, as it is, Temp. scale, CFT: compared with CFT"
     ]
-    whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]})
+    rows = {name: {"in": by["in"]} for name, by in comparison.rows.items()}
+    whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
     assert wording.headline(whole, "dpo") == wording.sentences(whole, "dpo")[:2]

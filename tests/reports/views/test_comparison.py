@@ -169,7 +169,7 @@ def test_a_comparison_as_page_files_and_figures(comparison):
         for i, name in enumerate(comparison.labels)
     }
     view = views.view(summary, ["It was 1 and is 2"], scores, 10, "right")
-    assert {path for path in view.files} == {
+    assert set(view.files) == {
         f"tables/{name}.{kind}"
         for name in ("table2", "extended", "versus", "settings")
         for kind in ("md", "tex")
