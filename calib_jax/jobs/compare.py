@@ -17,11 +17,12 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import finetune
-from calib_jax.reports import result, views
+from calib_jax.reports import result
 from calib_jax.reports.compare import measure, wording
 from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
 from calib_jax.reports.result import Result
-from calib_jax.reports.views import comparison as view
+from calib_jax.reports.views import View
+from calib_jax.reports.views import comparison as views
 from calib_jax.runs import comparing, results
 from calib_jax.runs.comparing import BEFORE, label
 from calib_jax.runs.run import Run
@@ -95,23 +96,20 @@ def main(run: Run) -> None:
         reference=reference_of(methods),
         unchanged=[name for name in fitted if name in TEMPERATURES],
         remarks=[remark(labels[name], on, text) for (name, text), on in warned.items()],
+        settings=rows,
     )
-    compared = dataclasses.replace(compared, settings=rows)
-    facts = {
+    own_facts = {
         "methods": {labels[name]: row["method"] for name, row in rows.items()},
         "said": wording.sentences(compared, BEFORE, TEMPERATURES),
         "fitted": {labels[name]: by_seed for name, by_seed in said.items()},
     }
     shown = {name: by_seed[seeds[0]] for name, by_seed in scores.items()}
     headline = wording.headline(compared, BEFORE)
-    bins = config.em.num_bins, config.em.edges
-    finish(
-        subruns,
-        first,
-        [compared, *beside],
-        facts,
-        lambda summary: view.view(summary, headline, shown, *bins),
-    )
+
+    def view(summary: Mapping[str, Any]) -> View:
+        return views.view(summary, headline, shown, config.em.num_bins, config.em.edges)
+
+    finish(subruns, first, [compared, *beside], own_facts, view)
 
 
 def compare(
@@ -123,7 +121,7 @@ def compare(
       config: of the whole.
       scores: method -> seed -> split -> scores.
       first: the model as it is, of any seed.
-      **options: labels, reference, unchanged, remarks of ``measure.compare``.
+      **options: labels, reference, unchanged, remarks, settings of ``measure.compare``.
     """
     name = config.model.name
     name = Path(name).name if Path(name).exists() else name.removeprefix("offline:")
@@ -144,16 +142,16 @@ def finish(
     first: Before,
     comparisons: Sequence[Comparison],
     own: Mapping[str, Any],
-    view: Callable[[Mapping[str, Any]], views.View],
+    view: Callable[[Mapping[str, Any]], View],
 ) -> None:
-    """Finishes a run that compares: its own comparison first, then those of other runs.
+    """Finishes a run that compares methods or settings.
 
     Args:
-      subruns: all of them finished.
+      subruns: the finished runs.
       first: the model as it is, of the first seed.
-      comparisons: what is shown.
-      own: keys of the summary that this job alone has.
-      view: of the summary.
+      comparisons: this run's, then those of other runs that are shown in the same tables.
+      own: the keys of the summary that this job alone has.
+      view: how the summary is shown.
     """
     config = subruns.whole.config
     facts = {

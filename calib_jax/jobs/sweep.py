@@ -13,7 +13,7 @@ from calib_jax.jobs.compare import MethodScores, compare, finish
 from calib_jax.reports.compare import frontier
 from calib_jax.reports.compare.comparison import DOMAINS
 from calib_jax.reports.compare.frontier import Point
-from calib_jax.reports.views import comparison as view
+from calib_jax.reports.views import comparison as views
 from calib_jax.reports.words import DOMAINS as WHERE
 from calib_jax.runs import results
 from calib_jax.runs.comparing import label
@@ -95,4 +95,4 @@ def main(run: Run) -> None:
         "frontier": on_frontier,
     }
     method = label(config, config.method) if config.method in presets.METHODS else config.method
-    finish(subruns, first, [compared], own, lambda summary: view.sweep(summary, method, BEFORE))
+    finish(subruns, first, [compared], own, lambda summary: views.sweep(summary, method, BEFORE))

@@ -84,6 +84,7 @@ def compare(
     reference: str,
     unchanged: Collection[str] = (),
     remarks: Collection[str] = (),
+    settings: Mapping[str, Mapping[str, str]] | None = None,
     num_bins: int = 10,
     edges: str = "right",
     seed: int = 0,
@@ -98,7 +99,7 @@ def compare(
     Args:
       scores: method -> seed -> split -> scores; every method of a seed on the same questions.
       domains: split -> "in" or "out".
-      model, labels, reference, unchanged, remarks: as in ``Comparison``.
+      model, labels, reference, unchanged, remarks, settings: as in ``Comparison``.
       num_bins, edges: of the calibration errors.
       seed, num_resamples: of the bootstrap.
     """
@@ -124,7 +125,8 @@ def compare(
     return Comparison(
         model, dict(labels), parts, tuple(seeds), reference, frozenset(unchanged), rows, chance,
         {key: _guesser(scores[names[0]], part) for key, part in parts.items()}, tuple(remarks),
-    )  # fmt: skip
+        settings or {},
+    )  # fmt: skip  # as many arguments as the class has attributes
 
 
 def _guesser(by_seed: Mapping[int, Mapping[str, Scores]], part: Part) -> dict[str, Any]:
