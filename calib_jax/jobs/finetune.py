@@ -1,6 +1,5 @@
 """The job ``finetune``: measure a model, restore its calibration, measure it again."""
 
-import time
 from pathlib import Path
 
 import jax
@@ -8,7 +7,7 @@ import ml_collections
 
 from calib_jax import metrics
 from calib_jax.models.model import Model
-from calib_jax.reports import Progress, open_metrics, table
+from calib_jax.reports import Progress, open_metrics
 from calib_jax.runs import measuring, quantization
 from calib_jax.runs.measuring import say
 from calib_jax.runs.run import Run, claim
@@ -32,7 +31,6 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
       FloatingPointError: a loss that is not finite.
     """
     config, workdir, stop = run.config, run.workdir, run.stop
-    started = time.monotonic()
 
     # --- Questions, model, plan ------------------------------------------------------------------
     setting = measuring.prepare_setting(config, model)
@@ -104,9 +102,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
                 "resumed_from_step": resumed,
             }
         }
-        result = measuring.write_results(workdir, config, setting, states, started, extra)
-        table.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
+        measuring.finish(run, setting, states, extra)
 
 
 class Reporter:

@@ -135,8 +135,8 @@ def figure(row: Mapping[str, Any] | None, metric: Metric, digits: int = 3) -> Ce
     value, ends = row[metric.key], row.get(f"{metric.key}_ci")
     known = value is not None and math.isfinite(value)
     text = number(value, metric.signed, digits)
-    if known and 0 < abs(value) < 0.5 * 10**-digits:
-        text = f"{value:.0e}" if metric.key == "candidate_mass" else text
+    if known and metric.key == "candidate_mass" and 0 < value < 0.5 * 10**-digits:
+        return Cell(f"{value:.0e}", value=value)  # whose interval is as small
     return Cell(text, interval(ends, metric.signed), value=value if known else None)
 
 

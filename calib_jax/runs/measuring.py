@@ -18,7 +18,7 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.runs import results
 from calib_jax.runs.results import States, check_options
-from calib_jax.runs.run import agreed, say, settle
+from calib_jax.runs.run import Run, agreed, say, settle
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample, sources
@@ -326,29 +326,23 @@ def figures(scores: Scores, config: ml_collections.ConfigDict) -> dict[str, floa
     return measure.values_of(scores, config.em.num_bins, config.em.edges, catalogue.LOG)
 
 
-def write_results(
-    workdir: Path,
-    config: ml_collections.ConfigDict,
+def finish(
+    run: Run,
     setting: Setting,
-    states: States,
-    started: float,
+    states: results.States,
     extra: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Writes the figures, the report and, last of all, ``summary.json``; returns the summary."""
+    quietly: bool = False,
+) -> None:
+    """Measures the evaluation splits and finishes the run of a method."""
+    config = run.config
     name = config.model.name.removeprefix("offline:")
     after = f", before and after {config.method.upper().replace('_', ' ')}"
-    head = {
+    own = {
         "method": config.method,
         "model": config.model.name,
         "fingerprint": setting.model.fingerprint,
+        "data": setting.data,
+        **extra,
     }
-    return results.write_results(
-        workdir,
-        config,
-        states,
-        setting.domains,
-        head,
-        {"data": setting.data, **extra},
-        started,
-        title=name + (after if "after" in states else ""),
-    )
+    title = name + (after if "after" in states else "")
+    results.finish(run, states, setting.domains, own, title=title, quietly=quietly)

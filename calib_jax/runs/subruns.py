@@ -170,8 +170,7 @@ class Subruns:
         return self.whole.workdir / name
 
     def _score(self, run: Run, setting: measuring.Setting, calibration: bool) -> None:
-        config = run.config
-        self._model = setting.model
+        self._model, config = setting.model, run.config
         engine = Engine(
             setting.model,
             token_budget=config.batch.token_budget,
@@ -189,8 +188,7 @@ class Subruns:
         measuring.measure_splits(train, place, CALIBRATION, score, check)
         scores = measuring.measure_splits(setting.evals, place, "before", score, check)
         if jax.process_index() == 0:
-            states = {"before": scores}
-            measuring.write_results(run.workdir, config, setting, states, run.started, {})
+            measuring.finish(run, setting, {"before": scores}, {}, quietly=True)
 
     def train(
         self, name: str, config: ml_collections.ConfigDict, before: Before

@@ -48,22 +48,20 @@ def fill(config, folder, model):
 def brief(monkeypatch):
     """A run's own report and all figures have tests of their own, and take most of the time."""
 
-    def write_results(workdir, config, setting, states, started, extra):
+    def finish(run, setting, states, extra, quietly=False):
         rows = {
             state: {s: {"domain": setting.domains[s], "n": len(x)} for s, x in splits.items()}
             for state, splits in states.items()
         }
         found = {"fingerprint": "f", "data": setting.data, **rows, **extra}
-        write(workdir / "summary.json", found)
-        return found
+        write(run.workdir / "summary.json", found)
 
-    monkeypatch.setattr(measuring, "write_results", write_results)
+    monkeypatch.setattr(measuring, "finish", finish)
     one = jax.devices()[:1]
     monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
     monkeypatch.setattr(compare.measure, "catalogue", Few)
     logged = dict.fromkeys(("conf_ece", "accuracy", "mean_confidence", "nll"), 0.5)
     monkeypatch.setattr(measuring, "figures", lambda *_: logged)
-    monkeypatch.setattr(finetune.table, "show_summary", lambda *_: None)
     monkeypatch.setattr(views.diagrams, "draw_all", lambda *_: {})
     monkeypatch.setattr(views.frontier, "draw", drawn(lambda *_: new_figure(1, 1)))
 

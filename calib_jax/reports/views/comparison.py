@@ -19,7 +19,7 @@ from calib_jax.reports.compare.comparison import (
     from_dict,
 )
 from calib_jax.reports.compare.frontier import Point
-from calib_jax.reports.content import uniform
+from calib_jax.reports.remarks import uniform
 from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv
 from calib_jax.reports.views import (
     Block,
