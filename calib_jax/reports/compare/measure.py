@@ -131,9 +131,8 @@ def compare(
 
 def _guesser(by_seed: Mapping[int, Mapping[str, Scores]], part: Part) -> dict[str, Any]:
     """What a uniform guesser gets on a part's questions, of all seeds."""
-    masks = [np.asarray(found[split].mask, bool) for found in by_seed.values()
-             for split in part.splits]  # fmt: skip
-    return uniform(np.concatenate([mask.sum(axis=1) for mask in masks]))
+    every = (found[split].mask for found in by_seed.values() for split in part.splits)
+    return uniform(np.concatenate([np.asarray(mask, bool).sum(axis=1) for mask in every]))
 
 
 def estimates(
@@ -268,7 +267,7 @@ def _resample(
 def _weighted(
     probs_PxNxK, logs_PxNxK, limits, answers, mask, member_QxN, rows_N, plan, seed, *,
     num_bins, edges, num_resamples,
-):  # fmt: skip
+):  # fmt: skip  # arrays, then what is static
     """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
     answers that are drawn from the probabilities themselves."""
     functions = catalogue.functions(catalogue.LOG, num_bins, edges)

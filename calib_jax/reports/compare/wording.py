@@ -7,8 +7,8 @@ from calib_jax.reports.compare.comparison import CHANCE, Comparison
 from calib_jax.reports.words import DOMAINS as WHERE
 from calib_jax.reports.words import listed, number
 
-# Temperature against fine-tuning: what both can change.
-_CONTESTED = [metric for metric in catalogue.at(catalogue.VERSUS) if metric.key != "accuracy"]
+# What temperatures can change, too, and is better in one direction.
+_CONTESTED = [m for m in catalogue.at(catalogue.VERSUS) if m.direction and m.key != "accuracy"]
 _NAMES = [metric.brief for metric in _CONTESTED]
 
 

@@ -143,6 +143,18 @@ def test_csv_holds_every_figure_and_every_seed(comparison):
     assert len(rows) == figures and len({tuple(row) for row in rows}) == 1
 
 
+def test_a_further_metric_has_a_column(comparison, monkeypatch):
+    entry = catalogue.Metric("surprise", "surprise, bits", -1, places=catalogue.EVERYWHERE)
+    monkeypatch.setattr(catalogue, "METRICS", (*catalogue.METRICS, entry))
+    rows = {n: {"in": by["in"] | {"surprise": estimate(7.5)}} for n, by in comparison.rows.items()}
+    found = dataclasses.replace(comparison, rows=rows)
+    for table in (views.main_table([found]), views.extended([found]), views.versus([found])):
+        assert table.columns[-2].group == "surprise, bits"
+    assert cells_of(views.main_table([found]))["CFT"][-2].text == "7.5000"
+    again = views.comparisons_of({"comparisons": [as_dict(found)]})
+    assert again == [found]
+
+
 def whole(comparison, **changes):
     """What every method was measured on everywhere, as a figure needs it."""
     rows = {name: {"in": by["in"], "out": by["in"]} for name, by in comparison.rows.items()}
