@@ -14,6 +14,7 @@ from calib_jax.reports.figures.canvas import (
     Figure,
     LinearSegmentedColormap,
     ListedColormap,
+    Text,
     extent,
     svg,
     to_hex,
@@ -83,16 +84,22 @@ def plain_axes(ax: Axes, size: float = 9, grid: str = "both", box: bool = False)
         spine.set(color=GREY, linewidth=0.8)
 
 
-def add_title(figure: Figure, text: str, left: float, top: float = 0.12) -> None:
+def fit(text: Text, room: float) -> None:
+    """Makes a line smaller, where need be, until it is no wider than so many inches."""
+    # Letters are not exactly proportional to their size.
+    while extent(text).width > room * text.figure.dpi and text.get_fontsize() > 5:
+        text.set_fontsize(0.95 * text.get_fontsize())
+
+
+def add_title(
+    figure: Figure, text: str, left: float, top: float = 0.12, size: float = 12.5
+) -> None:
     """A bold line at the top, so many inches from the edges; smaller where it would not fit."""
     width, height = figure.get_size_inches()
     line = figure.text(
-        left / width, 1 - top / height, text, fontsize=12.5, weight="bold", va="top", color=INK
+        left / width, 1 - top / height, text, fontsize=size, weight="bold", va="top", color=INK
     )
-    room = (width - left - 0.05) * figure.dpi
-    # Letters are not exactly proportional to their size.
-    while extent(line).width > room and line.get_fontsize() > 5:
-        line.set_fontsize(0.95 * line.get_fontsize())
+    fit(line, width - left - 0.05)
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:

@@ -1,5 +1,6 @@
 """Every figure of the report as PNG and SVG files in a run's folder."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from calib_jax.reports.figures import (
     boxplots,
     classwise,
     curves,
-    grid,
+    evaluation,
     histograms,
     reliability,
     training_log,
@@ -58,7 +59,7 @@ def draw_all(
         safe = reliability.file_name(split)
         rows = {state: {split: by[split]} for state, by in states.items() if split in by}
         here = {state: scores[state][split] for state in rows}
-        yield f"reliability_{safe}", reliability.draw(rows, scores, num_bins, edges, title=title)
+        yield f"reliability_{safe}", evaluation.draw(rows, scores, num_bins, edges, title)
         yield f"smooth_{safe}", curves.draw_smooth_figure(here, f"{split}: smooth reliability")
         for state, one in here.items():
             value = content.number(rows[state][split].get("cw_ece"))
@@ -84,11 +85,10 @@ def write_figures(
     edges: str = "right",
     title: str | None = None,
 ) -> dict[str, pathlib.Path]:
-    """Writes reliability*.png into `folder` and every figure to figures/<name>.png and .svg.
+    """Writes reliability* into `folder` and every figure into figures/, as PNG and SVG.
 
-    Each file is written atomically. Of many splits and states figures/ holds those that the page
-    shows (`page.MAX_FIGURE_SPLITS`, `page.MAX_FIGURE_STATES`). reliability*.png are of all, and
-    reliability.png of many splits is a grid of small diagrams.
+    Of many splits and states figures/ holds those that the page shows (`page.MAX_FIGURE_SPLITS`,
+    `page.MAX_FIGURE_STATES`); reliability* are of all.
 
     Args:
       folder: the run's folder.
@@ -102,14 +102,15 @@ def write_figures(
     Returns:
       File name relative to `folder` -> path.
     """
-    folder = pathlib.Path(folder)
-    many = len(content.ordered_splits(states)) > layout.MAX_FIGURE_SPLITS
-    whole = grid.draw if many else reliability.draw
-    written = reliability.write(folder, states, scores, num_bins, edges, title, whole)
-    paths = list(written.values())
-    for name, figure in draw_all(states, scores, log, num_bins, edges, title):
-        for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
-            paths.append(folder / "figures" / f"{name}.{kind}")
-            with atomic_path(paths[-1]) as temporary:
-                temporary.write_bytes(image)
+    bins = num_bins, edges
+    figures: dict[str, Any] = {
+        "reliability": functools.partial(evaluation.draw, states, scores, *bins, title)
+    }
+    for split in content.ordered_splits(states):
+        one = {state: {split: by[split]} for state, by in states.items() if split in by}
+        name = f"reliability_{reliability.file_name(split)}"
+        figures[name] = functools.partial(evaluation.draw, one, scores, *bins, title)
+    paths = write(folder, figures)
+    for name, figure in draw_all(states, scores, log, *bins, title):
+        paths += write(folder, {f"figures/{name}": figure})
     return {path.relative_to(folder).as_posix(): path for path in paths}

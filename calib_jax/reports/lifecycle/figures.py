@@ -10,9 +10,8 @@ import numpy as np
 from calib_jax.confidence.next_token import NextTokens
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics import bin_edges, binary_bin_stats
-from calib_jax.reports import content
-from calib_jax.reports.figures import reliability
-from calib_jax.reports.figures.bins import Bins, bins_of
+from calib_jax.reports.figures import panels
+from calib_jax.reports.figures.bins import Bins
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
@@ -27,11 +26,10 @@ from calib_jax.reports.figures.drawing import (
     GREY,
     INK,
     MARKERS,
-    add_title,
     place,
     plain_axes,
 )
-from calib_jax.reports.figures.reliability import Panel
+from calib_jax.reports.figures.reliability import Panel, file_name, panel_of
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # label -> part -> ROW
 Models = Mapping[str, Mapping[str, Any]]  # label -> its place, its setting and more
@@ -40,7 +38,6 @@ Models = Mapping[str, Mapping[str, Any]]  # label -> its place, its setting and 
 MAX_MODELS = 12
 _AXES = {"scale": "parameters", "step": "training step", "epoch": "epoch of tuning"}
 _COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[5])
-_COLUMNS, _SIDE, _STRIP, _ABOVE = 4, 2.6, 0.5, 0.72
 # From one row of curves to the next.
 _PITCH = 3.6
 # The least distance of two labels on an axis of numbers, as a share of its length.
@@ -50,7 +47,7 @@ _TICK_GAP = 0.075
 def panel(row: Mapping[str, Any], read: NextTokens | Scores, num_bins: int, edges: str) -> Panel:
     """What one reliability diagram shows, of next-token predictions as of questions."""
     if isinstance(read, Scores):
-        return Panel(row, bins_of(read, num_bins, edges), np.asarray(read.confidences))
+        return panel_of(row, read, num_bins, edges)
     stats = binary_bin_stats(read.confidences, read.correct, num_bins, edges)
     bins = Bins(
         edges=bin_edges(num_bins),
@@ -67,46 +64,16 @@ def spread(labels: Sequence[str], most: int = MAX_MODELS) -> list[str]:
     return [labels[i] for i in chosen]
 
 
-def about(row: Mapping[str, Any]) -> str:
-    """The main figures of a ROW in two lines."""
-    ece = f"{content.number(row['conf_ece'])} {content.interval(row.get('conf_ece_ci'))}".rstrip()
-    return (
-        f"conf-ECE {ece}\naccuracy {content.number(row['accuracy'])}   "
-        f"mean conf. {content.number(row['mean_confidence'])}"
-    )
-
-
 def unit(part: str) -> str:
     """What a part's rows are."""
     return {"text": "positions", "facts": "facts"}.get(part, "questions")
 
 
-@drawn
-def draw_reliability(part: str, panels: Mapping[str, Panel], title: str = "") -> Figure:
+def draw_reliability(part: str, shown: Mapping[str, Panel], title: str = "") -> Figure:
     """The diagrams of one part side by side, label -> what is shown, with one scale of shades."""
-    columns = min(_COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
-    cell, block = _SIDE + 0.55, _ABOVE + _SIDE + 0.1 + _STRIP + 0.55
-    width = max(0.75 + columns * cell - 0.2, 8.4)
-    first = 0.75 + (width - (0.75 + columns * cell - 0.2)) / 2  # few stand in the middle
-    height = 0.45 + lines * block + 0.95
-    figure = new_figure(width, height)
-    n = next(iter(panels.values())).row["n"]
-    add_title(figure, title or f"{part}: reliability of {n:,} {unit(part)}", 0.75)
-    norm = reliability.shade_norm(p.bins for p in panels.values())
-    for i, (label, shown) in enumerate(panels.items()):
-        left = first + (i % columns) * cell
-        bottom = height - 0.45 - (i // columns) * block - _ABOVE - _SIDE
-        ax = place(figure, left, bottom, _SIDE, _SIDE)
-        ax.set_title(label, fontsize=11, weight="bold", color=INK, pad=32)
-        ax.text(0.5, 1.025, about(shown.row), transform=ax.transAxes, va="bottom", ha="center",
-                fontsize=8.2, color=INK, linespacing=1.3)  # fmt: skip
-        reliability.draw_bars(ax, shown.bins, norm, size=8)
-        if i % columns == 0:
-            ax.set_ylabel("accuracy", fontsize=9.5, color=INK)
-        reliability.draw_strip(place(figure, left, bottom - 0.1 - _STRIP, _SIDE, _STRIP), shown)
-    reliability.draw_legend(figure, norm, width, height, unit(part))
-    return figure
+    n = next(iter(shown.values())).row["n"]
+    title = title or f"{part}: reliability of {n:,} {unit(part)}"
+    return panels.draw(panels.wrapped(shown), title=title, unit=unit(part))
 
 
 def lines_of(models: Models, labels: Sequence[str]) -> dict[str, list[str]]:
@@ -299,20 +266,20 @@ def _tick(label: str, x: float, axis: str, several: bool) -> str:
 
 def draw_all(
     rows: Rows,
-    panels: Mapping[str, Mapping[str, Panel]],
+    diagrams: Mapping[str, Mapping[str, Panel]],
     models: Models,
     axis: str,
 ) -> Iterator[tuple[str, Figure]]:
     """Yields (name, figure): the curves, and each part's diagrams, together and one by one.
 
     Args:
-      panels: part -> label -> what its diagram shows.
+      diagrams: part -> label -> what its diagram shows.
       rows, models, axis: as in `draw_curves`.
     """
     if (curves := draw_curves(rows, models, axis)) is not None:
         yield "curves", curves
-    for part, by_label in panels.items():
-        safe = reliability.file_name(part)
+    for part, by_label in diagrams.items():
+        safe = file_name(part)
         if len(by_label) > 1:
             chosen = {label: by_label[label] for label in spread(list(by_label))}
             yield f"reliability_{safe}", draw_reliability(part, chosen)

@@ -99,7 +99,7 @@ def _diagrams(panels: Panels, em: Mapping[str, Any]) -> str:
         norm = reliability.shade_norm(by_label[label].bins for label in chosen)
         drawn = []
         for j, label in enumerate(chosen):
-            text = figures.about(by_label[label].row).replace("\n", " · ")
+            text = reliability.about(by_label[label].row).replace("\n", " · ")
             drawn.append(
                 layout.figure(
                     reliability.draw_panel(by_label[label], norm), f"reliability-{i}-{j}",
