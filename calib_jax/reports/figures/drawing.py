@@ -19,6 +19,7 @@ from calib_jax.reports.figures.canvas import (
     svg,
     to_hex,
 )
+from calib_jax.reports.words import cut
 
 # Okabe-Ito and ColorBrewer tones: told apart by colour-blind readers, and in greyscale.
 INK, GREY, FAINT, PAPER = "#222222", "#767676", "#d9d9d9", "#ffffff"
@@ -26,6 +27,8 @@ CONFIDENCE, POPULATION = "#d55e00", "#a6a6a6"
 RIGHT, WRONG = "#0072b2", "#d55e00"
 COLOURS = ("#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#0072b2", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# Points; what is smaller cannot be read.
+_SMALLEST = 6
 DASHES = (0, (3, 1))
 DIAGONAL = {"linestyle": (0, (5, 3)), "color": INK, "linewidth": 1.2}
 
@@ -85,10 +88,14 @@ def plain_axes(ax: Axes, size: float = 9, grid: str = "both", box: bool = False)
 
 
 def fit(text: Text, room: float) -> None:
-    """Makes a line smaller, where need be, until it is no wider than so many inches."""
+    """Makes a line no wider than so many inches: smaller as far as it can be read, then cut."""
+    most = room * text.figure.dpi
     # Letters are not exactly proportional to their size.
-    while extent(text).width > room * text.figure.dpi and text.get_fontsize() > 5:
-        text.set_fontsize(0.95 * text.get_fontsize())
+    while extent(text).width > most and text.get_fontsize() > _SMALLEST:
+        text.set_fontsize(max(0.95 * text.get_fontsize(), _SMALLEST))
+    while (width := extent(text).width) > most and len(text.get_text()) > 2:
+        length = len(text.get_text())
+        text.set_text(cut(text.get_text(), min(int(length * most / width), length - 1)))
 
 
 def add_title(

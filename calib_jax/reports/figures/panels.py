@@ -33,7 +33,6 @@ from calib_jax.reports.figures.drawing import (
     place,
 )
 from calib_jax.reports.figures.reliability import Panel
-from calib_jax.reports.words import cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +81,11 @@ class Row:
 
 
 # Inches.
-EDGE, _LEFT, _RIGHT, _TITLE, _HEADING = 0.2, 0.72, 0.25, 0.42, 0.36
-_STRIP_GAP, _LABELS, _ROW_GAP, _LEGEND = 0.1, 0.5, 0.3, 0.85
+EDGE, _LEFT, _RIGHT, _TITLE, _HEADING = 0.2, 0.72, 0.25, 0.38, 0.36
+_STRIP_GAP, _LABELS, _ROW_GAP, _LEGEND = 0.1, 0.5, 0.3, 0.75
 _BESIDE_GAP, _BESIDE = 0.6, 2.75
 # A legend, or a title, needs so much.
 _LEAST, _LEAST_SMALL = 8.4, 6.5
-# More letters of a title would be too small to read.
-_MOST_LETTERS = 40
 
 
 def wrapped(panels: Mapping[str, Panel], most: int = 4) -> list[Row]:
@@ -128,7 +125,7 @@ def draw(
     norm = reliability.shade_norm(panel.bins for panel in every)
     lines = max(reliability.about(panel.row, size.lines).count("\n") + 1 if panel.row else 0
                 for panel in every)  # fmt: skip
-    pad = 4 + 1.4 * size.text * lines
+    pad = 6 + 1.45 * size.text * lines
     above = (pad + 1.3 * size.title) / 72 + 0.06
     beneath = _ROW_GAP + (_STRIP_GAP + size.strip + 0.1 if size.strip else 0)
     pitch = size.side + size.gap
@@ -156,7 +153,6 @@ def draw(
             ax = place(figure, left, bottom, size.side, size.side)
             reliability.draw_bars(ax, panel.bins, norm, size.ticks, size.tick)
             text = reliability.about(panel.row, size.lines)
-            name = cut(name, _MOST_LETTERS)
             fit(ax.set_title(name, fontsize=size.title, color=INK, pad=pad), pitch - 0.05)
             ax.annotate(
                 text, (0.5, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",

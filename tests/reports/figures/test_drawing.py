@@ -64,3 +64,13 @@ def test_a_title_that_is_too_long_is_made_to_fit():
     drawing.add_title(figure, "a title that is much too long for three inches of a figure", 0.2)
     box = figure.texts[0].get_window_extent()
     assert box.x1 <= figure.bbox.x1 and figure.texts[0].get_fontsize() < 12.5
+
+
+@canvas.drawn
+def test_a_line_that_no_size_makes_fit_is_cut():
+    figure = canvas.new_figure(3, 1)
+    drawing.add_title(figure, "a title " * 50, 0.2)
+    line = figure.texts[0]
+    assert line.get_window_extent().x1 <= figure.bbox.x1
+    assert line.get_text().startswith("a title a") and line.get_text().endswith("…")
+    assert line.get_fontsize() >= 6

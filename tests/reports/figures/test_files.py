@@ -1,8 +1,9 @@
 import dataclasses
 
+import pytest
 from PIL import Image
 
-from calib_jax.reports.figures import files
+from calib_jax.reports.figures import canvas, files
 from calib_jax.reports.page import layout
 
 LOG = [
@@ -19,8 +20,8 @@ def test_writes_every_figure_as_png_and_svg(tmp_path, run):
     written = files.write_figures(tmp_path, states, scores, LOG, title="A title")
     names = {f"{kind}_near" for kind in KINDS}
     names |= {"classwise_near_before", "boxes_training", "training"}
-    expected = {f"figures/{name}.{kind}" for name in names for kind in ("png", "svg")}
-    assert set(written) == expected | {"reliability.png", "reliability_near.png"}
+    paths = {f"figures/{name}" for name in names} | {"reliability", "reliability_near"}
+    assert set(written) == {f"{path}.{kind}" for path in paths for kind in ("png", "svg")}
     found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert found == set(written)
     for name, path in written.items():
@@ -60,3 +61,23 @@ def test_a_state_without_a_split_is_no_hindrance(run):
     some["after"]["near"] = dataclasses.replace(some["after"]["near"])
     names = [name for name, _ in files.draw_all(states, some)]
     assert "classwise_far_before" in names and "classwise_far_after" not in names
+
+
+def test_a_function_is_drawn_when_its_turn_comes_and_a_failure_leaves_no_half(tmp_path):
+    def fail():
+        raise RuntimeError("no figure")
+
+    blank = canvas.drawn(canvas.new_figure)
+    with pytest.raises(RuntimeError, match="no figure"):
+        files.write(tmp_path, {"one": blank(2, 1), "deep/two": lambda: blank(2, 1), "three": fail})
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {"one.png", "one.svg", "deep/two.png", "deep/two.svg"}
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.size == (300, 150)
+
+
+def test_names_with_separators_make_one_file_each(tmp_path, run):
+    result, scores = run
+    states = {"before": {"a/b": result["before"]["near"]}}
+    written = files.write_figures(tmp_path, states, {"before": {"a/b": scores["before"]["near"]}})
+    assert {"reliability.png", "reliability_a_b.png", "figures/reliability_a_b.svg"} <= set(written)
