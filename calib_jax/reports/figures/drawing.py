@@ -7,13 +7,18 @@ becomes a CSS variable, and the reader's light or dark setting decides.
 import base64
 import html
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 from xml.etree import ElementTree
+
+import numpy as np
 
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
     LinearSegmentedColormap,
     ListedColormap,
+    ScaledTranslation,
     Text,
     extent,
     svg,
@@ -107,6 +112,58 @@ def add_title(
         left / width, 1 - top / height, text, fontsize=size, weight="bold", va="top", color=INK
     )
     fit(line, width - left - 0.05)
+
+
+def draw_line(
+    ax: Axes,
+    xs: Sequence[float],
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    mark: int,
+    colour: str,
+    aside: float = 0.0,
+    ranged: bool = True,
+    label: str | None = None,
+) -> dict[str, Any]:
+    """A line of marks over `xs` with the rows' 95 % intervals.
+
+    Args:
+      ax: the axes.
+      xs: where each row lies.
+      rows: "<key>" and, where `ranged`, "<key>_ci" of each.
+      key: what is drawn.
+      mark: the line's number; it chooses the marks.
+      colour: of the line.
+      aside: points to the right, or the intervals of several lines would hide one another.
+      ranged: whether there are intervals.
+      label: what a legend calls it.
+
+    Returns:
+      Its look, for what else is drawn of the same rows.
+    """
+    shift = ScaledTranslation(aside / 72, 0, ax.figure.dpi_scale_trans)
+    look = {"color": colour, "transform": ax.transData + shift}
+    if ranged:
+        ends = np.array([row[f"{key}_ci"] for row in rows], float)
+        ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.8, **look)
+    values = np.array([row[key] for row in rows], float)
+    ax.plot(xs, values, marker=MARKERS[mark % len(MARKERS)], markersize=5, linewidth=1.6,
+            label=label, **look)  # fmt: skip
+    return look
+
+
+def top_of(ax: Axes) -> float:
+    """The highest end of any line or interval; those that stand aside do not count for limits."""
+    tops = [np.asarray(line.get_ydata(), float) for line in ax.lines]
+    tops += [segment[:, 1] for bars in ax.collections for segment in bars.get_segments()]
+    return max((float(np.nanmax(ys, initial=0)) for ys in tops), default=0.0)
+
+
+def slant(ax: Axes) -> None:
+    """Turns long names along x, which would touch one another."""
+    ax.tick_params(axis="x", rotation=25)
+    for text in ax.get_xticklabels():
+        text.set_ha("right")
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:

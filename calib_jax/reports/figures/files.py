@@ -60,14 +60,14 @@ def draw_all(
         rows = {state: {split: by[split]} for state, by in states.items() if split in by}
         here = {state: scores[state][split] for state in rows}
         yield f"reliability_{safe}", evaluation.draw(rows, scores, num_bins, edges, title)
-        yield f"smooth_{safe}", curves.draw_smooth_figure(here, f"{split}: smooth reliability")
+        yield f"smooth_{safe}", curves.smooth_panel(here, f"{split}: smooth reliability")
         for state, one in here.items():
             value = content.number(rows[state][split].get("cw_ece"))
             heading = f"{split}, {state}: cw-ECE {value}"
             name = f"classwise_{safe}_{reliability.file_name(state)}"
             yield name, classwise.draw(one, heading, num_bins, edges)
         yield f"histogram_{safe}", histograms.draw(here, f"{split}: confidences")
-        yield f"risk_coverage_{safe}", curves.draw_risk_figure(here, f"{split}: risk and coverage")
+        yield f"risk_coverage_{safe}", curves.risk_panel(here, f"{split}: risk and coverage")
         boxes = {state: boxplots.quantiles_of(one) for state, one in here.items()}
         yield f"boxes_{safe}", boxplots.draw(boxes, f"{split}: sorted probabilities")
     if epochs := boxplots.of_log(log):

@@ -16,7 +16,6 @@ from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
     NullLocator,
-    ScaledTranslation,
     drawn,
     extent,
     new_figure,
@@ -25,9 +24,11 @@ from calib_jax.reports.figures.drawing import (
     COLOURS,
     GREY,
     INK,
-    MARKERS,
+    draw_line,
     place,
     plain_axes,
+    slant,
+    top_of,
 )
 from calib_jax.reports.figures.reliability import Panel, file_name, panel_of
 
@@ -165,31 +166,17 @@ class _Line:
 def _draw_lines(
     ax: Axes, rows: Rows, lines: Sequence[_Line], xs: Mapping[str, float], key: str
 ) -> None:
-    top = 0.0
+    second, style = ("conf_ece_null_q95", ":") if key == "conf_ece" else ("mean_confidence", "--")
     for j, line in enumerate(lines):
         here = [label for label in line.labels if line.part in rows[label]]
         here.sort(key=xs.__getitem__)
         if not here:
             continue
         found = [rows[label][line.part] for label in here]
-        values = np.array([row[key] for row in found], float)
-        ends = np.array([row[f"{key}_ci"] for row in found], float)
-        x, colour = [xs[label] for label in here], _COLOURS[j % 6]
-        # Beside each other, or the intervals of two lines would hide one another.
-        aside = ScaledTranslation((j - (len(lines) - 1) / 2) * 3 / 72, 0, ax.figure.dpi_scale_trans)
-        look = {"color": colour, "transform": ax.transData + aside}
-        ax.vlines(x, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.6, **look)
-        ax.plot(x, values, marker=MARKERS[j % 6], markersize=5, linewidth=1.6, label=line.name,
-                **look)  # fmt: skip
-        second, style = (
-            ("conf_ece_null_q95", ":") if key == "conf_ece" else ("mean_confidence", "--")
-        )
-        beside = [row[second] for row in found]
-        ax.plot(x, beside, linestyle=style, linewidth=1.1, **look)
-        if key == "accuracy":
-            top = max(top, *beside)
-        top = max(top, float(np.nanmax(ends, initial=0)), float(np.nanmax(values, initial=0)))
-    ax.set_ylim(0, min(1.0, 1.12 * top) or 1.0)
+        x, aside = [xs[label] for label in here], 3 * (j - (len(lines) - 1) / 2)
+        look = draw_line(ax, x, found, key, j, _COLOURS[j % 6], aside, label=line.name)
+        ax.plot(x, [row[second] for row in found], linestyle=style, linewidth=1.1, **look)
+    ax.set_ylim(0, min(1.0, 1.12 * top_of(ax)) or 1.0)
 
 
 def _crop_below(figure: Figure, margin: float = 0.12) -> float:
@@ -243,9 +230,8 @@ def _draw_axis(
     longest = max(map(len, texts))
     # Level, a long one would also run over the figure's edge.
     if longest > 11 or longest * len(ticks) > 44:
-        ax.tick_params(axis="x", rotation=25, labelsize=8)
-        for text in ax.get_xticklabels():
-            text.set_ha("right")
+        ax.tick_params(axis="x", labelsize=8)
+        slant(ax)
 
 
 def _first_step(xs: Mapping[str, float]) -> float:

@@ -8,12 +8,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from calib_jax.reports.compare.wording import WHERE
 from calib_jax.reports.figures import panels
-from calib_jax.reports.figures.canvas import Axes, Figure, Line2D, ScaledTranslation, drawn
-from calib_jax.reports.figures.drawing import COLOURS, GREY, INK, MARKERS, place, plain_axes
+from calib_jax.reports.figures.canvas import Axes, Figure, Line2D, drawn
+from calib_jax.reports.figures.drawing import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    draw_line,
+    place,
+    plain_axes,
+    slant,
+    top_of,
+)
 from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.words import plural
 
@@ -112,7 +120,7 @@ def _curves(shown: Panels, pairs: Mapping[str, Rows]) -> list[tuple[str, Callabl
         def plot(ax: Axes) -> None:
             for i, by_stage in enumerate(shown.values()):
                 rows = [panel.row for panel in by_stage.values()]
-                look = _line(ax, rows, key, i, len(shown), ranged=ranged)
+                look = _line(ax, rows, key, i, len(shown), _COLOURS[i], ranged)
                 if chance:
                     values = [row[f"{key}_null_q95"] for row in rows]
                     ax.plot(range(len(rows)), values, linestyle=":", linewidth=1.1, **look)
@@ -137,7 +145,7 @@ def _collapse(ax: Axes, pairs: Mapping[str, Rows]) -> None:
     """The policy's ratio against the rate at which people prefer the chosen answer."""
     for i, by_stage in enumerate(pairs.values()):
         rows = list(by_stage.values())
-        look = _line(ax, rows, "mean_ratio", i, len(pairs), colour=_PAIR_COLOURS[i])
+        look = _line(ax, rows, "mean_ratio", i, len(pairs), _PAIR_COLOURS[i])
         if "mean_ratio_normalised" in rows[0]:
             values = [row["mean_ratio_normalised"] for row in rows]
             ax.plot(range(len(rows)), values, "-.", linewidth=1.3, **look)
@@ -155,19 +163,12 @@ def _line(
     key: str,
     i: int,
     count: int,
-    colour: str = "",
+    colour: str,
     ranged: bool = True,
 ) -> dict[str, Any]:
     """A line over the stages with intervals; returns its look."""
-    xs = np.arange(len(rows))
-    # Beside each other, or the intervals of two splits would hide one another.
-    aside = ScaledTranslation((i - (count - 1) / 2) * 4 / 72, 0, ax.figure.dpi_scale_trans)
-    look = {"color": colour or _COLOURS[i], "transform": ax.transData + aside}
-    if ranged:
-        ends = np.array([row[f"{key}_ci"] for row in rows], float)
-        ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=2, **look)
-    values = np.array([row[key] for row in rows], float)
-    ax.plot(xs, values, marker=MARKERS[i], markersize=5, linewidth=1.6, **look)
+    aside = 4 * (i - (count - 1) / 2)
+    look = draw_line(ax, range(len(rows)), rows, key, i, colour, aside, ranged)
     return {**look, **_alone(len(rows))}
 
 
@@ -177,18 +178,12 @@ def _alone(stages: int) -> dict[str, Any]:
 
 
 def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> None:
-    # Lines that stand aside have a transform of their own, and do not count for the limits.
-    tops = [float(np.nanmax(line.get_ydata(), initial=0)) for line in ax.lines]
-    for bars in ax.collections:
-        tops += [float(np.nanmax(s[:, 1], initial=0)) for s in bars.get_segments()]
-    ax.set_ylim(0, min(1.02, 1.1 * max(tops)) or 1.0)
+    ax.set_ylim(0, min(1.02, 1.1 * top_of(ax)) or 1.0)
     ax.set_xlim(-0.35, len(stages) - 0.65)
     plain_axes(ax, size=8.5)
     ax.set_xticks(range(len(stages)), stages)
     if slanted:
-        ax.tick_params(axis="x", rotation=25)
-        for text in ax.get_xticklabels():
-            text.set_ha("right")
+        slant(ax)
     ax.set_title(title, fontsize=10.5, color=INK, loc="left")
 
 
