@@ -18,7 +18,15 @@ from calib_jax.reports.figures.canvas import (
     drawn,
     new_figure,
 )
-from calib_jax.reports.figures.drawing import COLOURS, DIAGONAL, INK, add_title, place, plain_axes
+from calib_jax.reports.figures.drawing import (
+    COLOURS,
+    DIAGONAL,
+    INK,
+    add_title,
+    legend_columns,
+    place,
+    plain_axes,
+)
 
 _POINTS, _RESAMPLES = 128, 200
 # A curve is drawn over the middle 99 % of the confidences: a wide kernel reaches beyond them.
@@ -161,7 +169,7 @@ def _framed(width: float, height: float, title: str, states: Iterable[str]) -> F
     if not title:
         return new_figure(width, height)
     names = list(states)
-    columns = max(1, min(3, int(width / (0.55 + 0.08 * max(map(len, names))))))
+    columns = legend_columns(names, width)
     height += 0.5 + 0.2 * math.ceil(len(names) / columns)
     figure = new_figure(width, height)
     add_title(figure, title, 0.2)

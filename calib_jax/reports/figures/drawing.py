@@ -4,7 +4,6 @@ A figure is drawn once, in light colours. As PNG and SVG files it stays so; on t
 becomes a CSS variable, and the reader's light or dark setting decides.
 """
 
-import base64
 import html
 import re
 from collections.abc import Mapping, Sequence
@@ -114,6 +113,11 @@ def add_title(
     fit(line, width - left - 0.05)
 
 
+def legend_columns(labels: Sequence[str], room: float) -> int:
+    """How many columns of a legend of 9 points fit into so many inches."""
+    return max(1, min(len(labels), int(room / (0.55 + 0.08 * max(map(len, labels), default=1)))))
+
+
 def draw_line(
     ax: Axes,
     xs: Sequence[float],
@@ -128,14 +132,9 @@ def draw_line(
     """A line of marks over `xs` with the rows' 95 % intervals.
 
     Args:
-      ax: the axes.
-      xs: where each row lies.
-      rows: "<key>" and, where `ranged`, "<key>_ci" of each.
-      key: what is drawn.
-      mark: the line's number; it chooses the marks.
-      colour: of the line.
+      rows: the figures at each of `xs`, "<key>" and, where `ranged`, "<key>_ci".
+      mark: the line's number, which chooses the marks.
       aside: points to the right, or the intervals of several lines would hide one another.
-      ranged: whether there are intervals.
       label: what a legend calls it.
 
     Returns:
@@ -233,9 +232,3 @@ def _hatch(pattern: ElementTree.Element, name: str) -> str:
         f'<pattern id="{name}-{pattern.get("id")}" patternUnits="userSpaceOnUse" '
         f'width="{size}" height="{size}">{ground}{mark}</pattern>'
     )
-
-
-def data_uri(image: bytes, kind: str) -> str:
-    """An image as a data: address for HTML; `kind` is "png" or "svg"."""
-    mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
-    return f"data:{mime};base64,{base64.b64encode(image).decode()}"

@@ -9,9 +9,9 @@ import numpy as np
 
 from calib_jax.confidence.next_token import NextTokens
 from calib_jax.confidence.scores import Scores
-from calib_jax.metrics import bin_edges, binary_bin_stats
+from calib_jax.metrics import binary_bin_stats
 from calib_jax.reports.figures import panels
-from calib_jax.reports.figures.bins import Bins
+from calib_jax.reports.figures.bins import bins_from
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
@@ -25,6 +25,7 @@ from calib_jax.reports.figures.drawing import (
     GREY,
     INK,
     draw_line,
+    legend_columns,
     place,
     plain_axes,
     slant,
@@ -50,13 +51,7 @@ def panel(row: Mapping[str, Any], read: NextTokens | Scores, num_bins: int, edge
     if isinstance(read, Scores):
         return panel_of(row, read, num_bins, edges)
     stats = binary_bin_stats(read.confidences, read.correct, num_bins, edges)
-    bins = Bins(
-        edges=bin_edges(num_bins),
-        counts=np.asarray(stats.count),
-        accuracy=np.asarray(stats.accuracy()),
-        confidence=np.asarray(stats.mean_confidence()),
-    )
-    return Panel(row, bins, read.confidences)
+    return Panel(row, bins_from(stats, num_bins), read.confidences)
 
 
 def spread(labels: Sequence[str], most: int = MAX_MODELS) -> list[str]:
@@ -128,9 +123,8 @@ def draw_curves(rows: Rows, models: Models, axis: str) -> Figure | None:
         ]
     # Beside the note there is room for a few short names; more of them stand beneath it.
     names = [line.name for line in blocks[0][1]]
-    widths = [0.5 + 0.08 * len(name) for name in names]
-    beneath = sum(widths) > 3.7
-    columns = min(len(names), int(9 / max(widths)) or 1) if beneath else len(names)
+    beneath = legend_columns(names, 3.7) < len(names)
+    columns = legend_columns(names, 9 if beneath else 3.7)
     extra = 0.08 + 0.22 * math.ceil(len(names) / columns) if beneath else 0.0
     figure = new_figure(9.6, 4.3 + (len(blocks) - 1) * _PITCH + extra)
     for row, (heading, lines) in enumerate(blocks):

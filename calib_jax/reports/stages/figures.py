@@ -17,6 +17,7 @@ from calib_jax.reports.figures.drawing import (
     INK,
     MARKERS,
     draw_line,
+    legend_columns,
     place,
     plain_axes,
     slant,
@@ -86,10 +87,7 @@ def draw(
     curves = _curves(shown, pairs)
     slanted = max(map(len, stages)) > 5 or len(stages) > 4
     handles, labels = _legend_items(list(shown), pairs)
-    # As many names a row as there is room for, and the note beneath them.
-    columns = len(labels)
-    while columns > 1 and _widest(labels, columns) > _LEAST - 0.3:
-        columns -= 1
+    columns = legend_columns(labels, _LEAST - 0.3)
     below = _CURVES + 0.25 * slanted + 0.25 + 0.2 * (math.ceil(len(labels) / columns) - 1)
     rows = []
     for split, by_stage in shown.items():
@@ -185,13 +183,6 @@ def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> N
     if slanted:
         slant(ax)
     ax.set_title(title, fontsize=10.5, color=INK, loc="left")
-
-
-def _widest(labels: Sequence[str], columns: int) -> float:
-    """About how many inches a legend of so many columns takes, which fills them one by one."""
-    rows = math.ceil(len(labels) / columns)
-    longest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
-    return sum(0.62 + 0.073 * length for length in longest)
 
 
 def _legend_items(
