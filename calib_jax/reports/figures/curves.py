@@ -118,10 +118,10 @@ def smooth_panel(scores: Mapping[str, Scores], title: str = "") -> Figure:
 
     With a title it stands alone and names the states; without, the page does both.
     """
-    figure = _framed(3.6, 4.3, title, scores)
+    figure = _framed(3.8, 4.3, title, scores)
     draw_smooth(
-        place(figure, 0.5, 1.16, 3.0, 3.0),
-        place(figure, 0.5, 0.48, 3.0, 0.58),
+        place(figure, 0.62, 1.16, 3.0, 3.0),
+        place(figure, 0.62, 0.48, 3.0, 0.58),
         {state: smooth(one) for state, one in scores.items()},
     )
     return figure
@@ -150,8 +150,8 @@ def draw_risk(ax: Axes, scores: Mapping[str, Scores]) -> None:
 @drawn
 def risk_panel(scores: Mapping[str, Scores], title: str = "") -> Figure:
     """Risk-coverage of one split; arguments as in `smooth_panel`."""
-    figure = _framed(3.6, 2.9, title, scores)
-    draw_risk(place(figure, 0.62, 0.48, 2.85, 2.28), scores)
+    figure = _framed(3.8, 2.9, title, scores)
+    draw_risk(place(figure, 0.72, 0.48, 2.83, 2.28), scores)
     return figure
 
 

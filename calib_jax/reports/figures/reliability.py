@@ -175,11 +175,11 @@ def draw_panel(panel: Panel, norm: PowerNorm) -> Figure:
         draw_bars(ax, panel.bins, norm, size=10, tick=0.5)
         label_x(ax, tick=0.5)
         return figure
-    figure = new_figure(3.6, 4.3)
-    ax = place(figure, 0.5, 1.16, 3.0, 3.0)
+    figure = new_figure(3.8, 4.3)
+    ax = place(figure, 0.62, 1.16, 3.0, 3.0)
     draw_bars(ax, panel.bins, norm)
     ax.set_ylabel("accuracy", fontsize=10, color=INK, labelpad=3)
-    strip = place(figure, 0.5, 0.48, 3.0, 0.58)
+    strip = place(figure, 0.62, 0.48, 3.0, 0.58)
     draw_strip(strip, panel)
     label_x(strip, text="confidence")
     return figure
