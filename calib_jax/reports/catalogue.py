@@ -45,6 +45,7 @@ class Metric:
       short: its label in tables with many columns; "" for ``label``.
       signed: whether it is shown with its sign.
       inset: whether it belongs to the figure above it.
+      factor: whether its change is a factor, which changes hold as ``<key>_ratio``.
     """
 
     key: str
@@ -57,6 +58,12 @@ class Metric:
     short: str = ""
     signed: bool = False
     inset: bool = False
+    factor: bool = False
+
+    @property
+    def change_key(self) -> str:
+        """Its name in changes."""
+        return f"{self.key}_ratio" if self.factor else self.key
 
     @property
     def brief(self) -> str:
@@ -82,7 +89,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("conf_ece_debiased", "debiased", -1, metrics.debiased_ece, _M_EDGES, interval=False,
            places=_at(RESULTS), inset=True),
     Metric("conf_ece_null_q95", "by chance (95%)", short="by chance", interval=False,
-           places=_at(RESULTS, SERIES, STAGES), inset=True),
+           places=_at(RESULTS, SCORES, SERIES, STAGES), inset=True),
     Metric("conf_ece_p_value", "p if calibrated", interval=False, inset=True),
     Metric("nll", "NLL", -1, metrics.nll,
            places=_at(LOG, CHANGE, RESULTS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED)),
@@ -138,7 +145,7 @@ PAIRS: tuple[Metric, ...] = (
 )
 # Of running text.
 TEXT: tuple[Metric, ...] = (
-    Metric("perplexity", "perplexity per token", -1),
+    Metric("perplexity", "perplexity per token", -1, factor=True),
     Metric("nll", "NLL per token", -1),
     Metric("nll_per_word", "NLL per word", -1),
     Metric("nll_per_byte", "NLL per byte", -1),

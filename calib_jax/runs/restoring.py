@@ -11,14 +11,14 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.runs import measuring, trained
-from calib_jax.runs.lifecycle_series import LABEL
-from calib_jax.runs.run import as_json
-from calib_jax.runs.pairs import Side, check_models, parse_side
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
+from calib_jax.runs import measuring, trained
+from calib_jax.runs.lifecycle_series import LABEL
+from calib_jax.runs.pairs import Side, check_models, parse_side
+from calib_jax.runs.run import as_json
 
 SPELLING = "label=model[@revision][+adapter] or label=run:<folder>[@<epoch>], separated by commas"
 

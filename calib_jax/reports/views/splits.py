@@ -52,14 +52,20 @@ def result(
         split, rows, catalogue.at(catalogue.RESULTS), {"change": change} if change else None,
         title=f"{split} ({', '.join(filter(None, about))})", notes=tuple(map(sentence, notes)),
     )  # fmt: skip  # the table's parts
-    what = "class" if first.get("classes") else "letter"
+    return with_most_chosen(table, rows)
+
+
+def with_most_chosen(table: Table, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The table and a last row: the letter or class that each measurement chose most often."""
+    what = "class" if any(row.get("classes") for row in rows.values()) else "letter"
     tops = [
         Cell(f"{share(row['top_letter_share'], 1)} {cut(row['top_letter'], remarks.MAX_NAME)}")
         if row.get("top_letter")
         else Cell()
         for row in rows.values()
     ]
-    cells = (Cell(f"most-chosen {what}"), *tops, *([Cell()] if change else []))
+    rest = [Cell()] * (len(table.columns) - 1 - len(tops))
+    cells = (Cell(f"most-chosen {what}"), *tops, *rest)
     return dataclasses.replace(table, rows=(*table.rows, Row(cells)))
 
 
