@@ -22,7 +22,7 @@ from calib_jax.reports.study.changes import (
 )
 from calib_jax.reports.tables import Cell, Column, Row, Table
 from calib_jax.reports.views import Block, Facts, Heading, Picture, Section, Text, View, note, said
-from calib_jax.reports.words import plural
+from calib_jax.reports.words import plural, sentence
 
 # What pairs are ranked by; the paper's Table 1 has the first two.
 RANKED = ("cw_ece", "sce_ovr", "conf_ece")
@@ -46,14 +46,13 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
         cells, files = from_dict(summary["published"]), summary.get("published_files")
     brief = any(len(column(cells, method, "conf_ece")) > _FULL for method in methods_of(cells))
     ranked = _rankings(cells, RANKED[:2]) if len(cells) > 1 else []
-    warnings = (*summary.get("not_used", ()), *summary.get("low_mass", ()))
     return [
         *(said([wording.published_text(files)]) if files else ()),
         *map(_by_task, _changes(cells, bool(files), _brief if brief else _in_lines)),
         note(wording.caption(cells, elsewhere=brief)),
         *ranked,
         *map(note, _notes(cells)),
-        *map(Text, warnings),
+        *map(Text, _warnings(summary)),
     ]
 
 
@@ -68,8 +67,7 @@ def view(summary: Mapping[str, Any]) -> View:
     }
     sections = []
     if cells:
-        warnings = (*summary.get("not_used", ()), *summary.get("low_mass", ()))
-        compared = [Facts(summary.get("compared", {})), *map(note, warnings)]
+        compared = [Facts(summary.get("compared", {})), *map(note, _warnings(summary))]
         sections.append(Section("What was compared", compared))
         if len(cells) > 1:
             ranked = _rankings(cells, RANKED)
@@ -106,6 +104,10 @@ def view(summary: Mapping[str, Any]) -> View:
             for i, figure in enumerate(both, 1)
         },
     )
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    return [sentence(text) for key in ("not_used", "low_mass") for text in summary.get(key, ())]
 
 
 # --- Tables ---------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_settings_that_runs_overrule_and_little_mass_are_said(cells):
     said = {"not_used": ["Not used: config.seed=1."], "low_mass": ["the letters hold little"]}
     summary = summary_of(cells, **said)
     for text in (unfolded(printed(summary)), page(summary)):
-        assert "Not used: config.seed=1." in text and "the letters hold little" in text
+        assert "Not used: config.seed=1." in text and "The letters hold little." in text
 
 
 # --- Files ----------------------------------------------------------------------------------------
