@@ -79,7 +79,7 @@ def _at(*places: str) -> frozenset[str]:
     return frozenset(places)
 
 
-_M, _M_EDGES = ("num_bins",), ("num_bins", "edges")
+_M_EDGES = ("num_bins", "edges")
 
 # In the order of every table. The proper scores stand beside conf-ECE, which a trivial
 # recalibration wins alone.
@@ -104,7 +104,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("smooth_ece", "smooth ECE", -1, metrics.smooth_ece, places=_at(CHANGE, NULL, RESULTS)),
     # No direction: sharpness alone raises it.
     Metric("sce_ovr", "SCE ovr", 0, metrics.sce_ovr, _M_EDGES, places=_at(OVERVIEW, STUDY)),
-    Metric("adaptive_ece", "adaptive ECE", -1, metrics.adaptive_ece, _M),
+    Metric("adaptive_ece", "adaptive ECE", -1, metrics.adaptive_ece, _M_EDGES),
     Metric("pooled_ece", "pooled ECE", -1, metrics.pooled_ece, _M_EDGES),
     Metric("mce", "MCE", -1, metrics.mce, _M_EDGES),
     Metric("rmsce", "RMSCE", -1, metrics.rmsce, _M_EDGES),

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.models.lora import LoraConfig
-from calib_jax.reports import card_method, reproduction
+from calib_jax.reports import card_method, reproduction, tables
 from calib_jax.reports.card_method import aligned, calibrated
+from calib_jax.reports.states import states_of
+from calib_jax.reports.views import splits
 
 # Methods of the job "align", as readers know them.
 ALIGNED = {

@@ -66,7 +66,7 @@ def test_tables_and_page_name_classes_and_no_letters(scores):
     page = rendered(result, {"measured": {"all": scores}})
     text = re.sub(r"<style.*?</style>|<script.*?</script>", "", page, flags=re.DOTALL)
     assert "letter" not in text.lower()
-    assert "Class by class" in text and "Classes of all, measured" in text
+    assert "Class by class" in text and "all, measured: 4 classes" in text
     assert "all classes" in text and "Sales &amp; &lt;more&gt;" in text and "<more>" not in text
     assert re.search(
         r"chose (Billing|Technical|Other|Sales \S+) with confidence .*right is [BSTO]", text

@@ -144,7 +144,7 @@ def test_bins_and_edges_reach_every_binned_figure(make_scores):
     for name in ("conf_ece", "cw_ece", "pooled_ece", "mce", "rmsce"):
         value = getattr(metrics, name)(*arrays, num_bins=4, edges="left")
         assert row[name] == pytest.approx(float(value), rel=1e-5), name
-    expected = float(metrics.adaptive_ece(*arrays, num_bins=4))
+    expected = float(metrics.adaptive_ece(*arrays, num_bins=4, edges="left"))
     assert row["adaptive_ece"] == pytest.approx(expected, rel=1e-5)
 
 

@@ -282,13 +282,13 @@ def files(
     for split in ordered_splits(states):
         safe = reliability.file_name(split)
         here = {state: scores[state][split] for state, by in states.items() if split in by}
-        add(f"smooth_{safe}", curves.draw_smooth_figure, here, f"{split}: smooth reliability")
+        add(f"smooth_{safe}", curves.smooth_panel, here, f"{split}: smooth reliability")
         for state, one in here.items():
             title = f"{split}, {state}: cw-ECE {number(states[state][split].get('cw_ece'))}"
             name = f"classwise_{safe}_{reliability.file_name(state)}"
             add(name, classwise.draw, one, title, num_bins, edges)
         add(f"histogram_{safe}", histograms.draw, here, f"{split}: confidences")
-        add(f"risk_coverage_{safe}", curves.draw_risk_figure, here, f"{split}: risk and coverage")
+        add(f"risk_coverage_{safe}", curves.risk_panel, here, f"{split}: risk and coverage")
         boxes = {state: boxplots.quantiles_of(one) for state, one in here.items()}
         add(f"boxes_{safe}", boxplots.draw, boxes, f"{split}: sorted probabilities")
     if epochs := boxplots.of_log(log):

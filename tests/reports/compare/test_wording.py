@@ -15,7 +15,7 @@ def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(compa
     )
     assert first.startswith("DPO, as it is → CFT: conf-ECE 0.400 → 0.200 in-domain")
     # The interval of CFT against the model as it is: the other way round than that in the table.
-    said = "(no significant change: its 95% interval [-0.500, +0.100] holds 0)"
+    said = "(no significant change: its 95% interval [-0.500, +0.100] includes 0)"
     assert said in first and accuracy.startswith("DPO, as it is → CFT: accuracy 0.500 → 0.500")
     assert (
         "0.200 in-domain (no significant" in first and "more than 70 questions show of a" in first

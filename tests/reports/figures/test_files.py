@@ -71,8 +71,9 @@ def test_a_function_is_drawn_when_its_turn_comes_and_a_failure_leaves_no_half(tm
         assert image.size == (300, 150)
 
 
-def test_names_with_separators_make_one_file_each(tmp_path, run):
+def test_names_with_separators_make_one_file_each(run):
     result, scores = run
-    states = {"before": {"a/b": result["before"]["near"]}}
-    written = files.write_figures(tmp_path, states, {"before": {"a/b": scores["before"]["near"]}})
-    assert {"reliability.png", "reliability_a_b.png", "figures/reliability_a_b.svg"} <= set(written)
+    summary = {"states": ["before"], "before": {"a/b": result["before"]["near"]}}
+    found = figures_of(summary, {"before": {"a/b": scores["before"]["near"]}})
+    assert {"reliability", "figures/reliability_a_b", "figures/smooth_a_b"} <= set(found)
+    assert all(name.count("/") <= 1 for name in found)

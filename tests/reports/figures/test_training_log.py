@@ -26,7 +26,7 @@ def test_table_has_a_row_per_measurement_and_no_empty_column():
     assert rows == [
         ["0", "0", "training set (E-step)", "0.400", "0.250"],
         ["0", "0", "near", "0.500", "0.300"],
-        ["2", "1", "near", "-", "0.200"],
+        ["2", "1", "near", "–", "0.200"],
     ]
 
 
