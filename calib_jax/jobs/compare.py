@@ -17,15 +17,16 @@ import ml_collections
 
 from calib_jax import posthoc, presets
 from calib_jax.confidence.scores import Scores
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
+from calib_jax.grammar import numbers
 from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, measure, page, tables, wording
 from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
-from calib_jax.runs import comparing, results
+from calib_jax.runs import comparing
 from calib_jax.runs.comparing import BEFORE, label
 from calib_jax.runs.measuring import say
-from calib_jax.runs.subruns import Before, Subruns, numbers
+from calib_jax.runs.subruns import Before, Subruns
 from calib_jax.training.interrupt import StopRequest
 
 # method -> seed -> split -> scores.
@@ -41,10 +42,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       FloatingPointError: a loss that is not finite.
     """
     started = time.monotonic()
-    results.check_options(config)
+    check_config(config)
     methods = split_list(config.compare.methods)
-    seeds = numbers("compare.seeds", config.compare.seeds)
-    comparing.check_methods(methods)
+    seeds = numbers(config.compare.seeds, "config.compare.seeds")
     own = comparing.own_settings(config, methods)
     subruns = Subruns(config, workdir, stop)
     trained = {

@@ -23,7 +23,7 @@ from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.confidence.next_token import NextTokens, Places
 from calib_jax.confidence.reading import Reading
 from calib_jax.confidence.scores import Scores
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import facts, text
@@ -35,7 +35,7 @@ from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.lifecycle import figures, page, tables
 from calib_jax.reports.lifecycle import predictions as next_tokens
 from calib_jax.reports.lifecycle.measure import measure
-from calib_jax.runs import evaluating, measuring, results
+from calib_jax.runs import evaluating, measuring
 from calib_jax.runs.evaluating import LoadedTask
 from calib_jax.runs.lifecycle_series import Entry, series
 from calib_jax.runs.measuring import say
@@ -85,8 +85,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     started = time.monotonic()
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
-    results.check_options(config)
-    measuring.check_batches(config)
+    check_config(config)
     entries = series(config)
     for entry in entries:
         if not _on_the_hub(entry.model):
@@ -121,10 +120,6 @@ def load_material(config: ml_collections.ConfigDict) -> Material:
       UserError: nothing is named, or a source is missing or not understood.
     """
     lifecycle = config.lifecycle
-    measuring.check_least(
-        config, 0, ("lifecycle", "text_size"), ("lifecycle", "facts_size"), ("data", "eval_size")
-    )
-    measuring.check_least(config, 1, ("lifecycle", "positions"), ("lifecycle", "context_length"))
     documents: Sequence[Document] = ()
     chosen: Sequence[Fact] = ()
     loaded: Sequence[LoadedTask] = ()
@@ -138,23 +133,13 @@ def load_material(config: ml_collections.ConfigDict) -> Material:
         data[FACTS] = {"source": lifecycle.facts, "facts": len(every), **counts}
         data[FACTS]["sampled"] = len(chosen)
     if split_list(lifecycle.tasks):
-        if len(evaluating.methods_of(config)) > 1:
-            raise UserError(
-                "config.confidence.methods names several methods; the job lifecycle reads tasks by "
-                "one (the paper: choice)."
-            )
         loaded = evaluating.load_tasks(_config_of_tasks(config))
         taken = {TEXT, FACTS, *(VOCABULARY.format(task.name) for task in loaded)}
         for task in loaded:
             if task.name in taken:
                 raise UserError(f"config.lifecycle.tasks: no task can be called {task.name!r}.")
             data[task.name] = {"shots": config.data.shots, **task.data}
-    if not (documents or chosen or loaded):
-        raise UserError(
-            "config.lifecycle names neither text nor facts nor tasks; there would be nothing to "
-            "measure. Set --config.lifecycle.text, .facts or .tasks."
-        )
-    letters = bool(loaded) and evaluating.methods_of(config)[0].startswith("choice")
+    letters = bool(loaded) and config.confidence.methods.strip().startswith("choice")
     return Material(documents, chosen, loaded, letters, data)
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import ml_collections
 
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
+from calib_jax.grammar import cut, labelled
 from calib_jax.models import peft
 from calib_jax.models.model import open_checkpoint
 from calib_jax.provenance import reads
@@ -32,6 +33,11 @@ from calib_jax.runs.run import claim, running, settle
 from calib_jax.training.interrupt import StopRequest
 
 RUN, OFFLINE = "run:", "offline:"
+_SPELLING = (
+    "name=base->aligned, several separated by commas (and quotes around it all: > means something "
+    "to the shell)"
+)
+_NAME, _NAME_RULE = re.compile(r'[^"|]+'), "A name holds neither a quote nor a bar."
 CHAT_FIELDS = ("template_arguments", "date")
 PROMPT_FIELDS = ("template", "choice", "continuation", "chat", "letter_prefix", *CHAT_FIELDS)
 # What must be the same for two models' figures to be compared.
@@ -91,25 +97,13 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     started = time.monotonic()
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
-    results.check_options(config)
+    check_config(config)
     pairs = parse_pairs(config.study.pairs)
     published, files = authors_csv.read_all(config.study.published)
-    if not pairs and not published:
-        raise UserError(
-            "config.study.pairs names no pair. Write --config.study.pairs=name=base->aligned, or "
-            "name CSV files of published figures in config.study.published. configs/study.py says "
-            "how a pair is made offline."
-        )
-    for key in ("revision", "adapter"):
-        if config.model[key]:
-            raise UserError(
-                f"config.model.{key} is {config.model[key]!r}, which a study of several models "
-                "does not use. Write it into config.study.pairs: model@revision, model+adapter."
-            )
     sides = list({side.key: side for pair in pairs for side in (pair.base, pair.aligned)}.values())
     not_used = _check_settings(config, sides)
-    if any(side.run is None for side in sides):
-        evaluating.methods_of(config)
+    if own := [side for side in sides if side.run is None]:
+        check_config(side_config(config, own[0]))
         check_models(sides)
         evaluating.load_tasks(config)
     claim(workdir, config)
@@ -161,23 +155,17 @@ def parse_pairs(text: str) -> list[Pair]:
         twice.
     """
     pairs: list[Pair] = []
-    for entry in split_list(text):
-        name, equals, models = entry.partition("=")
-        base, arrow, aligned = models.partition("->")
-        name, base, aligned = name.strip(), base.strip(), aligned.strip()
-        if not (equals and arrow and name and base and aligned) or "->" in aligned:
+    entries = labelled(text, "config.study.pairs", _SPELLING, label=_NAME, rule=_NAME_RULE)
+    for name, models in entries.items():
+        base, arrow, aligned = cut(models, "->")
+        if not (arrow and base and aligned) or "->" in aligned:
             raise UserError(
-                f"config.study.pairs: {entry!r} is no pair; write name=base->aligned, several "
-                "separated by commas (and quotes around it all: > means something to the shell)."
+                f"config.study.pairs: {models!r} is no pair; write {_SPELLING}. {_NAME_RULE}"
             )
-        if re.search(r'["|]', name):
-            raise UserError(f"config.study.pairs: the name {name!r} holds a quote or a bar.")
         pair = Pair(name, parse_side(base), parse_side(aligned))
         if pair.base.key == pair.aligned.key:
             raise UserError(f"config.study.pairs: {name!r} has {base} on both sides.")
         for other in pairs:
-            if other.name == name:
-                raise UserError(f"config.study.pairs: the name {name!r} stands twice.")
             if (other.base.key, other.aligned.key) == (pair.base.key, pair.aligned.key):
                 raise UserError(f"config.study.pairs: {other.name!r} and {name!r} are one pair.")
         pairs.append(pair)
@@ -195,10 +183,10 @@ def parse_side(text: str) -> Side:
         return Side(text, run=Path(text.removeprefix(RUN)))
     if Path(text).exists():
         return Side(text, text)
-    name, _, adapter = text.partition("+")
+    name, _, adapter = cut(text, "+")
     revision = ""
     if not Path(name).exists():
-        name, _, revision = name.partition("@")
+        name, _, revision = cut(name, "@")
     return Side(text, name, revision, adapter)
 
 

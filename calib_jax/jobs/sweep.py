@@ -14,16 +14,16 @@ import jax
 import ml_collections
 
 from calib_jax import presets
-from calib_jax.errors import UserError
+from calib_jax.config import check_config
+from calib_jax.grammar import numbers
 from calib_jax.jobs.compare import MethodScores, model_label
 from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, frontier, measure, page, tables, wording
 from calib_jax.reports.compare.comparison import Comparison, as_dict
 from calib_jax.reports.compare.frontier import Point
-from calib_jax.runs import results
 from calib_jax.runs.comparing import label
 from calib_jax.runs.measuring import say
-from calib_jax.runs.subruns import Before, Subruns, numbers
+from calib_jax.runs.subruns import Before, Subruns
 from calib_jax.training.interrupt import StopRequest
 
 BEFORE = "before"
@@ -32,18 +32,10 @@ BEFORE = "before"
 def points_of(config: ml_collections.ConfigDict) -> dict[str, Point]:
     """The settings of the sweep by the name of their runs: every λ with every M.
 
-    λ = 0 has no use for bins and stands once.
-
-    Raises:
-      UserError: a value that cannot be, or one twice, or λ = 0 where nothing else is learnt.
+    λ = 0 has no use for bins and appears once.
     """
-    weights = numbers("sweep.ece_weight", config.sweep.ece_weight, float)
-    bins = numbers("sweep.num_bins", config.sweep.num_bins, int, least=1)
-    if config.train.sft == "none" and 0 in weights:
-        raise UserError(
-            "config.sweep.ece_weight holds 0, and config.train.sft is 'none': there would be no "
-            "loss. Leave 0 out."
-        )
+    weights = numbers(config.sweep.ece_weight, "config.sweep.ece_weight", float)
+    bins = numbers(config.sweep.num_bins, "config.sweep.num_bins", least=1)
     points = {}
     for weight in weights:
         for m in bins if weight else [None]:
@@ -61,9 +53,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       FloatingPointError: a loss that is not finite.
     """
     started = time.monotonic()
-    results.check_options(config)
+    check_config(config)
     points = points_of(config)
-    seeds = numbers("sweep.seeds", config.sweep.seeds)
+    seeds = numbers(config.sweep.seeds, "config.sweep.seeds")
 
     # --- Every run, or what is left of them -------------------------------------------------------
     subruns = Subruns(config, workdir, stop)

@@ -19,7 +19,6 @@ from calib_jax.jobs import finetune
 from calib_jax.runs import measuring
 from calib_jax.runs.measuring import say
 from calib_jax.runs.run import agreed, claim, running
-from calib_jax.runs.settings import check_known
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
 from calib_jax.questions.encoding import Encoded
@@ -208,48 +207,3 @@ def _read(folder: Path, state: str, splits: Collection[str]) -> dict[str, Scores
         split: predictions.read(folder / "predictions" / f"{state}-{split}.parquet", "choice")
         for split in splits
     }
-
-
-def check_names(field: str, names: Collection[str], known: Collection[str]) -> None:
-    """Raises UserError for no names, a name that there is not (with a suggestion), or one twice."""
-    if not names:
-        raise UserError(f"config.{field} names nothing; there is {', '.join(known)}.")
-    for i, name in enumerate(names):
-        check_known(name, f"config.{field}", known)
-        if name in list(names)[:i]:
-            raise UserError(f"config.{field} names {name!r} twice.")
-
-
-def numbers(field: str, text: str, kind: type = int, least: float = 0) -> list:
-    """The numbers of a comma-separated field.
-
-    Args:
-      field: its name, for messages.
-      text: its value.
-      kind: int or float.
-      least: that a number must be.
-
-    Raises:
-      UserError: none, one that is no number or too small, or one twice.
-
-    >>> numbers("sweep.ece_weight", "0, 0.3,1", float)
-    [0.0, 0.3, 1.0]
-    """
-    found: list = []
-    for part in split_list(str(text)):
-        try:
-            value = kind(part)
-        except ValueError:
-            value = None
-        if value is None or not least <= value < 2**32:
-            what = "whole numbers" if kind is int else "numbers"
-            raise UserError(
-                f"config.{field} holds {part!r}; expected {what} of at least {least:g}, separated "
-                "by commas."
-            )
-        if value in found:
-            raise UserError(f"config.{field} holds {part} twice.")
-        found.append(value)
-    if not found:
-        raise UserError(f"config.{field} is empty; expected numbers separated by commas.")
-    return found

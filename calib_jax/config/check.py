@@ -1,0 +1,179 @@
+"""The whole table, the config that is made of it, and the errors of a config, all of them."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import ml_collections
+
+from calib_jax.config import table, table_jobs, table_training
+from calib_jax.config.conflicts import CONFLICTS
+from calib_jax.config.field import Field
+from calib_jax.errors import UserError
+from calib_jax.grammar import suggestion
+
+FIELDS: dict[str, Field] = {
+    **table.RUN,
+    **table.MODEL,
+    **table.MESH,
+    **table.DATA,
+    **table.PROMPT,
+    **table.CONFIDENCE,
+    **table.BATCH,
+    **table_training.EM,
+    **table_training.TRAIN,
+    **table_training.TRAIN_LORA,
+    **table_training.ALIGN,
+    **table_jobs.STAGES,
+    **table_jobs.COMPARE,
+    **table_jobs.SWEEP,
+    **table_jobs.ALIGNMENT,
+    **table_jobs.GENERATE,
+    **table_jobs.WINRATE,
+    **table_jobs.PLAN,
+    **table_training.CHECKPOINT,
+    **table.REPORT,
+    **table_jobs.STUDY,
+    **table_jobs.LIFECYCLE,
+    **table_jobs.EXPORT,
+    **table.POSTHOC,
+}
+_NAMED = re.compile(r"config\.([a-z_]+(?:\.[a-z_]+)*)")
+
+
+def base() -> ml_collections.ConfigDict:
+    """A config of all fields with their defaults, which suit a small model on a CPU."""
+    config = ml_collections.ConfigDict()
+    for path, field in FIELDS.items():
+        *sections, key = path.split(".")
+        node = config
+        for name in sections:
+            if name not in node:
+                node[name] = ml_collections.ConfigDict()
+            node = node[name]
+        empty = isinstance(field.default, dict)  # plan.dimensions
+        node[key] = ml_collections.ConfigDict() if empty else field.default
+    return config
+
+
+def paths(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every field by its path ("train.lora.rank") with its value.
+
+    ``plan.dimensions`` is one field, whatever a preset writes into it.
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        path = prefix + key
+        if path == "plan.dimensions":
+            found[path] = value.to_dict()
+        elif isinstance(value, ml_collections.ConfigDict):
+            found |= paths(value, f"{path}.")
+        else:
+            found[path] = value
+    return found
+
+
+def unknown(path: str) -> str:
+    """The message for a path that is none of a field, with the nearest one that is."""
+    guess = suggestion(path, FIELDS) or suggestion(
+        path.rpartition(".")[2], [known.rpartition(".")[2] for known in FIELDS]
+    )
+    return f"there is no field config.{path}.{guess} --help lists all of them."
+
+
+def check_config(
+    config: ml_collections.ConfigDict,
+    asked: Collection[str] = (),
+    written: Collection[str] = (),
+    found: Iterable[str] = (),
+) -> None:
+    """Refuses a config with anything wrong, before anything is loaded, and says all that is.
+
+    Checked are the type and the limits of every field that the job obeys, what it needs of several
+    fields together, and that what the user set has an effect: a setting that is recorded and has
+    none is worse than an error, since the numbers beside it belong to another experiment. A value
+    that is the default asks for nothing, and neither does an empty one where the job has no use for
+    any.
+
+    Args:
+      config: with the job that it is for.
+      asked: paths of the fields that the command line sets.
+      written: paths of those that the config file sets for this job.
+      found: errors that were found before.
+
+    Raises:
+      UserError: one line for every error, which names the field, its value and the remedy.
+    """
+    errors = [*found, *problems(config, asked, written)]
+    if len(errors) == 1:
+        raise UserError(errors[0])
+    if errors:
+        lines = "".join(f"\n  {error}" for error in errors)
+        raise UserError(f"the config has {len(errors)} errors:{lines}")
+
+
+def problems(
+    config: ml_collections.ConfigDict, asked: Collection[str] = (), written: Collection[str] = ()
+) -> list[str]:
+    """The messages of ``check_config``, in the order of the table."""
+    values = paths(config)
+    if wrong := FIELDS["job"].problem(config.job):
+        return [wrong]
+    errors = {path: unknown(path) for path in values if path not in FIELDS}
+    for path, field in FIELDS.items():
+        if path not in values:
+            errors[path] = f"config.{path} is missing; start from calib_jax.config.base()."
+        elif config.job in field.jobs and (wrong := field.problem(values[path])):
+            errors[path] = wrong
+    if errors.keys() - FIELDS or FIELDS.keys() - values:
+        return list(errors.values())
+    # What depends on a field that is wrong itself cannot be told.
+    mended = config.copy_and_resolve_references()
+    for path in errors:
+        set_field(mended, path, FIELDS[path].default)
+    several = [
+        message for jobs, found in CONFLICTS if config.job in jobs for message in found(mended)
+    ]
+    several += _without_effect(mended, asked, written)
+    wrong = set(errors)
+    return [*errors.values(), *(text for text in several if not wrong & set(_NAMED.findall(text)))]
+
+
+def set_field(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
+    """Sets "train.lora.rank" of a config, whatever type its value has now."""
+    *sections, key = path.split(".")
+    for name in sections:
+        config = config[name]
+    with config.ignore_type():
+        config[key] = value
+
+
+def _without_effect(
+    config: ml_collections.ConfigDict, asked: Collection[str], written: Collection[str]
+) -> Iterator[str]:
+    """Messages for what is set and has no effect: in this job, or beside these other fields."""
+    job, values = config.job, paths(config)
+    asked = [_field(path) for path in asked]
+    written = [_field(path) for path in written if path != "method"]  # what a file calls itself
+    for path in dict.fromkeys((*asked, *written)):
+        if path not in values or values[path] == FIELDS[path].default:
+            continue
+        field, value = FIELDS[path], values[path]
+        if job not in field.jobs:
+            if value != "":
+                others = ", ".join(other for other in field.jobs if other != "plan")
+                yield (
+                    f"config.{path} is {value!r}, and has no effect in the job {job!r}: "
+                    f"{field.instead.get(job, 'leave it out')}. It is obeyed by: {others}."
+                )
+        elif path in asked:
+            failing = (n for n in field.needs if job in n.jobs and not n.holds(config))
+            if need := next(failing, None):
+                yield (
+                    f"config.{path} is {value!r}, and has no effect here: it has one only "
+                    f"{need.text}. Leave it out, or change that."
+                )
+
+
+def _field(path: str) -> str:
+    return "plan.dimensions" if path.startswith("plan.dimensions.") else path
