@@ -1,8 +1,8 @@
 """The configuration of a run: a table of fields, the config made of it, and its checks.
 
 A config file (``configs/*.py``) starts from ``base()``, picks a preset and sets what makes the
-method. Any field can be set on the command line: ``--config.train.learning_rate=1e-5``. The fields
-are listed in ``table``, ``table_training`` and ``table_jobs``; docs/config.md is generated of them.
+method. Any field can be set on the command line: ``--config.train.learning_rate=1e-5``. The table
+is in ``table_model``, ``table_train`` and ``table_jobs``, and docs/config.md is generated from it.
 """
 
 from calib_jax.config.check import FIELDS, base, check_config, paths, set_field, unknown

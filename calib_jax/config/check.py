@@ -1,29 +1,29 @@
 """The whole table, the config that is made of it, and the errors of a config, all of them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import ml_collections
 
-from calib_jax.config import table, table_jobs, table_training
+from calib_jax.config import table_jobs, table_model, table_train
 from calib_jax.config.conflicts import CONFLICTS
 from calib_jax.config.field import Field
 from calib_jax.errors import UserError
 from calib_jax.grammar import suggestion
 
 FIELDS: dict[str, Field] = {
-    **table.RUN,
-    **table.MODEL,
-    **table.MESH,
-    **table.DATA,
-    **table.PROMPT,
-    **table.CONFIDENCE,
-    **table.BATCH,
-    **table_training.EM,
-    **table_training.TRAIN,
-    **table_training.TRAIN_LORA,
-    **table_training.ALIGN,
+    **table_model.RUN,
+    **table_model.MODEL,
+    **table_model.MESH,
+    **table_model.DATA,
+    **table_model.PROMPT,
+    **table_model.CONFIDENCE,
+    **table_model.BATCH,
+    **table_train.EM,
+    **table_train.TRAIN,
+    **table_train.TRAIN_LORA,
+    **table_train.ALIGN,
     **table_jobs.STAGES,
     **table_jobs.COMPARE,
     **table_jobs.SWEEP,
@@ -31,12 +31,12 @@ FIELDS: dict[str, Field] = {
     **table_jobs.GENERATE,
     **table_jobs.WINRATE,
     **table_jobs.PLAN,
-    **table_training.CHECKPOINT,
-    **table.REPORT,
+    **table_train.CHECKPOINT,
+    **table_model.REPORT,
     **table_jobs.STUDY,
     **table_jobs.LIFECYCLE,
     **table_jobs.EXPORT,
-    **table.POSTHOC,
+    **table_model.POSTHOC,
 }
 _NAMED = re.compile(r"config\.([a-z_]+(?:\.[a-z_]+)*)")
 
@@ -127,16 +127,17 @@ def problems(
             errors[path] = wrong
     if errors.keys() - FIELDS or FIELDS.keys() - values:
         return list(errors.values())
-    # What depends on a field that is wrong itself cannot be told.
+    # What depends on a field that is wrong cannot be told: nothing more is said of that field.
     mended = config.copy_and_resolve_references()
     for path in errors:
         set_field(mended, path, FIELDS[path].default)
-    several = [
-        message for jobs, found in CONFLICTS if config.job in jobs for message in found(mended)
-    ]
-    several += _without_effect(mended, asked, written)
-    wrong = set(errors)
-    return [*errors.values(), *(text for text in several if not wrong & set(_NAMED.findall(text)))]
+    found, wrong = [*errors.values()], set(errors)
+    several = [text for jobs, check in CONFLICTS if config.job in jobs for text in check(mended)]
+    for messages in (several, without_effect(mended, asked, written)):
+        told = [text for text in messages if not wrong & set(_NAMED.findall(text))]
+        found += told
+        wrong.update(*map(_NAMED.findall, told))
+    return found
 
 
 def set_field(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
@@ -148,13 +149,14 @@ def set_field(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
         config[key] = value
 
 
-def _without_effect(
+def without_effect(
     config: ml_collections.ConfigDict, asked: Collection[str], written: Collection[str]
-) -> Iterator[str]:
+) -> list[str]:
     """Messages for what is set and has no effect: in this job, or beside these other fields."""
     job, values = config.job, paths(config)
     asked = [_field(path) for path in asked]
     written = [_field(path) for path in written if path != "method"]  # what a file calls itself
+    found = []
     for path in dict.fromkeys((*asked, *written)):
         if path not in values or values[path] == FIELDS[path].default:
             continue
@@ -162,17 +164,18 @@ def _without_effect(
         if job not in field.jobs:
             if value != "":
                 others = ", ".join(other for other in field.jobs if other != "plan")
-                yield (
+                found.append(
                     f"config.{path} is {value!r}, and has no effect in the job {job!r}: "
                     f"{field.instead.get(job, 'leave it out')}. It is obeyed by: {others}."
                 )
         elif path in asked:
             failing = (n for n in field.needs if job in n.jobs and not n.holds(config))
             if need := next(failing, None):
-                yield (
+                found.append(
                     f"config.{path} is {value!r}, and has no effect here: it has one only "
                     f"{need.text}. Leave it out, or change that."
                 )
+    return found
 
 
 def _field(path: str) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import ml_collections
 
 from calib_jax.config.field import READS
-from calib_jax.config.table import MODEL
-from calib_jax.config.table_training import TRAIN
+from calib_jax.config.table_model import MODEL
+from calib_jax.config.table_train import TRAIN
 from calib_jax.grammar import numbers, split_list
 
 Config = ml_collections.ConfigDict
@@ -191,8 +191,8 @@ def alignment(config: Config) -> Iterator[str]:
         )
     if not (split_list(asked.pairs) or split_list(asked.text)):
         yield (
-            "config.alignment.pairs and config.alignment.text name nothing; there would be nothing "
-            "to measure. Set one of the two."
+            "config.alignment.pairs and config.alignment.text are empty; there would be nothing to "
+            "measure. Set one of the two."
         )
 
 
@@ -217,8 +217,8 @@ def lifecycle(config: Config) -> Iterator[str]:
     asked = config.lifecycle
     if not (asked.text or asked.facts or split_list(asked.tasks)):
         yield (
-            "config.lifecycle names neither text nor facts nor tasks; there would be nothing to "
-            "measure. Set --config.lifecycle.text, .facts or .tasks."
+            "config.lifecycle.text, config.lifecycle.facts and config.lifecycle.tasks are empty; "
+            "there would be nothing to measure. Set one of the three."
         )
     if split_list(asked.models):
         yield from (

@@ -22,7 +22,7 @@ READS = ("evaluate", "study", "lifecycle")
 LETTERS = (*TRAINS, *READS)
 SCORES = (*LETTERS, "alignment")
 RUNS_A_MODEL = (*SCORES, "generate")
-JOBS = (*RUNS_A_MODEL, "report", "winrate", "export")
+JOBS = tuple(sorted((*RUNS_A_MODEL, "report", "winrate", "export")))
 
 
 def all_but(*jobs: str) -> tuple[str, ...]:

@@ -63,8 +63,7 @@ def as_markdown() -> str:
 
 
 def _paragraph(field: Field) -> str:
-    limits = f"; {_limits(field)}" if field.choices or field.limits else ""
-    head = f"--config.{field.path}={_shown(field.default)}  ({field.kind}{limits})\n"
+    head = f"--config.{field.path}={_shown(field.default)}  ({_must_be(field)})\n"
     meaning = textwrap.fill(
         field.meaning, width=98, initial_indent="    ", subsequent_indent="    "
     )
@@ -79,7 +78,7 @@ def _table(name: str) -> Iterator[str]:
         cells = (
             f"`{field.path}`",
             f"`{_shown(field.default)}`",
-            f"{field.kind}" if not field.limits else _limits(field),
+            _must_be(field),
             " ".join((field.meaning, *map(_need, field.needs))),
             _jobs(field.jobs),
         )
@@ -87,8 +86,10 @@ def _table(name: str) -> Iterator[str]:
     yield ""
 
 
-def _limits(field: Field) -> str:
-    return f"one of {field.limits}" if field.choices else f"{field.kind}, {field.limits}"
+def _must_be(field: Field) -> str:
+    if field.choices:
+        return f"one of {field.limits}"
+    return f"{field.kind}, {field.limits}" if field.limits else field.kind
 
 
 def _need(need: Need) -> str:

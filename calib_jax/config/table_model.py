@@ -1,6 +1,6 @@
 """The table of fields: what is run, the model, the questions, how they are asked and measured.
 
-``table_training`` and ``table_jobs`` hold the rest. A new field is one entry in one of the three.
+``table_train`` and ``table_jobs`` hold the rest. A new field is one entry in one of the three.
 """
 
 from calib_jax.config import needs, values
