@@ -1,7 +1,7 @@
 """The whole table, the config that is made of it, and the errors of a config, all of them."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, ItemsView, Iterable, Iterator
 from typing import Any
 
 import ml_collections
@@ -133,7 +133,11 @@ def problems(
         set_field(mended, path, FIELDS[path].default)
     found, wrong = [*errors.values()], set(errors)
     several = [text for jobs, check in CONFLICTS if config.job in jobs for text in check(mended)]
-    for messages in (several, without_effect(mended, asked, written)):
+    for messages in (
+        refused(mended, (*asked, *written)),
+        several,
+        without_effect(mended, asked),
+    ):
         told = [text for text in messages if not wrong & set(_NAMED.findall(text))]
         found += told
         wrong.update(*map(_NAMED.findall, told))
@@ -149,34 +153,33 @@ def set_field(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
         config[key] = value
 
 
-def without_effect(
-    config: ml_collections.ConfigDict, asked: Collection[str], written: Collection[str]
-) -> list[str]:
-    """Messages for what is set and has no effect: in this job, or beside these other fields."""
-    job, values = config.job, paths(config)
-    asked = [_field(path) for path in asked]
-    written = [_field(path) for path in written if path != "method"]  # what a file calls itself
-    found = []
-    for path in dict.fromkeys((*asked, *written)):
-        if path not in values or values[path] == FIELDS[path].default:
+def refused(config: ml_collections.ConfigDict, given: Collection[str]) -> Iterator[str]:
+    """Messages for fields that are set, and that the job does not obey."""
+    for path, value in _set(config, given):
+        field = FIELDS[path]
+        # What a config file calls itself is no request, and neither is an empty text.
+        if config.job in field.jobs or path == "method" or value == "":
             continue
-        field, value = FIELDS[path], values[path]
-        if job not in field.jobs:
-            if value != "":
-                others = ", ".join(other for other in field.jobs if other != "plan")
-                found.append(
-                    f"config.{path} is {value!r}, and has no effect in the job {job!r}: "
-                    f"{field.instead.get(job, 'leave it out')}. It is obeyed by: {others}."
-                )
-        elif path in asked:
-            failing = (n for n in field.needs if job in n.jobs and not n.holds(config))
-            if need := next(failing, None):
-                found.append(
-                    f"config.{path} is {value!r}, and has no effect here: it has one only "
-                    f"{need.text}. Leave it out, or change that."
-                )
-    return found
+        others = ", ".join(job for job in field.jobs if job != "plan")
+        yield (
+            f"config.{path} is {value!r}, and has no effect in the job {config.job!r}: "
+            f"{field.instead.get(config.job, 'leave it out')}. It is obeyed by: {others}."
+        )
 
 
-def _field(path: str) -> str:
-    return "plan.dimensions" if path.startswith("plan.dimensions.") else path
+def without_effect(config: ml_collections.ConfigDict, asked: Collection[str]) -> Iterator[str]:
+    """Messages for fields that the job obeys, and that have no effect beside the others."""
+    for path, value in _set(config, asked):
+        needs = [need for need in FIELDS[path].needs if config.job in need.jobs]
+        if need := next((need for need in needs if not need.holds(config)), None):
+            yield (
+                f"config.{path} is {value!r}, and has no effect here: it has one only {need.text}. "
+                "Leave it out, or change that."
+            )
+
+
+def _set(config: ml_collections.ConfigDict, given: Collection[str]) -> ItemsView[str, Any]:
+    """Those of the given fields whose values are not the defaults."""
+    values = paths(config)
+    fields = ("plan.dimensions" if p.startswith("plan.dimensions.") else p for p in given)
+    return {p: values[p] for p in fields if values.get(p) != FIELDS[p].default}.items()
