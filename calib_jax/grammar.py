@@ -41,14 +41,19 @@ def cut(text: str, mark: str, last: bool = False) -> tuple[str, str, str]:
     return head.strip(), found, tail.strip()
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like a misspelt one; "" where none is."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), "")
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the nearest known name, with a space before it; "" for none.
 
     >>> suggestion("temprature", ["temperature", "vector"])
     " Did you mean 'temperature'?"
     """
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def check_known(name: str, field: str, known: Collection[str]) -> None:

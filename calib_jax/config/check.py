@@ -10,7 +10,7 @@ from calib_jax.config import table_jobs, table_model, table_train
 from calib_jax.config.conflicts import CONFLICTS
 from calib_jax.config.field import Field
 from calib_jax.errors import UserError
-from calib_jax.grammar import suggestion
+from calib_jax.grammar import nearest
 
 FIELDS: dict[str, Field] = {
     **table_model.RUN,
@@ -75,10 +75,10 @@ def paths(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]
 
 def unknown(path: str) -> str:
     """The message for a path that is none of a field, with the nearest one that is."""
-    guess = suggestion(path, FIELDS) or suggestion(
-        path.rpartition(".")[2], [known.rpartition(".")[2] for known in FIELDS]
-    )
-    return f"there is no field config.{path}.{guess} --help lists all of them."
+    keys = {known.rpartition(".")[2]: known for known in FIELDS}
+    near = nearest(path, FIELDS) or keys.get(nearest(path.rpartition(".")[2], keys))
+    guess = f"Did you mean config.{near}? " if near else ""
+    return f"there is no field config.{path}. {guess}--help lists all of them."
 
 
 def check_config(

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -44,6 +45,12 @@ class Need(NamedTuple):
     text: str
 
 
+def find(place: str) -> Any:
+    """What "module:NAME" of the package names; the module is imported."""
+    module, _, name = place.partition(":")
+    return operator.attrgetter(name)(importlib.import_module(module))
+
+
 @dataclasses.dataclass(frozen=True)
 class Registry:
     """Names that a module of the package lists; it is imported when they are first asked for.
@@ -57,8 +64,7 @@ class Registry:
     also: tuple[str, ...] = ()
 
     def __iter__(self):
-        module, _, name = self.place.partition(":")
-        found = getattr(importlib.import_module(module), name)
+        found = find(self.place)
         return iter((*self.also, *(found() if callable(found) else found)))
 
 

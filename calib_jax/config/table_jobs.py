@@ -126,7 +126,7 @@ WINRATE = section(
 PLAN = section(
     "plan",
     ("plan",),
-    topology=Field("v5e-8", check=values.hardware).means(
+    topology=Field("v5e-8", check=values.by("calib_jax.parallel.topology:find")).means(
         "The hardware: v5e-8, v5e-16, v6e-8, v4-8, v5p-8, gpu-80gib, cpu-16gib, ..."
     ),
     model=Field("").means(
@@ -157,9 +157,11 @@ LIFECYCLE = section(
         "Models in order, label=model[@revision][+adapter], separated by commas; empty for "
         "config.model alone."
     ),
-    axis=Field("scale", check=values.axis, needs=(needs.SEVERAL_MODELS,)).means(
-        "What the labels are: scale, step, epoch, or any other name of the axis."
-    ),
+    axis=Field(
+        "scale",
+        check=values.by("calib_jax.runs.lifecycle_series:check_axis"),
+        needs=(needs.SEVERAL_MODELS,),
+    ).means("What the labels are: scale, step, epoch, or any other name of the axis."),
     text=Field("").means(
         "Running text: a .txt file; a .jsonl, .csv or .parquet file[:<column>]; or "
         "hf:<owner>/<name>[:<config>]:<split>[:<column>]; empty for none."

@@ -72,7 +72,7 @@ MODEL = section(
     quantize=Field(
         "",
         choices=Registry("calib_jax.models.quantize:SCHEMES", also=("",)),
-        check=values.scheme,
+        check=values.by("calib_jax.models.quantize:check_scheme"),
         instead={
             "export": "an export writes the base as it is stored; config.export.dtype sets "
             "the dtype"
@@ -103,7 +103,7 @@ MODEL = section(
 MESH = section(
     "mesh",
     (*RUNS_A_MODEL, "export"),
-    shape=Field((1, -1, 1), check=values.mesh).means(
+    shape=Field((1, -1, 1), check=values.by("calib_jax.parallel.mesh:check_shape")).means(
         "The numbers of devices along data × fsdp × tensor; -1 stands for the rest."
     ),
 )
@@ -208,12 +208,18 @@ PROMPT = section(
         "Put prompts as one turn of the user into the tokenizer's chat template."
     ),
     template_arguments=Field(
-        "", check=values.template_arguments, needs=(needs.CHAT, needs.NO_RUN)
+        "",
+        check=values.by("calib_jax.questions.chat:ChatSettings.read"),
+        needs=(needs.CHAT, needs.NO_RUN),
     ).means(
         "What chat templates are told beside the messages: a JSON object, in addition to "
         '{"enable_thinking": false}. {"enable_thinking": true} reads a model where it thinks.'
     ),
-    date=Field("2024-07-26", check=values.date, needs=(needs.CHAT, needs.NO_RUN)).means(
+    date=Field(
+        "2024-07-26",
+        check=values.by("calib_jax.questions.chat:read_date"),
+        needs=(needs.CHAT, needs.NO_RUN),
+    ).means(
         "What a chat template that asks for today's date is told (strftime_now), as YYYY-MM-DD."
     ),
     letter_prefix=Field(
@@ -268,7 +274,7 @@ REPORT = section(
     num_resamples=Field(1000, least=1, jobs=(*SCORES, "report", "winrate")).means(
         "How many bootstrap resamples stand behind every interval."
     ),
-    writers=Field("", check=values.writers, jobs=TRAINS).means(
+    writers=Field("", check=values.by("calib_jax.reports.sinks:check"), jobs=TRAINS).means(
         "Where a training run's metrics go beside metrics.jsonl, separated by commas: tensorboard, "
         "wandb (each needs its extra); empty for nowhere else."
     ),
@@ -307,7 +313,7 @@ POSTHOC = section(
     ("finetune", "align", "evaluate", "report"),
     methods=Field(
         "",
-        check=values.calibrators,
+        check=values.by("calib_jax.reports.calibrated:check", split=True),
         instead={"compare": "config.compare.methods names calibrators too"},
     ).means(
         "Calibrators to apply to the scores before training, for comparison, separated by commas: "

@@ -327,7 +327,8 @@ def test_a_config_file_with_other_fields_is_told_which():
     del config.em.edges
     said = refusal(config)
     assert (
-        "there is no field config.train.lerning_rate. Did you mean 'train.learning_rate'?" in said
+        "there is no field config.train.lerning_rate. Did you mean config.train.learning_rate?"
+        in said
     )
     assert "config.em.edges is missing" in said
 
@@ -348,7 +349,7 @@ def test_the_command_line_tells_misspelt_flags_bad_values_and_limits_together(tm
     for flag in flags:
         assert f"config.{flag.partition('=')[0]}" in err
     for remedy in (
-        "Did you mean 'train.learning_rate'?",
+        "Did you mean config.train.learning_rate?",
         "config.seed is 'many'; expected a whole number.",
         "expected 1 or more",
         "measure with examples by the job evaluate",

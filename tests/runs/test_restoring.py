@@ -9,11 +9,11 @@ import pytest
 
 from calib_jax import UserError, load_model
 from calib_jax.config import base
-from calib_jax.runs import measuring, restoring
-from calib_jax.runs.run import as_json
 from calib_jax.jobs.study import parse_side
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import summary
+from calib_jax.runs import measuring, restoring
+from calib_jax.runs.run import as_json
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import TrainState
@@ -104,6 +104,6 @@ def test_labels():
     found = restoring.parse_labelled("a=run:runs/x@2, b=run:runs/x@y, c=run:runs/x@0", "field")
     assert (str(found["a"].run), found["a"].epoch) == ("runs/x", 2)
     assert (str(found["b"].run), str(found["c"].run)) == ("runs/x@y", "runs/x@0")
-    for text, said in (("a", "is not understood"), ("a=x,A=y", "'A' stands twice")):
+    for text, said in (("a", "is not understood"), ("a=x,A=y", "'A' appears twice")):
         with pytest.raises(UserError, match=said):
             restoring.parse_labelled(text, "field")

@@ -4,9 +4,9 @@ import pytest
 
 from calib_jax import UserError
 from calib_jax.config import base
+from calib_jax.reports import summary
 from calib_jax.runs import trained
 from calib_jax.runs.run import as_json
-from calib_jax.reports import summary
 
 
 @pytest.fixture
