@@ -21,25 +21,31 @@ from calib_jax.generation import prompt_file
 from calib_jax.models import export, peft
 from calib_jax.models import model as models
 from calib_jax.models.families import FAMILIES
-from calib_jax.models.lora import LoraConfig, check_lora, lora_shapes
-from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stacked_shape
+from calib_jax.models.lora import LoraConfig
+from calib_jax.models.table import Row, Tree, parameter_table
 from calib_jax.models.weights import stored_dtype
-from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
+from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, reproduction, summary
 from calib_jax.runs.measuring import loading_bar, say
-from calib_jax.runs.run import LOCK, agreed, as_json, locked
-from calib_jax.runs.trained import Run, blamed_on, earlier_runs, read_run
-from calib_jax.training.interrupt import StopRequest
-from calib_jax.training.loop import lora_settings
+from calib_jax.runs.run import LOCK, Run, agreed, as_json, locked
+from calib_jax.runs.trained import (
+    TrainedRun,
+    abstract_trained,
+    blamed_on,
+    earlier_runs,
+    read_run,
+)
+from calib_jax.runs.trained import lora_of as run_lora_of
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Writes the export to ``workdir``, whole or not at all.
 
     Raises:
       UserError: bad input, or a destination that holds something else.
       Stopped: SIGTERM; nothing is left behind.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     # --- What is asked for -----------------------------------------------------------------------
     check_config(config)
     asked = config.export
@@ -200,7 +206,7 @@ def loadable(checkpoint: models.Checkpoint) -> bool:
 
 
 def prompt_of(
-    setting: ml_collections.ConfigDict, checkpoint: models.Checkpoint, trained: Run | None
+    setting: ml_collections.ConfigDict, checkpoint: models.Checkpoint, trained: TrainedRun | None
 ) -> dict[str, Any] | None:
     """What prompt.json holds; None, and a line that says why, where it cannot be told."""
     try:
@@ -262,42 +268,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def lora_of(
-    trained: Run | None,
+    trained: TrainedRun | None,
     adapter: peft.Adapter | None,
     checkpoint: models.Checkpoint,
     wanted: str,
 ) -> LoraConfig | None:
     """The settings of the adapters that are exported or merged; None where there are none."""
-    if trained and trained.config.train.method == "full":
-        if wanted == "adapter":
-            raise UserError(
-                f"{trained.folder}: the run trained all parameters (train.method 'full'), so there "
-                "is no adapter. Export with --config.export.format=merged."
-            )
-        return None
-    if trained:
-        lora = lora_settings(trained.config.train, adapter.lora if adapter else None)
-        check_lora(checkpoint.config, lora)
-        return lora
-    return adapter.lora if adapter else None
-
-
-def abstract_trained(config: Any, mesh: jax.sharding.Mesh, lora: LoraConfig | None) -> Tree:
-    """The trained parameters of a run, as float32 arrays to be restored."""
-    if lora is None:
-        layout = row_sharding(mesh)
-        return build_tree(
-            config,
-            lambda row: jax.ShapeDtypeStruct(
-                stacked_shape(config, row), jnp.float32, sharding=layout(row)
-            ),
+    found = run_lora_of(trained, adapter, checkpoint) if trained else adapter and adapter.lora
+    if trained and wanted == "adapter" and not found:
+        raise UserError(
+            f"{trained.folder}: the run trained all parameters (train.method 'full'), so there is "
+            "no adapter. Export with --config.export.format=merged."
         )
-    return jax.tree.map(
-        lambda layout, shape: jax.ShapeDtypeStruct(shape[0], jnp.float32, sharding=layout),
-        lora_sharding(mesh, config, lora),
-        lora_shapes(config, lora),
-        is_leaf=lambda x: isinstance(x, jax.sharding.Sharding),
-    )
+    return found
 
 
 def _identity(

@@ -23,8 +23,8 @@ from calib_jax.reports.compare.comparison import Comparison, as_dict
 from calib_jax.reports.compare.frontier import Point
 from calib_jax.runs.comparing import label
 from calib_jax.runs.measuring import say
+from calib_jax.runs.run import Run
 from calib_jax.runs.subruns import Before, Subruns
-from calib_jax.training.interrupt import StopRequest
 
 BEFORE = "before"
 
@@ -44,7 +44,7 @@ def points_of(config: ml_collections.ConfigDict) -> dict[str, Point]:
     return points
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Trains with every λ and M, then writes the table, the frontier and the page.
 
     Raises:
@@ -52,6 +52,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
     check_config(config)
     points = points_of(config)

@@ -10,6 +10,7 @@ from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import compare
 from calib_jax.runs import comparing
+from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 from configs import compare as compare_module
 from configs.compare import get_config
@@ -56,7 +57,7 @@ def config(tmp_path, tiny_model):
 def test_settings_that_cannot_be(config, tmp_path, settings, message):
     config.compare.settings = settings
     with pytest.raises(UserError, match=message):
-        compare.run(config, tmp_path / "run", StopRequest())
+        compare.main(Run(config, tmp_path / "run", StopRequest()))
     assert not (tmp_path / "run").exists()
 
 

@@ -149,7 +149,10 @@ def test_resumed_run_takes_the_same_steps_with_the_same_reference(tiny_model, tm
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("beta", 0.0, "beta is 0.0; expected more than 0"), ("label_smoothing", 0.5, "label_smoothing is 0.5")],
+    [
+        ("beta", 0.0, "beta is 0.0; expected more than 0"),
+        ("label_smoothing", 0.5, "label_smoothing is 0.5"),
+    ],
 )
 def test_settings_that_cannot_be(tiny_model, key, value, message):
     config = make_config()
