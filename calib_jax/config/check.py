@@ -75,8 +75,10 @@ def paths(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]
 
 def unknown(path: str) -> str:
     """The message for a path that is none of a field, with the nearest one that is."""
-    keys = {known.rpartition(".")[2]: known for known in FIELDS}
-    near = nearest(path, FIELDS) or keys.get(nearest(path.rpartition(".")[2], keys))
+    section, dot, key = path.rpartition(".")
+    here = {known.removeprefix(section + dot): known for known in FIELDS}
+    anywhere = {known.rpartition(".")[2]: known for known in FIELDS}
+    near = here.get(nearest(key, here)) or anywhere.get(nearest(key, anywhere))
     guess = f"Did you mean config.{near}? " if near else ""
     return f"there is no field config.{path}. {guess}--help lists all of them."
 

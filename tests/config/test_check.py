@@ -313,6 +313,21 @@ def test_all_errors_are_told_at_once():
     ]
 
 
+@pytest.mark.parametrize(
+    ("job", "path", "value", "instead"),
+    [
+        ("compare", "posthoc.methods", "vector", "config.compare.methods names calibrators too"),
+        ("study", "model.adapter", "x", "write model+adapter in config.study.pairs"),
+        ("export", "model.quantize", "int8", "config.export.dtype sets the dtype"),
+        ("lifecycle", "data.eval", "mmlu", "config.lifecycle.tasks names the tasks"),
+    ],
+)
+def test_what_another_field_is_for_is_said(job, path, value, instead):
+    said = refusal(with_fields(job, **{path: value}), [path])
+    assert f"config.{path} is {value!r}, and has no effect in the job {job!r}: " in said
+    assert instead in said
+
+
 def test_nothing_is_said_of_what_hangs_on_a_wrong_field():
     """A misspelt method is one error, and the rank of its adapters none."""
     config = with_fields("finetune", **{"train.method": "lroa", "train.lora.rank": 8})

@@ -222,14 +222,17 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"stages.chain": ""}, "names no stage"),
+        ({"stages.chain": ""}, "config.stages.chain names nothing; choose from: sft, dpo"),
         ({"stages.chain": "sft,dop"}, "Did you mean 'dpo'"),
         ({"train.method": "full"}, "Set --config.train.method=lora"),
         ({"stages.settings": "dpo:train.method=full"}, "dpo: config.train.method is 'full'"),
         ({"stages.settings": "dpo.train.epochs=2"}, "write stage:field=value"),
         ({"stages.settings": "sft:train.epochs=2"}, "a stage that config.stages.chain"),
         ({"stages.settings": "dpo:train.epoch=2"}, "Did you mean 'train.epochs'"),
-        ({"stages.settings": "dpo:train.epochs=two"}, "expected one such as 1"),
+        (
+            {"stages.settings": "dpo:train.epochs=two"},
+            "train.epochs=two is not valid; expected a whole number",
+        ),
         ({"stages.settings": "dpo:train.epochs=0"}, "config.train.epochs is 0"),
         ({"stages.settings": "cft:em.binning=even"}, "config.em.binning is 'even'"),
         ({"stages.settings": "dpo:model.name=x"}, "the chain's own"),
@@ -241,7 +244,7 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
             {"stages.models": "a=run:nowhere"},
             "config.stages.models, a: nowhere/config.json: no such",
         ),
-        ({"align.eval": "train:3"}, "every model is asked the same"),
+        ({"align.eval": "train:3"}, "every model of the job stages is asked the same"),
         ({"data.train": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"align.train": "nowhere.jsonl"}, "nowhere.jsonl"),
     ],

@@ -31,7 +31,7 @@ def config(tmp_path, tiny_model):
         ("cft.train.epochs=2", "write method:field=value, such as"),
         ("cft:train.epochs", "write method:field=value"),
         ("ctf:train.epochs=2", "names 'ctf'; .* Did you mean 'cft'"),
-        ("rcft:train.epochs=2", r"of a method that config.compare.methods \(.*\) does not name"),
+        ("rcft:train.epochs=2", r"to a method that config.compare.methods \(.*\) does not name"),
         ("dpo:train.epochs=2", "dpo, which trains nothing"),
         ("temperature:em.num_bins=5", "temperature, which trains nothing"),
         ("cft:train.epochs=2,cft:train.epochs=3", "cft:train.epochs appears twice"),
