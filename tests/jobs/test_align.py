@@ -179,12 +179,12 @@ def test_every_reason_has_words():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("align.method", "ppo", "align.method is 'ppo'; expected 'sft' or 'dpo'"),
+        ("align.method", "ppo", "align.method is 'ppo'; choose from: sft, dpo"),
         ("align.train", "", "align.train names no source"),
         ("align.train_size", -1, "align.train_size is -1; expected 0 or more"),
         ("align.max_length", 0, "align.max_length is 0; expected 1 or more"),
         ("data.eval", "", "data.eval names no source"),
-        ("train.early_stopping", 2, "early_stopping is of the job finetune"),
+        ("train.early_stopping", 2, "early_stopping belongs to the job finetune"),
         ("model.quantize", "int8", "freezes the base"),
     ],
 )

@@ -239,9 +239,9 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
         ({"stages.settings": "dpo:seed=1,dpo:seed=2"}, "dpo:seed appears twice"),
         ({"stages.settings": "cft:train.ece_weight=0"}, "it would learn no calibration"),
         ({"stages.start": "dpo"}, "config.stages.start is 'dpo'"),
-        ({"stages.models": "a=nowhere"}, "no such file or folder"),
+        ({"stages.models": "a=nowhere", "stages.settings": ""}, "no such file or folder"),
         (
-            {"stages.models": "a=run:nowhere"},
+            {"stages.models": "a=run:nowhere", "stages.settings": ""},
             "config.stages.models, a: nowhere/config.json: no such",
         ),
         ({"align.eval": "train:3"}, "every model of the job stages is asked the same"),
