@@ -7,12 +7,12 @@ import ml_collections
 from calib_jax import grammar, posthoc, presets
 from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
-from calib_jax.runs import measuring, settings
-from calib_jax.runs.trained import blamed_on
 from calib_jax.models.lora import check_lora
 from calib_jax.models.model import open_checkpoint
 from calib_jax.parallel.mesh import batch_shards
 from calib_jax.reports import calibrated
+from calib_jax.runs import measuring, settings
+from calib_jax.runs.trained import blamed_on
 from calib_jax.training.loop import check_shards, lora_settings
 
 BEFORE = "dpo"

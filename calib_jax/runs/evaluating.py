@@ -1,7 +1,6 @@
 """Model x tasks x methods -> scores: what the jobs evaluate, study and lifecycle share."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ from calib_jax.confidence.reading import Reading, plan_reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
-from calib_jax.runs import journal, measuring, quantization, results
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, agreed, settle
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.tasks import Task, get_task, load_task
-from calib_jax.reports import Progress, content, predictions, summary
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.reports import Progress, content, predictions
+from calib_jax.runs import journal, measuring, quantization, results
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import Run, agreed, settle
 
 TaskScores = dict[str, dict[str, Scores]]
 

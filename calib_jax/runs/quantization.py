@@ -6,9 +6,9 @@ import ml_collections
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.reports import summary
 from calib_jax.runs import measuring
 from calib_jax.runs.measuring import say
-from calib_jax.reports import summary
 
 
 def shift(

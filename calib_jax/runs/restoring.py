@@ -9,15 +9,14 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from calib_jax.errors import UserError
 from calib_jax.grammar import cut, labelled
-from calib_jax.runs import measuring, trained
-from calib_jax.runs.run import as_json
-from calib_jax.jobs.study import Side, check_models, parse_side
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
+from calib_jax.runs import measuring, trained
+from calib_jax.runs.pairs import Side, check_models, parse_side
+from calib_jax.runs.run import as_json
 
 SPELLING = "label=model[@revision][+adapter] or label=run:<folder>[@<epoch>], separated by commas"
 

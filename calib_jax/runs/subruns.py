@@ -12,17 +12,17 @@ from calib_jax import provenance
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scores import Scores
 from calib_jax.confidence.scoring import letter_groups, score_encoded
-from calib_jax.config import base, split_list
+from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import finetune
-from calib_jax.runs import measuring
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, agreed, claim, running
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
 from calib_jax.questions.encoding import Encoded
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study.changes import difference
+from calib_jax.runs import measuring
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import Run, claim
 from calib_jax.training.interrupt import StopRequest
 
 # The training questions as the model scores them before training, and their file's state.

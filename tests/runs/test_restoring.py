@@ -9,10 +9,10 @@ import pytest
 
 from calib_jax import UserError, load_model
 from calib_jax.config import base
-from calib_jax.jobs.study import parse_side
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import summary
 from calib_jax.runs import measuring, restoring
+from calib_jax.runs.pairs import parse_side
 from calib_jax.runs.run import as_json
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.optimizer import OptimizerConfig

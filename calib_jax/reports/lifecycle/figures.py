@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -295,26 +295,3 @@ def _tick(label: str, x: float, axis: str, several: bool) -> str:
         return f"{x:g}"
     unit, letter = next((u, s) for u, s in ((1e9, "b"), (1e6, "m"), (1e3, "k"), (1, "")) if x >= u)
     return f"{x / unit:g}{letter}"
-
-
-def draw_all(
-    rows: Rows,
-    panels: Mapping[str, Mapping[str, Panel]],
-    models: Models,
-    axis: str,
-) -> Iterator[tuple[str, Figure]]:
-    """Yields (name, figure): the curves, and each part's diagrams, together and one by one.
-
-    Args:
-      panels: part -> label -> what its diagram shows.
-      rows, models, axis: as in `draw_curves`.
-    """
-    if (curves := draw_curves(rows, models, axis)) is not None:
-        yield "curves", curves
-    for part, by_label in panels.items():
-        safe = reliability.file_name(part)
-        if len(by_label) > 1:
-            chosen = {label: by_label[label] for label in spread(list(by_label))}
-            yield f"reliability_{safe}", draw_reliability(part, chosen)
-        for label, shown in by_label.items():
-            yield f"reliability_{safe}_{label}", draw_reliability(part, {label: shown})

@@ -1,5 +1,6 @@
 """Figures of preference pairs and of text, of one model or of one against another."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
+from calib_jax.errors import UserError
 
 # Of fewer rows no interval is stated: their resamples hardly differ.
 MIN_INTERVAL = 5
@@ -164,6 +166,21 @@ def change_text(
 def same_pairs(one: PreferenceScores, other: PreferenceScores) -> bool:
     """Whether two models were given the same pairs in the same order."""
     return one.ids == other.ids and np.array_equal(one.rates, other.rates, equal_nan=True)
+
+
+def check_same_pairs(by_model: Mapping[str, PreferenceScores]) -> None:
+    """Raises UserError where a model was not asked the same pairs as the first one.
+
+    Tokenizers that differ find other pairs too long.
+    """
+    (before, first), *others = by_model.items()
+    for model, scores in others:
+        if not same_pairs(first, scores):
+            raise UserError(
+                f"{before} and {model} were not asked the same preference pairs: {len(first)} and "
+                f"{len(scores)} of them fit config.align.max_length in their tokens. Raise it, so "
+                "that none is left out."
+            )
 
 
 def _check_same(one: PreferenceScores, other: PreferenceScores) -> None:

@@ -8,7 +8,7 @@ import pytest
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
 from calib_jax.errors import UserError
-from calib_jax.reports.alignment import measure, predictions
+from calib_jax.reports.pairs import measure, predictions
 
 
 def make_scores(seed, n=40, shift=0.0):
