@@ -25,7 +25,8 @@ from calib_jax.models.lora import LoraConfig
 from calib_jax.models.table import Row, Tree, parameter_table
 from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
-from calib_jax.reports import Progress, model_card, reproduction, summary
+from calib_jax.reports import Progress, model_card, reproduction
+from calib_jax.runs.costs import versions
 from calib_jax.runs.measuring import loading_bar, say
 from calib_jax.runs.run import LOCK, Run, agreed, as_json, locked
 from calib_jax.runs.trained import (
@@ -131,7 +132,7 @@ def main(run: Run) -> None:
         lora=lora,
         config=trained.config.to_dict() if trained else None,
         summary=trained.summary if trained else None,
-        versions=summary.versions(),
+        versions=versions(),
         earlier=earlier_runs(setting.model.adapter) if trained else (),
         loadable=loadable(checkpoint),
         prompt=prompt_of(setting, checkpoint, trained),

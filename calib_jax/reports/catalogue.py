@@ -89,7 +89,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("conf_ece_debiased", "debiased", -1, metrics.debiased_ece, _M_EDGES, interval=False,
            places=_at(RESULTS), inset=True),
     Metric("conf_ece_null_q95", "by chance (95%)", short="by chance", interval=False,
-           places=_at(RESULTS, SERIES, STAGES), inset=True),
+           places=_at(RESULTS, SCORES, SERIES, STAGES), inset=True),
     Metric("conf_ece_p_value", "p if calibrated", interval=False, inset=True),
     Metric("nll", "NLL", -1, metrics.nll,
            places=_at(LOG, CHANGE, RESULTS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED)),

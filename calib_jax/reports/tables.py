@@ -93,7 +93,8 @@ class Table:
       title: what stands above; "" for nothing.
       notes: sentences beneath.
       sortable: whether the page's reader can sort it.
-      stacked: whether the page puts intervals beneath their figures, so that many columns fit.
+      stacked: whether the page and LaTeX put intervals beneath their figures, so that many columns
+        fit.
     """
 
     name: str
@@ -340,11 +341,16 @@ def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in text.replace("⁻³", "\0")).replace("\0", "$^{-3}$")
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: Cell, stacked: bool) -> str:
     text = latex_escape(cell.text)
     text = rf"\textbf{{{text}}}" if cell.verdict == "best" else text
-    small = " ".join(filter(None, (cell.spread, cell.interval)))
-    return rf"{text} {{\scriptsize {latex_escape(small)}}}" if small else text
+    beside = _latex_small(cell.spread, "" if stacked else cell.interval)
+    return f"{text} {beside}" if beside else text
+
+
+def _latex_small(*texts: str) -> str:
+    shown = latex_escape(" ".join(filter(None, texts)))
+    return rf"{{\scriptsize {shown}}}" if shown else ""
 
 
 def latex(tables: Sequence[Table], caption: str = "") -> str:
@@ -362,11 +368,14 @@ def latex(tables: Sequence[Table], caption: str = "") -> str:
                 span = rf"\multicolumn{{{len(table.columns)}}}{{l}}"
                 lines.append(rf"{span}{{\textit{{{latex_escape(section)}}}}} \\")
             for row in rows:
-                lines.append(" & ".join(map(_latex_cell, row.cells)) + r" \\")
-                if any(cell.note for cell in row.cells):
-                    notes = (latex_escape(cell.note) for cell in row.cells)
-                    small = (rf"{{\scriptsize {note}}}" if note else "" for note in notes)
-                    lines.append(" & ".join(small) + r" \\")
+                shown = (_latex_cell(cell, table.stacked) for cell in row.cells)
+                lines.append(" & ".join(shown) + r" \\")
+                beneath = [
+                    _latex_small(cell.interval if table.stacked else "", cell.note)
+                    for cell in row.cells
+                ]
+                if any(beneath):
+                    lines.append(" & ".join(beneath) + r" \\")
         said = " ".join([*([f"{table.title}."] if table.title else []), *table.notes, caption])
         lines += [
             r"\bottomrule", r"\end{tabular}", rf"\caption{{{latex_escape(said.strip())}}}",

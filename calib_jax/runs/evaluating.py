@@ -21,7 +21,7 @@ from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.tasks import Task, get_task, load_task
-from calib_jax.reports import Progress, content, predictions
+from calib_jax.reports import Progress, predictions, remarks
 from calib_jax.runs import journal, measuring, quantization, results
 from calib_jax.runs.measuring import say
 from calib_jax.runs.run import Run, agreed, settle
@@ -250,7 +250,7 @@ def low_mass(scores: Mapping[str, TaskScores]) -> list[str]:
         for method, s in by_method.items()
         if s.mass is not None
     }
-    return content.low_mass(rows)
+    return remarks.low_mass(rows)
 
 
 def score_with_journal(

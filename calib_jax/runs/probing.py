@@ -22,7 +22,7 @@ from calib_jax.questions import text as texts
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import Preference, encode_preferences, load_preferences
 from calib_jax.questions.text import Document
-from calib_jax.reports import predictions, summary
+from calib_jax.reports import predictions, result
 from calib_jax.reports.atomic import write_text
 from calib_jax.reports.pairs import predictions as stored
 from calib_jax.runs import evaluating, measuring, restoring
@@ -184,7 +184,7 @@ def ask(
         letters={task.name: predictions.read(paths[task.name]) for task in material.tasks},
         pairs={name: stored.read_pairs(paths[name]) for name in material.pairs},
         text=stored.read_text(paths[TEXT]) if TEXT in paths else None,
-        about=summary.read(folder / "model.json"),
+        about=result.read(folder / "model.json"),
     )
 
 

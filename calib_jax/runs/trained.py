@@ -21,7 +21,7 @@ from calib_jax.models.lora import LoraConfig, check_lora, lora_shapes
 from calib_jax.models.table import Tree, build_tree, stacked_shape
 from calib_jax.parallel.sharding import lora_sharding, row_sharding
 from calib_jax.provenance import Inputs, listening, reads
-from calib_jax.reports import model_card, summary
+from calib_jax.reports import model_card, result
 from calib_jax.training.checkpoints import EPOCHS, NEWEST, Checkpoints
 from calib_jax.training.loop import lora_settings
 
@@ -119,7 +119,7 @@ def read_run(folder: Path, epoch: int = 0) -> TrainedRun:
         raise UserError(
             f"{folder / NEWEST}: no checkpoint, so what was trained is lost. Train again."
         )
-    return TrainedRun(folder, config, summary.read(folder / "summary.json"), epoch)
+    return TrainedRun(folder, config, result.read(folder / "summary.json"), epoch)
 
 
 def _steps(folder: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Distributions over models: margins of preference pairs, changes of the loss on text."""
+"""Figures of the job alignment: margins of preference pairs, changes of the loss on text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
-from calib_jax.reports.figures.canvas import Figure, drawn, extent, new_figure
+from calib_jax.reports.figures.canvas import Axes, Figure, drawn, extent, new_figure
 from calib_jax.reports.figures.drawing import COLOURS, GREY, INK, add_title, place, plain_axes
 
 # Of more models the figures show the first.
@@ -58,7 +58,7 @@ def _two_panels(title: str, labels: Mapping[str, Any], skip: int = 0) -> Figure:
     return figure
 
 
-def _panel(figure: Figure, i: int, xlabel: str, ylabel: str):
+def _panel(figure: Figure, i: int, xlabel: str, ylabel: str) -> Axes:
     ax = place(figure, 0.65 + 4.75 * i, 0.6, 4.05, 2.7)
     ax.set_xlabel(xlabel, fontsize=10, color=INK)
     if i == 0:
@@ -68,7 +68,7 @@ def _panel(figure: Figure, i: int, xlabel: str, ylabel: str):
     return ax
 
 
-def _steps(ax: Any, values: np.ndarray, j: int) -> None:
+def _steps(ax: Axes, values: np.ndarray, j: int) -> None:
     ordered = np.sort(values[np.isfinite(values)])
     share = np.arange(1, len(ordered) + 1) / len(ordered)
     ax.step(ordered, share, where="post", color=COLOURS[(j + 4) % 6], linewidth=1.6)

@@ -200,7 +200,7 @@ def _diagrams(panels: Mapping[str, Mapping[str, Panel]], num_bins: int, edges: s
         norm = reliability.shade_norm(by_model[model].bins for model in chosen)
         pictures = []
         for j, model in enumerate(chosen):
-            text = figures.about(by_model[model].row).replace("\n", " · ")
+            text = reliability.about(by_model[model].row).replace("\n", " · ")
             draw = functools.partial(reliability.draw_panel, by_model[model], norm)
             label = f"Reliability diagram of {part}, {model}: {text}"
             pictures.append(Picture(draw, f"reliability-{i}-{j}", label, model, text))

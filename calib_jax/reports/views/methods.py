@@ -17,6 +17,8 @@ BEST = (
     "Bold: the best of a column, where its 95% interval overlaps no other method's; where none is "
     "bold, the intervals do not allow to say which is best."
 )
+# What a calibrator's name ends in where it is a row among methods.
+POST_HOC = " (post hoc)"
 # Intervals of fewer questions are too short to call one reading better than another.
 MIN_BEST = 30
 OVERVIEW_NOTE = (
@@ -119,7 +121,7 @@ def with_calibrators(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
     found = summary.get("posthoc") or {}
     return {
         **of.states_of(summary),
-        **{f"{method} (post hoc)": splits for method, splits in found.items()},
+        **{f"{method}{POST_HOC}": splits for method, splits in found.items()},
     }
 
 
