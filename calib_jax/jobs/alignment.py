@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import ml_collections
 
-from calib_jax.config import split_list
+from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.reports.pairs import measure
 from calib_jax.reports.result import Contrast, Result, of_states
 from calib_jax.reports.views import alignment
-from calib_jax.runs import measuring, probing, restoring, results
+from calib_jax.runs import probing, restoring
 from calib_jax.runs.measuring import say
 from calib_jax.runs.pairs import Side
 from calib_jax.runs.probing import PAIRS, TEXT, Answers
@@ -37,19 +37,12 @@ def main(run: Run) -> None:
     config, stop = run.config, run.stop
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
-    results.check_options(config)
-    measuring.check_batches(config)
-    measuring.check_least(config, 0, ("alignment", "pairs_size"), ("alignment", "text_size"))
+    check_config(config)
     sides = models_of(config)
     for label, side in sides.items():
         named = "config.model" if label == BEFORE else f"config.alignment.models, {label}"
         restoring.check(side, named)
     asked = config.alignment
-    if not (split_list(asked.pairs) or split_list(asked.text)):
-        raise UserError(
-            "config.alignment names neither pairs nor text; there would be nothing to measure. Set "
-            "--config.alignment.pairs or .text."
-        )
     material = probing.load_material(
         config,
         pairs=(asked.pairs, asked.pairs_size),
@@ -78,7 +71,7 @@ def models_of(config: ml_collections.ConfigDict) -> dict[str, Side]:
     """config.model as "before", then those of ``config.alignment.models``, by label.
 
     Raises:
-      UserError: no model after, or an entry that is not understood.
+      UserError: an entry that is not understood.
     """
     model = config.model
     text = model.name + (f"@{model.revision}" if model.revision else "")
@@ -87,11 +80,6 @@ def models_of(config: ml_collections.ConfigDict) -> dict[str, Side]:
     after = restoring.parse_labelled(
         config.alignment.models, "config.alignment.models", taken=(BEFORE,)
     )
-    if not after:
-        raise UserError(
-            "config.alignment.models names no model to compare config.model with; write "
-            f"{restoring.SPELLING}: --config.alignment.models=cft=run:runs/cft"
-        )
     return {BEFORE: before, **after}
 
 

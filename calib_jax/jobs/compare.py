@@ -14,8 +14,9 @@ import ml_collections
 
 from calib_jax import posthoc, presets
 from calib_jax.confidence.scores import Scores
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
+from calib_jax.grammar import numbers
 from calib_jax.jobs import finetune
 from calib_jax.reports import result
 from calib_jax.reports.compare import measure, wording
@@ -23,10 +24,10 @@ from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import View
 from calib_jax.reports.views import comparison as views
-from calib_jax.runs import comparing, results
+from calib_jax.runs import comparing
 from calib_jax.runs.comparing import BEFORE, label
 from calib_jax.runs.run import Run
-from calib_jax.runs.subruns import Before, Subruns, numbers
+from calib_jax.runs.subruns import Before, Subruns
 
 # method -> seed -> split -> scores.
 MethodScores = dict[str, dict[int, dict[str, Scores]]]
@@ -43,10 +44,9 @@ def main(run: Run) -> None:
       FloatingPointError: a loss that is not finite.
     """
     config = run.config
-    results.check_options(config)
+    check_config(config)
     methods = split_list(config.compare.methods)
-    seeds = numbers("compare.seeds", config.compare.seeds)
-    comparing.check_methods(methods)
+    seeds = numbers(config.compare.seeds, "config.compare.seeds")
     own = comparing.own_settings(config, methods)
     subruns = Subruns(run, finetune.main)
 

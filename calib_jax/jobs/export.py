@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from calib_jax.api import make_mesh
-from calib_jax.config import base as base_config
+from calib_jax.config import check_config
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.generation import prompt_file
 from calib_jax.models import export, peft
@@ -38,9 +38,6 @@ from calib_jax.runs.trained import (
 )
 from calib_jax.runs.trained import lora_of as run_lora_of
 
-FORMATS = ("merged", "adapter")
-DTYPES = ("stored", "float32", "bfloat16", "float16")
-
 
 def main(run: Run) -> None:
     """Writes the export to ``workdir``, whole or not at all.
@@ -51,7 +48,7 @@ def main(run: Run) -> None:
     """
     config, workdir, stop = run.config, run.workdir, run.stop
     # --- What is asked for -----------------------------------------------------------------------
-    check_options(config)
+    check_config(config)
     asked = config.export
     check_destination(workdir)
     trained = None
@@ -186,39 +183,6 @@ def main(run: Run) -> None:
         )
 
 
-def check_options(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a setting of the export that cannot be."""
-    for key, known in (("format", FORMATS), ("dtype", DTYPES)):
-        if config.export[key] not in known:
-            raise UserError(
-                f"config.export.{key} is {config.export[key]!r}; expected {', '.join(known)}."
-            )
-    if config.model.quantize:
-        raise UserError(
-            f"config.model.quantize is {config.model.quantize!r}, and an export writes the base as "
-            "it is stored. Leave it out; config.export.dtype sets the dtype."
-        )
-    if config.export.run:
-        untouched = base_config().model
-        for key, value in config.model.items():
-            if value != untouched[key]:
-                raise UserError(
-                    f"config.model.{key} is {value!r}, but what is exported is the model of the "
-                    f"run {config.export.run}. Leave out one of the two."
-                )
-    if config.export.epoch < 0:
-        raise UserError(f"config.export.epoch is {config.export.epoch}; expected 0 or more.")
-    if config.export.epoch and not config.export.run:
-        raise UserError(
-            f"config.export.epoch is {config.export.epoch}, and config.export.run names no run "
-            "whose epoch that would be."
-        )
-    if config.export.max_shard_bytes < 1:
-        raise UserError(
-            f"config.export.max_shard_bytes is {config.export.max_shard_bytes}; expected bytes."
-        )
-
-
 def check_destination(workdir: Path) -> None:
     """Raises UserError where no folder of that name can be made: before minutes are spent."""
     place = workdir.resolve()
@@ -312,17 +276,12 @@ def lora_of(
 ) -> LoraConfig | None:
     """The settings of the adapters that are exported or merged; None where there are none."""
     found = run_lora_of(trained, adapter, checkpoint) if trained else adapter and adapter.lora
-    if found or wanted != "adapter":
-        return found
-    if trained:
+    if trained and wanted == "adapter" and not found:
         raise UserError(
             f"{trained.folder}: the run trained all parameters (train.method 'full'), so there is "
             "no adapter. Export with --config.export.format=merged."
         )
-    raise UserError(
-        "config.export.format is 'adapter', but there is no adapter: config.export.run names no "
-        "run and config.model.adapter is ''."
-    )
+    return found
 
 
 def _identity(

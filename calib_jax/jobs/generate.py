@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.generation import (
     Answer,
@@ -46,9 +47,7 @@ def main(run: Run) -> None:
     config, workdir, stop = run.config, run.workdir, run.stop
     # --- What is cheap to find wrong comes first --------------------------------------------------
     asked = config.generate
-    measuring.check_batches(config)
-    measuring.check_least(config, 1, ("generate", "max_new_tokens"), ("generate", "batch_size"))
-    measuring.check_least(config, 0, ("prompt", "max_length"))
+    check_config(config)
     settings = measuring.chat_settings(config)
     sampling = Sampling(asked.temperature, asked.top_k, asked.top_p)
     prompts = load_prompts(asked.prompts, asked.size)

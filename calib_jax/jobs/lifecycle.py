@@ -19,7 +19,7 @@ from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.confidence.next_token import NextTokens, Places
 from calib_jax.confidence.reading import Reading
 from calib_jax.confidence.scores import Scores
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import facts, text
@@ -32,7 +32,7 @@ from calib_jax.reports.lifecycle import measure as of_tokens
 from calib_jax.reports.lifecycle import predictions as next_tokens
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import lifecycle
-from calib_jax.runs import evaluating, measuring, results
+from calib_jax.runs import evaluating, measuring
 from calib_jax.runs.evaluating import LoadedTask
 from calib_jax.runs.lifecycle_series import Entry, series
 from calib_jax.runs.measuring import say
@@ -82,8 +82,7 @@ def main(run: Run) -> None:
     config, stop = run.config, run.stop
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
-    results.check_options(config)
-    measuring.check_batches(config)
+    check_config(config)
     entries = series(config)
     for entry in entries:
         if not _on_the_hub(entry.model):
@@ -134,10 +133,6 @@ def load_material(config: ml_collections.ConfigDict) -> Material:
       UserError: nothing is named, or a source is missing or not understood.
     """
     lifecycle = config.lifecycle
-    measuring.check_least(
-        config, 0, ("lifecycle", "text_size"), ("lifecycle", "facts_size"), ("data", "eval_size")
-    )
-    measuring.check_least(config, 1, ("lifecycle", "positions"), ("lifecycle", "context_length"))
     documents: Sequence[Document] = ()
     chosen: Sequence[Fact] = ()
     loaded: Sequence[LoadedTask] = ()
@@ -151,23 +146,13 @@ def load_material(config: ml_collections.ConfigDict) -> Material:
         data[FACTS] = {"source": lifecycle.facts, "facts": len(every), **counts}
         data[FACTS]["sampled"] = len(chosen)
     if split_list(lifecycle.tasks):
-        if len(evaluating.methods_of(config)) > 1:
-            raise UserError(
-                "config.confidence.methods names several methods; the job lifecycle reads tasks by "
-                "one (the paper: choice)."
-            )
         loaded = evaluating.load_tasks(_config_of_tasks(config))
         taken = {TEXT, FACTS, *(VOCABULARY.format(task.name) for task in loaded)}
         for task in loaded:
             if task.name in taken:
                 raise UserError(f"config.lifecycle.tasks: no task can be called {task.name!r}.")
             data[task.name] = {"shots": config.data.shots, **task.data}
-    if not (documents or chosen or loaded):
-        raise UserError(
-            "config.lifecycle names neither text nor facts nor tasks; there would be nothing to "
-            "measure. Set --config.lifecycle.text, .facts or .tasks."
-        )
-    letters = bool(loaded) and evaluating.methods_of(config)[0].startswith("choice")
+    letters = bool(loaded) and config.confidence.methods.strip().startswith("choice")
     return Material(documents, chosen, loaded, letters, data)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import ml_collections
 
+from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.models import splash
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.hf_config import parse_config, read_config
-from calib_jax.models.quantize import check_scheme
 from calib_jax.parallel import topology as topologies
 from calib_jax.parallel.mesh import batch_shards, make_mesh
 from calib_jax.parallel.sharding import check_mesh
@@ -40,11 +40,10 @@ def main(run: Run) -> None:
       Stopped: SIGTERM; nothing is kept.
     """
     config = run.config
+    check_config(config)
     topology = topologies.find(config.plan.topology)
     model = dimensions(config)
-    if config.model.quantize:
-        check_scheme(config.model.quantize)
-    if not 1 <= config.prompt.max_length <= model.max_length:
+    if config.prompt.max_length > model.max_length:
         raise UserError(
             f"config.prompt.max_length is {config.prompt.max_length}, the length that is planned "
             f"for; expected 1 to the model's {model.max_length}."
@@ -104,8 +103,6 @@ def _check_attention(asked: str, model: ModelConfig, topology: Topology) -> None
         why = splash.refusal(model) if topology.kind == "tpu" else "is for TPUs"
     elif asked == "cudnn":
         why = "cannot be compiled without the GPU"
-    elif asked not in ("auto", "xla"):
-        why = "is none"
     if why:
         raise UserError(
             f"config.model.attention is {asked!r}, which {why} (config.plan.topology is "

@@ -6,7 +6,7 @@ import jax
 import ml_collections
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.questions.tasks import get_task, task_names
 from calib_jax.reports import predictions
@@ -23,7 +23,7 @@ def main(run: Run) -> None:
       UserError: bad input; nothing is written then.
     """
     config, workdir, stop = run.config, run.workdir, run.stop
-    results.check_options(config)
+    check_config(config)
     reading = Reading(
         answer_base=config.report.answer_base,
         columns=config.report.columns,

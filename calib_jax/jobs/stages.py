@@ -14,8 +14,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from calib_jax.config import base, split_list
-from calib_jax.errors import UserError
+from calib_jax.config import base, check_config, split_list
 from calib_jax.jobs import align, export, finetune
 from calib_jax.questions import pipeline, sources
 from calib_jax.questions.domains import Origins, decide
@@ -29,7 +28,7 @@ from calib_jax.reports.pairs import measure as of_pairs
 from calib_jax.reports.result import Contrast, Result
 from calib_jax.reports.stages import figures
 from calib_jax.reports.views import stages
-from calib_jax.runs import aligning, measuring, probing, restoring, results
+from calib_jax.runs import aligning, measuring, probing, restoring
 from calib_jax.runs.measuring import say
 from calib_jax.runs.pairs import Side
 from calib_jax.runs.probing import PAIRS, Answers
@@ -55,20 +54,13 @@ def main(run: Run) -> None:
     config, workdir, stop = run.config, run.workdir, run.stop
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
-    results.check_options(config)
-    measuring.check_batches(config)
-    measuring.check_least(config, 0, ("data", "eval_size"), ("align", "eval_size"))
+    check_config(config)
     chain: list[Stage] = []
     sides: dict[str, Side] = {}
     if split_list(config.stages.models):
         sides = restoring.parse_labelled(config.stages.models, "config.stages.models")
         for label, side in sides.items():
             restoring.check(side, f"config.stages.models, {label}")
-        if split_list(config.stages.settings):
-            raise UserError(
-                "config.stages.settings is of stages that are trained, and config.stages.models "
-                "names models that were. Leave out one of the two."
-            )
     else:
         chain = chain_of(config, workdir)
         model = config.model
@@ -78,8 +70,6 @@ def main(run: Run) -> None:
     material = probing.load_material(
         config, tasks=config.data.eval, pairs=(config.align.eval, config.align.eval_size)
     )
-    if not material.tasks:
-        raise UserError("config.data.eval names no questions; there would be nothing to measure.")
     # What any stage has learnt from is in-domain.
     train_specs = split_list(config.data.train) if not chain else ()
     reading = config.seed, config.data.answer_base
@@ -133,16 +123,15 @@ def _load_examples(stage: Stage) -> tuple[list, Origins]:
     And what is known of the content of all that any stage learns from.
 
     Raises:
-      UserError: settings that cannot be, or training data that cannot be read: found before any
+      UserError: settings that are not valid, or training data that cannot be read: found before any
         stage is trained.
     """
     config = stage.config
+    check_config(config)
     if config.job != "align":
-        measuring.check_finetuning(config)
         measuring.load_questions(config)
         train = split_list(config.data.train)
         return [], pipeline.training_origins(train, config.seed, config.data.answer_base)
-    aligning.check_options(config)
     specs = split_list(config.data.eval)
     asked = {
         normalised(q.asked)

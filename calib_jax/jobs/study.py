@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import ml_collections
 
+from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.reports.result import Contrast, Measured, Result
 from calib_jax.reports.study import authors_csv, changes
 from calib_jax.reports.study.changes import Cell
 from calib_jax.reports.views import study as study_view
-from calib_jax.runs import evaluated, evaluating, results
+from calib_jax.runs import evaluated, evaluating
 from calib_jax.runs.evaluating import TaskScores
 from calib_jax.runs.pairs import Pair, Side, check_models, model_folders, parse_pairs, sides_of
 from calib_jax.runs.run import Run, say
@@ -32,25 +33,13 @@ def main(run: Run) -> None:
     """
     # --- What is cheap to find wrong comes first --------------------------------------------------
     config = run.config
-    results.check_options(config)
+    check_config(config)
     pairs = parse_pairs(config.study.pairs)
     published, files = authors_csv.read_all(config.study.published)
-    if not pairs and not published:
-        raise UserError(
-            "config.study.pairs names no pair. Write --config.study.pairs=name=base->aligned, or "
-            "name CSV files of published figures in config.study.published. configs/study.py says "
-            "how a pair is made offline."
-        )
-    for key in ("revision", "adapter"):
-        if config.model[key]:
-            raise UserError(
-                f"config.model.{key} is {config.model[key]!r}, which a study of several models "
-                "does not use. Write it into config.study.pairs: model@revision, model+adapter."
-            )
     sides = sides_of(pairs)
     not_used = evaluated.check_settings(config, sides)
-    if any(side.run is None for side in sides):
-        evaluating.methods_of(config)
+    if own := [side for side in sides if side.run is None]:
+        check_config(_config_of(config, own[0]))
         check_models(sides)
         evaluating.load_tasks(config)
     run.claim()
@@ -82,17 +71,22 @@ def main(run: Run) -> None:
     run.finish(Result(own, *rows_of(pairs, cells)), study_view.view)
 
 
-def evaluate(
-    config: ml_collections.ConfigDict, side: Side, folder: Path, stop: StopRequest
-) -> None:
-    """Measures one model in a run of its own, of the job ``evaluate``; a finished one is kept."""
+def _config_of(config: ml_collections.ConfigDict, side: Side) -> ml_collections.ConfigDict:
+    """The config with which the job ``evaluate`` measures one model of this study."""
     derived = config.copy_and_resolve_references()
     derived.job = derived.method = "evaluate"
     derived.model.name, derived.model.revision = side.name, side.revision
     derived.model.adapter = side.adapter
     # A study with further pairs measures the same.
     derived.study.pairs = derived.study.published = ""
-    with Run(derived, folder, stop) as inner:
+    return derived
+
+
+def evaluate(
+    config: ml_collections.ConfigDict, side: Side, folder: Path, stop: StopRequest
+) -> None:
+    """Measures one model in a run of its own, of the job ``evaluate``; a finished one is kept."""
+    with Run(_config_of(config, side), folder, stop) as inner:
         if not inner.finished:
             evaluating.run_evaluation(inner, quietly=True)
 

@@ -7,7 +7,8 @@ import jax
 import ml_collections
 
 from calib_jax import presets
-from calib_jax.errors import UserError
+from calib_jax.config import check_config
+from calib_jax.grammar import numbers
 from calib_jax.jobs import finetune
 from calib_jax.jobs.compare import MethodScores, compare, finish
 from calib_jax.reports.compare import frontier
@@ -15,10 +16,9 @@ from calib_jax.reports.compare.comparison import DOMAINS
 from calib_jax.reports.compare.frontier import Point
 from calib_jax.reports.views import comparison as views
 from calib_jax.reports.words import DOMAINS as WHERE
-from calib_jax.runs import results
 from calib_jax.runs.comparing import label
 from calib_jax.runs.run import Run
-from calib_jax.runs.subruns import Subruns, numbers
+from calib_jax.runs.subruns import Subruns
 
 BEFORE = "before"
 
@@ -27,17 +27,9 @@ def points_of(config: ml_collections.ConfigDict) -> dict[str, Point]:
     """The settings of the sweep by the name of their runs: every λ with every M.
 
     λ = 0 has no use for bins, and appears once.
-
-    Raises:
-      UserError: a value that is not valid or that repeats, or λ = 0 where nothing else is learnt.
     """
-    weights = numbers("sweep.ece_weight", config.sweep.ece_weight, float)
-    bins = numbers("sweep.num_bins", config.sweep.num_bins, int, least=1)
-    if config.train.sft == "none" and 0 in weights:
-        raise UserError(
-            "config.sweep.ece_weight holds 0, and config.train.sft is 'none': there would be no "
-            "loss. Leave 0 out."
-        )
+    weights = numbers(config.sweep.ece_weight, "config.sweep.ece_weight", float)
+    bins = numbers(config.sweep.num_bins, "config.sweep.num_bins", least=1)
     points = {}
     for weight in weights:
         for m in bins if weight else [None]:
@@ -55,9 +47,9 @@ def main(run: Run) -> None:
       FloatingPointError: a loss that is not finite.
     """
     config = run.config
-    results.check_options(config)
+    check_config(config)
     points = points_of(config)
-    seeds = numbers("sweep.seeds", config.sweep.seeds)
+    seeds = numbers(config.sweep.seeds, "config.sweep.seeds")
     subruns = Subruns(run, finetune.main)
 
     def configs(seed: int) -> dict[str, ml_collections.ConfigDict]:

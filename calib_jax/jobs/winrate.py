@@ -5,13 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from calib_jax.config import split_list
-from calib_jax.errors import UserError
+from calib_jax.config import check_config, split_list
 from calib_jax.metrics import winrate as metrics
 from calib_jax.reports.ingest.judgements import Contest, read_answer_lengths, read_judgements
 from calib_jax.reports.result import Measured, Result
 from calib_jax.reports.views import winrate
-from calib_jax.runs import measuring
 from calib_jax.runs.run import Run
 
 # Of fewer questions neither intervals nor a fit with length are stated.
@@ -26,15 +24,8 @@ def main(run: Run) -> None:
       Stopped: SIGTERM; the same command begins anew.
     """
     config, asked = run.config, run.config.winrate
-    measuring.check_least(config, 1, ("report", "num_resamples"))
+    check_config(config)
     files = split_list(asked.judgements)
-    if not files:
-        raise UserError(
-            "config.winrate.judgements names no file. Give AlpacaEval's annotations.json or "
-            "Arena-Hard's model_judgment/<judge>/<model>.jsonl; configs/winrate.py says more."
-        )
-    if twice := [path for path in files if files.count(path) > 1]:
-        raise UserError(f"config.winrate.judgements names {twice[0]} twice; leave one out.")
     lengths: dict[str, dict[str, int]] = {}
     for path in split_list(asked.answers):
         for model, by_question in read_answer_lengths(path).items():

@@ -74,6 +74,21 @@ def _has_tpu() -> bool:
     return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
+def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """The sizes of a mesh's axes; raises UserError for what is none, whatever devices there are."""
+    if not all(isinstance(size, (int, np.integer)) for size in shape):
+        raise UserError(
+            f"config.mesh.shape is {shape!r}; expected three whole numbers such as '(1,-1,1)'."
+        )
+    shape = tuple(int(size) for size in shape)
+    if len(shape) != 3 or any(size == 0 or size < -1 for size in shape) or shape.count(-1) > 1:
+        raise UserError(
+            f"config.mesh.shape is {shape}; expected three positive sizes for {AXES}, one of "
+            "which may be -1."
+        )
+    return shape
+
+
 def make_mesh(
     shape: Sequence[int] = (1, -1, 1), devices: Sequence[jax.Device] | None = None
 ) -> jax.sharding.Mesh:
@@ -87,16 +102,7 @@ def make_mesh(
       UserError: the shape does not use exactly the devices that there are.
     """
     devices = list(jax.devices() if devices is None else devices)
-    if not all(isinstance(size, (int, np.integer)) for size in shape):
-        raise UserError(
-            f"config.mesh.shape is {shape!r}; expected three whole numbers such as '(1,-1,1)'."
-        )
-    shape = tuple(int(size) for size in shape)
-    if len(shape) != 3 or any(size == 0 or size < -1 for size in shape) or shape.count(-1) > 1:
-        raise UserError(
-            f"config.mesh.shape is {shape}; expected three positive sizes for {AXES}, one of "
-            "which may be -1."
-        )
+    shape = check_shape(shape)
     known = math.prod(size for size in shape if size > 0)
     if len(devices) % known or (-1 not in shape and known != len(devices)):
         raise UserError(

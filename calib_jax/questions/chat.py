@@ -46,6 +46,16 @@ _PROBE = "Yes"
 Message = Mapping[str, str]
 
 
+def read_date(text: str) -> datetime.date:
+    """The date of ``config.prompt.date``; raises UserError for a text that is none."""
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            f"config.prompt.date is {text!r}; expected a date such as {DATE}."
+        ) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class ChatSettings:
     """What a template is told beside the messages.
@@ -81,13 +91,7 @@ class ChatSettings:
             raise UserError(
                 f"{field}; {taken[0]!r} is not the template's to be told. Leave it out."
             )
-        try:
-            day = datetime.date.fromisoformat(date)
-        except ValueError:
-            raise UserError(
-                f"config.prompt.date is {date!r}; expected a date such as {DATE}."
-            ) from None
-        return cls({**ARGUMENTS, **given}, day)
+        return cls({**ARGUMENTS, **given}, read_date(date))
 
     def as_json(self) -> dict[str, Any]:
         """For ``summary.json``."""

@@ -6,18 +6,17 @@ from typing import Any
 
 import ml_collections
 
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.questions import domains, pipeline, preferences, sources
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pairs import Pair
-from calib_jax.questions.preferences import QUESTIONS, Loaded
+from calib_jax.questions.preferences import Loaded
 from calib_jax.questions.record import normalised
 from calib_jax.runs import measuring, results
 from calib_jax.runs.measuring import say
 from calib_jax.training.dpo import DpoTraining
-from calib_jax.training.loop import check_training
 from calib_jax.training.sft import SftTraining
 
 METHODS = {"sft": SftTraining, "dpo": DpoTraining}
@@ -71,7 +70,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     Raises:
       UserError: bad input.
     """
-    check_options(config)
+    check_config(config)
     align, data = config.align, config.data
     eval_specs = split_list(data.eval)
     prepared = pipeline.prepare(
@@ -200,11 +199,6 @@ def load_examples(
     train, report = source.items, {"train": dict(source.report)}
     held_out: list = []
     if match := _OF_TRAIN.fullmatch(align.eval.strip()):
-        if align.method != "dpo":
-            raise UserError(
-                "config.align.eval names pairs of config.align.train, which holds demonstrations "
-                "to SFT. Name a source of pairs, or set it to ''."
-            )
         train, held_out = preferences.hold_out(train, int(match["count"]), seed)
         report["eval"] = {"source": align.eval}
     elif align.eval.strip():
@@ -253,41 +247,3 @@ def left_out(report: dict[str, Any], align: ml_collections.ConfigDict) -> list[s
                 f"(config.align.{part}_size)"
             )
     return lines
-
-
-def check_options(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a setting of this job that cannot be, before any work."""
-    results.check_options(config)
-    measuring.check_batches(config)
-    check_training(config)
-    at_least_1 = ("checkpoint", "keep"), ("prompt", "max_length"), ("align", "max_length")
-    measuring.check_least(config, 1, *at_least_1)
-    sizes = ("align", "train_size"), ("align", "eval_size"), ("checkpoint", "every_steps")
-    measuring.check_least(config, 0, *sizes)
-    align = config.align
-    measuring.chat_settings(config)
-    if config.prompt.chat and not align.chat:
-        raise UserError(
-            "config.prompt.chat is True and config.align.chat is False: pairs of questions would "
-            "be learnt in another form than the one that is measured. Set both alike."
-        )
-    if align.method not in METHODS:
-        raise UserError(f"config.align.method is {align.method!r}; expected 'sft' or 'dpo'.")
-    if not align.train.strip():
-        raise UserError(
-            f"config.align.train names no source; write {preferences.SPELLINGS}, such as "
-            f"{QUESTIONS}offline:openbookqa/train@0.8."
-        )
-    if not split_list(config.data.eval):
-        raise UserError("config.data.eval names no source; there would be no letters to measure.")
-    if config.train.early_stopping:
-        raise UserError(
-            "config.train.early_stopping is of the job finetune; set it to 0, and choose "
-            "config.train.epochs."
-        )
-    if config.model.quantize and config.train.method != "lora":
-        raise UserError(
-            f"config.model.quantize={config.model.quantize!r} freezes the base, and "
-            f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
-            "or leave config.model.quantize empty."
-        )

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from calib_jax import posthoc, presets
-from calib_jax.config import base
+from calib_jax import grammar, posthoc, presets
+from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
 from calib_jax.models.lora import check_lora
 from calib_jax.models.model import open_checkpoint
 from calib_jax.parallel.mesh import batch_shards
 from calib_jax.reports import calibrated
 from calib_jax.runs import measuring, settings
-from calib_jax.runs.subruns import check_names
 from calib_jax.runs.trained import blamed_on
 from calib_jax.training.loop import check_shards, lora_settings
 
@@ -34,7 +33,6 @@ _LABELS = {
     "matrix": "Matrix scaling",
     "dirichlet": "Dirichlet scaling",
 }
-_CALIBRATION = ("train", "cross")
 _FIELD = "config.compare.settings"
 # Sections whose fields a method cannot have for itself.
 _SHARED = dict.fromkeys(
@@ -63,7 +61,9 @@ def own_settings(config: ml_collections.ConfigDict, methods: Sequence[str]) -> d
       UserError: an entry that is not understood, or of a method that is not compared or trained.
     """
     where = f"config.compare.methods ({config.compare.methods})"
-    own = settings.parse(config.compare.settings, _FIELD, methods, known_methods(), "method", where)
+    own = grammar.settings(
+        config.compare.settings, _FIELD, "method", methods, known_methods(), where
+    )
     for name in own:
         if name not in presets.METHODS:
             raise UserError(f"{_FIELD} has settings for {name}, which trains nothing.")
@@ -101,39 +101,19 @@ def check(
       trained: method -> the config of its runs, but for the seed.
       own: of ``own_settings``.
     """
-    if config.posthoc.methods:
-        raise UserError(
-            f"config.posthoc.methods is {config.posthoc.methods!r}; name what is to be compared in "
-            "config.compare.methods."
-        )
-    if config.compare.calibration not in _CALIBRATION:
-        raise UserError(
-            f"config.compare.calibration is {config.compare.calibration!r}; expected "
-            f"{' or '.join(map(repr, _CALIBRATION))}."
-        )
     if not own:
         return
     shards = batch_shards(measuring.make_mesh(config.mesh.shape))
     for name in own:
         derived = trained[name]
         with blamed_on(f"{_FIELD}, {name}"):
-            measuring.check_finetuning(derived)
+            check_config(derived)
             check_shards(derived.train, shards)
             if derived.train.method == "lora" and not config.model.adapter:
                 model = open_checkpoint(config.model.name, config.model.revision or None)
                 check_lora(model.config, lora_settings(derived.train, None))
             if derived.train.early_stopping:
                 measuring.load_questions(derived)
-
-
-def check_methods(methods: Sequence[str]) -> None:
-    """Raises UserError for methods that there are not, or that need more than one model."""
-    for name in methods:
-        if name in calibrated.NEEDS_MORE:
-            raise UserError(
-                f"config.compare.methods names {name!r}, which needs {calibrated.NEEDS_MORE[name]}."
-            )
-    check_names("compare.methods", methods, known_methods())
 
 
 def loss(train: ml_collections.ConfigDict) -> str:

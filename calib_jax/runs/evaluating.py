@@ -1,7 +1,6 @@
 """Model x tasks x methods -> scores: what the jobs evaluate, study and lifecycle share."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,14 @@ from jax.experimental import multihost_utils
 
 from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.confidence.next_token import Places
-from calib_jax.confidence.reading import METHODS, Reading, plan_reading
+from calib_jax.confidence.reading import Reading, plan_reading
 from calib_jax.confidence.scores import Scores
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
-from calib_jax.questions.prompts import check_template
 from calib_jax.questions.tasks import Task, get_task, load_task
 from calib_jax.reports import Progress, predictions, remarks
 from calib_jax.runs import journal, measuring, quantization, results
@@ -50,21 +48,6 @@ class LoadedTask:
     data: dict[str, Any]
 
 
-def methods_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """The methods of ``config.confidence.methods``; raises UserError for one that there is not."""
-    names, known = split_list(config.confidence.methods), ", ".join(METHODS)
-    if not names:
-        raise UserError(f"config.confidence.methods names no method; there is {known}.")
-    for i, name in enumerate(names):
-        if name not in METHODS:
-            near = difflib.get_close_matches(name, METHODS, 1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"config.confidence.methods names {name!r}; there is {known}.{guess}")
-        if name in names[:i]:
-            raise UserError(f"config.confidence.methods names {name!r} twice.")
-    return names
-
-
 def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
     """Loads ``config.data.eval``: tasks, task files and plain sources.
 
@@ -78,16 +61,8 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
       UserError: a source is not known or not to be had, two have one name, or a task has no split
         to draw ``data.shots`` examples from.
     """
-    data, prompt = config.data, config.prompt
-    measuring.chat_settings(config)
-    for key, letters in (("choice", True), ("template", True), ("continuation", False)):
-        if prompt[key]:
-            check_template(prompt[key], letters, f"config.prompt.{key}")
+    data = config.data
     specs = split_list(data.eval)
-    if not specs:
-        raise UserError("config.data.eval names no source; there would be nothing to measure.")
-    if data.shots < 0:
-        raise UserError(f"config.data.shots is {data.shots}; expected 0 or more.")
     tasks = [sources.task_of(spec) for spec in specs]
     for spec, task in zip(specs, tasks, strict=True):
         source = spec.partition("=")[2] or spec
@@ -143,11 +118,6 @@ def plan_tasks(
             f"{model.config.max_length} tokens. Set --config.prompt.max_length to at most that, or "
             "to 0."
         )
-    if prompt.choice and prompt.template:
-        raise UserError(
-            "config.prompt.choice and config.prompt.template are both templates for letters; set "
-            "one of them."
-        )
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
     chat = measuring.chat_of(config, model.tokenizer)
     readings = {}
@@ -155,7 +125,7 @@ def plan_tasks(
         reading = plan_reading(
             loaded.questions,
             loaded.task,
-            tuple(methods or methods_of(config)),
+            tuple(methods or split_list(config.confidence.methods)),
             encoder,
             shots=config.data.shots,
             seed=config.seed,
@@ -230,7 +200,7 @@ def measure_tasks(
     Raises:
       UserError: see ``plan_tasks`` and ``Engine.score``.
     """
-    methods = tuple(methods or methods_of(config))
+    methods = tuple(methods or split_list(config.confidence.methods))
     readings = readings or plan_tasks(config, model, tasks, methods)
     batch = config.batch
     engine = Engine(
@@ -345,9 +315,8 @@ def run_evaluation(run: Run, quietly: bool = False) -> None:
     config, workdir, stop = run.config, run.workdir, run.stop
 
     # --- Questions, then model, then tokens: what is cheap to find wrong comes first --------------
-    results.check_options(config)
-    measuring.check_batches(config)
-    methods, tasks = methods_of(config), load_tasks(config)
+    check_config(config)
+    methods, tasks = split_list(config.confidence.methods), load_tasks(config)
     results.check_folds(config, {loaded.name: len(loaded.questions) for loaded in tasks})
     compared = measuring.measures_quantization(config)
     model = measuring.load(config, "" if compared else config.model.quantize)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import ml_collections
 
-from calib_jax.config import split_list
 from calib_jax.errors import UserError
+from calib_jax.grammar import cut, labelled, split_list
 
 AXES = ("scale", "step", "epoch")
 SPELLING = "label=model[@revision][+adapter], separated by commas"
 # What a summary holds beside the labels.
 RESERVED = ("job", "method", "axis", "models", "data", "wall_time_s", "peak_memory_gib", "versions")
-LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([kmbt])(?![a-z0-9])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(k|m)?(?![\w.])", re.IGNORECASE)
 # A number beside the axis's own name is the place, whatever other numbers the label has.
@@ -49,34 +48,18 @@ def series(config: ml_collections.ConfigDict) -> list[Entry]:
     """The entries of ``config.lifecycle.models``, or ``config.model`` alone.
 
     Raises:
-      UserError: an entry, label or axis that is not understood, a label that stands twice, or two
-        models of one setting in one place.
+      UserError: an entry or label that is not understood, a label that appears twice, or two models
+        of one setting in one place.
     """
     axis, text = config.lifecycle.axis, config.lifecycle.models
-    _check_axis(axis)
     if not split_list(text):
         name = config.model.name.removeprefix("offline:").rstrip("/").rsplit("/", 1)[-1]
         label = re.sub(r"[^\w.+-]", "_", name).lstrip("_.+-") or "model"
         return [Entry(label, config.model.name, config.model.revision, config.model.adapter)]
-    if config.model.adapter or config.model.revision:
-        raise UserError(
-            "config.model.adapter and config.model.revision are of config.model alone; with "
-            f"config.lifecycle.models write {SPELLING}."
-        )
     entries: list[Entry] = []
-    for part in split_list(text):
-        label, equals, rest = part.partition("=")
-        label = label.strip()
-        if not equals or not LABEL.fullmatch(label) or not rest.strip():
-            raise UserError(
-                f"config.lifecycle.models: {part!r} is not understood; write {SPELLING}. A label "
-                "has letters, digits, '_', '.', '+' and '-'."
-            )
+    for label, model in labelled(text, "config.lifecycle.models", SPELLING).items():
         if label in RESERVED:
             raise UserError(f"config.lifecycle.models: no model can be called {label!r}.")
-        # Folders: what differs in capitals alone is one on some systems.
-        if any(label.lower() == other.label.lower() for other in entries):
-            raise UserError(f"config.lifecycle.models: the label {label!r} stands twice.")
         place, setting = _place(axis, label)
         for other in entries:
             if place is not None and (other.place, other.setting) == (place, setting):
@@ -85,11 +68,12 @@ def series(config: ml_collections.ConfigDict) -> list[Entry]:
                     f"{axis}, and their labels tell no setting apart. Write for example "
                     f"full-{other.label} and lora-{label}."
                 )
-        entries.append(Entry(label, *_model(rest.strip()), place=place, setting=setting))
+        entries.append(Entry(label, *_model(model), place=place, setting=setting))
     return entries
 
 
-def _check_axis(axis: str) -> None:
+def check_axis(axis: str) -> None:
+    """Raises UserError for an axis without a name, or with one that is nearly a known one."""
     if not axis.strip():
         raise UserError(
             f"config.lifecycle.axis is empty; expected {', '.join(AXES)}, or another name."
@@ -97,7 +81,7 @@ def _check_axis(axis: str) -> None:
     near = difflib.get_close_matches(axis.lower(), AXES, 1, cutoff=0.75)
     if axis not in AXES and near:
         raise UserError(
-            f"config.lifecycle.axis is {axis!r}; did you mean {near[0]!r}? There is "
+            f"config.lifecycle.axis is {axis!r}; did you mean {near[0]!r}? Choose from: "
             f"{', '.join(AXES)}; any name unlike these is an axis of names."
         )
 
@@ -106,11 +90,11 @@ def _model(text: str) -> tuple[str, str, str]:
     """Model, revision and adapter; a path that exists is taken whole."""
     adapter = ""
     if "+" in text and not Path(text).expanduser().exists():
-        text, adapter = text.split("+", 1)
+        text, _, adapter = cut(text, "+")
     revision = ""
     if "@" in text and not Path(text).expanduser().exists():
-        text, revision = text.rsplit("@", 1)
-    return text.strip(), revision.strip(), adapter.strip()
+        text, _, revision = cut(text, "@", last=True)
+    return text, revision, adapter
 
 
 def _place(axis: str, label: str) -> tuple[float | None, str]:

@@ -14,10 +14,9 @@ import transformers
 
 from calib_jax.api import load_model, make_mesh
 from calib_jax.confidence.scores import Scores
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.models.model import Model
-from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample, sources
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
@@ -25,10 +24,7 @@ from calib_jax.questions.pipeline import remove_overlap
 from calib_jax.reports import Progress, catalogue, measure, predictions
 from calib_jax.reports.atomic import atomic_path
 from calib_jax.runs import results
-from calib_jax.runs.results import check_options
 from calib_jax.runs.run import Run, agreed, say, settle
-from calib_jax.training.em import check_objective
-from calib_jax.training.loop import check_training
 
 
 @dataclasses.dataclass
@@ -52,47 +48,12 @@ class Setting:
     data: dict[str, Any]
 
 
-def check_least(config: ml_collections.ConfigDict, least: int, *fields: tuple[str, str]) -> None:
-    """Raises UserError for a field (section, key) that is less than ``least``."""
-    for section, key in fields:
-        if config[section][key] < least:
-            raise UserError(
-                f"config.{section}.{key} is {config[section][key]}; expected {least} or more."
-            )
-
-
-def check_batches(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for batches or a quantisation that cannot be."""
-    check_least(config, 1, ("batch", "max_buckets"))
-    check_least(config, 0, ("batch", "token_budget"), ("batch", "length_multiple"))
-    if config.model.quantize:
-        check_scheme(config.model.quantize)
-
-
-def check_finetuning(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for settings of the job finetune that cannot be, before any work."""
-    check_options(config)
-    chat_settings(config)
-    check_batches(config)
-    check_training(config)
-    check_objective(config)
-    at_least_1 = ("batch", "token_budget"), ("checkpoint", "keep"), ("prompt", "max_length")
-    check_least(config, 1, *at_least_1)
-    check_least(config, 0, ("checkpoint", "every_steps"), ("train", "early_stopping"))
-    if config.model.quantize and config.train.method != "lora":
-        raise UserError(
-            f"config.model.quantize={config.model.quantize!r} freezes the base, and "
-            f"config.train.method is {config.train.method!r}. Set --config.train.method=lora, "
-            "or leave config.model.quantize empty."
-        )
-
-
 def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = None) -> Setting:
     """Loads questions and model (unless it is given), and encodes the ones for the other.
 
     Questions come first: a bad file is found before minutes are spent on weights.
     """
-    check_finetuning(config)
+    check_config(config)
     prepared, validation = load_questions(config)
     # Where the shift that quantisation causes is measured, the model comes without it first.
     if model is None:
@@ -147,7 +108,7 @@ def chat_of(
 
 
 def chat_settings(config: ml_collections.ConfigDict) -> ChatSettings:
-    """What chat templates are told; raises UserError for fields that are not understood."""
+    """What chat templates are told."""
     return ChatSettings.read(config.prompt.template_arguments, config.prompt.date)
 
 
@@ -225,20 +186,13 @@ def load(config: ml_collections.ConfigDict, quantize: str) -> Model:
 
 def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
     data = config.data
-    evals = split_list(data.eval)
-    if not evals:
-        raise UserError("config.data.eval names no source; there would be nothing to measure.")
-    if not split_list(data.train):
-        raise UserError("config.data.train names no source; there would be nothing to train on.")
     validation = split_list(data.validation)
-    if len(validation) > 1:
-        raise UserError("config.data.validation takes one source.")
     spec = [
         sources.renamed(sources.for_role(text, "validation"), "validation") for text in validation
     ]
     prepared = prepare(
         split_list(data.train),
-        [*evals, *spec],
+        [*split_list(data.eval), *spec],
         train_size=data.train_size,
         eval_size=data.eval_size,
         seed=config.seed,
@@ -258,11 +212,6 @@ def load_questions(config: ml_collections.ConfigDict) -> tuple[Prepared, list]:
 
 def _check_held_out(held_out: list, evals: Mapping[str, list]) -> None:
     """Raises UserError where early stopping would choose the model by what is reported."""
-    if not held_out:
-        raise UserError(
-            "config.train.early_stopping looks at config.data.validation, which is empty. Name a "
-            "split there that is not in config.data.eval."
-        )
     for name, split in evals.items():
         _, counts = remove_overlap(held_out, {name: split})
         if counts[name]:

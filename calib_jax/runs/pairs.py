@@ -5,12 +5,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from calib_jax.config import split_list
 from calib_jax.errors import UserError
+from calib_jax.grammar import cut, labelled
 from calib_jax.models import peft
 from calib_jax.models.model import open_checkpoint
 
 RUN, OFFLINE = "run:", "offline:"
+_SPELLING = (
+    "name=base->aligned, several separated by commas (and quotes around it all: > means something "
+    "to the shell)"
+)
+_NAME, _NAME_RULE = re.compile(r'[^"|]+'), "A name holds neither a quote nor a bar."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,22 +64,17 @@ def parse_pairs(text: str) -> list[Pair]:
         model on both sides.
     """
     pairs: list[Pair] = []
-    for entry in split_list(text):
-        name, equals, models = (part.strip() for part in entry.partition("="))
-        base, arrow, aligned = (part.strip() for part in models.partition("->"))
-        if not (equals and arrow and name and base and aligned) or "->" in aligned:
+    entries = labelled(text, "config.study.pairs", _SPELLING, label=_NAME, rule=_NAME_RULE)
+    for name, models in entries.items():
+        base, arrow, aligned = cut(models, "->")
+        if not (arrow and base and aligned) or "->" in aligned:
             raise UserError(
-                f"config.study.pairs: {entry!r} is not a pair; write name=base->aligned, several "
-                "separated by commas (and quotes around it all: > means something to the shell)."
+                f"config.study.pairs: {models!r} is not a pair; write {_SPELLING}. {_NAME_RULE}"
             )
-        if re.search(r'["|]', name):
-            raise UserError(f"config.study.pairs: the name {name!r} holds a quote or a bar.")
         pair = Pair(name, parse_side(base), parse_side(aligned))
         if pair.base.key == pair.aligned.key:
             raise UserError(f"config.study.pairs: {name!r} has {base} on both sides.")
         for other in pairs:
-            if other.name == name:
-                raise UserError(f"config.study.pairs: the name {name!r} appears twice.")
             if (other.base.key, other.aligned.key) == (pair.base.key, pair.aligned.key):
                 raise UserError(
                     f"config.study.pairs: {other.name!r} and {name!r} are the same pair."
@@ -94,10 +94,10 @@ def parse_side(text: str) -> Side:
         return Side(text, run=Path(text.removeprefix(RUN)))
     if Path(text).exists():
         return Side(text, text)
-    name, _, adapter = text.partition("+")
+    name, _, adapter = cut(text, "+")
     revision = ""
     if not Path(name).exists():
-        name, _, revision = name.partition("@")
+        name, _, revision = cut(name, "@")
     return Side(text, name, revision, adapter)
 
 

@@ -101,10 +101,6 @@ def load_material(
     sets: dict[str, Sequence[Preference]] = {}
     documents: Sequence[Document] = ()
     if tasks.strip():
-        if len(evaluating.methods_of(config)) > 1:
-            raise UserError(
-                "config.confidence.methods names several methods; here letters are read by one."
-            )
         derived = config.copy_and_resolve_references()
         derived.data.eval = tasks
         loaded = evaluating.load_tasks(derived)
@@ -112,12 +108,6 @@ def load_material(
             if task.name in (PAIRS, TEXT):
                 raise UserError(f"config.data.eval: no task can be called {task.name!r} here.")
             data[task.name] = dict(task.data)
-    if pairs[0].startswith("train:"):
-        raise UserError(
-            f"pairs are asked for as {pairs[0]!r}, held out of a run's own training pairs; here "
-            "every model is asked the same. Name a source, such as "
-            "--config.align.eval=questions:offline:openbookqa/test@0.8."
-        )
     if pairs[0].strip():
         prompt = config.prompt
         found = load_preferences(

@@ -9,14 +9,12 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from calib_jax.config import split_list
-from calib_jax.errors import UserError
+from calib_jax.grammar import cut, labelled
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
 from calib_jax.runs import measuring, trained
-from calib_jax.runs.lifecycle_series import LABEL
 from calib_jax.runs.pairs import Side, check_models, parse_side
 from calib_jax.runs.run import as_json
 
@@ -29,31 +27,20 @@ def parse_labelled(text: str, field: str, taken: Sequence[str] = ()) -> dict[str
     Args:
       text: see ``SPELLING``.
       field: what messages call it.
-      taken: labels that are not to be had.
+      taken: labels that are in use already.
 
     Raises:
-      UserError: an entry that is not understood, a label that is taken or stands twice.
+      UserError: an entry that is not understood, a label that is taken or appears twice.
     """
-    sides: dict[str, Side] = {}
-    for entry in split_list(text):
-        label, equals, rest = (part.strip() for part in entry.partition("="))
-        if not equals or not rest or not LABEL.fullmatch(label):
-            raise UserError(
-                f"{field}: {entry!r} is not understood; write {SPELLING}. A label has letters, "
-                "digits, '_', '.', '+' and '-'."
-            )
-        # Folders: what differs in capitals alone is one on some systems.
-        if label.lower() in [name.lower() for name in (*sides, *taken)]:
-            raise UserError(f"{field}: the label {label!r} stands twice, or is taken.")
-        sides[label] = _with_epoch(parse_side(rest))
-    return sides
+    entries = labelled(text, field, SPELLING, taken)
+    return {label: _with_epoch(parse_side(model)) for label, model in entries.items()}
 
 
 def _with_epoch(side: Side) -> Side:
     """A run's folder and the epoch behind it taken apart; a folder may have such a name itself."""
     if side.run is None or side.run.exists():
         return side
-    folder, _, epoch = str(side.run).rpartition("@")
+    folder, _, epoch = cut(str(side.run), "@", last=True)
     if not folder or not epoch.isdecimal() or not int(epoch):
         return side
     return dataclasses.replace(side, run=Path(folder), epoch=int(epoch))

@@ -10,7 +10,7 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.questions.chat import ChatSettings
-from calib_jax.reports import measure, read_metrics, sinks
+from calib_jax.reports import measure, read_metrics
 from calib_jax.reports.result import Contrast, Result, of_states
 from calib_jax.reports.states import by_reading as by_reading_keys
 from calib_jax.reports.states import named
@@ -20,42 +20,10 @@ from calib_jax.runs.run import Run
 States = dict[str, dict[str, Scores]]
 
 
-def check_options(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a setting of measuring or reporting that cannot be, before any work."""
-    if config.em.edges not in ("right", "left"):
-        raise UserError(f"config.em.edges is {config.em.edges!r}; expected 'right' or 'left'.")
-    for section, key in (("em", "num_bins"), ("report", "num_resamples")):
-        if config[section][key] < 1:
-            raise UserError(
-                f"config.{section}.{key} is {config[section][key]}; expected 1 or more."
-            )
-    if not 0 <= config.seed < 2**32:
-        raise UserError(f"config.seed is {config.seed}; expected 0 to {2**32 - 1}.")
-    if config.posthoc.folds < 2:
-        raise UserError(f"config.posthoc.folds is {config.posthoc.folds}; expected 2 or more.")
-    posthoc_methods(config)
-    sinks.check(config.report.writers)
-
-
-def posthoc_methods(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """The calibrators asked for by ``config.posthoc.methods``.
-
-    Raises:
-      UserError: there is no such method, or it needs more than scores and answers.
-    """
-    names = split_list(config.posthoc.methods)
-    if not names:
-        return ()
-    from calib_jax.reports import calibrated
-
-    calibrated.check(names)
-    return names
-
-
 def check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> None:
     """Raises UserError when a split (name -> questions) is too small to be cross-fitted."""
     for name, size in sizes.items():
-        if posthoc_methods(config) and size < config.posthoc.folds:
+        if split_list(config.posthoc.methods) and size < config.posthoc.folds:
             raise UserError(
                 f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {size} "
                 "question(s). Ask for fewer folds, or for no config.posthoc.methods."
@@ -123,7 +91,7 @@ def finish(
             if name in states["before"]
         }
     measured = of_states(rows)
-    if methods := posthoc_methods(config):
+    if methods := split_list(config.posthoc.methods):
         from calib_jax.reports import calibrated
 
         fitted = calibrated.measure(methods, states, domains, folds=config.posthoc.folds, **options)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import ml_collections
 
+from calib_jax import grammar
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.presets import METHODS, check_method, set_method
 from calib_jax.runs import settings
-from calib_jax.runs.lifecycle_series import LABEL
 
 # Stages that are runs of the job "align"; the others are methods of the job "finetune".
 ALIGN = ("sft", "dpo")
@@ -47,15 +47,11 @@ def chain_of(config: ml_collections.ConfigDict, workdir: Path) -> list[Stage]:
     """The stages of ``config.stages.chain``, each with the config of its run.
 
     Raises:
-      UserError: no stage, one that there is not, full fine-tuning, or settings that cannot be.
+      UserError: full fine-tuning, or settings that are not valid.
     """
     names = split_list(config.stages.chain)
-    if not names:
-        raise UserError(f"config.stages.chain names no stage; there is {', '.join(STAGES)}.")
-    for name in names:
-        settings.check_known(name, "config.stages.chain", STAGES)
     field, where = "config.stages.settings", f"config.stages.chain ({config.stages.chain})"
-    own = settings.parse(config.stages.settings, field, names, STAGES, "stage", where)
+    own = grammar.settings(config.stages.settings, field, "stage", names, STAGES, where)
     chain: list[Stage] = []
     adapter = config.model.adapter
     for i, name in enumerate(names, 1):
@@ -99,7 +95,7 @@ def _config_of(
 def start_label(config: ml_collections.ConfigDict, chain: Sequence[Stage]) -> str:
     """What the model before the first stage is called."""
     label = config.stages.start
-    if not LABEL.fullmatch(label) or label.lower() in [stage.label for stage in chain]:
+    if not grammar.LABEL.fullmatch(label) or label.lower() in [stage.label for stage in chain]:
         raise UserError(
             f"config.stages.start is {label!r}; expected a name of letters, digits, '_', '.', '+' "
             "and '-' that is no stage's."

@@ -12,7 +12,7 @@ from calib_jax import provenance
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scores import Scores
 from calib_jax.confidence.scoring import letter_groups, score_encoded
-from calib_jax.config import base, split_list
+from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
@@ -21,7 +21,6 @@ from calib_jax.reports import predictions, result
 from calib_jax.reports.study.changes import difference
 from calib_jax.runs import measuring
 from calib_jax.runs.run import Run, say
-from calib_jax.runs.settings import check_known
 
 # The training questions as the model scores them before training, and their file's state.
 TRAIN, CALIBRATION = "train", "calibration"
@@ -235,48 +234,3 @@ def _read(folder: Path, state: str, splits: Collection[str]) -> dict[str, Scores
         split: predictions.read(folder / "predictions" / f"{state}-{split}.parquet", "choice")
         for split in splits
     }
-
-
-def check_names(field: str, names: Collection[str], known: Collection[str]) -> None:
-    """Raises UserError for no names, an unknown name (with a suggestion), or one that repeats."""
-    if not names:
-        raise UserError(f"config.{field} names nothing; choose from: {', '.join(known)}.")
-    for i, name in enumerate(names):
-        check_known(name, f"config.{field}", known)
-        if name in list(names)[:i]:
-            raise UserError(f"config.{field} names {name!r} twice.")
-
-
-def numbers(field: str, text: str, kind: type = int, least: float = 0) -> list:
-    """The numbers of a comma-separated field.
-
-    Args:
-      field: its name, for messages.
-      text: its value.
-      kind: int or float.
-      least: the smallest valid number.
-
-    Raises:
-      UserError: there are none, one is no number or too small, or one repeats.
-
-    >>> numbers("sweep.ece_weight", "0, 0.3,1", float)
-    [0.0, 0.3, 1.0]
-    """
-    found: list = []
-    for part in split_list(str(text)):
-        try:
-            value = kind(part)
-        except ValueError:
-            value = None
-        if value is None or not least <= value < 2**32:
-            what = "whole numbers" if kind is int else "numbers"
-            raise UserError(
-                f"config.{field} holds {part!r}; expected {what} of at least {least:g}, separated "
-                "by commas."
-            )
-        if value in found:
-            raise UserError(f"config.{field} holds {part} twice.")
-        found.append(value)
-    if not found:
-        raise UserError(f"config.{field} is empty; expected numbers separated by commas.")
-    return found

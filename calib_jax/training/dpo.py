@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
@@ -85,11 +84,7 @@ class DpoObjective:
 
 
 class DpoTraining(AnswerTraining):
-    """DPO; arguments as of ``AnswerTraining``, groups of (chosen, rejected).
-
-    Raises:
-      UserError: β or ε that cannot be.
-    """
+    """DPO; arguments as of ``AnswerTraining``, groups of (chosen, rejected)."""
 
     def __init__(
         self,
@@ -101,12 +96,6 @@ class DpoTraining(AnswerTraining):
         measured_groups: Sequence[Group] = (),
     ):
         align = config.align
-        if not 0 < align.beta < float("inf"):
-            raise UserError(f"config.align.beta is {align.beta}; expected a number > 0.")
-        if not 0 <= align.label_smoothing < 0.5:
-            raise UserError(
-                f"config.align.label_smoothing is {align.label_smoothing}; expected 0 <= ε < 0.5."
-            )
         objective = DpoObjective(align.beta, align.label_smoothing)
         super().__init__(config, model, objective, groups, ids, measured, measured_groups)
 

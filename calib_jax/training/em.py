@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from calib_jax.confidence.scoring import letter_groups
-from calib_jax.config import base
+from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
@@ -22,7 +22,6 @@ from calib_jax.questions.batching import (
 from calib_jax.questions.encoding import Encoded
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener, Training
-from calib_jax.training.losses import DIVERGENCES
 from calib_jax.training.objective import EmObjective, OnlineBins
 from calib_jax.training.released import SCALE, ReleasedTerm
 from calib_jax.training.targets import EStep, e_step
@@ -188,11 +187,10 @@ def objective_of(config: ml_collections.ConfigDict, questions: int) -> EmObjecti
 
     Args:
       questions: of the training set.
-
     Raises:
-      UserError: see ``check_objective``.
+      UserError: the config has errors.
     """
-    check_objective(config)
+    check_config(config)
     train, em = config.train, config.em
     weights = {"ece_weight": train.ece_weight}
     released = online = None
@@ -211,76 +209,3 @@ def objective_of(config: ml_collections.ConfigDict, questions: int) -> EmObjecti
         released=released,
         **weights,
     )
-
-
-def check_objective(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for losses, bins or refreshes that cannot be."""
-    train, em = config.train, config.em
-    for section, key, allowed in (
-        ("train", "objective", ("paper", "released")),
-        ("train", "sft", ("sft1", "sft2", "none")),
-        ("train", "sft2_reduction", ("sum", "mean")),
-        ("train", "divergence", DIVERGENCES),
-        ("train", "smooth_over", ("vocabulary", "letters")),
-        ("train", "early_stopping_metric", ("nll", "brier", "conf_ece")),
-        ("em", "binning", ("width", "mass")),
-        ("em", "refresh", ("epoch", "steps", "online", "once")),
-    ):
-        if (value := config[section][key]) not in allowed:
-            names = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
-            raise UserError(f"config.{section}.{key} is {value!r}; expected {names}.")
-    for section, key in (("train", "ece_weight"), ("em", "shrinkage")):
-        if not 0 <= config[section][key] < float("inf"):
-            raise UserError(
-                f"config.{section}.{key} is {config[section][key]}; expected a number >= 0."
-            )
-    if train.objective == "released":
-        _check_released(config)
-    elif train.alpha != base().train.alpha:
-        raise UserError(
-            f"config.train.alpha is {train.alpha}, which weighs the terms of the released "
-            "objective, and config.train.objective is 'paper', whose weight is "
-            "config.train.ece_weight. Set one of the two, or --config.train.objective=released."
-        )
-    elif train.sft == "none" and not train.ece_weight:
-        raise UserError("config.train.sft is 'none' and config.train.ece_weight is 0: no loss.")
-    if not 0 <= train.label_smoothing < 1:
-        raise UserError(
-            f"config.train.label_smoothing is {train.label_smoothing}; expected 0 <= ε < 1."
-        )
-    if train.label_smoothing and train.sft != "sft1":
-        raise UserError(
-            "config.train.label_smoothing smooths SFT1's answers, and config.train.sft is "
-            f"{train.sft!r}. Set --config.train.sft=sft1, or label_smoothing to 0."
-        )
-    if em.refresh == "steps" and em.refresh_steps < 1:
-        raise UserError(f"config.em.refresh_steps is {em.refresh_steps}; expected at least 1.")
-    if em.refresh == "online" and em.binning == "mass":
-        raise UserError(
-            "config.em.binning is 'mass', which needs all questions at once, and config.em.refresh "
-            "is 'online'. Set --config.em.binning=width or --config.em.refresh=epoch."
-        )
-
-
-def _check_released(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for settings that the released objective has no use for."""
-    train, em = config.train, config.em
-    if not 0 <= train.alpha <= 1:
-        raise UserError(f"config.train.alpha is {train.alpha}; expected 0 <= α <= 1.")
-    if train.sft == "none" and not train.alpha:
-        raise UserError("config.train.sft is 'none' and config.train.alpha is 0: no loss.")
-    for section, key, needed, why in (
-        ("train", "ece_weight", 0.0, "config.train.alpha stands in its place"),
-        ("train", "divergence", "squared", "it has the squared error alone"),
-        ("em", "binning", "width", "its bins are of equal width"),
-    ):
-        if (value := config[section][key]) != needed:
-            raise UserError(
-                f"config.{section}.{key} is {value!r}, and config.train.objective is 'released': "
-                f"{why}. Set --config.{section}.{key}={needed}."
-            )
-    if em.refresh == "online":
-        raise UserError(
-            "config.em.refresh is 'online', and config.train.objective is 'released', whose bins "
-            "come from an E-step. Set --config.em.refresh=once, as the authors have it."
-        )

@@ -14,7 +14,7 @@ import numpy as np
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scores import Scores
 from calib_jax.confidence.scoring import score_encoded
-from calib_jax.config import split_list
+from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.lora import LoraConfig, check_lora, init_lora, merge_lora
@@ -46,17 +46,6 @@ def lora_settings(train: ml_collections.ConfigDict, adapter: LoraConfig | None) 
     return asked if adapter is None else dataclasses.replace(adapter, dropout=asked.dropout)
 
 
-def check_training(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for settings of any training that cannot be, before a model is loaded."""
-    train = config.train
-    if train.method not in ("full", "lora"):
-        raise UserError(f"config.train.method is {train.method!r}; expected 'full' or 'lora'.")
-    for key in ("epochs", "batch_size", "microbatches"):
-        if train[key] < 1:
-            raise UserError(f"config.train.{key} is {train[key]}; expected at least 1.")
-    optimizer_settings(train, num_steps=1)
-
-
 def check_shards(train: ml_collections.ConfigDict, shards: int) -> None:
     """Raises UserError for a batch that cannot be split.
 
@@ -73,7 +62,7 @@ def check_shards(train: ml_collections.ConfigDict, shards: int) -> None:
 
 
 def optimizer_settings(train: ml_collections.ConfigDict, num_steps: int) -> OptimizerConfig:
-    """The settings of AdamW; raises UserError for those that cannot be."""
+    """The settings of AdamW."""
     return OptimizerConfig(
         learning_rate=train.learning_rate,
         num_steps=num_steps,
@@ -124,7 +113,7 @@ class Training:
     def __init__(self, config: ml_collections.ConfigDict, model: Model, objective: Objective):
         train = config.train
         self.config, self.mesh, self.objective = config, model.mesh, objective
-        check_training(config)
+        check_config(config)
         lora = None
         if train.method == "lora":
             lora = lora_settings(train, model.lora)

@@ -7,8 +7,6 @@ import math
 import jax
 import optax
 
-from calib_jax.errors import UserError
-
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
@@ -28,15 +26,6 @@ class OptimizerConfig:
     warmup_ratio: float = 0.1
     weight_decay: float = 0.0
     clip_norm: float = 1.0
-
-    def __post_init__(self):
-        if not 0 <= self.warmup_ratio <= 1:
-            raise UserError(f"config.train.warmup_ratio is {self.warmup_ratio}; expected 0 to 1.")
-        for name in ("learning_rate", "weight_decay", "clip_norm"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(
-                    f"config.train.{name} is {getattr(self, name)}; expected a number >= 0."
-                )
 
     def schedule(self) -> optax.Schedule:
         """Learning rate by step."""

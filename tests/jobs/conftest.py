@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from calib_jax import fields
 from calib_jax.api import load_model
-from calib_jax.config import base
+from calib_jax.config import FIELDS, base
 from calib_jax.runs import measuring
 from calib_jax.runs import run as runs
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -81,7 +80,7 @@ class CommandLine:
         }
         given = [arg.split("=")[0] for arg in more]
         if "--config.job=evaluate" in more:
-            settings = {k: v for k, v in settings.items() if "evaluate" in fields.jobs_of(k)}
+            settings = {k: v for k, v in settings.items() if "evaluate" in FIELDS[k].jobs}
         flags = [
             f"--config.{key}={value}"
             for key, value in settings.items()

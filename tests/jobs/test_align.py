@@ -9,7 +9,7 @@ import pytest
 
 from calib_jax.api import make_mesh
 from calib_jax.confidence.preference import PreferenceScores
-from calib_jax.config import base
+from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
 from calib_jax.jobs import align
 from calib_jax.questions import preference_rows
@@ -115,7 +115,7 @@ def test_sft_on_the_chosen_answers_of_a_file(config, tmp_path):
 
 
 def load(config):
-    aligning.check_options(config)
+    check_config(config)
     return aligning.load_examples(config, set())
 
 
@@ -171,12 +171,12 @@ def test_every_reason_has_words():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("align.method", "ppo", "align.method is 'ppo'; expected 'sft' or 'dpo'"),
+        ("align.method", "ppo", "align.method is 'ppo'; choose from: sft, dpo"),
         ("align.train", "", "align.train names no source"),
         ("align.train_size", -1, "align.train_size is -1; expected 0 or more"),
         ("align.max_length", 0, "align.max_length is 0; expected 1 or more"),
         ("data.eval", "", "data.eval names no source"),
-        ("train.early_stopping", 2, "early_stopping is of the job finetune"),
+        ("train.early_stopping", 2, "early_stopping belongs to the job finetune"),
         ("model.quantize", "int8", "freezes the base"),
     ],
 )

@@ -127,14 +127,14 @@ def test_before_and_after_with_paired_changes_over_a_stop(
     ("changes", "said"),
     [
         ({"models": ""}, "names no model to compare"),
-        ({"models": "before=x"}, "'before' stands twice, or is taken"),
+        ({"models": "before=x"}, "the label 'before' is taken"),
         ({"models": "x"}, "is not understood"),
         (
             {"models": "a=run:nowhere"},
             "config.alignment.models, a: nowhere/config.json: no such file",
         ),
         ({"models": "a=nowhere"}, "no such file or folder"),
-        ({"pairs": "", "text": ""}, "neither pairs nor text"),
+        ({"pairs": "", "text": ""}, "config.alignment.pairs and config.alignment.text are empty"),
         ({"window": 4096}, "config.alignment.window is 4096; expected 2 to 512"),
     ],
 )

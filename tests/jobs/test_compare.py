@@ -308,7 +308,7 @@ def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("compare.methods", "dpo,ctf", "names 'ctf'; there is .* Did you mean 'cft'"),
+        ("compare.methods", "dpo,ctf", "names 'ctf'; choose from: .* Did you mean 'cft'"),
         ("compare.methods", "temprature", "Did you mean 'temperature'"),
         ("compare.methods", "cft,cft", "names 'cft' twice"),
         ("compare.methods", " ,", "names nothing"),
@@ -317,13 +317,16 @@ def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained
         ("compare.seeds", "-1", "holds '-1'"),
         ("compare.seeds", "", "is empty"),
         ("compare.seeds", "1,1", "holds 1 twice"),
-        ("compare.calibration", "test", "expected 'train' or 'cross'"),
-        ("posthoc.methods", "vector", "config.compare.methods"),
+        (
+            "compare.calibration",
+            "test",
+            "config.compare.calibration is 'test'; choose from: train, cross",
+        ),
         ("train.ece_weight", 0.0, "cft: .* it would learn no calibration"),
         (
             "compare.settings",
             "rcft:train.epochs=2",
-            "a method that config.compare.methods .* has not",
+            "a method that config.compare.methods .* does not name",
         ),
         (
             "compare.settings",

@@ -252,7 +252,7 @@ def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(
         (["lifecycle.tasks=a=mmlu,a_vocabulary=mmlu"], "no task can be called 'a_vocabulary'"),
         (["lifecycle.axis=steps"], "did you mean 'step'"),
         (["lifecycle.models=1m=no/such/folder"], "'no/such/folder': no such folder"),
-        (["lifecycle.models=1m=./a,1M=./b"], "the label '1M' stands twice"),
+        (["lifecycle.models=1m=./a,1M=./b"], "the label '1M' appears twice"),
         (["confidence.methods=choice,continuation_sum"], "names several methods"),
         (["em.edges=up"], "config.em.edges is 'up'"),
         (["lifecycle.positons=1"], "positions"),

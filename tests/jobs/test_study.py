@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from calib_jax import metrics
+from calib_jax.confidence.methods import METHODS
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.jobs import study
@@ -227,7 +228,7 @@ def test_the_papers_config():
     assert sorted(set(tasks["mmlu"].groups.values())) == [
         "humanities", "other", "social_sciences", "stem"
     ]  # fmt: skip
-    assert set(config.confidence.methods.split(",")) <= set(evaluating.METHODS)
+    assert set(config.confidence.methods.split(",")) <= set(METHODS)
     assert config.data.eval_size == config.data.shots == 0 and not config.prompt.chat
     # Options stand as the data sets have them, but for the task whose answer never moves.
     fixed = [n for n, task in tasks.items() if isinstance(task.fields.answer, int)]

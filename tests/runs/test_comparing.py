@@ -9,7 +9,7 @@ from calib_jax import presets
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import compare
-from calib_jax.runs import comparing, subruns
+from calib_jax.runs import comparing
 from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 from configs import compare as compare_module
@@ -31,13 +31,13 @@ def config(tmp_path, tiny_model):
         ("cft.train.epochs=2", "write method:field=value, such as"),
         ("cft:train.epochs", "write method:field=value"),
         ("ctf:train.epochs=2", "names 'ctf'; .* Did you mean 'cft'"),
-        ("rcft:train.epochs=2", r"of a method that config.compare.methods \(.*\) has not"),
+        ("rcft:train.epochs=2", r"to a method that config.compare.methods \(.*\) does not name"),
         ("dpo:train.epochs=2", "dpo, which trains nothing"),
         ("temperature:em.num_bins=5", "temperature, which trains nothing"),
         ("cft:train.epochs=2,cft:train.epochs=3", "cft:train.epochs appears twice"),
         ("cft:train.epoch=2", "cft: there is no field 'train.epoch'. Did you mean 'train.epochs'"),
-        ("cft:train.epochs=1.5", "train.epochs=1.5 is no value of this field; expected one such"),
-        ("cft:train.packing=yes", "train.packing=yes is no value"),
+        ("cft:train.epochs=1.5", "train.epochs=1.5 is not valid; expected a whole number"),
+        ("cft:train.packing=yes", "train.packing=yes is not valid; expected True or False"),
         ("cft:train.epochs=0", "config.compare.settings, cft: config.train.epochs is 0"),
         ("cft:train.learning_rate=nan", "config.compare.settings, cft: .*learning_rate is nan"),
         ("cft:train.ece_weight=inf", "cft: config.train.ece_weight is inf"),
@@ -82,4 +82,3 @@ def test_every_method_has_its_config_file():
         config = importlib.import_module(f"configs.{name}").get_config()
         assert config.method == name and config.job == "finetune"
         presets.check_method(config)
-    assert subruns.numbers("x", "3, 1") == [3, 1]

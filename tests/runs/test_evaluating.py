@@ -10,6 +10,7 @@ import pytest
 
 from calib_jax.api import load_model
 from calib_jax.confidence.engine import Engine
+from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.runs import evaluating, results
 from calib_jax.runs.evaluating import load_tasks, measure_tasks, plan_tasks, run_evaluation
@@ -81,7 +82,7 @@ def test_a_sample_is_at_most_the_split_and_spread_over_subjects(config):
         ("data.shots", -1, "config.data.shots is -1"),
         ("data.shots", 1, "plain.jsonl is a plain source"),
         ("confidence.methods", "choise", "Did you mean 'choice'?"),
-        ("confidence.methods", "", "names no method"),
+        ("confidence.methods", "", "names nothing"),
         ("confidence.methods", "choice,choice", "'choice' twice"),
         ("batch.max_buckets", 0, "config.batch.max_buckets is 0"),
         ("prompt.max_length", 4096, "config.prompt.max_length"),
@@ -105,10 +106,10 @@ def test_a_task_without_a_split_for_examples(config, tmp_path):
         load_tasks(config)
 
 
-def test_two_templates_for_letters_are_one_too_many(config, model):
+def test_two_templates_for_letters_are_one_too_many(config):
     config.prompt.choice = config.prompt.template = "{question} {options} Answer:"
     with pytest.raises(UserError, match="set one of them"):
-        plan_tasks(config, model, load_tasks(config))
+        check_config(config)
 
 
 def test_prompts_cut_at_the_left_are_said(config, model, capsys):

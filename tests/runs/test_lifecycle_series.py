@@ -2,7 +2,7 @@
 
 import pytest
 
-from calib_jax.config import base
+from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
 from calib_jax.runs.lifecycle_series import Entry, series
 from configs import lifecycle as configs
@@ -10,9 +10,11 @@ from configs import lifecycle as configs
 
 def parsed(models, axis="scale", **model):
     config = base()
+    config.job = "lifecycle"
     config.lifecycle.models, config.lifecycle.axis = models, axis
     for name, value in model.items():
         config.model[name] = value
+    check_config(config)
     return series(config)
 
 
@@ -65,7 +67,7 @@ def test_without_a_series_the_configs_model_stands_alone():
 @pytest.mark.parametrize(
     ("models", "axis", "message"),
     [
-        ("70m=a/b,70M=c/d", "scale", "label '70M' stands twice"),
+        ("70m=a/b,70M=c/d", "scale", "label '70M' appears twice"),
         ("70m", "scale", "'70m' is not understood"),
         ("70m=", "scale", "is not understood"),
         ("a/b=c/d", "setting", "is not understood"),

@@ -11,14 +11,14 @@ from calib_jax.runs import pairs
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a=x", "'a=x' is not a pair; write name=base->aligned"),
-        ("x->y", "'x->y' is not a pair"),
-        ("a=x->", "'a=x->' is not a pair"),
+        ("a=x", "'x' is not a pair; write name=base->aligned"),
+        ("x->y", "'x->y' is not understood; write name=base->aligned"),
+        ("a=x->", "'x->' is not a pair"),
         ("a=x->y->z", "is not a pair"),
         ("a=x->x", "'a' has x on both sides"),
-        ("a=x->y,a=x->z", "the name 'a' appears twice"),
+        ("a=x->y,a=x->z", "the label 'a' appears twice"),
         ("a=x->y,b=x->y", "'a' and 'b' are the same pair"),
-        ('a"=x->y', "holds a quote"),
+        ('a"=x->y', "A name holds neither a quote nor a bar"),
     ],
 )
 def test_pairs_that_are_refused(text, message):

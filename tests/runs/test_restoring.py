@@ -104,6 +104,6 @@ def test_labels():
     found = restoring.parse_labelled("a=run:runs/x@2, b=run:runs/x@y, c=run:runs/x@0", "field")
     assert (str(found["a"].run), found["a"].epoch) == ("runs/x", 2)
     assert (str(found["b"].run), str(found["c"].run)) == ("runs/x@y", "runs/x@0")
-    for text, said in (("a", "is not understood"), ("a=x,A=y", "'A' stands twice")):
+    for text, said in (("a", "is not understood"), ("a=x,A=y", "'A' appears twice")):
         with pytest.raises(UserError, match=said):
             restoring.parse_labelled(text, "field")

@@ -242,11 +242,14 @@ def test_loss_that_is_not_finite_stops_with_step_and_questions(start):
         ({"label_smoothing": 0.1, "sft": "sft2"}, "smooths SFT1"),
         ({"smooth_over": "words"}, "smooth_over"),
         ({"early_stopping_metric": "accuracy"}, "early_stopping_metric"),
-        ({"divergence": "js"}, "'squared', 'kl' or 'cross_entropy'"),
+        ({"divergence": "js"}, "choose from: squared, kl, cross_entropy"),
         ({"objective": "printed"}, "config.train.objective"),
         ({"alpha": 0.3}, "whose weight is config.train.ece_weight"),
         ({"objective": "released"}, "config.train.alpha stands in its place"),
-        ({"objective": "released", "ece_weight": 0.0, "alpha": 1.5}, "0 <= α <= 1"),
+        (
+            {"objective": "released", "ece_weight": 0.0, "alpha": 1.5},
+            "config.train.alpha is 1.5; expected 0 to 1",
+        ),
         ({"objective": "released", "ece_weight": 0.0, "divergence": "kl"}, "squared error alone"),
         (
             {"objective": "released", "ece_weight": 0.0, "alpha": 0.0, "sft": "none"},
@@ -267,7 +270,7 @@ def test_bad_settings_are_named(start, change, message):
         ({"refresh": "never"}, "config.em.refresh"),
         ({"refresh": "steps", "refresh_steps": 0}, "refresh_steps"),
         ({"refresh": "online", "binning": "mass"}, "all questions at once"),
-        ({"refresh": "twice"}, "'epoch', 'steps', 'online' or 'once'"),
+        ({"refresh": "twice"}, "choose from: epoch, steps, once, online"),
     ],
 )
 def test_bad_bins_are_named(start, change, message):
@@ -343,6 +346,7 @@ def test_online_bins_are_running_sums_of_the_batches(start):
 def test_early_stopping_ends_with_the_best_epoch(start, tmp_path):
     """Epochs as good as 3, 1, 2, 4, ... with a patience of 2: the second is taken after four."""
     config = tiny_config(epochs=8, early_stopping=2)
+    config.data.validation = "held_out.jsonl"
     values = [3.0, 1.0, 2.0, 4.0]
     kept = []
 
