@@ -140,6 +140,8 @@ def base() -> ml_collections.ConfigDict:
     train.sft = "sft1"
     # λ, the weight of the calibration term.
     train.ece_weight = 1.0
+    # Weights of further terms by name (calib_jax.training.terms), separated by commas: brier=0.1
+    train.terms = ""
     # α of the objective "released"; λ has no part in that.
     train.alpha = 0.5
     # D of the calibration term D(p, π): "squared" error, "kl" or "cross_entropy". The last two have

@@ -68,6 +68,7 @@ OBEYED: dict[str, tuple[str, ...]] = {
     "train.alpha": ("finetune", "compare", "stages", "plan"),
     "train.divergence": _FINETUNES,
     "train.ece_weight": ("finetune", "compare", "stages", "plan"),
+    "train.terms": ("finetune", "sweep", "plan"),
     "train.sft2_reduction": _FINETUNES,
     "train.label_smoothing": _FINETUNES,
     "train.smooth_over": _FINETUNES,

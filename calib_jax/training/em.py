@@ -20,12 +20,13 @@ from calib_jax.questions.batching import (
     training_order,
 )
 from calib_jax.questions.encoding import Encoded
+from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener, Training
 from calib_jax.training.losses import DIVERGENCES
 from calib_jax.training.objective import EmObjective, OnlineBins
-from calib_jax.training.released import SCALE, ReleasedTerm
 from calib_jax.training.targets import EStep, e_step
+from calib_jax.training.terms import BINS, LABELS, TARGETS, Settings
 
 
 class EmTraining(Training):
@@ -114,11 +115,13 @@ class EmTraining(Training):
 
     def prepares(self, epoch: int, index: int) -> bool:
         em = self.config.em
+        if not self.objective.needs_e_step:
+            return False
         if em.refresh == "steps":
             return (epoch * self.steps_per_epoch + index) % em.refresh_steps == 0
         if em.refresh == "once":
             return epoch == index == 0
-        return em.refresh == "epoch" and index == 0
+        return index == 0
 
     def prepare(self, epoch: int, stop: StopRequest, listener: Listener) -> dict[str, np.ndarray]:
         """The E-step: π on every training question, then bins z, accuracies q, targets p."""
@@ -152,13 +155,14 @@ class EmTraining(Training):
             "num_rows": np.float32(len(rows)),
             "num_tokens": np.float32(lengths[rows].sum()),
         }
-        if self.objective.released is not None:
+        needs = self.objective.needs
+        if BINS in needs:
             whole |= {name: aux[name] for name in ("bin_accuracy", "bin_counts")}
-        elif self.objective.online is None:
+        if TARGETS in needs and self.objective.online is None:
             batch["targets"] = aux["targets"][batch["index"]] * batch["weights"][..., None]
         del batch["index"]
         names = ["tokens"]
-        if self.objective.sft == "sft2":
+        if LABELS in needs:
             names.append("labels")
         if self.packed:
             names += ["positions", "ends", "segments"]
@@ -194,23 +198,19 @@ def objective_of(config: ml_collections.ConfigDict, questions: int) -> EmObjecti
     """
     check_objective(config)
     train, em = config.train, config.em
-    weights = {"ece_weight": train.ece_weight}
-    released = online = None
-    if train.objective == "released":
-        released = ReleasedTerm(em.num_bins, em.edges)
-        weights = {"sft_weight": 1.0 - train.alpha, "ece_weight": train.alpha * SCALE}
-    elif em.refresh == "online":
+    online = None
+    if em.refresh == "online" and TARGETS in terms.needs(train):
         online = OnlineBins(em.num_bins, em.edges, em.shrinkage, questions)
-    return EmObjective(
-        sft=train.sft,
-        sft2_reduction=train.sft2_reduction,
+    settings = Settings(
         label_smoothing=train.label_smoothing,
         smooth_over=train.smooth_over,
+        sft2_reduction=train.sft2_reduction,
         divergence=train.divergence,
-        online=online,
-        released=released,
-        **weights,
+        num_bins=em.num_bins,
+        edges=em.edges,
     )
+    weighted = tuple((term, term.weight(train)) for term in terms.active(train))
+    return EmObjective(weighted, settings, online)
 
 
 def check_objective(config: ml_collections.ConfigDict) -> None:
@@ -242,8 +242,12 @@ def check_objective(config: ml_collections.ConfigDict) -> None:
             "objective, and config.train.objective is 'paper', whose weight is "
             "config.train.ece_weight. Set one of the two, or --config.train.objective=released."
         )
-    elif train.sft == "none" and not train.ece_weight:
-        raise UserError("config.train.sft is 'none' and config.train.ece_weight is 0: no loss.")
+    elif not terms.active(train):
+        raise UserError(
+            "config.train.sft is 'none', config.train.ece_weight is 0 and config.train.terms weighs "
+            "no term: there is no loss. Set one of them."
+        )
+    terms.parse_weights(train.terms)  # raises
     if not 0 <= train.label_smoothing < 1:
         raise UserError(
             f"config.train.label_smoothing is {train.label_smoothing}; expected 0 <= ε < 1."
@@ -271,6 +275,7 @@ def _check_released(config: ml_collections.ConfigDict) -> None:
         raise UserError("config.train.sft is 'none' and config.train.alpha is 0: no loss.")
     for section, key, needed, why in (
         ("train", "ece_weight", 0.0, "config.train.alpha stands in its place"),
+        ("train", "terms", "", "it has no further terms"),
         ("train", "divergence", "squared", "it has the squared error alone"),
         ("em", "binning", "width", "its bins are of equal width"),
     ):
