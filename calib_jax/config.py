@@ -223,8 +223,9 @@ def base() -> ml_collections.ConfigDict:
     stages.models = ""
 
     config.compare = compare = ml_collections.ConfigDict()
-    # The job "compare": methods in the table's order, and seeds; separated by commas.
-    compare.methods = "dpo,fixed_temperature,temperature,label_smoothing,cft,rcft,sft,ece_only"
+    # The job "compare": methods in the table's order ("before" is the model as it is), and seeds;
+    # separated by commas.
+    compare.methods = "before,fixed_temperature,temperature,label_smoothing,cft,rcft,sft,ece_only"
     compare.seeds = "0,1,2"
     # What a trained method has otherwise, method:field=value, separated by commas; any field of
     # train.* and em.*: rcft:train.learning_rate=1e-5,cft:train.ece_weight=3

@@ -13,6 +13,7 @@ import ml_collections
 
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
+from calib_jax.training.terms import reads_bins
 
 # --- Jobs -----------------------------------------------------------------------------------------
 _SERIES = ("compare", "sweep", "stages")  # runs of "finetune", "align" that belong together
@@ -158,7 +159,7 @@ NEEDS = (
     Need(("train.smooth_over",), (*_ONE_RUN, "sweep"),
          lambda c: c.train.label_smoothing > 0, "where config.train.label_smoothing is above 0"),
     Need(("em.binning", "em.shrinkage", "em.refresh", "em.refresh_steps"), _ONE_RUN,
-         lambda c: c.train.ece_weight > 0, "where config.train.ece_weight is above 0"),
+         lambda c: reads_bins(c.train), "where config.train.ece_weight is above 0"),
     Need(("em.refresh_steps",), _FINETUNES,
          lambda c: c.em.refresh == "steps", "under --config.em.refresh=steps"),
     Need(("train.early_stopping_metric",), _FINETUNES,

@@ -21,9 +21,9 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, measure, page, tables, wording
-from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
+from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict, from_dict
 from calib_jax.runs import comparing, results
-from calib_jax.runs.comparing import BEFORE, label
+from calib_jax.runs.comparing import label
 from calib_jax.runs.measuring import say
 from calib_jax.runs.subruns import Before, Subruns, numbers
 from calib_jax.training.interrupt import StopRequest
@@ -42,9 +42,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     """
     started = time.monotonic()
     results.check_options(config)
-    methods = split_list(config.compare.methods)
+    methods = comparing.methods_of(config)
     seeds = numbers("compare.seeds", config.compare.seeds)
-    comparing.check_methods(methods)
     own = comparing.own_settings(config, methods)
     subruns = Subruns(config, workdir, stop)
     trained = {
@@ -159,8 +158,8 @@ def read_beside(config: ml_collections.ConfigDict) -> list[Comparison]:
 def reference_of(methods: Sequence[str]) -> str:
     """What the others stand against: CFT, or the first that is trained, or the first of all.
 
-    >>> reference_of(["dpo", "rcft", "cft"]), reference_of(["dpo", "sft"]), reference_of(["dpo"])
-    ('cft', 'sft', 'dpo')
+    >>> reference_of(["before", "rcft", "cft"]), reference_of(["before", "sft"])
+    ('cft', 'sft')
     """
     trained = [name for name in methods if name in presets.METHODS]
     return "cft" if "cft" in trained else (trained or list(methods))[0]

@@ -18,15 +18,12 @@ from calib_jax.errors import UserError
 from calib_jax.jobs.compare import MethodScores, model_label
 from calib_jax.reports import summary
 from calib_jax.reports.compare import diagrams, frontier, measure, page, tables, wording
-from calib_jax.reports.compare.comparison import Comparison, as_dict
+from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict
 from calib_jax.reports.compare.frontier import Point
 from calib_jax.runs import results
-from calib_jax.runs.comparing import label
 from calib_jax.runs.measuring import say
 from calib_jax.runs.subruns import Before, Subruns, numbers
 from calib_jax.training.interrupt import StopRequest
-
-BEFORE = "before"
 
 
 def points_of(config: ml_collections.ConfigDict) -> dict[str, Point]:
@@ -138,7 +135,8 @@ def write_results(
     points: Mapping[str, Point],
 ) -> None:
     """Writes tables, figures, the page and, last of all, ``summary.json``."""
-    method = label(config, config.method) if config.method in presets.METHODS else config.method
+    known = presets.METHODS.get(config.method)
+    method = known.label if known else config.method
     title = f"{comparison.model}, {method}: accuracy and calibration by λ and M"
     tables.write(workdir / "tables", [comparison], name="sweep")
     figures = {}

@@ -10,7 +10,8 @@ from typing import Any
 
 from calib_jax.models.lora import LoraConfig
 from calib_jax.reports import card_method, reproduction, table
-from calib_jax.reports.card_method import aligned, calibrated
+from calib_jax.reports.card_method import aligned
+from calib_jax.training.terms import reads_bins
 
 # Methods of the job "align", as readers know them.
 ALIGNED = {
@@ -141,7 +142,7 @@ def _title(facts: Facts) -> str:
             f"There was no calibration term{told}\n"
         )
     method = str(facts.config["method"]).upper().replace("_", " ")
-    if not calibrated(facts.config["train"]):
+    if not reads_bins(facts.config["train"]):
         return (
             f"# {name}, fine-tuned by {method}\n\n{what} supervised fine-tuning on "
             "multiple-choice questions with calib_jax, without a calibration term"

@@ -244,8 +244,8 @@ def check_objective(config: ml_collections.ConfigDict) -> None:
         )
     elif not terms.active(train):
         raise UserError(
-            "config.train.sft is 'none', config.train.ece_weight is 0 and config.train.terms weighs "
-            "no term: there is no loss. Set one of them."
+            "config.train.sft is 'none', config.train.ece_weight is 0 and config.train.terms has "
+            "no weight above 0, so there is no loss. Set one of them."
         )
     terms.parse_weights(train.terms)  # raises
     if not 0 <= train.label_smoothing < 1:

@@ -86,7 +86,7 @@ class EmObjective:
         dropout: jax.Array | None = None,
         vocab_shards: int = 1,
     ) -> dict[str, Any]:
-        """See ``step.Objective``; every term by its name in the log, and "loss", their weighted sum.
+        """See ``step.Objective``: every term by its name in the log, and "loss", their sum.
 
         Args:
           batch: tokens [B, L]; positions, ends, segments [B, L] where rows hold several questions;

@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from calib_jax.config import split_list
 from calib_jax.confidence.choice import choice_log_scores, renormalise
+from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.training import losses
 from calib_jax.training.released import SCALE, ReleasedTerm
@@ -28,6 +28,8 @@ TARGETS, BINS, LABELS = "targets", "bins", "labels"
 @dataclasses.dataclass(frozen=True)
 class Answers:
     """What the model says to a microbatch's N questions, and what it should say.
+
+    Properties are computed where a term reads them, so that gradients add up in the terms' order.
 
     Attributes:
       logits_NxV: [N, V] float32, at the answer positions.

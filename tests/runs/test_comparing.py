@@ -10,6 +10,7 @@ from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import compare
 from calib_jax.runs import comparing, subruns
+from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
 from configs import compare as compare_module
 from configs.compare import get_config
@@ -19,7 +20,7 @@ from tests.jobs.test_compare import fill
 @pytest.fixture
 def config(tmp_path, tiny_model):
     config = fill(get_config("debug"), tmp_path, tiny_model)
-    config.compare.methods = "dpo,temperature,cft,ece_only"
+    config.compare.methods = "before,temperature,cft,ece_only"
     config.mesh.shape = (1, 1, -1)
     return config
 
@@ -31,7 +32,7 @@ def config(tmp_path, tiny_model):
         ("cft:train.epochs", "write method:field=value"),
         ("ctf:train.epochs=2", "names 'ctf'; .* Did you mean 'cft'"),
         ("rcft:train.epochs=2", r"of a method that config.compare.methods \(.*\) has not"),
-        ("dpo:train.epochs=2", "dpo, which trains nothing"),
+        ("before:train.epochs=2", "before, which trains nothing"),
         ("temperature:em.num_bins=5", "temperature, which trains nothing"),
         ("cft:train.epochs=2,cft:train.epochs=3", "cft:train.epochs appears twice"),
         ("cft:train.epoch=2", "cft: there is no field 'train.epoch'. Did you mean 'train.epochs'"),
@@ -62,13 +63,13 @@ def test_settings_that_cannot_be(config, tmp_path, settings, message):
 
 def test_what_is_minimised_in_signs():
     train = base().train
-    assert comparing.loss(train) == "SFT1 + 1 · ECE"
+    assert terms.formula(train) == "SFT1 + 1 · ECE"
     train.sft, train.divergence, train.ece_weight = "sft2", "kl", 0.3
-    assert comparing.loss(train) == "SFT2 + 0.3 · ECE by KL"
+    assert terms.formula(train) == "SFT2 + 0.3 · ECE by KL"
     train.sft2_reduction, train.ece_weight = "mean", 0.0
-    assert comparing.loss(train) == "SFT2 (mean over tokens)"
+    assert terms.formula(train) == "SFT2 (mean over tokens)"
     train.sft, train.ece_weight, train.divergence = "none", 2.0, "cross_entropy"
-    assert comparing.loss(train) == "2 · ECE by cross-entropy"
+    assert terms.formula(train) == "2 · ECE by cross-entropy"
 
 
 def test_the_config_file_names_every_method():

@@ -19,6 +19,8 @@ METRICS = {
     "mean_confidence": ("mean conf.", 0),
 }
 DOMAINS = {"in": "ID", "out": "OOD"}
+# The model as it is, among the methods; and what earlier versions called it.
+BEFORE, _OLD_BEFORE = "before", "dpo"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,11 @@ class Comparison:
     settings: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
+def current_name(method: str) -> str:
+    """The name of a method, whatever an earlier version called it."""
+    return BEFORE if method == _OLD_BEFORE else method
+
+
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """A comparison as ``summary.json`` holds it."""
     return {
@@ -169,6 +176,9 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
     def number(value: float | None) -> float:
         return math.nan if value is None else float(value)
 
+    def by_name(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {current_name(name): value for name, value in row.items()}
+
     def estimate(row: Mapping[str, Any]) -> Estimate:
         versus = row["versus"]
         return Estimate(
@@ -185,14 +195,16 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
 
     try:
         rows = {
-            name: {
+            current_name(name): {
                 key: {metric: estimate(row) for metric, row in part.items() if metric in METRICS}
                 for key, part in by_part.items()
             }
             for name, by_part in found["rows"].items()
         }
         chance = {
-            name: {key: number(part.get("conf_ece_null_q95")) for key, part in by_part.items()}
+            current_name(name): {
+                key: number(part.get("conf_ece_null_q95")) for key, part in by_part.items()
+            }
             for name, by_part in found["rows"].items()
         }
         parts = {
@@ -200,10 +212,11 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
             for key, p in found["parts"].items()
         }
         return Comparison(
-            found["model"], found["labels"], parts, tuple(found["seeds"]), found["reference"],
-            frozenset(found["unchanged"]), rows, chance,
+            found["model"], by_name(found["labels"]), parts, tuple(found["seeds"]),
+            current_name(found["reference"]), frozenset(found["unchanged"]), rows, chance,
             # Later than the rest.
-            found.get("guesser", {}), tuple(found.get("remarks", ())), found.get("settings", {}),
+            found.get("guesser", {}), tuple(found.get("remarks", ())),
+            by_name(found.get("settings", {})),
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no comparison of methods ({error!r})") from None
