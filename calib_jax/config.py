@@ -80,12 +80,12 @@ def base() -> ml_collections.ConfigDict:
     data.shots = 0
 
     config.prompt = prompt = ml_collections.ConfigDict()
-    # For letters, with the fields {question} and {options}; "" for a task's own, or the default,
-    # which ends in "Answer:".
+    # For letters, with the fields {question} and {options}; "" for a task's own where tasks are
+    # measured, and else the default, which ends in "Answer:".
     prompt.template = ""
-    # The job "evaluate": templates in place of a task's own, for letters (like prompt.template; set
-    # one of the two) and for the options' texts; "" for its own.
+    # An older name of prompt.template.
     prompt.choice = ""
+    # The template for options' texts where tasks are measured; "" for a task's own.
     prompt.continuation = ""
     # Prompts as one turn of the user in the tokenizer's chat template.
     prompt.chat = False

@@ -53,7 +53,7 @@ OBEYED: dict[str, tuple[str, ...]] = {
     "data.shots": _ASKS,
     "prompt.template": (*_SCORES, "export"),
     "prompt.letter_prefix": (*_SCORES, "export"),
-    "prompt.choice": ("evaluate", "study", "lifecycle"),
+    "prompt.choice": (*_SCORES, "export"),  # as prompt.template
     "prompt.continuation": _ASKS,
     "prompt.chat": (*_RUNS_A_MODEL, "export"),
     "prompt.template_arguments": (*_RUNS_A_MODEL, "export"),
@@ -153,8 +153,8 @@ NEEDS = (
     Need(("prompt.template_arguments", "prompt.date"), (*_RUNS_A_MODEL, "export"),
          lambda c: c.prompt.chat or (c.align.chat and c.job in ("align", "stages", "alignment")),
          "under --config.prompt.chat=True (or align.chat, of pairs)"),
-    Need(("prompt.template", "prompt.letter_prefix", "prompt.chat", "prompt.template_arguments",
-          "prompt.date"), ("export",), lambda c: not c.export.run,
+    Need(("prompt.template", "prompt.choice", "prompt.letter_prefix", "prompt.chat",
+          "prompt.template_arguments", "prompt.date"), ("export",), lambda c: not c.export.run,
          "without config.export.run: a run's prompt is its own"),
     Need(("train.smooth_over",), (*_ONE_RUN, "sweep"),
          lambda c: c.train.label_smoothing > 0, "where config.train.label_smoothing is above 0"),
@@ -217,11 +217,6 @@ NEEDS = (
 
 # What to do instead, where a job does not obey a field that a user may well want there.
 _INSTEAD = {
-    ("prompt.choice", "finetune"): "config.prompt.template is the prompt of training",
-    ("prompt.choice", "compare"): "config.prompt.template is the prompt of training",
-    ("prompt.choice", "sweep"): "config.prompt.template is the prompt of training",
-    ("prompt.choice", "stages"): "config.prompt.template is the prompt of training",
-    ("prompt.choice", "align"): "config.prompt.template is the prompt of training",
     ("train.ece_weight", "sweep"): "config.sweep.ece_weight lists the values",
     ("train.sft", "compare"): "every method of config.compare.methods has its own",
     ("train.sft", "stages"): "every stage of config.stages.chain has its own",

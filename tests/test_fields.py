@@ -121,7 +121,6 @@ def test_a_field_without_effect_in_these_settings_is_refused(job, path, value, m
     [
         ("data.shots=2", "measure with examples by the job evaluate"),
         ("confidence.methods=continuation_sum", "fine-tuning reads letters"),
-        ("prompt.choice={question}{options}", "config.prompt.template is the prompt of training"),
     ],
 )
 def test_what_finetune_would_ignore_is_refused(flag, message, tmp_path, capsys):

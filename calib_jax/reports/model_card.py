@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.models.lora import LoraConfig
+from calib_jax.questions.prompts import letter_template
 from calib_jax.reports import card_method, reproduction, table
 from calib_jax.reports.card_method import aligned
 from calib_jax.training.terms import reads_bins
@@ -258,7 +259,7 @@ def _data(facts: Facts, learnt: list[str]) -> str:
     if facts.measured:
         lines.append(f"- measured on: {facts.config['data']['eval']}")
         lines += [f"  - {name}: {n} questions" for name, n in counts.items()]
-    template = facts.config["prompt"]["template"]
+    template = letter_template(facts.config["prompt"])
     prompt = "calib_jax's default" if not template else f"`{json.dumps(template)}`"
     which = "prompt of these" if aligned(facts.config) else "prompt"
     chat = ", as a turn of the chat" if facts.config["prompt"].get("chat") else ""

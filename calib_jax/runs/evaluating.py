@@ -25,7 +25,7 @@ from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
-from calib_jax.questions.prompts import check_template
+from calib_jax.questions.prompts import check_template, letter_template
 from calib_jax.questions.tasks import Task, get_task, load_task
 from calib_jax.reports import Progress, content, predictions, summary
 from calib_jax.training.interrupt import StopRequest
@@ -145,11 +145,7 @@ def plan_tasks(
             f"{model.config.max_length} tokens. Set --config.prompt.max_length to at most that, or "
             "to 0."
         )
-    if prompt.choice and prompt.template:
-        raise UserError(
-            "config.prompt.choice and config.prompt.template are both templates for letters; set "
-            "one of them."
-        )
+    template = letter_template(prompt)
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
     chat = measuring.chat_of(config, model.tokenizer)
     readings = {}
@@ -162,7 +158,7 @@ def plan_tasks(
             shots=config.data.shots,
             seed=config.seed,
             chat=chat,
-            choice=prompt.choice or prompt.template,
+            choice=template,
             continuation=prompt.continuation,
             letter_prefix=prompt.letter_prefix,
             shot_questions=loaded.shot_questions,

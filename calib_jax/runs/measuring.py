@@ -23,6 +23,7 @@ from calib_jax.metrics.tails import call
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample, sources
+from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
@@ -106,7 +107,7 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
         )
     encoder = Encoder(
         model.tokenizer,
-        config.prompt.template or None,
+        letter_template(config.prompt) or None,
         config.prompt.letter_prefix,
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in splits for q in split),

@@ -1,18 +1,20 @@
 """Settings of one method alone: what cannot be is refused before anything is trained."""
 
 import importlib
+import importlib.util
 import re
 
 import pytest
 
 from calib_jax import presets
 from calib_jax.config import base
-from calib_jax.errors import UserError
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import compare
-from calib_jax.runs import comparing, subruns
+from calib_jax.runs import comparing, run, subruns
 from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
 from configs import compare as compare_module
+from configs import finetune
 from configs.compare import get_config
 from tests.jobs.test_compare import fill
 
@@ -61,6 +63,26 @@ def test_settings_that_cannot_be(config, tmp_path, settings, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_old_name_of_the_model_as_it_is(config, tmp_path):
+    """Accepted with a notice; and a folder that was made under it is the same run's."""
+    config.compare.methods = "dpo,temperature,cft"
+    run.check_workdir(tmp_path / "new", config)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(run.as_json(config))
+    with pytest.warns(UserNotice, match="names 'dpo', which is now called 'before'"):
+        methods = comparing.methods_of(config)
+    assert methods == ["before", "temperature", "cft"]
+    assert comparing.label(config, "before") == "DPO, as it is"
+    config.compare.methods = "before,temperature,cft"
+    run.check_workdir(tmp_path / "run", config)
+    config.compare.methods = "before,cft"
+    with pytest.raises(UserError, match="another config"):
+        run.check_workdir(tmp_path / "run", config)
+    config.compare.methods = "dpo,before"
+    with pytest.warns(UserNotice), pytest.raises(UserError, match="names 'before' twice"):
+        comparing.methods_of(config)
+
+
 def test_what_is_minimised_in_signs():
     train = base().train
     assert terms.formula(train) == "SFT1 + 1 · ECE"
@@ -72,14 +94,23 @@ def test_what_is_minimised_in_signs():
     assert terms.formula(train) == "2 · ECE by cross-entropy"
 
 
-def test_the_config_file_names_every_method():
-    words = re.split(r"[^a-z_0-9]+", compare_module.__doc__)
-    assert set(comparing.known_methods()) <= set(words)
+def test_the_config_file_names_the_methods():
+    """Every calibrator, and of the trained ones those with a config file of their own."""
+    words = set(re.split(r"[^a-z_0-9]+", compare_module.__doc__))
+    own = {name for name in presets.METHODS if importlib.util.find_spec(f"configs.{name}")}
+    assert {*comparing.known_methods()} - {*presets.METHODS} | own <= words
+    assert len(own) >= 7 and "calib_jax.presets.METHODS" in compare_module.__doc__
 
 
-def test_every_method_has_its_config_file():
+def test_every_method_has_a_config():
     for name in presets.METHODS:
-        config = importlib.import_module(f"configs.{name}").get_config()
-        assert config.method == name and config.job == "finetune"
-        presets.check_method(config)
+        configs = [finetune.get_config(name), finetune.get_config(f"{name}@debug")]
+        if importlib.util.find_spec(f"configs.{name}"):
+            configs.append(importlib.import_module(f"configs.{name}").get_config())
+            assert configs[-1].to_dict() == configs[0].to_dict()
+        for config in configs:
+            assert config.method == name and config.job == "finetune"
+            presets.check_method(config)
+    with pytest.raises(UserError, match="no method 'ctf'; choose from: cft, rcft"):
+        finetune.get_config("ctf")
     assert subruns.numbers("x", "3, 1") == [3, 1]
