@@ -82,6 +82,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
     """
     data, prompt = config.data, config.prompt
     measuring.chat_settings(config)
+    letter_template(prompt)  # raises where it is set twice
     for key, letters in (("choice", True), ("template", True), ("continuation", False)):
         if prompt[key]:
             check_template(prompt[key], letters, f"config.prompt.{key}")

@@ -75,6 +75,7 @@ def check_finetuning(config: ml_collections.ConfigDict) -> None:
     """Raises UserError for settings of the job finetune that cannot be, before any work."""
     check_options(config)
     chat_settings(config)
+    letter_template(config.prompt)  # raises where it is set twice
     check_batches(config)
     check_training(config)
     check_objective(config)
