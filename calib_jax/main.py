@@ -15,7 +15,7 @@ from calib_jax.characters import prepare_console
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import JOBS
 from calib_jax.parallel.mesh import join_pod, leave_pod
-from calib_jax.runs.run import CONFIG, running, show_if_finished
+from calib_jax.runs.run import CONFIG, Run
 from calib_jax.training.interrupt import Stopped, StopRequest
 
 
@@ -34,10 +34,11 @@ def main(argv: list[str]) -> int:
             return 0
         join_pod()
         is_run = config.job != "export"  # an export's folder holds a model, not a run
-        with running(workdir, config) if is_run else contextlib.nullcontext():
-            if not is_run or not show_if_finished(workdir):
+        run = Run(config, workdir, stop)
+        with run if is_run else contextlib.nullcontext():
+            if not is_run or not run.show_if_finished():
                 stop.install()
-                JOBS[config.job](config, workdir, stop)
+                JOBS[config.job](run)
     except Stopped:
         print(f"Stopped as asked; {_left(is_run, workdir)}", file=sys.stderr)
         return 128 + stop.signal

@@ -18,20 +18,20 @@ from calib_jax.jobs import (
 )
 
 JOBS = {
-    "align": align.run,
-    "alignment": alignment.run,
-    "compare": compare.run,
-    "evaluate": evaluate.run,
-    "export": export.run,
-    "finetune": finetune.run,
-    "generate": generate.run,
-    "lifecycle": lifecycle.run,
-    "plan": plan.run,
-    "report": report.run,
-    "stages": stages.run,
-    "study": study.run,
-    "sweep": sweep.run,
-    "winrate": winrate.run,
+    "align": align.main,
+    "alignment": alignment.main,
+    "compare": compare.main,
+    "evaluate": evaluate.main,
+    "export": export.main,
+    "finetune": finetune.main,
+    "generate": generate.main,
+    "lifecycle": lifecycle.main,
+    "plan": plan.main,
+    "report": report.main,
+    "stages": stages.main,
+    "study": study.main,
+    "sweep": sweep.main,
+    "winrate": winrate.main,
 }
 
 __all__ = ["JOBS"]

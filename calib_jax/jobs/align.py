@@ -3,7 +3,6 @@
 Letters and preference pairs are measured before and after, so that collapse can be seen coming.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,18 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.reports import Progress, open_metrics
-from calib_jax.reports.alignment import measure, predictions, training_tables
+from calib_jax.reports.alignment import measure, predictions
 from calib_jax.runs import journal, measuring, results
 from calib_jax.runs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import agreed, claim
+from calib_jax.runs.run import Run, agreed, claim
 from calib_jax.training.answers import AnswerTraining
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """One stage from model to report; started again, it goes on where it stopped.
 
     Raises:
@@ -33,7 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
-    started = time.monotonic()
+    config, workdir, stop = run.config, run.workdir, run.stop
 
     # --- Questions and pairs, model, plan --------------------------------------------------------
     setting = prepare_setting(config)
@@ -88,15 +87,11 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         pairs[state] = measure_pairs(training, setting.pair_sets, folder, state, stop)
     if jax.process_index() == 0:
         name = config.model.name.removeprefix("offline:")
-        found = preference_figures(config, pairs)
-        head = {
-            "job": "align",
+        own = {
             "method": config.align.method,
             "model": config.model.name,
             "fingerprint": fingerprint,
-        }
-        tail = {
-            "preferences": found,
+            "preferences": preference_figures(config, pairs),
             "data": setting.data,
             "training": {
                 "examples": len(setting.groups),
@@ -106,19 +101,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
                 "resumed_from_step": resumed,
             },
         }
-        training_tables.write(workdir / "tables", found)
-        result = results.write_results(
-            workdir,
-            config,
-            states,
-            setting.domains,
-            head,
-            tail,
-            started,
-            title=f"{name}, before and after {config.align.method.upper()}",
-        )
-        training_tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
+        title = f"{name}, before and after {config.align.method.upper()}"
+        results.finish(run, states, setting.domains, own, title=title)
 
 
 def measure_pairs(

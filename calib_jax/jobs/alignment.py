@@ -25,11 +25,10 @@ from calib_jax.reports.figures.canvas import png
 from calib_jax.runs import measuring, probing, restoring, results
 from calib_jax.runs.measuring import say
 from calib_jax.runs.probing import PAIRS, TEXT, Answers
-from calib_jax.runs.run import claim
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.runs.run import Run, claim
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Measures one model after the other, then writes tables, figures, report and summary.
 
     A model's folder is ``models/<label>``; what stands there is kept, so a run that was stopped
@@ -39,6 +38,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       UserError: bad input, or models that were not asked the same.
       Stopped: SIGTERM; the same command continues.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
 
     # --- What is cheap to find wrong comes first --------------------------------------------------

@@ -25,14 +25,14 @@ from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict, fr
 from calib_jax.runs import comparing, results
 from calib_jax.runs.comparing import label
 from calib_jax.runs.measuring import say
+from calib_jax.runs.run import Run
 from calib_jax.runs.subruns import Before, Subruns, numbers
-from calib_jax.training.interrupt import StopRequest
 
 # method -> seed -> split -> scores.
 MethodScores = dict[str, dict[int, dict[str, Scores]]]
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Trains every method with every seed, then writes Table 2, its page and its figures.
 
     Raises:
@@ -40,6 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
     results.check_options(config)
     methods = comparing.methods_of(config)

@@ -27,22 +27,22 @@ from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, reproduction, summary
 from calib_jax.runs.measuring import loading_bar, say
-from calib_jax.runs.run import LOCK, agreed, as_json, locked
-from calib_jax.runs.trained import Run, blamed_on, earlier_runs, read_run
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.runs.run import LOCK, Run, agreed, as_json, locked
+from calib_jax.runs.trained import TrainedRun, blamed_on, earlier_runs, read_run
 from calib_jax.training.loop import lora_settings
 
 FORMATS = ("merged", "adapter")
 DTYPES = ("stored", "float32", "bfloat16", "float16")
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Writes the export to ``workdir``, whole or not at all.
 
     Raises:
       UserError: bad input, or a destination that holds something else.
       Stopped: SIGTERM; nothing is left behind.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     # --- What is asked for -----------------------------------------------------------------------
     check_options(config)
     asked = config.export
@@ -236,7 +236,7 @@ def loadable(checkpoint: models.Checkpoint) -> bool:
 
 
 def prompt_of(
-    setting: ml_collections.ConfigDict, checkpoint: models.Checkpoint, trained: Run | None
+    setting: ml_collections.ConfigDict, checkpoint: models.Checkpoint, trained: TrainedRun | None
 ) -> dict[str, Any] | None:
     """What prompt.json holds; None, and a line that says why, where it cannot be told."""
     try:
@@ -298,7 +298,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def lora_of(
-    trained: Run | None,
+    trained: TrainedRun | None,
     adapter: peft.Adapter | None,
     checkpoint: models.Checkpoint,
     wanted: str,

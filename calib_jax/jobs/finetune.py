@@ -1,6 +1,5 @@
 """The job ``finetune``: measure a model, restore its calibration, measure it again."""
 
-import time
 from pathlib import Path
 
 import jax
@@ -8,23 +7,16 @@ import ml_collections
 
 from calib_jax import metrics
 from calib_jax.models.model import Model
-from calib_jax.reports import Progress, open_metrics, table
+from calib_jax.reports import Progress, open_metrics
 from calib_jax.runs import measuring, quantization
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import claim
+from calib_jax.runs.run import Run, claim
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.em import EmTraining
-from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 
 
-def run(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    stop: StopRequest,
-    model: Model | None = None,
-    before: Path | None = None,
-) -> None:
+def main(run: Run, model: Model | None = None, before: Path | None = None) -> None:
     """One run from aligned model to report; started again, it goes on where it stopped.
 
     Args:
@@ -38,7 +30,7 @@ def run(
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
-    started = time.monotonic()
+    config, workdir, stop = run.config, run.workdir, run.stop
 
     # --- Questions, model, plan ------------------------------------------------------------------
     setting = measuring.prepare_setting(config, model)
@@ -110,9 +102,7 @@ def run(
                 "resumed_from_step": resumed,
             }
         }
-        result = measuring.write_results(workdir, config, setting, states, started, extra)
-        table.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
+        measuring.finish(run, setting, states, extra)
 
 
 class Reporter:

@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -25,15 +23,17 @@ from calib_jax.generation import (
 from calib_jax.generation.answers import check_layout, write_answers
 from calib_jax.models.model import open_checkpoint
 from calib_jax.questions.chat import Chat
-from calib_jax.reports import Progress, answers, summary
+from calib_jax.reports import Progress
+from calib_jax.reports.result import Result
+from calib_jax.reports.views import generate as views
 from calib_jax.runs import measuring
 from calib_jax.runs.journal import Journal
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import claim
+from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Answers every prompt, then writes the answer file and ``summary.json``.
 
     Answers are kept as they come, so a run that was stopped goes on where it was; and an answer
@@ -43,8 +43,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       UserError: bad input; nothing is written then.
       Stopped: SIGTERM; the same command continues.
     """
-    started = time.monotonic()
-
+    config, workdir, stop = run.config, run.workdir, run.stop
     # --- What is cheap to find wrong comes first --------------------------------------------------
     asked = config.generate
     measuring.check_batches(config)
@@ -78,7 +77,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     )
     names = [prompt.id for prompt in prompts]
     generator.check(tokens, [f"prompt {name!r}" for name in names])
-    claim(workdir, config)
+    run.claim()
 
     # --- Answers ----------------------------------------------------------------------------------
     header = {
@@ -107,8 +106,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     stopped = [answer.stopped for answer in found]
     written = write_answers(workdir, asked.format, name, prompts, texts, sizes, stopped)
     short = [generator.limit(len(one)) < generator.room for one in tokens]
-    result = {
-        "job": "generate",
+    own = {
         "method": config.method,
         "model": config.model.name,
         "adapter": config.model.adapter,
@@ -130,16 +128,10 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         **counts(prompts, tokens, found, texts, short),
         "resumed_answers": resumed,
         "speed": speed(generator),
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
-        "peak_device_memory_gib": summary.peak_device_memory_gib(),
-        "versions": summary.versions(),
     }
-    summary.write(workdir / "summary.json", result)
+    run.finish(Result(own), views.view)
     path.unlink()
     path.parent.rmdir()
-    answers.show_summary(result)
-    say(f"\nAnswers: {written}    Numbers: {workdir / 'summary.json'}")
 
 
 def default_name(model: str, adapter: str) -> str:

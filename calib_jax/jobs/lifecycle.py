@@ -39,7 +39,7 @@ from calib_jax.runs import evaluating, measuring, results
 from calib_jax.runs.evaluating import LoadedTask
 from calib_jax.runs.lifecycle_series import Entry, series
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import agreed, claim
+from calib_jax.runs.run import Run, agreed, claim
 from calib_jax.training.interrupt import StopRequest
 
 TEXT, FACTS = "text", "facts"
@@ -76,12 +76,13 @@ class Material:
         return names
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Measures one model after the other, then writes tables, figures, report and summary.
 
     A model's folder is ``models/<label>``; what stands there is kept, so a run that was stopped
     goes on where it was.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
 
     # --- What is cheap to find wrong comes first --------------------------------------------------

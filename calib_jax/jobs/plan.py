@@ -18,19 +18,19 @@ from calib_jax.parallel.mesh import batch_shards, make_mesh
 from calib_jax.parallel.sharding import check_mesh
 from calib_jax.parallel.topology import GIB, Topology
 from calib_jax.provenance import reads
-from calib_jax.reports import plan_table, summary
+from calib_jax.reports.result import Result
+from calib_jax.reports.views import plan as views
 from calib_jax.runs.measuring import say
 from calib_jax.runs.planning import Compiled, Plan
-from calib_jax.runs.run import claim
+from calib_jax.runs.run import Run
 from calib_jax.training.em import objective_of
-from calib_jax.training.interrupt import StopRequest
 
 # Of what is left beside the arguments, so much is asked of the second compilation; and of what the
 # straight line through two says, so much of the third.
 _SECOND, _THIRD = 0.6, 0.98
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Compiles the E-step and the M-step ahead of time, prints what they take, writes summary.json.
 
     At most four programs are compiled: the E-step, the M-step, and the M-step at two more batch
@@ -40,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       UserError: bad input, or TPUs' compiler is missing.
       Stopped: SIGTERM; nothing is kept.
     """
-    started = time.monotonic()
+    config = run.config
     topology = topologies.find(config.plan.topology)
     model = dimensions(config)
     if config.model.quantize:
@@ -58,7 +58,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         return
 
     def compiled(what: str, compile_: Callable[[], Compiled]) -> Compiled:
-        stop.check()
+        run.stop.check()
         say(f"Compiling the {what} for {topology.name}")
         began = time.monotonic()
         result = compile_()
@@ -67,7 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
 
     batch = config.train.batch_size
     m_step = compiled(f"M-step, {batch} questions", lambda: plan.m_step(batch))
-    claim(workdir, config)
+    run.claim()
     e_step = compiled("E-step", plan.e_step)
     needs_e_step = objective_of(config, batch).needs_e_step
     largest, sure = largest_batch(
@@ -77,8 +77,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         topology.hbm,
         lambda size: compiled(f"M-step, {size} questions", lambda: plan.m_step(size)),
     )
-    result = {
-        "job": "plan",
+    own = {
         "model": config.plan.model or config.model.name,
         "method": config.method,
         "training": _training(config),
@@ -95,12 +94,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         "m_step": _figures(m_step, topology, mesh.size),
         "e_step": _figures(e_step, topology, mesh.size),
         "notes": _notes((m_step, e_step), topology, needs_e_step),
-        "wall_seconds": time.monotonic() - started,
-        "versions": summary.versions(),
+        "wall_seconds": time.monotonic() - run.started,
     }
-    summary.write(workdir / "summary.json", result)
-    plan_table.show_summary(result)
-    say(f"\nNumbers: {workdir / 'summary.json'}")
+    run.finish(Result(own), views.view)
 
 
 def _check_attention(asked: str, model: ModelConfig, topology: Topology) -> None:

@@ -1,8 +1,6 @@
 """The job ``report``: a full report from any predictions file; no model is loaded."""
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 import ml_collections
@@ -11,21 +9,20 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.questions.tasks import get_task, task_names
-from calib_jax.reports import overview, predictions
+from calib_jax.reports import predictions
 from calib_jax.reports.ingest import files
 from calib_jax.reports.ingest.places import Reading
 from calib_jax.runs import results
-from calib_jax.runs.run import claim
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.runs.run import Run, claim
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Reads the files, says what was read as what, and writes what ``evaluate`` writes.
 
     Raises:
       UserError: bad input; nothing is written then.
     """
-    started = time.monotonic()
+    config, workdir, stop = run.config, run.workdir, run.stop
     results.check_options(config)
     reading = Reading(
         answer_base=config.report.answer_base,
@@ -56,13 +53,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     for state, splits in found.states.items():
         for split, scores in splits.items():
             predictions.write(workdir / "predictions" / f"{state}-{split}.parquet", scores)
-    head = {"method": config.method, "model": config.report.title}
-    result = results.write_results(
-        workdir, config, states, domains, head, {"data": found.about}, started,
-        title=config.report.title,
-    )  # fmt: skip
-    overview.show_summary(result)
-    print(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}", flush=True)
+    own = {"method": config.method, "model": config.report.title, "data": found.about}
+    results.finish(run, states, domains, own, title=config.report.title)
 
 
 def _groups(split: str, scores: Scores) -> Mapping[str, str]:

@@ -37,7 +37,7 @@ from calib_jax.reports.stages import figures, page, tables
 from calib_jax.runs import aligning, measuring, probing, restoring, results
 from calib_jax.runs.measuring import say
 from calib_jax.runs.probing import PAIRS, Answers
-from calib_jax.runs.run import agreed, check_workdir, claim, running
+from calib_jax.runs.run import Run, check_workdir, claim
 from calib_jax.runs.stages_chain import Stage, chain_of, start_label
 from calib_jax.training.interrupt import StopRequest
 
@@ -45,7 +45,7 @@ from calib_jax.training.interrupt import StopRequest
 TRAINED = "pairs_trained"
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Trains and measures stage after stage, then writes figure, tables, report and summary.
 
     A stage's run is ``<i>-<name>``, what the model then says ``models/<label>``; what stands there
@@ -56,6 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
@@ -166,10 +167,10 @@ def train(stage: Stage, stop: StopRequest) -> None:
     Raises:
       UserError, Stopped, FloatingPointError: as the stage's own job.
     """
-    with running(stage.folder, stage.config):
-        if not agreed((stage.folder / "summary.json").exists()):
+    with Run(stage.config, stage.folder, stop) as run:
+        if not run.finished:
             job = align if stage.config.job == "align" else finetune
-            job.run(stage.config, stage.folder, stop)
+            job.main(run)
             gc.collect()  # a run's state hangs together in circles
     stop.check()
     asked = base()
@@ -177,7 +178,7 @@ def train(stage: Stage, stop: StopRequest) -> None:
     asked.seed = stage.config.seed
     asked.mesh.shape = stage.config.mesh.shape
     asked.export.run, asked.export.format = str(stage.folder), "adapter"
-    export.run(asked, stage.adapter, stop)
+    export.main(Run(asked, stage.adapter, stop))
 
 
 def _about(stage: Stage) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from calib_jax.reports.study import table as study_table
 from calib_jax.runs import evaluating, results
 from calib_jax.runs.evaluating import TaskScores
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import claim, running, settle
+from calib_jax.runs.run import Run, claim, settle
 from calib_jax.training.interrupt import StopRequest
 
 RUN, OFFLINE = "run:", "offline:"
@@ -81,13 +81,14 @@ class Pair:
     aligned: Side
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Measures every model once, then writes changes, ratios, ranks, tables, figures and a page.
 
     Raises:
       UserError: bad input; nothing is written then. Or runs that were measured on other questions.
       Stopped: SIGTERM; the same command continues.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
@@ -120,8 +121,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
         if side.run is None:
             say(f"\n{side.text}: {folders[side.key]}")
             folder, derived = folders[side.key], side_config(config, side)
-            with running(folder, derived):
-                evaluating.run_evaluation(derived, folder, stop)
+            with Run(derived, folder, stop) as inner:
+                if not inner.finished:
+                    evaluating.run_evaluation(inner, quietly=True)
         stop.check()
     if jax.process_index() != 0:
         return

@@ -22,8 +22,8 @@ from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict
 from calib_jax.reports.compare.frontier import Point
 from calib_jax.runs import results
 from calib_jax.runs.measuring import say
+from calib_jax.runs.run import Run
 from calib_jax.runs.subruns import Before, Subruns, numbers
-from calib_jax.training.interrupt import StopRequest
 
 
 def points_of(config: ml_collections.ConfigDict) -> dict[str, Point]:
@@ -49,7 +49,7 @@ def points_of(config: ml_collections.ConfigDict) -> dict[str, Point]:
     return points
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
+def main(run: Run) -> None:
     """Trains with every λ and M, then writes the table, the frontier and the page.
 
     Raises:
@@ -57,6 +57,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
       Stopped: SIGTERM; the same command continues.
       FloatingPointError: a loss that is not finite.
     """
+    config, workdir, stop = run.config, run.workdir, run.stop
     started = time.monotonic()
     results.check_options(config)
     points = points_of(config)

@@ -1,37 +1,31 @@
 """The job ``winrate``: what judges said about answers, as win rates with intervals."""
 
-import time
-from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.metrics import winrate as metrics
-from calib_jax.reports import summary, winrate
-from calib_jax.reports.atomic import write_text
 from calib_jax.reports.ingest.judgements import Contest, read_answer_lengths, read_judgements
+from calib_jax.reports.result import Measured, Result
+from calib_jax.reports.views import winrate
 from calib_jax.runs import measuring
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import claim
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.runs.run import Run
 
 # Of fewer questions neither intervals nor a fit with length are stated.
 MIN_QUESTIONS = 5
 
 
-def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> None:
-    """Reads every file of judgements, then writes ``winrate.md`` and ``summary.json``.
+def main(run: Run) -> None:
+    """Reads every file of judgements, then writes winrate.md and summary.json.
 
     Raises:
       UserError: bad input; nothing is written then.
       Stopped: SIGTERM; the same command begins anew.
     """
-    started = time.monotonic()
-    asked = config.winrate
+    config, asked = run.config, run.config.winrate
     measuring.check_least(config, 1, ("report", "num_resamples"))
     files = split_list(asked.judgements)
     if not files:
@@ -48,24 +42,21 @@ def run(config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest) -> 
     contests = [(path, contest) for path in files for contest in read_judgements(path, lengths)]
     if jax.process_index() != 0:
         return
-    claim(workdir, config)
+    run.claim()
     rows = []
     for path, contest in contests:
         rows.append({"file": path, **measure(contest, config.report.num_resamples, config.seed)})
-        stop.check()
-    result = {
-        "job": "winrate",
+        run.stop.check()
+    own = {
         "method": config.method,
         "contests": rows,
         "seed": config.seed,
         "num_resamples": config.report.num_resamples,
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "versions": summary.versions(),
     }
-    write_text(workdir / "winrate.md", winrate.as_markdown(result))
-    summary.write(workdir / "summary.json", result)
-    winrate.show_summary(result)
-    say(f"\nTable: {workdir / 'winrate.md'}    Numbers: {workdir / 'summary.json'}")
+    measured = tuple(
+        Measured(row["model"], row["baseline"], row, row["category"] or "") for row in rows
+    )
+    run.finish(Result(own, measured), winrate.view)
 
 
 def measure(contest: Contest, num_resamples: int, seed: int) -> dict[str, Any]:

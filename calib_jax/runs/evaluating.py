@@ -20,7 +20,7 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.runs import journal, measuring, quantization, results
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import agreed, check_workdir, claim, settle
+from calib_jax.runs.run import Run, agreed, settle
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line
@@ -330,24 +330,18 @@ def score_with_journal(
     return [found[key] for key in keys] if book else []
 
 
-def run_evaluation(
-    config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest
-) -> dict[str, Any]:
-    """The whole job: every task by every method, predictions, figures, report and summary.
+def run_evaluation(run: Run, quietly: bool = False) -> None:
+    """Every task by every reading: predictions, figures, report and summary.
 
-    A folder that holds the result of the same config is read back.
-
-    Returns:
-      The summary on process 0, {} on others.
+    Args:
+      run: within its folder.
+      quietly: whether nothing of the result is printed.
 
     Raises:
       UserError: bad input; nothing is written then.
       Stopped: SIGTERM; the same call continues.
     """
-    started = time.monotonic()
-    check_workdir(workdir, config)
-    if agreed((workdir / "summary.json").exists()):
-        return summary.read(workdir / "summary.json") if jax.process_index() == 0 else {}
+    config, workdir, stop = run.config, run.workdir, run.stop
 
     # --- Questions, then model, then tokens: what is cheap to find wrong comes first --------------
     results.check_options(config)
@@ -357,7 +351,7 @@ def run_evaluation(
     compared = measuring.measures_quantization(config)
     model = measuring.load(config, "" if compared else config.model.quantize)
     readings = plan_tasks(config, model, tasks)
-    claim(workdir, config)
+    run.claim()
 
     # --- Scores -----------------------------------------------------------------------------------
     # The shift that quantisation causes is read by letters, where those are read at all.
@@ -372,7 +366,7 @@ def run_evaluation(
         model = measuring.load(config, config.model.quantize)
     scores = measure_tasks(config, model, tasks, workdir, stop.check, readings=readings)
     if jax.process_index() != 0:
-        return {}
+        return
 
     # --- Results ----------------------------------------------------------------------------------
     extra = quantization.shift(
@@ -386,17 +380,18 @@ def run_evaluation(
         column: results.grouped({name: s[method] for name, s in scores.items()}, groups)
         for column, method in zip(columns, methods, strict=True)
     }
-    head = {"method": config.method, "model": config.model.name, "fingerprint": model.fingerprint}
-    return results.write_results(
-        workdir,
-        config,
-        states,
-        dict.fromkeys(states[columns[0]], ""),
-        head,
-        {"data": _data_report(config, tasks, readings), **extra},
-        started,
-        title=config.model.name.removeprefix("offline:"),
-        by_method=len(methods) > 1,
+    own = {
+        "method": config.method,
+        "model": config.model.name,
+        "fingerprint": model.fingerprint,
+        "data": _data_report(config, tasks, readings),
+        **extra,
+    }
+    domains = dict.fromkeys(states[columns[0]], "")
+    title = config.model.name.removeprefix("offline:")
+    several = len(methods) > 1
+    results.finish(
+        run, states, domains, own, title=title, by_reading=several, quietly=quietly
     )
 
 

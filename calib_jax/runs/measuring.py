@@ -18,8 +18,7 @@ from calib_jax.config import split_list
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.runs import results
 from calib_jax.runs.results import States, check_options
-from calib_jax.runs.run import agreed, say, settle
-from calib_jax.metrics.tails import call
+from calib_jax.runs.run import Run, agreed, say, settle
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample, sources
@@ -27,7 +26,7 @@ from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
-from calib_jax.reports import Progress, predictions, summary
+from calib_jax.reports import Progress, catalogue, measure, predictions
 from calib_jax.reports.atomic import atomic_path
 from calib_jax.training.em import check_objective
 from calib_jax.training.loop import check_training
@@ -326,37 +325,26 @@ def take_scores(source: Path, folder: Path, state: str, names: Iterable[str]) ->
 
 def figures(scores: Scores, config: ml_collections.ConfigDict) -> dict[str, float]:
     """The metrics that the log holds of an E-step or a held-out split."""
-    functions = summary.metric_functions(config.em.num_bins, config.em.edges)
-    arrays = scores.probs, scores.answers, scores.mask
-    return {
-        name: float(call(function, *arrays, None, scores.log_scores))
-        for name, function in functions.items()
-    }
+    return measure.values_of(scores, config.em.num_bins, config.em.edges, catalogue.LOG)
 
 
-def write_results(
-    workdir: Path,
-    config: ml_collections.ConfigDict,
+def finish(
+    run: Run,
     setting: Setting,
-    states: States,
-    started: float,
+    states: results.States,
     extra: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Writes the figures, the report and, last of all, ``summary.json``; returns the summary."""
+    quietly: bool = False,
+) -> None:
+    """Measures the evaluation splits and finishes the run of a method."""
+    config = run.config
     name = config.model.name.removeprefix("offline:")
     after = f", before and after {config.method.upper().replace('_', ' ')}"
-    head = {
+    own = {
         "method": config.method,
         "model": config.model.name,
         "fingerprint": setting.model.fingerprint,
+        "data": setting.data,
+        **extra,
     }
-    return results.write_results(
-        workdir,
-        config,
-        states,
-        setting.domains,
-        head,
-        {"data": setting.data, **extra},
-        started,
-        title=name + (after if "after" in states else ""),
-    )
+    title = name + (after if "after" in states else "")
+    results.finish(run, states, setting.domains, own, title=title, quietly=quietly)

@@ -1,10 +1,6 @@
 """What every job that measures writes: predictions, figures, tables, the report, summary.json."""
 
-import shlex
-import sys
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -14,9 +10,12 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.questions.chat import ChatSettings
-from calib_jax.reports import content, overview, read_metrics, sinks, summary, tables_export
-from calib_jax.reports.figures.files import write_figures
-from calib_jax.reports.page import html
+from calib_jax.reports import measure, read_metrics, sinks
+from calib_jax.reports.result import Contrast, Result, of_states
+from calib_jax.reports.states import by_reading as by_reading_keys
+from calib_jax.reports.states import named
+from calib_jax.reports.views.registry import view_of
+from calib_jax.runs.run import Run
 
 States = dict[str, dict[str, Scores]]
 
@@ -81,75 +80,62 @@ def grouped(splits: Mapping[str, Scores], groups: Mapping[str, Mapping[str, str]
     return result
 
 
-def write_results(
-    workdir: Path,
-    config: ml_collections.ConfigDict,
+def finish(
+    run: Run,
     states: States,
     domains: Mapping[str, str],
-    head: Mapping[str, Any],
-    tail: Mapping[str, Any],
-    started: float,
+    own: Mapping[str, Any],
+    *,
     title: str,
-    by_method: bool = False,
+    by_reading: bool = False,
+    quietly: bool = False,
 ) -> dict[str, Any]:
-    """Writes figures, tables, the report and, last of all, ``summary.json``; returns the summary.
+    """Measures splits and finishes the run with tables, figures and a page of them.
 
     Args:
-      workdir: the run's folder.
-      config: of the run.
+      run: within its folder.
       states: state -> split -> scores.
       domains: split -> "in", "out" or "".
-      head, tail: what the summary holds before and after the measurements.
-      started: ``time.monotonic()`` at the job's start.
-      title: of the figures.
-      by_method: the states are ways to read one model's confidence, which the summary holds as
-        "measured" -> split -> state.
+      own: further keys of the summary.
+      title: of the reliability diagrams.
+      by_reading: the states are ways to read one model's confidence.
+      quietly: whether nothing is printed.
+
+    Returns:
+      The summary.
     """
-    options = {"num_bins": config.em.num_bins, "edges": config.em.edges}
-    resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
+    config = run.config
+    bins = {"num_bins": config.em.num_bins, "edges": config.em.edges}
+    options = {**bins, "seed": config.seed, "num_resamples": config.report.num_resamples}
     rows = {
-        state: {
-            name: summary.measure(scores, domains[name], **options, **resampling)
-            for name, scores in splits.items()
-        }
+        state: {name: measure.measure(s, domains[name], **options) for name, s in splits.items()}
         for state, splits in states.items()
     }
-    result: dict[str, Any] = {**head, **(content.nested(rows) if by_method else rows)}
+    found = dict(by_reading_keys(rows) if by_reading else named(rows))
     if config.prompt.chat or (config.job == "align" and config.align.chat):
         settings = ChatSettings.read(config.prompt.template_arguments, config.prompt.date)
-        result["prompt"] = {"chat": config.prompt.chat, **settings.as_json()}
+        found["prompt"] = {"chat": config.prompt.chat, **settings.as_json()}
+    changes: dict[str, Any] = {}
     if "before" in states and "after" in states:
-        result["change"] = {
-            name: summary.change(states["before"][name], after, **options, **resampling)
+        changes = found["change"] = {
+            name: measure.change(states["before"][name], after, **options)
             for name, after in states["after"].items()
             if name in states["before"]
         }
+    measured = of_states(rows)
     if methods := posthoc_methods(config):
         from calib_jax.reports import calibrated
 
-        result["posthoc"] = calibrated.measure(
-            methods, states, domains, folds=config.posthoc.folds, **options, **resampling
+        fitted = calibrated.measure(
+            methods, states, domains, folds=config.posthoc.folds, **options
         )
-    result |= {
-        **tail,
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
-        "peak_device_memory_gib": summary.peak_device_memory_gib(),
-        "versions": summary.versions(),
-    }
-    metrics_file = workdir / "metrics.jsonl"
-    log = read_metrics(metrics_file) if metrics_file.exists() else ()
-    write_figures(workdir, rows, states, log, **options, title=title)
-    tables_export.write(workdir / "tables", result)
-    overview.write(workdir / "tables", result)
-    html.write(
-        workdir / "report.html",
-        result,
-        states,
-        log=log,
-        config=config.to_dict(),
-        command=shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]]),
-        **options,
+        found["posthoc"] = fitted
+        measured += of_states(fitted)
+    contrasts = (Contrast("before", "after", name, change) for name, change in changes.items())
+    file = run.workdir / "metrics.jsonl"
+    log = read_metrics(file) if file.exists() else ()
+    return run.finish(
+        Result({**found, **own}, measured, tuple(contrasts)),
+        lambda summary: view_of(run.config.job)(summary, states, log=log, title=title, **bins),
+        quietly,
     )
-    summary.write(workdir / "summary.json", result)
-    return result

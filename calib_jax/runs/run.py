@@ -7,7 +7,10 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +23,19 @@ from calib_jax import provenance
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.provenance import Inputs
-from calib_jax.reports import answers, overview, plan_table, summary, winrate
-from calib_jax.reports.alignment import tables as alignment_tables
-from calib_jax.reports.alignment import training_tables
+from calib_jax.reports import console, result
 from calib_jax.reports.atomic import write_text
-from calib_jax.reports.compare import tables as compare_tables
 from calib_jax.reports.compare.comparison import current_name
-from calib_jax.reports.lifecycle import tables as lifecycle_tables
-from calib_jax.reports.stages import tables as stages_tables
-from calib_jax.reports.study import table as study_table
+from calib_jax.reports.figures import files
+from calib_jax.reports.page.render import render
+from calib_jax.reports.result import SUMMARY, Result
+from calib_jax.reports.views import View
+from calib_jax.reports.views.registry import console_of
+from calib_jax.runs.costs import costs
+from calib_jax.training.interrupt import StopRequest
 
-CONFIG, SUMMARY, INPUTS, LOCK = "config.json", "summary.json", "inputs.json", ".lock"
-
-# Of jobs whose results are no ROWs of metrics alone.
-_TABLES = {
-    "align": training_tables,
-    "alignment": alignment_tables,
-    "compare": compare_tables,
-    "generate": answers,
-    "lifecycle": lifecycle_tables,
-    "plan": plan_table,
-    "stages": stages_tables,
-    "sweep": compare_tables,
-    "winrate": winrate,
-}
-
+CONFIG, INPUTS, LOCK = "config.json", "inputs.json", ".lock"
+REPORT = "report.html"
 
 def say(text: str) -> None:
     """A line for the person who watches, from one process."""
@@ -108,6 +99,95 @@ def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
             f"{workdir} is not empty and holds no config.json, so it is not a run's folder. Choose "
             "another --workdir."
         )
+
+
+class Run:
+    """A job at work in its folder.
+
+        with Run(config, workdir, stop) as run:
+            if not run.show_if_finished():
+                JOBS[config.job](run)
+
+    Within the block the folder is this process's, and what is read is taken down as the run's
+    inputs. A run that has begun, or is finished, must find its inputs as they were: nothing is
+    read, printed or continued otherwise. A job calls ``claim`` once its input has proven good, and
+    ``finish`` at its end.
+
+    Attributes:
+      config: of the run.
+      workdir: its folder.
+      stop: asked between batches whether to stop.
+      started: ``time.monotonic()`` at the beginning.
+
+    Raises:
+      UserError: on entering: the folder is another run's or no run's, another process runs in it,
+        an input has changed, or an unfinished run was begun by other code.
+    """
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest | None = None
+    ):
+        self.config, self.workdir = config, Path(workdir)
+        self.stop = StopRequest() if stop is None else stop
+        self.started = time.monotonic()
+        self._within: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> "Run":
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(running(self.workdir, self.config))
+            self._within = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._within.__exit__(*error)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds the run's result, on every process alike."""
+        return agreed((self.workdir / SUMMARY).exists())
+
+    def claim(self, inputs: Mapping[str, str] | None = None) -> None:
+        """Makes the folder this run's own; see ``claim``."""
+        claim(self.workdir, self.config, inputs)
+
+    def show_if_finished(self) -> bool:
+        """Prints what the run printed at its end, where it is finished."""
+        return show_if_finished(self.workdir)
+
+    def finish(
+        self,
+        found: Result,
+        view: Callable[[Mapping[str, Any]], View],
+        quietly: bool = False,
+    ) -> dict[str, Any]:
+        """Writes tables, figures, the page and, last of all, ``summary.json``; then shows them.
+
+        Called on process 0.
+
+        Args:
+          found: what the job has found.
+          view: of the summary: how it is shown.
+          quietly: whether nothing is printed, as by a run within another.
+
+        Returns:
+          The summary.
+        """
+        settle()
+        summary = found.as_summary(self.config.job, costs(self.started))
+        shown = view(summary)
+        for path, text in shown.files.items():
+            write_text(self.workdir / path, text)
+        files.write(self.workdir, shown.figures)
+        if shown.sections:
+            command = shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]])
+            page = render(shown, summary, self.config.to_dict(), command)
+            write_text(self.workdir / REPORT, page)
+        result.write(self.workdir / SUMMARY, summary)
+        if not quietly:
+            console.show(shown.console)
+            report = f"Report: {self.workdir / REPORT}    " if shown.sections else ""
+            say(f"\n{report}Numbers: {self.workdir / SUMMARY}")
+        return summary
 
 
 @dataclasses.dataclass
@@ -262,14 +342,10 @@ def settle() -> None:
 
 
 def show_if_finished(workdir: Path) -> bool:
-    """Prints the table of a run that has its result already."""
-    path = workdir / "summary.json"
-    if not agreed(path.exists()):
+    """Prints what a run printed at its end; False where its folder holds no result."""
+    if not agreed((workdir / SUMMARY).exists()):
         return False
     if jax.process_index() == 0:
-        print(f"{workdir} is finished; this is its result.")
-        result = summary.read(path)
-        shown = study_table if "pairs" in result else overview
-        shown = _TABLES.get(result.get("job"), shown)
-        shown.show_summary(result)
+        print(f"{workdir} is finished; this is its result.", flush=True)
+        console.show(console_of(result.read(workdir / SUMMARY)))
     return True

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import finetune
 from calib_jax.runs import measuring
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import agreed, claim, running
+from calib_jax.runs.run import Run, agreed, claim, running
 from calib_jax.runs.settings import check_known
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
@@ -113,17 +112,16 @@ class Subruns:
         config.method = "before"
         config.train.alpha = base().train.alpha  # of one method alone, and nothing is trained here
         folder = self.workdir / f"before-seed{seed}"
-        with running(folder, config):
-            if not agreed((folder / "summary.json").exists()):
-                started = time.monotonic()
+        with Run(config, folder, self.stop) as run:
+            if not run.finished:
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     # Loads the model where none is yet, after it has found the questions good.
                     setting = measuring.prepare_setting(config, self._held(config))
                 check({name: len(split) for name, split in setting.evals.items()})
                 claim(self.workdir, self.config)
-                claim(folder, config)
-                self._score(config, folder, setting, calibration, started)
+                run.claim()
+                self._score(run, setting, calibration)
         self.stop.check()
         found = summary.read(folder / "summary.json")
         domains = {split: row["domain"] for split, row in found["before"].items()}
@@ -135,15 +133,8 @@ class Subruns:
                 fitted_on = _read(folder, CALIBRATION, [TRAIN])[TRAIN]
         return Before(folder / "predictions", scores, fitted_on, domains, found)
 
-    def _score(
-        self,
-        config: ml_collections.ConfigDict,
-        folder: Path,
-        setting: measuring.Setting,
-        calibration: bool,
-        started: float,
-    ) -> None:
-        self._model = setting.model
+    def _score(self, run: Run, setting: measuring.Setting, calibration: bool) -> None:
+        self._model, config = setting.model, run.config
         engine = Engine(
             setting.model,
             token_budget=config.batch.token_budget,
@@ -157,11 +148,11 @@ class Subruns:
         def score(split: Encoded, on_batch) -> Scores:
             return score_encoded(engine, split, on_batch)
 
-        place, check = folder / "predictions", self.stop.check
+        place, check = run.workdir / "predictions", self.stop.check
         measuring.measure_splits(train, place, CALIBRATION, score, check)
         scores = measuring.measure_splits(setting.evals, place, "before", score, check)
         if jax.process_index() == 0:
-            measuring.write_results(folder, config, setting, {"before": scores}, started, {})
+            measuring.finish(run, setting, {"before": scores}, {}, quietly=True)
 
     def train(
         self, name: str, config: ml_collections.ConfigDict, before: Before
@@ -179,15 +170,15 @@ class Subruns:
           FloatingPointError: a loss that is not finite.
         """
         folder = self.workdir / name
-        with running(folder, config):
-            if not agreed((folder / "summary.json").exists()):
+        with Run(config, folder, self.stop) as run:
+            if not run.finished:
                 say(f"\n{name}: {folder}")
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     model = self._loaded(config)
                 if config.train.method == "full":
                     self._model = None
-                finetune.run(config, folder, self.stop, model=model, before=before.folder)
+                finetune.main(run, model=model, before=before.folder)
                 del model
                 gc.collect()  # a run's state hangs together in circles
         self.stop.check()

@@ -25,7 +25,7 @@ BEFORE = "before"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """A finished fine-tuning run.
 
     Attributes:
@@ -62,12 +62,12 @@ class Run:
         )
 
 
-def read_run(folder: Path, epoch: int = 0) -> Run:
+def read_run(folder: Path, epoch: int = 0) -> TrainedRun:
     """The finished training run (of the job "finetune" or "align") that a folder holds.
 
     Args:
       folder: its workdir.
-      epoch: as in ``Run``.
+      epoch: as in ``TrainedRun``.
 
     Raises:
       UserError: no run's folder (the message offers one whose name is like it), one of another
@@ -111,7 +111,7 @@ def read_run(folder: Path, epoch: int = 0) -> Run:
         raise UserError(
             f"{folder / NEWEST}: no checkpoint, so what was trained is lost. Train again."
         )
-    return Run(folder, config, summary.read(folder / "summary.json"), epoch)
+    return TrainedRun(folder, config, summary.read(folder / "summary.json"), epoch)
 
 
 def _steps(folder: Path) -> list[int]:

@@ -16,7 +16,7 @@ from calib_jax.questions import preference_rows
 from calib_jax.reports import read_metrics
 from calib_jax.reports.alignment import predictions
 from calib_jax.runs import aligning, measuring, results
-from calib_jax.runs.run import show_if_finished
+from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 
@@ -58,7 +58,7 @@ def without_pictures(monkeypatch):
 
 def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    align.run(config, whole, StopRequest())
+    align.main(Run(config, whole, StopRequest()))
     summary = json.loads((whole / "summary.json").read_text())
     assert summary["job"] == "align" and summary["after"]["test"]["n"] == 16
     assert summary["data"]["align"]["train"]["rate"] == 0.8
@@ -92,9 +92,9 @@ def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypa
 
     with monkeypatch.context() as patched, pytest.raises(Stopped):
         patched.setattr(align.Reporter, "on_step", on_step)
-        align.run(config, parts, stop)
+        align.main(Run(config, parts, stop))
     assert not (parts / "summary.json").exists()
-    align.run(config, parts, StopRequest())
+    align.main(Run(config, parts, StopRequest()))
     again = json.loads((parts / "summary.json").read_text())
     assert again["training"]["resumed_from_step"] is not None
     for key in ("before", "after", "preferences"):
@@ -111,7 +111,7 @@ def test_sft_on_the_chosen_answers_of_a_file(config, tmp_path, monkeypatch):
     config.align.train, config.align.train_size = str(path), 16
     config.align.eval = ""
     config.train.epochs = 3
-    align.run(config, tmp_path / "run", StopRequest())
+    align.main(Run(config, tmp_path / "run", StopRequest()))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["preferences"] == {} and summary["after"]["test"]["domain"] == ""
     losses = [

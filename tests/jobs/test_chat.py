@@ -19,6 +19,7 @@ from calib_jax.questions.record import Question
 from calib_jax.reports import predictions, read_metrics
 from calib_jax.reports.reproduction import EXAMPLE, HERE
 from calib_jax.runs import evaluating, measuring
+from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
 
@@ -80,7 +81,7 @@ def evaluated(config, folder, source, adapter=""):
 
 def test_finetune_reads_and_learns_in_the_chat(config, tmp_path, capsys):
     workdir = tmp_path / "run"
-    finetune.run(config, workdir, StopRequest())
+    finetune.main(Run(config, workdir, StopRequest()))
     said = capsys.readouterr().out
     assert "test: 1 question(s) hold what looks like a control token; it is text here" in said
     result = json.loads((workdir / "summary.json").read_text())
@@ -92,7 +93,7 @@ def test_finetune_reads_and_learns_in_the_chat(config, tmp_path, capsys):
     assert result["data"]["control_tokens_as_text"] == {"test": 1}
     asked = base()
     asked.export.run, asked.export.format = str(workdir), "adapter"
-    export.run(asked, tmp_path / "adapter", StopRequest())
+    export.main(Run(asked, tmp_path / "adapter", StopRequest()))
     for state, adapter in (("before", ""), ("after", str(tmp_path / "adapter"))):
         found = predictions.read(workdir / "predictions" / f"{state}-test.parquet", "choice")
         expected = evaluated(config, tmp_path / state, config.data.eval, adapter)
@@ -137,7 +138,7 @@ def exported(folder, model, **settings):
     asked = base()
     asked.job, asked.model.name = "export", str(model)
     asked.update_from_flattened_dict(settings)
-    export.run(asked, folder, StopRequest())
+    export.main(Run(asked, folder, StopRequest()))
     return (folder / "README.md").read_text(), json.loads((folder / "prompt.json").read_text())
 
 
@@ -205,7 +206,7 @@ def test_no_letters_no_prompt_json(tmp_path, capsys):
     (folder / "tokenizer.json").write_text(json.dumps(raw))
     asked = base()
     asked.job, asked.model.name = "export", str(folder)
-    export.run(asked, tmp_path / "out", StopRequest())
+    export.main(Run(asked, tmp_path / "out", StopRequest()))
     assert (
         "No prompt.json is written: with this tokenizer the letter 'A'" in capsys.readouterr().out
     )

@@ -14,12 +14,12 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import compare, finetune, sweep
 from calib_jax.reports import predictions, summary
 from calib_jax.runs import measuring, subruns
-from calib_jax.runs.run import as_json, show_if_finished
+from calib_jax.runs.run import Run, as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.compare import get_config as compare_config
 from configs.sweep import get_config as sweep_config
 from tests.conftest import make_questions, write_questions
-from tests.reports.compare.conftest import few, make_scores
+from tests.reports.compare.conftest import Few, make_scores
 
 
 def fill(config, folder, model):
@@ -57,7 +57,7 @@ def brief(monkeypatch):
     monkeypatch.setattr(measuring, "write_results", write_results)
     one = jax.devices()[:1]
     monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
-    monkeypatch.setattr(compare.measure, "measures", SimpleNamespace(logged=few))
+    monkeypatch.setattr(compare.measure, "catalogue", Few)
     logged = dict.fromkeys(("conf_ece", "accuracy", "mean_confidence", "nll"), 0.5)
     monkeypatch.setattr(measuring, "figures", lambda *_: logged)
     monkeypatch.setattr(finetune.table, "show_summary", lambda *_: None)
@@ -102,7 +102,7 @@ def no_pictures(monkeypatch):
 
 
 def start(config, workdir, job=compare):
-    job.run(config, workdir, StopRequest())
+    job.main(Run(config, workdir, StopRequest()))
     return summary.read(workdir / "summary.json")
 
 

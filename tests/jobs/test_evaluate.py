@@ -7,6 +7,7 @@ from calib_jax.jobs import evaluate
 from calib_jax.reports import predictions, summary
 from calib_jax.runs import evaluating, results
 from calib_jax.runs.evaluating import run_evaluation
+from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 from tests.jobs.conftest import METHODS
 
@@ -30,7 +31,7 @@ def config(exam_config, monkeypatch):
 
 def test_several_methods(config, tmp_path, monkeypatch, capsys):
     config.data.eval_size = 8
-    evaluate.run(config, tmp_path / "run", StopRequest())
+    evaluate.main(Run(config, tmp_path / "run", StopRequest()))
     said = capsys.readouterr().out
     result = summary.read(tmp_path / "run" / "summary.json")
     measured = result["measured"]
@@ -61,7 +62,7 @@ def test_several_methods(config, tmp_path, monkeypatch, capsys):
 def test_one_method_is_the_state_measured(config, tmp_path, capsys):
     config.data.eval = config.data.eval.split(",")[1]
     config.confidence.methods = "choice"
-    evaluate.run(config, tmp_path / "run", StopRequest())
+    evaluate.main(Run(config, tmp_path / "run", StopRequest()))
     result = summary.read(tmp_path / "run" / "summary.json")
     assert result["measured"]["plain"]["n"] == 10
     assert "plain (10 questions)" in capsys.readouterr().out

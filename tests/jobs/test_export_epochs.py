@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.runs.test_restoring import finish_run
 
 from calib_jax import UserError, command_line, load_model
 from calib_jax.config import base
@@ -14,9 +13,10 @@ from calib_jax.jobs import export
 from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import summary
-from calib_jax.runs.run import as_json
+from calib_jax.runs.run import Run, as_json
 from calib_jax.training.checkpoints import kept_epochs
 from calib_jax.training.interrupt import StopRequest
+from tests.runs.test_restoring import finish_run
 
 LORA = LoraConfig(2, 32.0)
 ROW = {"n": 16, "domain": "out", "accuracy": 0.5, "answer_counts": [8, 8]}
@@ -57,7 +57,7 @@ def ask(run, epoch, workdir=None, form="adapter"):
     argv += [f"--config.export.run={run}"] * bool(run) + [f"--config.export.epoch={epoch}"]
     config, place = command_line.parse(argv + [f"--workdir={workdir}"] * bool(workdir))
     config.mesh.shape = (1, len(jax.devices()), 1)
-    export.run(config, place, StopRequest())
+    export.main(Run(config, place, StopRequest()))
     return place
 
 

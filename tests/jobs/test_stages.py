@@ -19,7 +19,7 @@ from calib_jax.reports import summary
 from calib_jax.reports.alignment import predictions as stored
 from calib_jax.reports.figures.canvas import drawn, new_figure
 from calib_jax.runs import measuring
-from calib_jax.runs.run import claim, show_if_finished
+from calib_jax.runs.run import Run, claim, show_if_finished
 from calib_jax.runs.stages_chain import chain_of
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -119,10 +119,10 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
     workdir = tmp_path / "run"
     exported = workdir / "1-dpo" / "adapter" / "adapter_model.safetensors"
     with pytest.raises(Stopped):
-        stages.run(config, workdir, StopWhen(exported))
+        stages.main(Run(config, workdir, StopWhen(exported)))
     written = exported.read_bytes()
     assert not (workdir / "2-cft").exists() and not (workdir / "summary.json").exists()
-    stages.run(config, workdir, StopRequest())
+    stages.main(Run(config, workdir, StopRequest()))
     assert exported.read_bytes() == written
     assert [name for name, _, _ in trained] == ["1-dpo", "2-cft"]  # each once
 
@@ -172,7 +172,7 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
 def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, light, tmp_path):
     config.stages.models = f"base={tiny_model},dpo={tiny_model}"
     config.stages.settings = ""
-    stages.run(config, tmp_path / "run", StopRequest())
+    stages.main(Run(config, tmp_path / "run", StopRequest()))
     result = summary.read(tmp_path / "run" / "summary.json")
     assert list(result["letters"]) == ["base", "dpo"]
     # The same model twice: nothing changes.
@@ -200,7 +200,7 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
     config.data.train = ",".join(f"{name}={inputs / 'tune.jsonl'}" for name in "abc")
     config.data.eval = ",".join(f"{name}={tmp_path / name}.jsonl" for name in names)
     # One name is one task: a, b and c are learnt from, d is not.
-    stages.run(config, tmp_path / "run", StopRequest())
+    stages.main(Run(config, tmp_path / "run", StopRequest()))
     result = summary.read(tmp_path / "run" / "summary.json")
     assert result["drawn"] == {
         "in-domain (pooled)": {"domain": "in", "splits": ["a", "b", "c"]},
@@ -251,7 +251,7 @@ def test_bad_input_is_found_before_anything_is_written(config, tmp_path, changes
         section, key = field.split(".")
         config[section][key] = value
     with pytest.raises(UserError) as caught:
-        stages.run(config, tmp_path / "run", StopRequest())
+        stages.main(Run(config, tmp_path / "run", StopRequest()))
     assert said in str(caught.value)
     assert not (tmp_path / "run").exists()
 

@@ -14,7 +14,7 @@ from calib_jax.questions import sources
 from calib_jax.reports import predictions, summary
 from calib_jax.reports.study import authors_csv
 from calib_jax.runs import evaluating
-from calib_jax.runs.run import as_json, show_if_finished
+from calib_jax.runs.run import Run, as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.study import get_config as study_config
 from tests.conftest import write_tiny_model
@@ -77,7 +77,7 @@ def evaluation(config):
 
 
 def start(config, workdir):
-    study.run(config, workdir, StopRequest())
+    study.main(Run(config, workdir, StopRequest()))
     return summary.read(workdir / "summary.json")
 
 

@@ -6,17 +6,16 @@ import pytest
 from calib_jax import presets
 from calib_jax.jobs import finetune
 from calib_jax.models.lora import LoraConfig
-from calib_jax.reports import card_method, model_card, read_metrics, summary
+from calib_jax.reports import card_method, model_card, read_metrics
 from calib_jax.reports.figures import training_log
-from calib_jax.runs import comparing
+from calib_jax.runs import comparing, measuring
+from calib_jax.runs.run import Run
 from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.terms import Term
 from configs.compare import get_config as compare_config
 from configs.finetune import get_config
-from tests.jobs.test_compare import brief, fill
-
-__all__ = ["brief"]  # a fixture for every test here, too
+from tests.jobs.test_compare import fill
 
 
 def entropy(answers, settings):
@@ -35,11 +34,15 @@ def added(monkeypatch):
     monkeypatch.setitem(presets.METHODS, "penalised", method)
 
 
-def test_a_new_term_and_method_are_everywhere(added, tmp_path, tiny_model, one_device, capsys):
-    workdir = tmp_path / "run"
+def test_a_new_term_and_method_are_everywhere(
+    added, tmp_path, tiny_model, one_device, capsys, monkeypatch
+):
+    workdir, trained = tmp_path / "run", {}
+    # What was measured and how it is drawn has tests of its own.
+    monkeypatch.setattr(measuring, "finish", lambda *given: trained.update(given[-1]))
     config = fill(get_config("penalised@debug"), tmp_path, tiny_model)
     config.data.validation = ""
-    finetune.run(config, workdir, StopRequest())
+    finetune.main(Run(config, workdir, StopRequest()))
 
     lines = read_metrics(workdir / "metrics.jsonl")
     steps = [line for line in lines if line["kind"] == "train"]
@@ -55,7 +58,7 @@ def test_a_new_term_and_method_are_everywhere(added, tmp_path, tiny_model, one_d
     facts = model_card.Facts(
         name="tiny", revision="", on_hub=False, fingerprint="f", adapter="", architecture="A",
         format="merged", dtype="float32", identity="i", lora=LoraConfig(2, 4.0), versions={},
-        config=config.to_dict(), summary=summary.read(workdir / "summary.json"),
+        config=config.to_dict(), summary=trained,
     )  # fmt: skip
     rows = card_method.rows(facts)
     assert rows["weight of the negative entropy of the letters' probabilities"] == 0.5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import summary
+from calib_jax.reports import catalogue, measure, states
 
 
 def build_scores(n=60, num_options=4, bias=0.0, seed=0, ragged=False):
@@ -34,27 +34,54 @@ def make_scores():
     return build_scores
 
 
+def invented_row(scores, domain="", seed=0, **more):
+    """A measurement's figures as ``measure.measure`` names them: drawn, not computed."""
+    rng = np.random.default_rng(seed)
+    chosen = np.bincount(scores.predictions, minlength=scores.mask.shape[1])
+    options = scores.mask.sum(axis=1)
+    row = {"domain": domain, "method": scores.method, "n": len(scores)}
+    for metric in catalogue.METRICS:
+        value = round(float(rng.uniform(0.1, 0.8)), 3)
+        row[metric.key] = value
+        if metric.interval and metric.function:
+            row[f"{metric.key}_ci"] = [round(value - 0.06, 3), round(value + 0.07, 3)]
+    del row["candidate_mass"]
+    row |= measure.uniform(options) | {
+        "letter_counts": chosen.tolist(),
+        "top_letter": "ABCD"[chosen.argmax()],
+        "top_letter_share": float(chosen.max() / len(scores)),
+        "answer_counts": np.bincount(scores.answers, minlength=scores.mask.shape[1]).tolist(),
+    }
+    return row | more
+
+
 @pytest.fixture(scope="session")
 def run():
-    """(summary, scores) of a run: out-of-domain split listed first, so that order can be seen."""
+    """(summary, scores) of a run: out-of-domain split listed first, so that order can be seen.
+
+    The figures are invented: nothing is measured.
+    """
     domains = {"far": "out", "near": "in"}
     scores = {
         state: {
-            split: build_scores(n, bias=bias, seed=seed + i, ragged=split == "far")
-            for i, (split, n) in enumerate({"far": 60, "near": 60}.items())
+            split: build_scores(60, bias=bias, seed=seed + i, ragged=split == "far")
+            for i, split in enumerate(domains)
         }
         for state, bias, seed in (("before", 3.0, 0), ("after", 0.2, 9))
     }
     rows = {
         state: {
-            split: summary.measure(s, domains[split], num_resamples=20)
-            for split, s in by_split.items()
+            split: invented_row(one, domains[split], seed=10 * i + j)
+            for j, (split, one) in enumerate(by_split.items())
         }
-        for state, by_split in scores.items()
+        for i, (state, by_split) in enumerate(scores.items())
     }
-    changes = {
-        split: summary.change(scores["before"][split], scores["after"][split], num_resamples=20)
-        for split in domains
-    }
-    result = {"config": "configs/cft.py", "method": "cft", "model": "Tiny", **rows}
+    changes = {}
+    for split in domains:
+        changes[split] = {}
+        for key in (metric.key for metric in catalogue.at(catalogue.CHANGE)):
+            difference = rows["after"][split][key] - rows["before"][split][key]
+            changes[split] |= {key: difference, f"{key}_ci": [difference - 0.1, difference + 0.1]}
+    named = states.named(rows)
+    result = {"schema": 2, "job": "finetune", "method": "cft", "model": "Tiny", **named}
     return result | {"change": changes}, scores

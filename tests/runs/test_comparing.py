@@ -10,7 +10,8 @@ from calib_jax import presets
 from calib_jax.config import base
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import compare
-from calib_jax.runs import comparing, run, subruns
+from calib_jax.runs import comparing, subruns
+from calib_jax.runs.run import Run, as_json, check_workdir
 from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
 from configs import compare as compare_module
@@ -59,25 +60,25 @@ def config(tmp_path, tiny_model):
 def test_settings_that_cannot_be(config, tmp_path, settings, message):
     config.compare.settings = settings
     with pytest.raises(UserError, match=message):
-        compare.run(config, tmp_path / "run", StopRequest())
+        compare.main(Run(config, tmp_path / "run", StopRequest()))
     assert not (tmp_path / "run").exists()
 
 
 def test_the_old_name_of_the_model_as_it_is(config, tmp_path):
     """Accepted with a notice; and a folder that was made under it is the same run's."""
     config.compare.methods = "dpo,temperature,cft"
-    run.check_workdir(tmp_path / "new", config)
+    check_workdir(tmp_path / "new", config)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(run.as_json(config))
+    (tmp_path / "run" / "config.json").write_text(as_json(config))
     with pytest.warns(UserNotice, match="names 'dpo', which is now called 'before'"):
         methods = comparing.methods_of(config)
     assert methods == ["before", "temperature", "cft"]
     assert comparing.label(config, "before") == "DPO, as it is"
     config.compare.methods = "before,temperature,cft"
-    run.check_workdir(tmp_path / "run", config)
+    check_workdir(tmp_path / "run", config)
     config.compare.methods = "before,cft"
     with pytest.raises(UserError, match="another config"):
-        run.check_workdir(tmp_path / "run", config)
+        check_workdir(tmp_path / "run", config)
     config.compare.methods = "dpo,before"
     with pytest.warns(UserNotice), pytest.raises(UserError, match="names 'before' twice"):
         comparing.methods_of(config)

@@ -13,6 +13,7 @@ from calib_jax.runs import measuring
 from calib_jax.runs.quantization import shift
 from calib_jax.metrics import conf_ece
 from calib_jax.reports import predictions
+from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 
 pytest.importorskip("qwix")
@@ -113,5 +114,5 @@ def test_full_fine_tuning_has_no_frozen_base_to_quantise(tmp_path):
     config = base()
     config.model.quantize = "int8"
     with pytest.raises(UserError, match="Set --config.train.method=lora"):
-        finetune.run(config, tmp_path / "run", StopRequest())
+        finetune.main(Run(config, tmp_path / "run", StopRequest()))
     assert not (tmp_path / "run").exists()

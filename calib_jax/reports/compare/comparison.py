@@ -100,7 +100,7 @@ class Comparison:
       chance: method -> part -> the conf-ECE that a perfectly calibrated model of these
         confidences exceeds in one sample of 20; mean over the seeds.
       guesser: part -> what a uniform guesser gets on its questions, of all seeds
-        (``measures.uniform``).
+        (``measure.uniform``).
       remarks: what is to be known of a method's fit, in sentences without full stops.
       settings: method -> "method", "learning rate", ... -> what it was; {} where all are alike.
     """

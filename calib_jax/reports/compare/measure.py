@@ -24,7 +24,7 @@ from calib_jax.metrics.resampling import (
     strata,
 )
 from calib_jax.metrics.tails import call
-from calib_jax.reports import measures
+from calib_jax.reports import catalogue
 from calib_jax.reports.compare.comparison import (
     DOMAINS,
     METRICS,
@@ -33,7 +33,7 @@ from calib_jax.reports.compare.comparison import (
     Part,
     Versus,
 )
-from calib_jax.reports.measures import uniform
+from calib_jax.reports.measure import uniform
 
 LEVEL = 0.95
 # Row weights times methods that are held at once.
@@ -120,7 +120,7 @@ def compare(
     values, draws, quantiles = _resample(everything, parts, seed, options)
     rows: dict[str, dict[str, dict[str, Estimate]]] = {name: {} for name in names}
     for p, key in enumerate(parts):
-        for m, metric in enumerate(measures.logged(num_bins, edges)):
+        for m, metric in enumerate(catalogue.functions(catalogue.LOG, num_bins, edges)):
             here = values[:, p, :, m], draws[:, p, :, m]
             for name, found in estimates(names, metric, *here, reference, unchanged).items():
                 rows[name].setdefault(key, {})[metric] = found
@@ -276,7 +276,7 @@ def _weighted(
 ):  # fmt: skip
     """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
     answers that are drawn from the probabilities themselves."""
-    functions = measures.logged(num_bins, edges)
+    functions = catalogue.functions(catalogue.LOG, num_bins, edges)
 
     def one(key: jax.Array, number: jax.Array) -> list[jax.Array]:
         counts = jnp.where(number == num_resamples, 1, row_counts(key, plan)[rows_N])

@@ -65,6 +65,11 @@ def theme_css(dark: bool) -> str:
     return " ".join(f"--f-{name}: {there if dark else here};" for name, here, there in THEME)
 
 
+def css_colour(i: int) -> str:
+    """The i-th state's colour as CSS, a variable of ``theme_css``."""
+    return _variable(COLOURS[i % len(COLOURS)])
+
+
 def place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Axes at a place given in inches."""
     w, h = figure.get_size_inches()

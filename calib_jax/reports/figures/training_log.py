@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.reports import content
+from calib_jax.reports import catalogue
 from calib_jax.reports.figures.canvas import Axes, Figure, MaxNLocator, drawn, new_figure
 from calib_jax.reports.figures.drawing import COLOURS, CONFIDENCE, INK, MARKERS, plain_axes
+from calib_jax.reports.words import number
 from calib_jax.training.terms import titles
 
 _COLOURS = (COLOURS[4], *COLOURS[:4], COLOURS[5])
@@ -13,7 +14,7 @@ _TERM_COLOURS = (INK, CONFIDENCE, COLOURS[3], COLOURS[1])
 # Lines of the table on the page; a long run has thousands.
 MAX_ROWS = 200
 TRAINING_SET = "training set (E-step)"
-COLUMNS = tuple((key, label) for key, label, _ in content.METRICS)
+COLUMNS = tuple((metric.key, metric.label) for metric in catalogue.at(catalogue.LOG))
 
 
 def _measurements(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -31,8 +32,7 @@ def table(log: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
     found = [(key, label) for key, label in COLUMNS if any(key in line for _, line in lines)]
     header = ["step", "epoch", "questions of", *(label for _, label in found)]
     rows = [
-        [str(line["step"]), str(line["epoch"]), name]
-        + [content.number(line.get(key)) for key, _ in found]
+        [str(line["step"]), str(line["epoch"]), name] + [number(line.get(key)) for key, _ in found]
         for name, line in lines
     ]
     return header, rows
@@ -52,6 +52,15 @@ def _legend(ax: Axes) -> None:
         fontsize=8.8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4,
         handlelength=1.8, columnspacing=1.2, borderaxespad=0, labelcolor=INK,
     )  # fmt: skip
+
+
+def has_curves(log: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether ``draw`` has anything to draw."""
+    measured = any(
+        key in line for _, line in _measurements(log) for key in ("conf_ece", "accuracy")
+    )
+    train = [line for line in log if line.get("kind") == "train"]
+    return measured or any(t.get(key) is not None for t in train for key in titles())
 
 
 @drawn

@@ -4,9 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from calib_jax.reports.page import render
 from calib_jax.reports.page.layout import escape, facts
-from calib_jax.reports.page.script import POLICY, SCRIPT
-from calib_jax.reports.page.style import CSS
 from calib_jax.reports.writers import plain
 
 
@@ -26,6 +25,7 @@ def document(
       sections: (title, body as HTML) in order.
       cards: HTML between those and the contents.
     """
+    CSS, SCRIPT, POLICY = render._assets()  # until every page is a view
     title = escape(title)
     links = "".join(f'<li><a href="#s{i}">{name}</a></li>' for i, (name, _) in enumerate(sections))
     parts = [

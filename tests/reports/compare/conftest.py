@@ -6,16 +6,22 @@ import numpy as np
 import pytest
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import measures
+from calib_jax.reports import catalogue
 from calib_jax.reports.compare.comparison import Comparison, Estimate, Part, Versus
-from calib_jax.reports.measures import uniform
+from calib_jax.reports.measure import uniform
 
 
-@functools.cache
-def few(num_bins, edges):
-    """Fewer metrics compile in a third of the time."""
-    names = ("accuracy", "conf_ece", "cw_ece", "nll", "mean_confidence")
-    return {name: measures.logged.__wrapped__(num_bins, edges)[name] for name in names}
+class Few:
+    """A catalogue of fewer metrics, which compile in a third of the time."""
+
+    LOG = catalogue.LOG
+
+    @staticmethod
+    @functools.cache
+    def functions(place, num_bins, edges):
+        names = ("accuracy", "conf_ece", "cw_ece", "nll", "mean_confidence")
+        every = catalogue.functions(place, num_bins, edges)
+        return {name: every[name] for name in names}
 
 
 def make_scores(seed, sharp=1.0, skill=0.3, n=40, options=4, ids=None):

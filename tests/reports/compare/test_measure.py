@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from calib_jax.errors import UserError
 from calib_jax.reports.compare import measure
 from calib_jax.reports.compare.comparison import as_dict, from_dict
 from calib_jax.reports.writers import plain
-from tests.reports.compare.conftest import few, make_scores
+from tests.reports.compare.conftest import Few, make_scores
 
 NAMES = ("sharp", "twin", "mild")
 
@@ -39,7 +38,7 @@ DOMAINS = {"four": "in", "far": "out", "three": "in"}
 @pytest.fixture(scope="module", autouse=True)
 def fewer_metrics():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "measures", SimpleNamespace(logged=few))
+        patch.setattr(measure, "catalogue", Few)
         yield
 
 

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from calib_jax.reports.page import html
+from calib_jax.reports.page.render import render
+from calib_jax.reports.views import measurement
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -168,7 +169,9 @@ def _with_subjects(result):
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome here")
 def test_in_chromium(tmp_path, run):
     page = tmp_path / "report.html"
-    html.write(page, _with_subjects(run[0]), run[1], config={"seed": 1}, command="python -m x")
+    summary = _with_subjects(run[0])
+    view = measurement.view(summary, run[1], num_bins=10, edges="right")
+    page.write_text(render(view, summary, {"seed": 1}, "python -m x"), encoding="utf-8")
     browser = Browser(tmp_path / "profile")
     try:
         _check(browser, page)

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import content
-from calib_jax.reports.page.layout import States, escape, note
+from calib_jax.reports.states import States, is_part, ordered_splits
+from calib_jax.reports.views import Block, Details, Partial, Text, note
+from calib_jax.reports.words import cut, number, option_name
 
 MOST_WRONG = 20
 # Longer texts are cut, with "…", so that a long passage does not fill the page.
@@ -30,7 +32,7 @@ class Wrong:
 def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[Wrong]:
     """The `limit` wrong answers of the highest confidence over all splits, the surest first.
 
-    Of equals the one that comes first. A question of a task and of one of its groups stands once.
+    Of equals the one that comes first. A question of a task and of one of its groups appears once.
     """
     found = []
     seen: set[tuple] = set()
@@ -38,7 +40,7 @@ def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[
         confidences, chosen = np.asarray(scores.confidences), np.asarray(scores.predictions)
         wrong = np.flatnonzero(chosen != np.asarray(scores.answers))
         wrong = wrong[np.argsort(-confidences[wrong], kind="stable")]
-        if content.is_part(split, by_split):
+        if is_part(split, by_split):
             wrong = [row for row in wrong if (scores.tasks[row], scores.ids[row]) not in seen]
         for row in wrong[:limit]:
             found.append(
@@ -53,10 +55,10 @@ def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[
 
 def _name(scores: Scores, k: int) -> str:
     """An option's letter, or its name where the options are classes."""
-    return content.cut(scores.classes[k], MAX_CHOICE) if scores.classes else content.option_name(k)
+    return cut(scores.classes[k], MAX_CHOICE) if scores.classes else option_name(k)
 
 
-def _options(scores: Scores, wrong: Wrong) -> str:
+def _options(scores: Scores, wrong: Wrong) -> list[dict[str, str]]:
     """The options, each with letter (of classes the name), text and probability.
 
     Without texts only the two, and of many classes the likeliest.
@@ -67,52 +69,41 @@ def _options(scores: Scores, wrong: Wrong) -> str:
         likeliest = np.argsort(-scores.probs[wrong.row], kind="stable")[:MAX_CLASSES]
         options = sorted({*map(int, likeliest), wrong.answer})
     items = []
-    for k in options if len(texts) else (wrong.chosen, wrong.answer):
-        kind = {wrong.chosen: "chosen", wrong.answer: "answer"}.get(int(k), "")
+    for k in map(int, options if len(texts) else (wrong.chosen, wrong.answer)):
+        kind = {wrong.chosen: "chosen", wrong.answer: "answer"}.get(k, "")
         role = {"chosen": "chosen", "answer": "right"}.get(kind, "")
-        text = content.cut(texts[k], MAX_CHOICE) if k < len(texts) else ""
-        name = _name(scores, int(k))
-        if scores.classes:
-            said = role
-        else:
-            said = f"{text} ({role})" if text and role else text or role
-        items.append(
-            f'<li class="{kind}"><b>{escape(name)}</b>'
-            f"<span>{escape(said)}</span>"
-            f"<em>{content.number(float(scores.probs[wrong.row, k]))}</em></li>"
-        )
-    return f"<ul>{''.join(items)}</ul>"
+        text = cut(texts[k], MAX_CHOICE) if k < len(texts) and not scores.classes else ""
+        said = f"{text} ({role})" if text and role else text or role
+        probability = number(float(scores.probs[wrong.row, k]))
+        items.append({"kind": kind, "name": _name(scores, k), "said": said, "p": probability})
+    return items
 
 
-def _item(number: int, scores: Scores, wrong: Wrong) -> str:
+def _item(scores: Scores, wrong: Wrong) -> dict[str, Any]:
     subject = scores.subjects[wrong.row] if scores.subjects else None
     where = [wrong.split, subject, f"id {scores.ids[wrong.row]}"]
-    text = scores.questions[wrong.row] if scores.questions else ""
-    question = f"<p>{escape(content.cut(text, MAX_TEXT))}</p>" if text else ""
-    chosen, answer = escape(_name(scores, wrong.chosen)), escape(_name(scores, wrong.answer))
-    return (
-        f"<li><p><strong>{number}. chose {chosen} with confidence "
-        f"{content.number(wrong.confidence)}, right is {answer}</strong></p>"
-        f'<p class="where">{escape(" · ".join(filter(None, where)))}</p>'
-        f"{question}{_options(scores, wrong)}</li>"
-    )
+    return {
+        "chosen": _name(scores, wrong.chosen),
+        "right": _name(scores, wrong.answer),
+        "confidence": number(wrong.confidence),
+        "where": " · ".join(filter(None, where)),
+        "question": cut(scores.questions[wrong.row], MAX_TEXT) if scores.questions else "",
+        "options": _options(scores, wrong),
+    }
 
 
-def section(states: States, scores: Mapping[str, Mapping[str, Scores]]) -> str:
+def blocks(states: States, scores: Mapping[str, Mapping[str, Scores]]) -> list[Block]:
     """The surest wrong answers of the last state, and folded away those of the others."""
-    parts = []
+    found: list[Block] = []
     for state in reversed(list(states)):
-        by_split = {
-            s: scores[state][s] for s in content.ordered_splits(states) if s in states[state]
-        }
-        found = most_wrong(by_split)
-        items = [_item(i, by_split[w.split], w) for i, w in enumerate(found, 1)]
-        body = f'<ol class="wrong">{"".join(items)}</ol>' if items else "<p>None is wrong.</p>"
+        by_split = {s: scores[state][s] for s in ordered_splits(states) if s in states[state]}
+        items = [_item(by_split[wrong.split], wrong) for wrong in most_wrong(by_split)]
+        body = Partial("wrong", {"items": items}) if items else Text("None is wrong.")
         if len(states) > 1:
-            opened = "" if parts else " open"
-            title = f"<summary>{escape(state)}: the {len(found)} surest wrong answers</summary>"
-            body = f"<details{opened}>{title}{body}</details>"
-        parts.append(body)
+            title = f"{state}: the {len(items)} surest wrong answers"
+            body = Details(title, [body], opened=not found)
+        found.append(body)
     if not any(one.questions for by_split in scores.values() for one in by_split.values()):
-        parts.append(note("These predictions hold no texts, so the questions are named by id."))
-    return "\n".join(parts)
+        text = "These predictions hold no texts, so the questions are named by id."
+        found.append(note(text))
+    return found

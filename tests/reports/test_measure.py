@@ -1,17 +1,40 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
 from calib_jax import metrics
-from calib_jax.errors import UserError
-from calib_jax.reports import content, measures, summary
+from calib_jax.reports import catalogue, measure, remarks, result
 
 COMPARED = (
     "accuracy", "conf_ece", "cw_ece", "smooth_ece", "nll", "brier", "auroc", "mean_confidence",
 )  # fmt: skip
 INTERVALS = (*COMPARED, "sce_ovr", "adaptive_ece", "pooled_ece", "mce", "rmsce", "aurc", "auprc")
+
+
+@pytest.fixture(scope="module")
+def run(make_scores):
+    """(rows and change, scores) of two splits before and after."""
+    domains = {"far": "out", "near": "in"}
+    scores = {
+        state: {
+            split: make_scores(60, bias=bias, seed=seed + i, ragged=split == "far")
+            for i, split in enumerate(domains)
+        }
+        for state, bias, seed in (("before", 3.0, 0), ("after", 0.2, 9))
+    }
+    rows = {
+        state: {
+            split: measure.measure(s, domains[split], num_resamples=20)
+            for split, s in by_split.items()
+        }
+        for state, by_split in scores.items()
+    }
+    changes = {
+        split: measure.change(scores["before"][split], scores["after"][split], num_resamples=20)
+        for split in domains
+    }
+    return {**rows, "change": changes}, scores
 
 
 def test_measure_states_every_figure_of_the_row(run):
@@ -46,7 +69,7 @@ def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
     uniform = dataclasses.replace(
         scores, probs=np.where(scores.mask, 1 / k[:, None], 0).astype(np.float32), mass=mass
     )
-    guessed = summary.measure(uniform, "out", num_resamples=20)
+    guessed = measure.measure(uniform, "out", num_resamples=20)
     assert row["num_options"] == [2, 4]
     assert row["uniform_nll"] == pytest.approx(guessed["nll"], rel=1e-5)
     assert row["uniform_brier"] == pytest.approx(guessed["brier"], rel=1e-5)
@@ -60,7 +83,7 @@ def test_change_is_the_difference_and_zero_for_equal_scores(run):
     for name in COMPARED:
         difference = result["after"]["near"][name] - result["before"]["near"][name]
         assert result["change"]["near"][name] == pytest.approx(difference)
-    same = summary.change(scores["after"]["near"], scores["after"]["near"], num_resamples=20)
+    same = measure.change(scores["after"]["near"], scores["after"]["near"], num_resamples=20)
     assert all(same[name] == 0 and same[f"{name}_ci"] == [0, 0] for name in COMPARED)
 
 
@@ -70,7 +93,7 @@ def test_change_refuses_other_questions(run):
     reordered = dataclasses.replace(scores, answers=scores.answers[::-1])
     for other in (renamed, reordered):
         with pytest.raises(ValueError, match="other questions"):
-            summary.change(scores, other)
+            measure.change(scores, other)
 
 
 def test_every_figure_is_the_metric_s_own(run):
@@ -91,7 +114,7 @@ def test_every_figure_is_the_metric_s_own(run):
 
 def test_null_figures_are_those_of_the_metrics(run):
     scores, row = run[1]["after"]["near"], run[0]["after"]["near"]
-    functions = measures.null_functions(10, "right")
+    functions = catalogue.functions(catalogue.NULL, 10, "right")
     for name, function in functions.items():
         expected = metrics.null_quantile(function, scores.probs, scores.mask, num_draws=20)
         assert row[f"{name}_null_q95"] == pytest.approx(expected, rel=1e-6)
@@ -106,9 +129,9 @@ def test_subjects_have_a_row_each_where_there_are_two_or_more(run, make_scores):
     assert "groups" not in run[0]["after"]["near"]  # one subject, and questions without any
     names = tuple("abc"[i % 3] if i else None for i in range(60))
     scores = dataclasses.replace(make_scores(60), subjects=names)
-    groups = summary.measure(scores, "in", num_resamples=20)["groups"]
+    groups = measure.measure(scores, "in", num_resamples=20)["groups"]
     sizes = {g["group"]: g["n"] for g in groups}
-    assert sizes == {summary.NO_SUBJECT: 1, "a": 19, "b": 20, "c": 20}
+    assert sizes == {measure.NO_SUBJECT: 1, "a": 19, "b": 20, "c": 20}
     assert sum(g["n"] * g["accuracy"] for g in groups) == pytest.approx(
         (scores.predictions == scores.answers).sum()
     )
@@ -117,7 +140,7 @@ def test_subjects_have_a_row_each_where_there_are_two_or_more(run, make_scores):
 def test_bins_and_edges_reach_every_binned_figure(make_scores):
     scores = make_scores(60)
     arrays = scores.probs, scores.answers, scores.mask
-    row = measures.values_of(scores, num_bins=4, edges="left")
+    row = measure.values_of(scores, num_bins=4, edges="left")
     for name in ("conf_ece", "cw_ece", "pooled_ece", "mce", "rmsce"):
         value = getattr(metrics, name)(*arrays, num_bins=4, edges="left")
         assert row[name] == pytest.approx(float(value), rel=1e-5), name
@@ -127,68 +150,35 @@ def test_bins_and_edges_reach_every_binned_figure(make_scores):
 
 def test_measure_refuses_nonsense(make_scores):
     with pytest.raises(ValueError, match="domain"):
-        summary.measure(make_scores(5), "inside")
+        measure.measure(make_scores(5), "inside")
     with pytest.raises(ValueError, match="no questions"):
-        summary.measure(make_scores(0), "in")
+        measure.measure(make_scores(0), "in")
 
 
 def test_auroc_without_a_wrong_answer_is_null_in_the_file(tmp_path, make_scores):
     scores = make_scores(60)
     scores = dataclasses.replace(scores, answers=scores.predictions)
-    row = summary.measure(scores, "in", num_resamples=20)
-    summary.write(tmp_path / "s.json", {"before": {"s": row}})
-    back = summary.read(tmp_path / "s.json")["before"]["s"]
+    row = measure.measure(scores, "in", num_resamples=20)
+    result.write(tmp_path / "s.json", {"before": {"s": row}})
+    back = result.read(tmp_path / "s.json")["before"]["s"]
     assert back["auroc"] is None and back["auroc_ci"] == [None, None]
     assert back["accuracy"] == 1.0
-
-
-def test_file_round_trip_and_layout(tmp_path, run):
-    tricky = {"text": "[\n1,\n 2]", "mixed": [1, "a\n", None], "empty": [], "nested": [[1], [2.5]]}
-    content = run[0] | {"data": tricky}
-    summary.write(tmp_path / "s.json", content)
-    assert summary.read(tmp_path / "s.json") == content
-    text = (tmp_path / "s.json").read_text()
-    counts = ", ".join(map(str, content["before"]["near"]["letter_counts"]))
-    assert f'"letter_counts": [{counts}]' in text
-
-
-def test_nothing_is_written_when_a_value_is_no_json(tmp_path):
-    with pytest.raises(TypeError):
-        summary.write(tmp_path / "s.json", {"x": object()})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_read_names_the_file(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        summary.read(tmp_path / "none.json")
-    for text in ('{"a": ', "[1]"):
-        (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(UserError, match="bad.json"):
-            summary.read(tmp_path / "bad.json")
-
-
-def test_versions_and_memory():
-    versions = summary.versions()
-    assert versions["jax"] and versions["platform"] and json.dumps(versions)
-    assert 0.01 < summary.peak_memory_gib() < 1000
-    device = summary.peak_device_memory_gib()
-    assert device is None or device >= 0
 
 
 def test_an_error_within_chance_has_an_interval_from_0(run):
     for splits in (run[0]["before"], run[0]["after"]):
         for row in splits.values():
-            for name in measures.NULL:
+            for name in (metric.key for metric in catalogue.at(catalogue.NULL)):
                 if row[name] <= row[f"{name}_null_q95"]:
                     assert row[f"{name}_ci"][0] == 0
     assert run[0]["before"]["near"]["conf_ece_ci"][0] > 0
 
 
 def test_of_very_few_questions_no_bootstrap_interval_is_stated(make_scores):
-    row = summary.measure(make_scores(4), "", num_resamples=50)
+    row = measure.measure(make_scores(4), "", num_resamples=50)
     assert row["conf_ece_ci"] == row["nll_ci"] == [None, None]
     assert None not in row["accuracy_ci"]  # Wilson's holds for one question too
-    assert None not in summary.measure(make_scores(5), "", num_resamples=50)["conf_ece_ci"]
+    assert None not in measure.measure(make_scores(5), "", num_resamples=50)["conf_ece_ci"]
 
 
 def test_log_scores_keep_the_nll_finite_in_every_figure(make_scores):
@@ -198,14 +188,14 @@ def test_log_scores_keep_the_nll_finite_in_every_figure(make_scores):
     probs = np.exp(logs - logs.max(axis=1, keepdims=True))
     probs = probs / probs.sum(axis=1, keepdims=True)
     sharp = dataclasses.replace(scores, log_scores=logs, probs=probs, subjects=tuple("ab" * 30))
-    row = summary.measure(sharp, "in", num_resamples=20)
+    row = measure.measure(sharp, "in", num_resamples=20)
     full = logs.astype(np.float64) - np.logaddexp.reduce(
         logs.astype(np.float64), axis=1, keepdims=True
     )
     assert row["nll"] == pytest.approx(-full[np.arange(60), scores.answers].mean(), rel=1e-5)
     assert row["zero_probability_answers"] == 0 and np.isfinite(row["nll_ci"]).all()
     assert all(np.isfinite(group["nll"]) for group in row["groups"])
-    assert np.isfinite(summary.change(sharp, scores, num_resamples=20)["nll"])
+    assert np.isfinite(measure.change(sharp, scores, num_resamples=20)["nll"])
     assert "rounding_unit" not in row and "zero_probability_rows" not in row
 
 
@@ -216,8 +206,8 @@ def test_rounded_probabilities_are_said_to_be(make_scores):
         logs = np.log(rounded)
     probs = rounded / rounded.sum(axis=1, keepdims=True)
     rounded = dataclasses.replace(scores, probs=probs, log_scores=logs)
-    row = summary.measure(rounded, "in", num_resamples=20)
+    row = measure.measure(rounded, "in", num_resamples=20)
     assert row["rounding_unit"] == 0.01
     assert row["zero_probability_rows"] == (probs == 0).any(axis=1).sum() > 0
-    notes = content.zero_notes({"before": row})
+    notes = remarks.zero_notes({"before": row})
     assert any("rounded to 2 decimals" in note for note in notes)

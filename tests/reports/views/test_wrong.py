@@ -1,9 +1,9 @@
 import dataclasses
-import re
 
 import numpy as np
 
-from calib_jax.reports.page import questions
+from calib_jax.reports.views import Details, Partial, Text
+from calib_jax.reports.views import wrong as questions
 
 
 def test_the_surest_wrong_answers_of_all_splits_in_order(make_scores):
@@ -27,8 +27,10 @@ def test_the_surest_wrong_answers_of_all_splits_in_order(make_scores):
 
 def test_a_question_is_told_with_its_texts_or_without(make_scores):
     scores = make_scores(30, bias=4.0)
-    bare = questions.section({"Tiny": {"near": {"domain": "in"}}}, {"Tiny": {"near": scores}})
-    assert "named by id" in bare and "<details" not in bare
+    told_by_id, note = questions.blocks(
+        {"Tiny": {"near": {"domain": "in"}}}, {"Tiny": {"near": scores}}
+    )
+    assert isinstance(told_by_id, Partial) and "named by id" in note.text
     long = "why " * 400
     told = dataclasses.replace(
         scores,
@@ -36,23 +38,24 @@ def test_a_question_is_told_with_its_texts_or_without(make_scores):
         choices=tuple(tuple(f"choice {k} of {i}" for k in range(4)) for i in range(30)),
     )
     states = {"before": {"near": {"domain": "in"}}, "after": {"near": {"domain": "in"}}}
-    text = questions.section(states, {"before": {"near": told}, "after": {"near": told}})
+    after, before = questions.blocks(states, {"before": {"near": told}, "after": {"near": told}})
+    assert isinstance(after, Details) and after.opened and not before.opened
+    assert after.title.startswith("after: the 2") and before.title.startswith("before: the 2")
     wrong = questions.most_wrong({"near": told})[0]
-    first = text[: text.index("2. chose")]
-    assert f"Invented question {wrong.row}?" in first and "…" in first
-    assert f"choice {wrong.chosen} of {wrong.row} (chosen)" in first
-    assert f"choice {wrong.answer} of {wrong.row} (right)" in first
-    assert len(re.findall(r"choice \d of", first)) == 4
-    assert "named by id" not in text and text.count("<details") == 2
-    assert text.index("after: the 2") < text.index("before: the 2")
+    item = after.blocks[0].values["items"][0]
+    assert f"Invented question {wrong.row}?" in item["question"] and "…" in item["question"]
+    said = [option["said"] for option in item["options"]]
+    assert len(said) == 4
+    assert f"choice {wrong.chosen} of {wrong.row} (chosen)" in said
+    assert f"choice {wrong.answer} of {wrong.row} (right)" in said
 
 
 def test_nothing_wrong_is_said(make_scores):
     scores = make_scores(10)
     scores = dataclasses.replace(scores, answers=np.asarray(scores.predictions))
     assert questions.most_wrong({"near": scores}) == []
-    text = questions.section({"m": {"near": {"domain": "in"}}}, {"m": {"near": scores}})
-    assert "None is wrong." in text
+    blocks = questions.blocks({"m": {"near": {"domain": "in"}}}, {"m": {"near": scores}})
+    assert blocks[0] == Text("None is wrong.")
 
 
 def test_a_group_does_not_repeat_the_questions_of_its_task(make_scores):

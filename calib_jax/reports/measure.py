@@ -1,0 +1,233 @@
+"""Measuring scored options: every figure of a split, and what has changed between two models."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from calib_jax import metrics
+from calib_jax.confidence.scores import Scores
+from calib_jax.metrics.null import null_values, upper_quantile
+from calib_jax.metrics.tails import call
+from calib_jax.metrics.zeros import find_zeros
+from calib_jax.reports import catalogue
+from calib_jax.reports.classes import by_class
+from calib_jax.reports.words import option_name
+
+# Of fewer questions no bootstrap interval is stated: their resamples hardly differ.
+MIN_INTERVAL = 5
+# How the table by subject calls the questions that state none.
+NO_SUBJECT = "(no subject)"
+
+
+def measure(
+    scores: Scores,
+    domain: str,
+    num_bins: int = 10,
+    edges: str = "right",
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> dict[str, Any]:
+    """Every figure of one split, as plain Python numbers.
+
+    Args:
+      scores: the split's scores, N >= 1 questions.
+      domain: "in", "out", or "" where nothing is known of it.
+      num_bins: M bins of equal width.
+      edges: "right" for bins (a, b], "left" for [a, b).
+      seed: of the bootstrap.
+      num_resamples: of the bootstrap.
+
+    Returns:
+      method (how the confidence was read); n; accuracy, conf_ece, cw_ece, sce_ovr, smooth_ece,
+      adaptive_ece, pooled_ece, mce, rmsce, nll, brier, auroc, auprc, aurc, mean_confidence and,
+      where the scores hold it, candidate_mass (the mean probability of all options together), each
+      with a 95 % interval `<metric>_ci` (of fewer than 5 questions [None, None]); overconfidence
+      (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
+      in the file); where options have a probability of exactly 0, zero_probability_rows and, if
+      the probabilities are rounded, rounding_unit; conf_ece_debiased, brier_calibration,
+      brier_refinement; what perfect calibration would show by chance: conf_ece_null_q95,
+      cw_ece_null_q95,
+      smooth_ece_null_q95, conf_ece_p_value; letter_counts [K] (predicted) with letter_entropy
+      (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
+      where the options are classes, classes [K], their names, which top_letter then holds, and
+      by_class, see ``classes.by_class``;
+      num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
+      mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); and, where there
+      are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
+      figure is undefined, e.g. AUROC when every answer is right.
+
+    Raises:
+      ValueError: an unknown domain, or no questions.
+    """
+    if domain not in ("in", "out", ""):
+        raise ValueError(f'domain must be "in", "out" or "", got {domain!r}')
+    if not len(scores.answers):
+        raise ValueError("no questions to measure")
+    arrays = scores.probs, scores.answers, scores.mask
+    functions = catalogue.functions("", num_bins, edges, interval=True)
+    row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
+    row |= values_of(scores, num_bins, edges)
+    row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
+    tails = {"log_scores": scores.log_scores}
+    row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
+    row |= zeros(scores)
+
+    chosen = np.asarray(metrics.letter_counts(scores.probs, scores.mask))
+    gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
+    top = int(chosen.argmax())
+    row["letter_counts"] = chosen.tolist()
+    row["top_letter"] = scores.classes[top] if scores.classes else option_name(top)
+    row["top_letter_share"] = float(chosen[top] / row["n"])
+    row["answer_counts"] = gold.tolist()
+    if scores.classes:
+        row["classes"] = list(scores.classes)
+        row["by_class"] = by_class(scores, num_bins, edges)
+
+    row |= uniform(np.asarray(scores.mask, bool).sum(axis=1))
+    intervals = metrics.bootstrap_all(
+        functions, *arrays, num_resamples=num_resamples, seed=seed, **tails
+    )
+    row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    few = row["n"] < MIN_INTERVAL
+    if few:
+        row |= {f"{name}_ci": [None, None] for name in intervals}
+    row |= null_figures(scores, num_bins, edges, num_resamples, seed)
+    for name in (metric.key for metric in catalogue.at(catalogue.NULL)):
+        # What perfect calibration shows by chance is no sign of an error.
+        if not few and row[name] <= row[f"{name}_null_q95"]:
+            row[f"{name}_ci"][0] = 0.0
+    correct = row["accuracy"] * row["n"]
+    row["accuracy_ci"] = [float(end) for end in metrics.wilson_interval(correct, row["n"])]
+    if scores.mass is not None:
+        row["candidate_mass"], row["candidate_mass_ci"] = mean_interval(scores.mass)
+        if few:
+            row["candidate_mass_ci"] = [None, None]
+    if len(set(scores.subjects) - {None}) >= 2:
+        subjects = [NO_SUBJECT if name is None else name for name in scores.subjects]
+        row["groups"] = metrics.group_table(
+            scores.probs, scores.answers, subjects, scores.mask, num_bins, edges,
+            seed=seed, num_resamples=num_resamples, **tails,
+        )  # fmt: skip
+        for group in row["groups"]:
+            if group["n"] < MIN_INTERVAL:
+                group["conf_ece_ci"] = [None, None]
+    return row
+
+
+def change(
+    before: Scores,
+    after: Scores,
+    num_bins: int = 10,
+    edges: str = "right",
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> dict[str, Any]:
+    """Differences after - before of every metric, with paired bootstrap intervals.
+
+    Args:
+      before, after: scores of the same questions with the same options in the same order.
+      num_bins, edges, seed, num_resamples: as in `measure`.
+
+    Returns:
+      accuracy, conf_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
+      `<metric>_ci`, 95 %.
+
+    Raises:
+      ValueError: the two are not of the same questions.
+    """
+    same = (
+        before.ids == after.ids
+        and np.array_equal(before.answers, after.answers)
+        and np.array_equal(before.mask, after.mask)
+    )
+    if not same:
+        raise ValueError("before and after are scores of other questions or orders of options")
+    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges)
+    rest = before.answers, before.mask
+    first, last = (
+        values_of(scores, num_bins, edges, catalogue.CHANGE) for scores in (before, after)
+    )
+    result: dict[str, Any] = {name: last[name] - first[name] for name in functions}
+    intervals = metrics.paired_bootstrap_all(
+        functions, before.probs, after.probs, *rest, num_resamples=num_resamples, seed=seed,
+        log_scores=(before.log_scores, after.log_scores),
+    )  # fmt: skip
+    return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+
+
+def uniform(options: np.ndarray) -> dict[str, Any]:
+    """What a uniform guesser gets, as a ROW holds it.
+
+    Args:
+      options: [N], the number of options of every question.
+    """
+    return {
+        "num_options": [int(options.min()), int(options.max())],
+        "uniform_accuracy": float(np.mean(1 / options)),
+        "uniform_nll": float(np.mean(np.log(options))),
+        "uniform_brier": float(np.mean((options - 1) / options)),
+    }
+
+
+def zeros(scores: Scores) -> dict[str, Any]:
+    """What a ROW says of options with a probability of exactly 0; nothing where there is none."""
+    found = find_zeros(np.asarray(scores.log_scores), np.asarray(scores.mask, bool))
+    if found is None:
+        return {}
+    row: dict[str, Any] = {"zero_probability_rows": found.rows}
+    return row if found.unit is None else {**row, "rounding_unit": found.unit}
+
+
+@functools.partial(jax.jit, static_argnames=("num_bins", "edges", "place"))
+def _values(probs, answers, mask, log_scores, num_bins: int, edges: str, place: str):
+    """All figures in one program: compiled once instead of once per metric."""
+    functions = catalogue.functions(place, num_bins, edges)
+    arrays = probs, answers, mask
+    return jnp.stack([call(function, *arrays, None, log_scores) for function in functions.values()])
+
+
+def values_of(scores: Scores, num_bins: int, edges: str, place: str = "") -> dict[str, float]:
+    """key -> value of the catalogue's metrics that have a function.
+
+    Args:
+      scores: N questions.
+      num_bins, edges: of the bins.
+      place: only the metrics of this place (``catalogue.LOG``); "" for all.
+    """
+    arrays = scores.probs, scores.answers, scores.mask, scores.log_scores
+    values = _values(*arrays, num_bins=num_bins, edges=edges, place=place).tolist()
+    names = [metric.key for metric in catalogue.computed(place)]
+    return dict(zip(names, values, strict=True))
+
+
+def null_figures(
+    scores: Scores, num_bins: int, edges: str, num_draws: int, seed: int
+) -> dict[str, float]:
+    """What chance alone makes of a calibration error: its 95 % quantile, and conf-ECE's p-value.
+
+    Answers are drawn from the probabilities themselves, the same for all errors: the figures of
+    ``metrics.null_quantile`` and ``metrics.consistency_test`` in one program.
+
+    Args:
+      scores: N questions.
+      num_bins, edges: of the bins.
+      num_draws, seed: of the drawn answers.
+    """
+    functions = catalogue.functions(catalogue.NULL, num_bins, edges)
+    values = null_values(
+        functions, scores.probs, scores.answers, scores.mask, num_draws=num_draws, seed=seed
+    )
+    figures = {f"{n}_null_q95": float(upper_quantile(v[:-1], 0.95)) for n, v in values.items()}
+    draws, observed = values["conf_ece"][:-1], values["conf_ece"][-1]
+    figures["conf_ece_p_value"] = float((1 + np.sum(~(draws < observed))) / (1 + num_draws))
+    return figures
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, list[float]]:
+    """The mean of N values between 0 and 1, and its normal 95 % interval within them."""
+    values = np.asarray(values, np.float64)
+    mean, half = values.mean(), 1.96 * values.std() / np.sqrt(len(values))
+    return float(mean), [float(max(mean - half, 0)), float(min(mean + half, 1))]

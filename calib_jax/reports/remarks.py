@@ -1,0 +1,109 @@
+"""What must be said beside figures: guessers, gold answers, zeros, little probability, fits."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from calib_jax.metrics.zeros import unit_name
+from calib_jax.reports.words import LETTERS, cut, number, option_name, share
+
+# Names of classes longer than this are cut; more of them are not all named in a line.
+MAX_NAME, MAX_CLASSES = 24, 12
+
+
+def gold(row: Mapping[str, Any]) -> str:
+    """How often each letter, or each class, is the answer."""
+    counts, classes = row["answer_counts"], row.get("classes")
+    total, what = sum(counts), "classes" if classes else "letters"
+    if len(counts) > (MAX_CLASSES if classes else len(LETTERS)):
+        ends = f"{share(min(counts), total)} to {share(max(counts), total)} each of {len(counts)}"
+        return f"gold {what}: {ends}"
+    names = [cut(name, MAX_NAME) for name in classes or map(option_name, range(len(counts)))]
+    parts = [f"{name} {share(n, total)}" for name, n in zip(names, counts, strict=True)]
+    return f"gold {what}: {', '.join(parts)}"
+
+
+def uniform(row: Mapping[str, Any]) -> str:
+    """The figures that a uniform guesser would get on the split of this row."""
+    low, high = row.get("num_options") or [len(row["answer_counts"])] * 2
+    if low == high:
+        nll, brier, accuracy = math.log(low), (low - 1) / low, 1 / low
+        return (
+            f"uniform guesser, K = {low}: accuracy {accuracy:.3f}, NLL ln {low} = {nll:.3f}, "
+            f"Brier {low - 1}/{low} = {brier:.3f}"
+        )
+    return (
+        f"uniform guesser, K = {low} to {high}: accuracy {number(row.get('uniform_accuracy'))}, "
+        f"NLL {number(row.get('uniform_nll'))}, Brier {number(row.get('uniform_brier'))}"
+    )
+
+
+def zero_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is to be said of probabilities of exactly 0 in some of the rows (name -> ROW)."""
+    notes = []
+    for name, row in rows.items():
+        if zeros := row.get("zero_probability_answers"):
+            notes.append(
+                f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} right answers have "
+                "probability 0"
+            )
+        if (unit := row.get("rounding_unit")) == 1:
+            notes.append(
+                f"{name}: every probability is 0 or 1, whether rounded or given so, and "
+                f"{row['zero_probability_rows']:,} of {row['n']:,} rows hold an option at 0"
+            )
+        elif unit:
+            notes.append(
+                f"{name}: the probabilities are rounded to {unit_name(unit)}, and "
+                f"{row['zero_probability_rows']:,} of {row['n']:,} rows hold an option that this "
+                "made 0"
+            )
+    return notes
+
+
+def calibrator_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the fits of calibrators (name -> figures) warned of."""
+    return [
+        f"{name.replace('_', ' ')}: {text}"
+        for name, row in rows.items()
+        for text in row.get("warnings", ())
+    ]
+
+
+# Below it, other words than the letters are the likelier answer.
+LOW_MASS = 0.5
+_MASS_SHOWN = 4  # measurements that the sentence names
+MASS_REMEDY = (
+    "the model would rather say something else, and the confidence is what remains of the letters' "
+    "small shares. Try the other setting of --config.prompt.chat (where the tokenizer has a chat "
+    "template), a --config.prompt.template that asks for the letter alone, or "
+    "--config.confidence.methods=continuation_sum"
+)
+
+
+def low_mass(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence where the letters hold less than half of the probability; [] where none do.
+
+    Args:
+      rows: what the sentence calls a measurement -> ROW of summary.json.
+    """
+    found = [
+        f"{row['candidate_mass']:.3f} ({name})"
+        for name, row in rows.items()
+        if str(row.get("method", "")).startswith("choice")
+        and (mass := row.get("candidate_mass")) is not None
+        and mass < LOW_MASS
+    ]
+    if not found:
+        return []
+    more = f" and {len(found) - _MASS_SHOWN} more" if len(found) > _MASS_SHOWN else ""
+    shown = ", ".join(found[:_MASS_SHOWN]) + more
+    return [f"the letters hold less than half of the probability, {shown}: {MASS_REMEDY}"]
+
+
+INTERVALS = (
+    "Brackets: 95% bootstrap intervals over questions; those of calibration errors allow for their "
+    "bias, and include 0 where chance alone would explain the error (accuracy: Wilson's). By "
+    "chance: the conf-ECE that a perfectly calibrated model exceeds in one sample of 20."
+)
+PAIRED = "Change: paired over the same questions."

@@ -1,0 +1,391 @@
+"""Tables: what they hold, and how the console, Markdown, LaTeX and CSV lay them out.
+
+The page lays the same tables out by its templates.
+"""
+
+import csv
+import dataclasses
+import io
+import itertools
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.measure
+import rich.table
+import rich.text
+
+from calib_jax.reports.catalogue import Metric
+from calib_jax.reports.words import interval, number
+
+_STYLES = {"better": "green", "worse": "red", "best": "bold", "": ""}
+# What direction a column's or a row's figures are better in.
+ARROWS = {-1: " ↓", 1: " ↑", 0: ""}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A figure as text.
+
+    Attributes:
+      text: the figure.
+      interval: in brackets, beside it or beneath it.
+      spread: "± ...", over seeds.
+      note: what stands small beneath it, such as a p-value.
+      verdict: "better", "worse" (colours a change), "best" (bold), or "".
+      value: what a reader's sorting goes by; None for the text.
+    """
+
+    text: str = ""
+    interval: str = ""
+    spread: str = ""
+    note: str = ""
+    verdict: str = ""
+    value: float | None = None
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.text, self.spread, self.interval, self.note)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column: its label, the group of columns it stands in, its direction; or one of texts."""
+
+    label: str
+    group: str = ""
+    direction: int = 0
+    text: bool = False
+
+    @property
+    def arrow(self) -> str:
+        """The label with an arrow that points to the better side."""
+        return self.label + ARROWS[self.direction]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+      cells: one per column; the first is the row's name.
+      kind: "inset" for figures that belong to the row above, "base" for what others are compared
+        with, or "".
+      section: rows of one section stand together beneath its name; "" for none.
+    """
+
+    cells: tuple[Cell, ...]
+    kind: str = ""
+    section: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+      name: unique in a report, read aloud by a screen reader; LaTeX's label.
+      columns: the first of them names the rows.
+      rows: in order.
+      title: what stands above; "" for nothing.
+      notes: sentences beneath.
+      sortable: whether the page's reader can sort it.
+      stacked: whether the page puts intervals beneath their figures, so that many columns fit.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+    sortable: bool = False
+    stacked: bool = False
+
+    # A longer table scrolls within the page.
+    MOST_ROWS = 24
+
+    @property
+    def tall(self) -> bool:
+        """Whether the page lets it scroll within itself."""
+        return len(self.rows) > self.MOST_ROWS
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """(group, how many columns it spans), from the left; [] where no column has a group."""
+        if not any(column.group for column in self.columns):
+            return []
+        runs = itertools.groupby(self.columns, key=lambda column: column.group)
+        return [(group, len(list(columns))) for group, columns in runs]
+
+    @property
+    def by_section(self) -> list[tuple[str, list[Row]]]:
+        """(section, its rows) in order."""
+        runs = itertools.groupby(self.rows, key=lambda row: row.section)
+        return [(section, list(rows)) for section, rows in runs]
+
+
+def figure(row: Mapping[str, Any] | None, metric: Metric, digits: int = 3) -> Cell:
+    """A metric of a measurement with its interval; an empty cell where it was not measured."""
+    if row is None or metric.key not in row:
+        return Cell()
+    value, ends = row[metric.key], row.get(f"{metric.key}_ci")
+    known = value is not None and math.isfinite(value)
+    text = number(value, metric.signed, digits)
+    if known and 0 < abs(value) < 0.5 * 10**-digits:
+        text = f"{value:.0e}" if metric.key == "candidate_mass" else text
+    return Cell(text, interval(ends, metric.signed), value=value if known else None)
+
+
+def verdict(ends: Sequence[float | None] | None, direction: int, null: float = 0.0) -> str:
+    """ "better" or "worse" where the whole interval lies on one side of ``null``, else ""."""
+    if not direction or not ends or any(end is None or math.isnan(end) for end in ends):
+        return ""
+    low, high = ((end - null) * direction for end in ends)
+    return "better" if min(low, high) > 0 else "worse" if max(low, high) < 0 else ""
+
+
+def change(row: Mapping[str, Any] | None, metric: Metric) -> Cell:
+    """A paired difference with its interval, coloured where the interval leaves 0 out."""
+    if row is None or metric.key not in row:
+        return Cell()
+    value, ends = row[metric.key], row.get(f"{metric.key}_ci")
+    return Cell(
+        number(value, signed=True), interval(ends, signed=True),
+        verdict=verdict(ends, metric.direction), value=value,
+    )  # fmt: skip  # text and interval side by side
+
+
+def transposed(
+    table_name: str,
+    measured: Mapping[str, Mapping[str, Any]],
+    chosen: Sequence[Metric],
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    **options: Any,
+) -> Table:
+    """A row per metric and a column per measurement, then a column per change.
+
+    Args:
+      table_name: of the table.
+      measured: column -> figures.
+      chosen: the metrics; those that no measurement has are left out.
+      changes: column -> paired differences.
+      **options: further attributes of the table.
+    """
+    changes = changes or {}
+    rows = [
+        Row(
+            (
+                Cell(metric.label + ARROWS[metric.direction]),
+                *(figure(row, metric) for row in measured.values()),
+                *(change(row, metric) for row in changes.values()),
+            ),
+            "inset" if metric.inset else "",
+        )
+        for metric in chosen
+        if any(metric.key in row for row in measured.values())
+    ]
+    columns = (Column("", text=True), *map(Column, (*measured, *changes)))
+    return Table(table_name, columns, tuple(rows), **options)
+
+
+# --- Console --------------------------------------------------------------------------------------
+
+
+def standard_console(
+    console: rich.console.Console | None = None, width: int = 100
+) -> rich.console.Console:
+    """`console`, or standard output; `width` columns wide where nothing tells the width."""
+    if console is not None:
+        return console
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return rich.console.Console(
+        file=sys.stdout, width=width if piped else None, highlight=False, markup=False, emoji=False
+    )
+
+
+def _console_cell(cell: Cell, layout: str) -> rich.text.Text:
+    shown = rich.text.Text(cell.text, style=_STYLES[cell.verdict])
+    if cell.spread:
+        shown.append(f"\n{cell.spread}", style="dim")
+    if layout != "plain" and cell.interval:
+        shown.append(f"{' ' if layout == 'line' else chr(10)}{cell.interval}", style="dim")
+    if layout != "plain" and cell.note:
+        shown.append(f"\n{cell.note}", style="dim")
+    return shown
+
+
+def _drawn(tables: Sequence[Table], layout: str) -> list[rich.table.Table]:
+    """The tables, those of equal columns with equal widths."""
+    drawn = []
+    for table in tables:
+        alike = [other for other in tables if len(other.columns) == len(table.columns)]
+        shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+        for i, column in enumerate(table.columns):
+            head = f"{column.group}\n{column.label}".strip()
+            cells = [row.cells[i] for other in alike for row in other.rows]
+            lines = [line for c in cells for line in _console_cell(c, layout).plain.split("\n")]
+            shown.add_column(
+                rich.text.Text(head), justify="left" if column.text else "right",
+                no_wrap=i == 0 or not column.text, overflow="fold",
+                min_width=max(map(len, lines), default=0) if not column.text or i == 0 else None,
+            )  # fmt: skip  # one column's settings
+        for section, rows in table.by_section:
+            if section:
+                shown.add_row(rich.text.Text(section, style="bold"))
+            for row in rows:
+                first, *rest = row.cells
+                indent = "  " * ((row.kind == "inset") + bool(section))
+                cells = [rich.text.Text(indent + first.text)]
+                shown.add_row(*cells, *(_console_cell(cell, layout) for cell in rest))
+        drawn.append(shown)
+    return drawn
+
+
+def show(tables: Sequence[Table], console: rich.console.Console | None = None) -> None:
+    """Prints tables that belong together.
+
+    Intervals stand beside the figures where the console is wide enough for all of the tables, else
+    beneath them, else they are left out, which is said.
+    """
+    console = standard_console(console, 120)
+    unbounded = console.options.update(max_width=10_000)
+    for layout in ("line", "stack", "plain"):
+        drawn = _drawn(tables, layout)
+        needed = (rich.measure.Measurement.get(console, unbounded, d).maximum for d in drawn)
+        if max(needed) <= console.width:
+            break
+    for table, shown in zip(tables, drawn, strict=True):
+        console.print()
+        if table.title:
+            console.print(rich.text.Text(table.title, style="bold"))
+        console.print(shown)
+        for note in table.notes:
+            console.print(rich.text.Text(note, style="dim"))
+    if layout == "plain" and any(c.interval for t in tables for row in t.rows for c in row.cells):
+        text = "The intervals need a wider console; summary.json and report.html hold them."
+        console.print(rich.text.Text(text, style="dim"))
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+def escape(text: str) -> str:
+    """``text`` as a cell of a Markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    text = f"**{text}**" if cell.verdict == "best" and text else text
+    text = " ".join(filter(None, (text, cell.spread, escape(cell.interval))))
+    return f"{text}<br>{escape(cell.note)}" if cell.note else text
+
+
+def markdown(tables: Sequence[Table], caption: str = "") -> str:
+    """Tables as Markdown, each with its title and its notes, and a caption at the end."""
+    parts = []
+    for table in tables:
+        heads = [f"{column.group} {column.arrow}".strip() for column in table.columns]
+        rules = ["---" if column.text else "---:" for column in table.columns]
+        lines = [f"**{escape(table.title)}**", ""] if table.title else []
+        lines += [f"| {' | '.join(map(escape, heads))} |", f"|{'|'.join(rules)}|"]
+        for section, rows in table.by_section:
+            if section:
+                lines.append(f"| *{escape(section)}* |" + " |" * (len(heads) - 1))
+            for row in rows:
+                lines.append(f"| {' | '.join(map(_markdown_cell, row.cells))} |")
+        parts.append("\n".join([*lines, *(f"\n{escape(note)}" for note in table.notes)]))
+    return "\n\n".join([*parts, *([escape(caption)] if caption else [])]) + "\n"
+
+
+# --- LaTeX ----------------------------------------------------------------------------------------
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\n": " ",
+    # A bracket after a line's end would be read as its argument.
+    "[": "{[}", "]": "{]}",
+    "±": r"$\pm$", "–": "--", "∞": r"$\infty$", "λ": r"$\lambda$", "→": r"$\to$",
+    "ε": r"$\varepsilon$", "α": r"$\alpha$", "·": r"$\cdot$", "−": "$-$", "⁻³": "$^{-3}$",
+    "↓": r"$\downarrow$", "↑": r"$\uparrow$", "×": r"$\times$", "≥": r"$\ge$", "π": r"$\pi$",
+    "*": "$^{*}$", "β": r"$\beta$", "κ": r"$\kappa$", "⁻": "$^{-}$", "³": "$^{3}$",
+}  # fmt: skip  # signs and their codes in pairs
+
+
+def latex_escape(text: str) -> str:
+    r"""``text`` as LaTeX prints it verbatim.
+
+    Example:
+        >>> latex_escape("a_b 50%")
+        'a\\_b 50\\%'
+    """
+    return "".join(_LATEX.get(c, c) for c in text.replace("⁻³", "\0")).replace("\0", "$^{-3}$")
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = latex_escape(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.verdict == "best" else text
+    small = " ".join(filter(None, (cell.spread, cell.interval)))
+    return rf"{text} {{\scriptsize {latex_escape(small)}}}" if small else text
+
+
+def latex(tables: Sequence[Table], caption: str = "") -> str:
+    """Tables as LaTeX, each a ``table`` of the package booktabs."""
+    parts = [r"% Needs \usepackage{booktabs}; \small or \resizebox where the page is narrow."]
+    for table in tables:
+        kinds = "".join("l" if column.text else "r" for column in table.columns)
+        lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule"]
+        if table.groups:
+            lines += _latex_groups(table)
+        lines.append(" & ".join(latex_escape(column.arrow) for column in table.columns) + r" \\")
+        for section, rows in table.by_section:
+            lines.append(r"\midrule")
+            if section:
+                span = rf"\multicolumn{{{len(table.columns)}}}{{l}}"
+                lines.append(rf"{span}{{\textit{{{latex_escape(section)}}}}} \\")
+            for row in rows:
+                lines.append(" & ".join(map(_latex_cell, row.cells)) + r" \\")
+                if any(cell.note for cell in row.cells):
+                    notes = (latex_escape(cell.note) for cell in row.cells)
+                    small = (rf"{{\scriptsize {note}}}" if note else "" for note in notes)
+                    lines.append(" & ".join(small) + r" \\")
+        said = " ".join([*([f"{table.title}."] if table.title else []), *table.notes, caption])
+        lines += [
+            r"\bottomrule", r"\end{tabular}", rf"\caption{{{latex_escape(said.strip())}}}",
+            rf"\label{{tab:{table.name}}}", r"\end{table}",
+        ]  # fmt: skip  # the table's end
+        parts.append("\n".join(lines))
+    return "\n".join(parts) + "\n"
+
+
+def _latex_groups(table: Table) -> list[str]:
+    heads, rules, at = [], [], 1
+    for group, span in table.groups:
+        head = rf"\multicolumn{{{span}}}{{c}}{{{latex_escape(group)}}}"
+        heads.append(head if group else "&" * (span - 1))
+        rules += [rf"\cmidrule(lr){{{at}-{at + span - 1}}}"] if group else []
+        at += span
+    return [" & ".join(heads) + r" \\", " ".join(rules)]
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def as_csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """Lines as CSV: plain numbers, "" for what is not known."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if v is None or v != v else v for v in line] for line in lines)
+    return text.getvalue()
+
+
+def files(stem: str, tables: Sequence[Table], caption: str = "") -> dict[str, str]:
+    """<stem>.md and <stem>.tex with their texts; {} without tables."""
+    if not tables:
+        return {}
+    return {f"{stem}.md": markdown(tables, caption), f"{stem}.tex": latex(tables, caption)}

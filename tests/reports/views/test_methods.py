@@ -1,0 +1,173 @@
+"""Tables of methods and readings: every number in every form, bold only where it is earned."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from calib_jax.reports import catalogue, tables
+from calib_jax.reports.views import methods
+from tests.reports.conftest import invented_row
+
+READINGS = ("choice", "continuation_sum", "continuation_token")
+KEYS = [metric.key for metric in catalogue.at(catalogue.OVERVIEW)]
+EVIL = r"a|b_<i>&% $x^2$ {y}~\z"
+
+
+@pytest.fixture
+def states(make_scores):
+    scores = make_scores(60)
+    tasks = [f"task_{i}" for i in range(12)]
+    found = {
+        reading: {task: invented_row(scores, seed=100 * i + j) for j, task in enumerate(tasks)}
+        for i, reading in enumerate(READINGS)
+    }
+    for task in tasks:
+        found["choice"][task] |= {"candidate_mass": 0.25, "candidate_mass_ci": [0.2, 0.3]}
+    return found
+
+
+def test_overview_holds_every_figure_of_every_reading(states):
+    table = methods.overview(states)
+    assert [(row.cells[0].text, row.cells[1].text) for row in table.rows] == [
+        (task, reading) for task in states["choice"] for reading in READINGS
+    ]
+    for row in table.rows:
+        figures = states[row.cells[1].text][row.cells[0].text]
+        for key, cell in zip(KEYS, row.cells[3:], strict=True):
+            if key not in figures:
+                assert str(cell) == ""
+                continue
+            low, high = figures[f"{key}_ci"]
+            assert str(cell) == f"{figures[key]:.3f} [{low:.3f}, {high:.3f}]"
+            assert cell.value == figures[key]
+
+
+def test_a_single_reading_is_named_and_no_column_is_empty(states):
+    table = methods.overview({"measured": states["continuation_sum"]})
+    assert {row.cells[1].text for row in table.rows} == {"choice"}  # as the figures say
+    assert "mass" not in [column.label for column in table.columns]
+
+
+def test_overview_csv_holds_plain_numbers(states):
+    lines = list(csv.DictReader(io.StringIO(methods.overview_csv(states))))
+    for line in lines:
+        expected = states[line["method"]][line["task"]]
+        for key in KEYS:
+            if key in expected:
+                ends = [float(line[key]), float(line[f"{key}_low"]), float(line[f"{key}_high"])]
+                assert ends == [expected[key], *expected[f"{key}_ci"]]
+            else:
+                assert line[key] == line[f"{key}_low"] == ""
+
+
+def test_best_only_where_intervals_stand_apart(make_scores):
+    def one(value):
+        ends = {"conf_ece": value, "conf_ece_ci": [value - 0.05, value + 0.05]}
+        others = {key: 0.5 for key in KEYS if key not in ("conf_ece", "candidate_mass")}
+        sharp = {"sce_ovr": value, "sce_ovr_ci": [value - 0.01, value + 0.01]}
+        ranges = {f"{key}_ci": [0.4, 0.6] for key in others}
+        return invented_row(make_scores(60)) | others | ranges | ends | sharp
+
+    apart = methods.overview({"a": {"t": one(0.1)}, "b": {"t": one(0.3)}})
+    best = [[cell.text for cell in row.cells if cell.verdict == "best"] for row in apart.rows]
+    assert best == [["0.100"], []] and methods.BEST in apart.notes
+    assert "**0.100** [0.050, 0.150]" in tables.markdown([apart])
+    close = methods.overview({"a": {"t": one(0.1)}, "b": {"t": one(0.15)}})
+    assert not any(cell.verdict for row in close.rows for cell in row.cells)
+    assert methods.BEST not in close.notes
+    few = {name: {"t": one(value) | {"n": 20}} for name, value in (("a", 0.1), ("b", 0.3))}
+    assert not any(c.verdict for row in methods.overview(few).rows for c in row.cells)
+
+
+def row(value, low, high):
+    return {"n": 5, "domain": "in", "conf_ece": value, "conf_ece_ci": [low, high]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([row(0.1, 0.05, 0.15), row(0.3, 0.2, 0.4)], 0),
+        ([row(0.1, 0.05, 0.25), row(0.3, 0.2, 0.4)], None),
+        ([row(0.3, 0.2, 0.4), row(0.1, 0.05, 0.15), row(0.14, 0.1, 0.19)], None),
+        ([row(0.1, 0.05, 0.15), None], None),
+        ([row(0.1, 0.05, 0.15), row(None, None, None)], None),
+        ([row(0.1, None, None), row(0.3, 0.2, 0.4)], None),
+    ],
+)
+def test_best_is_the_one_whose_interval_overlaps_no_other(rows, expected):
+    assert methods.best(rows, catalogue.get("conf_ece")) == expected
+    assert methods.best(rows, catalogue.get("mean_confidence")) is None  # has no better side
+
+
+def test_methods_are_the_layout_of_table_2(run):
+    states = {name: run[0][name] for name in ("before", "after")}
+    lines = list(csv.reader(io.StringIO(methods.methods_csv(methods.methods(states)))))
+    assert lines[0] == [
+        "method",
+        "conf-ECE ID: near", "conf-ECE OOD: far",
+        "cw-ECE ID: near", "cw-ECE OOD: far",
+        "acc. ID: near", "acc. OOD: far",
+    ]  # fmt: skip  # a metric on a line
+    assert [line[0] for line in lines[1:]] == ["before", "after"]
+    expected = [
+        run[0]["after"][split][key]
+        for key in ("conf_ece", "cw_ece", "accuracy")
+        for split in ("near", "far")
+    ]
+    assert [float(x) for x in lines[2][1:]] == pytest.approx(expected, abs=5.1e-5)
+
+
+def test_metrics_csv_holds_every_figure_with_its_interval(run):
+    states = {name: run[0][name] for name in ("before", "after")}
+    lines = list(csv.DictReader(io.StringIO(methods.metrics_csv(states))))
+    for line in lines:
+        figures = run[0][line["state"]][line["split"]]
+        assert float(line["value"]) == figures[line["metric"]]
+        if bounds := figures.get(f"{line['metric']}_ci"):
+            assert [float(line["low"]), float(line["high"])] == bounds
+    numbers = [k for k, v in run[0]["after"]["near"].items() if isinstance(v, (int, float))]
+    assert {line["metric"] for line in lines} == set(numbers) - {"n"}
+
+
+def test_names_are_escaped_and_rows_line_up(run):
+    states = {EVIL: {EVIL: run[0]["before"]["near"]}, "after": {EVIL: run[0]["after"]["near"]}}
+    for table in (methods.overview(states), methods.methods(states)):
+        text = tables.markdown([table])
+        lines = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) == 1 and "<i>" not in text
+        text = tables.latex([table])
+        assert (
+            r"a\textbar{}b\_\textless{}i\textgreater{}\&\% \$x\textasciicircum{}2\$ \{y\}" in text
+        )
+        bare = re.sub(r"\\[{}]", "", text)
+        assert bare.count("{") == bare.count("}")
+        columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1]
+        for line in re.search(r"\\midrule\n(.*?)\\bottomrule", text, re.S)[1].splitlines():
+            assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
+
+
+def test_calibrators_follow_the_scores_as_they_are(run):
+    states = {"before": run[0]["before"], "after": run[0]["after"]}
+    rows = {"near": {"conf_ece": 0.015625, "nll": 1.25, "accuracy": 0.5, "warnings": ["hm"]}}
+    (table,) = methods.calibrators({"vector_scaling": rows}, states)
+    names = [row.cells[0].text for row in table.rows]
+    assert names == ["before, as measured", "after, as measured", "vector scaling"]
+    assert [row.kind for row in table.rows] == ["base", "base", ""]
+    # The proper score beside the error; no column that no calibrator fills.
+    assert [c.arrow for c in table.columns] == ["method", "conf-ECE ↓", "NLL ↓", "accuracy ↑"]
+    assert [cell.text for cell in table.rows[2].cells[1:]] == ["0.016", "1.250", "0.500"]
+    assert table.notes == ("vector scaling: hm",)
+
+
+def test_quantisation_is_a_column_per_split():
+    moved = {"unquantized": 0.2, "quantized": 0.25, "change": 0.05, "change_ci": [-0.01, 0.11]}
+    row = {"mean_confidence_shift": -0.01, "mean_abs_confidence_shift": 0.02,
+           "max_abs_confidence_shift": 0.3, "argmax_agreement": 0.975,
+           "conf_ece": moved, "accuracy": moved, "nll": moved}  # fmt: skip  # as summaries have it
+    table = methods.quantization({"exam": row, "quiz": row})
+    text = tables.markdown([table])
+    assert [c.label for c in table.columns] == ["", "exam", "quiz"]
+    for said in ("97.5%", "0.200 → 0.250", "change [-0.010, +0.110]", "-0.010", "0.300"):
+        assert text.count(said) >= 2, said
