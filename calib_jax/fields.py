@@ -220,6 +220,8 @@ _INSTEAD = {
     ("train.ece_weight", "sweep"): "config.sweep.ece_weight lists the values",
     ("train.sft", "compare"): "every method of config.compare.methods has its own",
     ("train.sft", "stages"): "every stage of config.stages.chain has its own",
+    ("train.terms", "compare"): "every method of config.compare.methods has its own",
+    ("train.terms", "stages"): "every stage of config.stages.chain has its own",
     ("train.objective", "compare"): "config.compare.methods=released names the released one",
     ("train.objective", "stages"): "config.stages.chain=released names the released one",
     ("align.method", "stages"): "config.stages.chain names the stages",

@@ -62,19 +62,12 @@ class Encoded:
 def encode_letters(
     encoder: PairEncoder, prompt: Prompt, texts: Sequence[str], counts: Sequence[int]
 ) -> list[list[Pair]]:
-    """Prompts with the letters after them: what fine-tuning learns and every evaluation reads.
+    """``PairEncoder.encode_letters`` of whole prompts, as fine-tuning and every evaluation ask it.
 
     Args:
-      encoder: of the model's tokenizer; prompts beyond its length are cut at the left.
-      prompt: how the texts were put.
-      texts: N whole prompts, of ``Prompt.text``.
-      counts: N, how many letters follow each, from "A" on.
-
-    Returns:
-      N lists of pairs of one target each.
-
-    Raises:
-      UserError: a letter is not exactly one token of its own.
+      encoder: of the model's tokenizer.
+      prompt: whose ``Prompt.text`` the texts are.
+      texts, counts: N of each.
     """
     return encoder.encode_letters(
         texts, counts, prompt.before_target, fixed_end=prompt.fixed_end, chat=bool(prompt.chat)

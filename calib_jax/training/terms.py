@@ -8,6 +8,7 @@ with its weight in ``config.train.terms``, and one line of ``presets.METHODS``.
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -158,13 +159,9 @@ def _sft2(answers: Answers, how: Settings) -> jax.Array:
     return total / (answers.num_tokens if how.sft2_reduction == "mean" else answers.num_rows)
 
 
-def _sft_weight(name: str) -> Callable[[Train], float]:
-    def weight(train: Train) -> float:
-        if train["sft"] != name:
-            return 0.0
-        return 1.0 - train["alpha"] if _is_released(train) else 1.0
-
-    return weight
+def _sft_weight(name: str, train: Train) -> float:
+    whole = 1.0 - train["alpha"] if _is_released(train) else 1.0
+    return whole if train["sft"] == name else 0.0
 
 
 def _sft_coefficient(train: Train) -> str:
@@ -248,13 +245,14 @@ TERMS: dict[str, Term] = {
     for term in (
         # Xiao et al. 2025: the answer's token; question and answer tokens.
         Term(
-            "sft1", _sft1, _sft1_symbol, field="config.train.sft", weight_of=_sft_weight("sft1"),
-            coefficient=_sft_coefficient, card=_sft1_card, log="sft", title="SFT",
+            "sft1", _sft1, _sft1_symbol, field="config.train.sft",
+            weight_of=functools.partial(_sft_weight, "sft1"), coefficient=_sft_coefficient,
+            card=_sft1_card, log="sft", title="SFT",
         ),
         Term(
             "sft2", _sft2, _sft2_symbol, needs=frozenset({LABELS}), field="config.train.sft",
-            weight_of=_sft_weight("sft2"), coefficient=_sft_coefficient, card=_sft2_card,
-            log="sft", title="SFT",
+            weight_of=functools.partial(_sft_weight, "sft2"), coefficient=_sft_coefficient,
+            card=_sft2_card, log="sft", title="SFT",
         ),
         # Xiao et al. 2025, L_ECE of Algorithm 1.
         Term(
