@@ -1,5 +1,6 @@
 """Choice extraction: how probable is each option's letter after the prompt? Pure functions."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +20,9 @@ def choice_log_scores(
     Returns:
       [B, K] float32, natural log; -inf where masked.
     """
+    chex.assert_rank([logits_BxV, letter_ids_K, mask_BxK], [2, 1, 2])
+    chex.assert_shape(mask_BxK, (len(logits_BxV), len(letter_ids_K)))
+    chex.assert_type([letter_ids_K, mask_BxK], [int, bool])
     logits_BxV = logits_BxV.astype(jnp.float32)
     letters_BxK = logits_BxV[:, letter_ids_K]
     log_scores_BxK = letters_BxK - jax.nn.logsumexp(logits_BxV, axis=-1, keepdims=True)
@@ -40,6 +44,7 @@ def renormalise(log_scores_BxK: jax.Array, mask_BxK: jax.Array) -> jax.Array:
     >>> [[round(float(p), 4) for p in row] for row in probs]
     [[0.25, 0.75, 0.0]]
     """
+    chex.assert_equal_shape([log_scores_BxK, mask_BxK])
     return jax.nn.softmax(log_scores_BxK.astype(jnp.float32), axis=-1, where=mask_BxK)
 
 
@@ -71,7 +76,8 @@ def permuted_log_scores(letters_NxSxK: jax.Array, mask_NxK: jax.Array) -> jax.Ar
     Returns:
       [N, K] float32, of the options in the order given; -inf where masked.
     """
-    K = mask_NxK.shape[1]
+    N, K = mask_NxK.shape
+    chex.assert_shape(letters_NxSxK, (N, K, K))
     counts = mask_NxK.sum(axis=1)[:, None, None]
     shift, option = jnp.arange(K)[None, :, None], jnp.arange(K)[None, None, :]
     letter_NxSxK = (option - shift) % jnp.maximum(counts, 1)
@@ -94,6 +100,7 @@ def content_free_prior(letters_NxCxK: jax.Array, mask_NxK: jax.Array) -> jax.Arr
     Returns:
       [N, K] float32, renormalised over the options of each prompt; 0 where masked.
     """
+    chex.assert_shape(letters_NxCxK, (len(mask_NxK), None, mask_NxK.shape[1]))
     where = mask_NxK[:, None, :]
     log_probs = jax.nn.log_softmax(letters_NxCxK.astype(jnp.float32), axis=-1, where=where)
     mean = jax.nn.logsumexp(log_probs, axis=1) - jnp.log(letters_NxCxK.shape[1])
@@ -115,4 +122,5 @@ def contextual_log_scores(
     Returns:
       [N, K] float32; -inf where masked. ``renormalise`` of it is the calibrated confidence.
     """
+    chex.assert_equal_shape([log_scores_NxK, log_prior_NxK, mask_NxK])
     return jnp.where(mask_NxK, log_scores_NxK - log_prior_NxK, -jnp.inf)

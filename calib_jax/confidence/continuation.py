@@ -10,12 +10,20 @@ that is masked: its sum would be 0, the score of certainty. Questions with such 
 out before it comes to that (``reading``).
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 
 
 def _exists(scores_NxK: jax.Array, mask_NxKxT: jax.Array) -> jax.Array:
     return jnp.where(mask_NxKxT.any(axis=-1), scores_NxK, -jnp.inf)
+
+
+def _checked(log_probs_NxKxT: jax.Array, mask_NxKxT: jax.Array) -> jax.Array:
+    chex.assert_rank(log_probs_NxKxT, 3)
+    chex.assert_equal_shape([log_probs_NxKxT, mask_NxKxT])
+    chex.assert_type(mask_NxKxT, bool)
+    return log_probs_NxKxT.astype(jnp.float32)
 
 
 def sum_log_probs(log_probs_NxKxT: jax.Array, mask_NxKxT: jax.Array) -> jax.Array:
@@ -37,7 +45,7 @@ def sum_log_probs(log_probs_NxKxT: jax.Array, mask_NxKxT: jax.Array) -> jax.Arra
     >>> sum_log_probs(log_probs, mask).tolist()
     [[-3.0, -2.0]]
     """
-    log_probs = log_probs_NxKxT.astype(jnp.float32)
+    log_probs = _checked(log_probs_NxKxT, mask_NxKxT)
     return _exists(jnp.where(mask_NxKxT, log_probs, 0).sum(axis=-1), mask_NxKxT)
 
 
@@ -48,7 +56,7 @@ def min_log_probs(log_probs_NxKxT: jax.Array, mask_NxKxT: jax.Array) -> jax.Arra
 
     Args and return as for ``sum_log_probs``.
     """
-    log_probs = log_probs_NxKxT.astype(jnp.float32)
+    log_probs = _checked(log_probs_NxKxT, mask_NxKxT)
     return _exists(jnp.where(mask_NxKxT, log_probs, jnp.inf).min(axis=-1), mask_NxKxT)
 
 
@@ -76,6 +84,7 @@ def log_probs_per_length(
       [N, K] float32; -inf where an option has no token.
     """
     total_NxK = sum_log_probs(log_probs_NxKxT, mask_NxKxT)
+    chex.assert_equal_shape([total_NxK, lengths_NxK])
     return total_NxK / jnp.maximum(lengths_NxK, 1).astype(jnp.float32)
 
 
@@ -99,4 +108,5 @@ def pmi(
     """
     prior_NxK = sum_log_probs(unconditional_NxKxT, unconditional_mask_NxKxT)
     score_NxK = sum_log_probs(log_probs_NxKxT, mask_NxKxT)
+    chex.assert_equal_shape([prior_NxK, score_NxK])
     return jnp.where(jnp.isfinite(prior_NxK), score_NxK - prior_NxK, -jnp.inf)

@@ -13,7 +13,7 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.reports import Progress, open_metrics
-from calib_jax.reports.alignment import measure, predictions
+from calib_jax.reports.pairs import measure, predictions
 from calib_jax.runs import journal, measuring, results
 from calib_jax.runs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
 from calib_jax.runs.measuring import say

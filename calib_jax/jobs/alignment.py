@@ -3,12 +3,7 @@
 Preference accuracy and margins on held-out pairs, and perplexity on text, before and after.
 """
 
-import functools
-import shlex
-import sys
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,30 +11,30 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs.study import Side
-from calib_jax.reports import summary
-from calib_jax.reports.alignment import measure, page, tables
-from calib_jax.reports.alignment.tables import BEFORE
-from calib_jax.reports.atomic import atomic_path, write_text
-from calib_jax.reports.figures.canvas import png
+from calib_jax.reports.pairs import measure
+from calib_jax.reports.result import Contrast, Result, of_states
+from calib_jax.reports.views import alignment
 from calib_jax.runs import measuring, probing, restoring, results
 from calib_jax.runs.measuring import say
+from calib_jax.runs.pairs import Side
 from calib_jax.runs.probing import PAIRS, TEXT, Answers
-from calib_jax.runs.run import Run, claim
+from calib_jax.runs.run import Run
+
+# What config.model is called.
+BEFORE = "before"
 
 
 def main(run: Run) -> None:
     """Measures one model after the other, then writes tables, figures, report and summary.
 
-    A model's folder is ``models/<label>``; what stands there is kept, so a run that was stopped
-    goes on where it was.
+    A model's folder is ``models/<label>``; what it holds is kept, so a run that was stopped
+    continues where it was.
 
     Raises:
       UserError: bad input, or models that were not asked the same.
       Stopped: SIGTERM; the same command continues.
     """
-    config, workdir, stop = run.config, run.workdir, run.stop
-    started = time.monotonic()
+    config, stop = run.config, run.stop
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
     results.check_options(config)
@@ -67,14 +62,16 @@ def main(run: Run) -> None:
     found: dict[str, Answers] = {}
     for label, side in sides.items():
         say(f"{label}: {side.text}")
-        begin = functools.partial(claim, workdir, config)
-        folder = workdir / "models" / label
-        found[label] = probing.ask(config, label, side, material, folder, begin, stop)
+        folder = run.workdir / "models" / label
+        found[label] = probing.ask(config, label, side, material, folder, run.claim, stop)
         stop.check()
     if jax.process_index() == 0:
-        result = write_results(workdir, config, material.data, found, started)
-        tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
+        pairs = {label: one.pairs[PAIRS] for label, one in found.items() if one.pairs}
+        text = {label: one.text for label, one in found.items() if one.text is not None}
+        run.finish(
+            measured(config, material.data, found),
+            lambda summary: alignment.view(summary, pairs, text),
+        )
 
 
 def models_of(config: ml_collections.ConfigDict) -> dict[str, Side]:
@@ -98,40 +95,27 @@ def models_of(config: ml_collections.ConfigDict) -> dict[str, Side]:
     return {BEFORE: before, **after}
 
 
-def write_results(
-    workdir: Path,
-    config: ml_collections.ConfigDict,
-    data: Mapping[str, Any],
-    found: Mapping[str, Answers],
-    started: float,
-) -> dict[str, Any]:
-    """Writes tables, figures, the report and, last of all, ``summary.json``; returns the summary.
+def measured(
+    config: ml_collections.ConfigDict, data: Mapping[str, Any], found: Mapping[str, Answers]
+) -> Result:
+    """Figures of pairs and text of every model, and their changes from the first one's.
 
     Raises:
-      UserError: the models were not asked the same pairs: tokenizers that differ leave out others.
+      UserError: the models were not asked the same: tokenizers that differ leave out others.
     """
-    beta = config.align.beta
     resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
+    beta = config.align.beta
     pairs = {label: one.pairs[PAIRS] for label, one in found.items() if one.pairs}
     text = {label: one.text for label, one in found.items() if one.text is not None}
-    for label, scores in pairs.items():
-        if not measure.same_pairs(pairs[BEFORE], scores):
-            raise UserError(
-                f"{label} and {BEFORE} were not asked the same preference pairs: "
-                f"{len(scores)} and {len(pairs[BEFORE])} of them fit config.align.max_length in "
-                "their tokens. Raise it, so that none is left out."
-            )
+    if pairs:
+        measure.check_same_pairs(pairs)
     for label, losses in text.items():
         if losses.ids != text[BEFORE].ids:
             raise UserError(
-                f"{label} and {BEFORE} read other documents of config.alignment.text: what one "
+                f"{label} and {BEFORE} read different documents of config.alignment.text: what one "
                 "tokenizer makes too short to predict, another does not. Leave short texts out."
             )
-    result: dict[str, Any] = {
-        "job": "alignment",
-        "method": config.method,
-        "models": {label: one.about for label, one in found.items()},
-        "beta": beta,
+    rows = {
         PAIRS: {
             label: measure.measure_pairs(
                 scores, None if label == BEFORE else pairs[BEFORE], beta, **resampling
@@ -139,35 +123,34 @@ def write_results(
             for label, scores in pairs.items()
         },
         TEXT: {label: measure.measure_text(losses, **resampling) for label, losses in text.items()},
-        "change": {
-            PAIRS: {
-                label: measure.change_pairs(pairs[BEFORE], scores, **resampling)
-                for label, scores in pairs.items()
-                if label != BEFORE
-            },
-            TEXT: {
-                label: measure.change_text(text[BEFORE], losses, **resampling)
-                for label, losses in text.items()
-                if label != BEFORE
-            },
-        },
-        "data": dict(data),
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
-        "peak_device_memory_gib": summary.peak_device_memory_gib(),
-        "versions": summary.versions(),
     }
-    tables.write(workdir / "tables", result)
-    drawn = {}
-    if pairs:
-        drawn["margins"] = page.margins(pairs)
-    if len(text) > 1:
-        drawn["text"] = page.drift(text)
-    for name, figure in drawn.items():
-        with atomic_path(workdir / "figures" / f"{name}.png") as temporary:
-            temporary.write_bytes(png(figure, dpi=150))
-    command = shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]])
-    shown = page.render(result, pairs, text, config.to_dict(), command)
-    write_text(workdir / "report.html", shown)
-    summary.write(workdir / "summary.json", result)
-    return result
+    change = {
+        PAIRS: {
+            label: measure.change_pairs(pairs[BEFORE], scores, **resampling)
+            for label, scores in pairs.items()
+            if label != BEFORE
+        },
+        TEXT: {
+            label: measure.change_text(text[BEFORE], losses, **resampling)
+            for label, losses in text.items()
+            if label != BEFORE
+        },
+    }
+    own = {
+        "method": config.method,
+        "models": {label: one.about for label, one in found.items()},
+        "beta": beta,
+        **rows,
+        "change": change,
+        "data": dict(data),
+    }
+    states = {
+        label: {part: by_model[label] for part, by_model in rows.items() if label in by_model}
+        for label in found
+    }
+    contrasts = (
+        Contrast(BEFORE, label, part, moved)
+        for part, by_model in change.items()
+        for label, moved in by_model.items()
+    )
+    return Result(own, of_states(states), tuple(contrasts))

@@ -21,15 +21,22 @@ from calib_jax.generation import prompt_file
 from calib_jax.models import export, peft
 from calib_jax.models import model as models
 from calib_jax.models.families import FAMILIES
-from calib_jax.models.lora import LoraConfig, check_lora, lora_shapes
-from calib_jax.models.table import Row, Tree, build_tree, parameter_table, stacked_shape
+from calib_jax.models.lora import LoraConfig
+from calib_jax.models.table import Row, Tree, parameter_table
 from calib_jax.models.weights import stored_dtype
-from calib_jax.parallel.sharding import check_mesh, lora_sharding, place_lora, row_sharding
-from calib_jax.reports import Progress, model_card, reproduction, summary
+from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
+from calib_jax.reports import Progress, model_card, reproduction
+from calib_jax.runs.costs import versions
 from calib_jax.runs.measuring import loading_bar, say
 from calib_jax.runs.run import LOCK, Run, agreed, as_json, locked
-from calib_jax.runs.trained import TrainedRun, blamed_on, earlier_runs, read_run
-from calib_jax.training.loop import lora_settings
+from calib_jax.runs.trained import (
+    TrainedRun,
+    abstract_trained,
+    blamed_on,
+    earlier_runs,
+    read_run,
+)
+from calib_jax.runs.trained import lora_of as run_lora_of
 
 FORMATS = ("merged", "adapter")
 DTYPES = ("stored", "float32", "bfloat16", "float16")
@@ -128,7 +135,7 @@ def main(run: Run) -> None:
         lora=lora,
         config=trained.config.to_dict() if trained else None,
         summary=trained.summary if trained else None,
-        versions=summary.versions(),
+        versions=versions(),
         earlier=earlier_runs(setting.model.adapter) if trained else (),
         loadable=loadable(checkpoint),
         prompt=prompt_of(setting, checkpoint, trained),
@@ -304,42 +311,17 @@ def lora_of(
     wanted: str,
 ) -> LoraConfig | None:
     """The settings of the adapters that are exported or merged; None where there are none."""
-    if trained and trained.config.train.method == "full":
-        if wanted == "adapter":
-            raise UserError(
-                f"{trained.folder}: the run trained all parameters (train.method 'full'), so there "
-                "is no adapter. Export with --config.export.format=merged."
-            )
-        return None
+    found = run_lora_of(trained, adapter, checkpoint) if trained else adapter and adapter.lora
+    if found or wanted != "adapter":
+        return found
     if trained:
-        lora = lora_settings(trained.config.train, adapter.lora if adapter else None)
-        check_lora(checkpoint.config, lora)
-        return lora
-    if adapter:
-        return adapter.lora
-    if wanted == "adapter":
         raise UserError(
-            "config.export.format is 'adapter', but there is no adapter: config.export.run names "
-            "no run and config.model.adapter is ''."
+            f"{trained.folder}: the run trained all parameters (train.method 'full'), so there is "
+            "no adapter. Export with --config.export.format=merged."
         )
-    return None
-
-
-def abstract_trained(config: Any, mesh: jax.sharding.Mesh, lora: LoraConfig | None) -> Tree:
-    """The trained parameters of a run, as float32 arrays to be restored."""
-    if lora is None:
-        layout = row_sharding(mesh)
-        return build_tree(
-            config,
-            lambda row: jax.ShapeDtypeStruct(
-                stacked_shape(config, row), jnp.float32, sharding=layout(row)
-            ),
-        )
-    return jax.tree.map(
-        lambda layout, shape: jax.ShapeDtypeStruct(shape[0], jnp.float32, sharding=layout),
-        lora_sharding(mesh, config, lora),
-        lora_shapes(config, lora),
-        is_leaf=lambda x: isinstance(x, jax.sharding.Sharding),
+    raise UserError(
+        "config.export.format is 'adapter', but there is no adapter: config.export.run names no "
+        "run and config.model.adapter is ''."
     )
 
 

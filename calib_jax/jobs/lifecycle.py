@@ -5,12 +5,8 @@ The study of Zhu et al. 2023 (arXiv 2311.13240): scales, steps of pre-training, 
 
 import contextlib
 import dataclasses
-import functools
 import gc
 import json
-import shlex
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,17 +25,18 @@ from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import facts, text
 from calib_jax.questions.facts import Fact
 from calib_jax.questions.text import Document
-from calib_jax.reports import predictions, summary
-from calib_jax.reports.atomic import atomic_path, write_text
-from calib_jax.reports.figures.canvas import png, svg
-from calib_jax.reports.lifecycle import figures, page, tables
+from calib_jax.reports import measure, predictions, result
+from calib_jax.reports.atomic import write_text
+from calib_jax.reports.lifecycle import figures
+from calib_jax.reports.lifecycle import measure as of_tokens
 from calib_jax.reports.lifecycle import predictions as next_tokens
-from calib_jax.reports.lifecycle.measure import measure
+from calib_jax.reports.result import Result
+from calib_jax.reports.views import lifecycle
 from calib_jax.runs import evaluating, measuring, results
 from calib_jax.runs.evaluating import LoadedTask
 from calib_jax.runs.lifecycle_series import Entry, series
 from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, agreed, claim
+from calib_jax.runs.run import Run, agreed
 from calib_jax.training.interrupt import StopRequest
 
 TEXT, FACTS = "text", "facts"
@@ -79,11 +76,10 @@ class Material:
 def main(run: Run) -> None:
     """Measures one model after the other, then writes tables, figures, report and summary.
 
-    A model's folder is ``models/<label>``; what stands there is kept, so a run that was stopped
-    goes on where it was.
+    A model's folder is ``models/<label>``; what it holds is kept, so a run that was stopped
+    continues where it was.
     """
-    config, workdir, stop = run.config, run.workdir, run.stop
-    started = time.monotonic()
+    config, stop = run.config, run.stop
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
     results.check_options(config)
@@ -101,18 +97,34 @@ def main(run: Run) -> None:
         if len(entries) > 1:
             say(f"{entry.label}: model {number} of {len(entries)}")
         derived = _config_of(config, entry)
-        folder = workdir / "models" / entry.label
-        begin = functools.partial(claim, workdir, config)
-        read[entry.label] = measure_model(derived, entry, material, folder, begin, stop)
+        folder = run.workdir / "models" / entry.label
+        read[entry.label] = measure_model(derived, entry, material, folder, run.claim, stop)
         if jax.process_index() == 0:
-            about = summary.read(folder / "model.json")
+            about = result.read(folder / "model.json")
             models[entry.label] = {**about, "place": entry.place, "setting": entry.setting}
         # Parameters and compiled programs of this one, before the next is loaded.
         gc.collect()
     if jax.process_index() == 0:
-        result = write_results(workdir, config, material, models, read, started)
-        tables.show_summary(result)
-        print(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
+        bins = {"num_bins": config.em.num_bins, "edges": config.em.edges}
+        rows = measured(config, read)
+        panels = {
+            name: {
+                label: figures.panel(rows[label][name], by_part[name], **bins)
+                for label, by_part in read.items()
+            }
+            for name in material.parts
+        }
+        own = {
+            "method": config.method,
+            "axis": config.lifecycle.axis,
+            "models": models,
+            **rows,
+            "data": material.data,
+        }
+        run.finish(
+            Result(own, result.of_states(rows)),
+            lambda summary: lifecycle.view(summary, panels, **bins),
+        )
 
 
 def load_material(config: ml_collections.ConfigDict) -> Material:
@@ -317,54 +329,22 @@ def _score_places(
             (folder / "partial").rmdir()
 
 
-def write_results(
-    workdir: Path,
-    config: ml_collections.ConfigDict,
-    material: Material,
-    models: Mapping[str, Any],
-    read: Mapping[str, Mapping[str, Read]],
-    started: float,
-) -> dict[str, Any]:
-    """Writes figures, tables, the report and, last of all, ``summary.json``; returns the summary.
-
-    The summary holds label -> part -> figures, beside "models", "axis" and "data".
-    """
-    bins = {"num_bins": config.em.num_bins, "edges": config.em.edges}
-    resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
-    rows: dict[str, dict[str, Any]] = {
+def measured(
+    config: ml_collections.ConfigDict, read: Mapping[str, Mapping[str, Read]]
+) -> dict[str, dict[str, Any]]:
+    """label -> part -> figures."""
+    options = {
+        "num_bins": config.em.num_bins,
+        "edges": config.em.edges,
+        "seed": config.seed,
+        "num_resamples": config.report.num_resamples,
+    }
+    return {
         label: {
-            name: summary.measure(one, "", **bins, **resampling)
+            name: measure.measure(one, "", **options)
             if isinstance(one, Scores)
-            else measure(one, figures.unit(name), **bins, **resampling)
+            else of_tokens.measure(one, figures.unit(name), **options)
             for name, one in by_part.items()
         }
         for label, by_part in read.items()
     }
-    result: dict[str, Any] = {
-        "job": "lifecycle",
-        "method": config.method,
-        "axis": config.lifecycle.axis,
-        "models": dict(models),
-        **rows,
-        "data": material.data,
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
-        "peak_device_memory_gib": summary.peak_device_memory_gib(),
-        "versions": summary.versions(),
-    }
-    panels = {
-        name: {
-            label: figures.panel(rows[label][name], by_part[name], **bins)
-            for label, by_part in read.items()
-        }
-        for name in material.parts
-    }
-    for name, figure in figures.draw_all(rows, panels, models, config.lifecycle.axis):
-        for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
-            with atomic_path(workdir / "figures" / f"{name}.{kind}") as temporary:
-                temporary.write_bytes(image)
-    tables.write(workdir / "tables", result)
-    command = shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]])
-    write_text(workdir / "report.html", page.render(result, panels, config.to_dict(), command))
-    summary.write(workdir / "summary.json", result)
-    return result

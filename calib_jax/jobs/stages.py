@@ -1,18 +1,14 @@
 """The job ``stages``: alignment step by step, and calibration after every step.
 
-SFT, DPO and fine-tuning for calibration as runs of their own, each going on from the adapter of
+SFT, DPO and fine-tuning for calibration as runs of their own, each continuing from the adapter of
 the one before; or models that went through the stages elsewhere.
 Source: Xiao et al. 2025 (arXiv 2505.01997), Figure 1.
 """
 
 import dataclasses
-import functools
 import gc
-import shlex
-import sys
-import time
+import itertools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,23 +17,23 @@ import ml_collections
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.jobs import align, export, finetune
-from calib_jax.jobs.study import Side
 from calib_jax.questions import pipeline, sources
 from calib_jax.questions.domains import Origins, decide
 from calib_jax.questions.preferences import draw
 from calib_jax.questions.record import normalised
-from calib_jax.reports import summary
-from calib_jax.reports.alignment import measure
-from calib_jax.reports.atomic import atomic_path, write_text
+from calib_jax.reports import measure, result
 from calib_jax.reports.compare.measure import pooled
 from calib_jax.reports.figures.bins import bins_of
-from calib_jax.reports.figures.canvas import png, svg
 from calib_jax.reports.figures.reliability import Panel
-from calib_jax.reports.stages import figures, page, tables
+from calib_jax.reports.pairs import measure as of_pairs
+from calib_jax.reports.result import Contrast, Result
+from calib_jax.reports.stages import figures
+from calib_jax.reports.views import stages
 from calib_jax.runs import aligning, measuring, probing, restoring, results
 from calib_jax.runs.measuring import say
+from calib_jax.runs.pairs import Side
 from calib_jax.runs.probing import PAIRS, Answers
-from calib_jax.runs.run import Run, check_workdir, claim
+from calib_jax.runs.run import Run, check_workdir
 from calib_jax.runs.stages_chain import Stage, chain_of, start_label
 from calib_jax.training.interrupt import StopRequest
 
@@ -48,8 +44,8 @@ TRAINED = "pairs_trained"
 def main(run: Run) -> None:
     """Trains and measures stage after stage, then writes figure, tables, report and summary.
 
-    A stage's run is ``<i>-<name>``, what the model then says ``models/<label>``; what stands there
-    is kept, so a job that was stopped goes on where it was.
+    A stage's run is ``<i>-<name>``, what the model then says ``models/<label>``; what they hold is
+    kept, so a job that was stopped continues where it was.
 
     Raises:
       UserError: bad input.
@@ -57,7 +53,6 @@ def main(run: Run) -> None:
       FloatingPointError: a loss that is not finite.
     """
     config, workdir, stop = run.config, run.workdir, run.stop
-    started = time.monotonic()
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
     results.check_options(config)
@@ -111,11 +106,10 @@ def main(run: Run) -> None:
 
     # --- Stage after stage ------------------------------------------------------------------------
     found: dict[str, Answers] = {}
-    begin = functools.partial(claim, workdir, config)
 
     def ask(label: str, side: Side) -> None:
         folder = workdir / "models" / label
-        found[label] = probing.ask(config, label, side, material, folder, begin, stop)
+        found[label] = probing.ask(config, label, side, material, folder, run.claim, stop)
         stop.check()
 
     for label, side in sides.items():
@@ -129,9 +123,8 @@ def main(run: Run) -> None:
     if jax.process_index() == 0:
         about = {label: {"model": side.text} for label, side in sides.items()}
         about |= {stage.label: _about(stage) for stage in chain}
-        result = write_results(workdir, config, material.data, about, found, domains, started)
-        tables.show_summary(result)
-        say(f"\nReport: {workdir / 'report.html'}    Numbers: {workdir / 'summary.json'}")
+        outcome, panels = measured(config, material.data, about, found, domains)
+        run.finish(outcome, lambda summary: stages.view(summary, panels))
 
 
 def _load_examples(stage: Stage) -> tuple[list, Origins]:
@@ -183,7 +176,7 @@ def train(stage: Stage, stop: StopRequest) -> None:
 
 def _about(stage: Stage) -> dict[str, Any]:
     """What a stage was, for ``summary.json``."""
-    found = summary.read(stage.folder / "summary.json")
+    found = result.read(stage.folder / "summary.json")
     train_fields = ("learning_rate", "epochs", "batch_size")
     about = {
         "run": str(stage.folder),
@@ -196,16 +189,14 @@ def _about(stage: Stage) -> dict[str, Any]:
     return about
 
 
-def write_results(
-    workdir: Path,
+def measured(
     config: ml_collections.ConfigDict,
     data: Mapping[str, Any],
     about: Mapping[str, Mapping[str, Any]],
     found: Mapping[str, Answers],
     domains: Mapping[str, str],
-    started: float,
-) -> dict[str, Any]:
-    """Writes figure, tables, the report and, last of all, ``summary.json``; returns the summary.
+) -> tuple[Result, dict[str, dict[str, Panel]]]:
+    """Figures of questions and pairs after every stage, and their changes from the stage before.
 
     The summary holds "letters" (stage -> split -> ROW, pooled splits first), "pairs" (set -> stage
     -> ROW), "change" (stage -> split or set -> differences from the stage before) and "drawn", what
@@ -214,21 +205,21 @@ def write_results(
     Args:
       domains: split -> "in", "out" or "".
 
+    Returns:
+      The result, and drawn split -> stage -> what its reliability diagram shows.
+
     Raises:
       UserError: the models were not asked the same pairs: tokenizers that differ leave out others.
     """
     bins = {"num_bins": config.em.num_bins, "edges": config.em.edges}
     resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
     labels = list(found)
-    for before, after in zip(labels, labels[1:], strict=False):
-        for name, one in found[before].pairs.items():
-            other = found[after].pairs[name]
-            if not measure.same_pairs(one, other):
-                raise UserError(
-                    f"{before} and {after} were not asked the same preference pairs: {len(one)} "
-                    f"and {len(other)} of them fit config.align.max_length in their tokens. Raise "
-                    "it, so that none is left out."
-                )
+    pairs = {
+        name: {label: answers.pairs[name] for label, answers in found.items()}
+        for name in found[labels[0]].pairs
+    }
+    for by_stage in pairs.values():
+        of_pairs.check_same_pairs(by_stage)
     drawn = figures.parts(domains)
     pools = {name: part["splits"] for name, part in drawn.items() if len(part["splits"]) > 1}
     scored = {
@@ -241,40 +232,38 @@ def write_results(
     of_parts = {**domains, **{name: part["domain"] for name, part in drawn.items()}}
     letters = {
         label: {
-            split: summary.measure(scores, of_parts[split], **bins, **resampling)
+            split: measure.measure(scores, of_parts[split], **bins, **resampling)
             for split, scores in by_split.items()
         }
         for label, by_split in scored.items()
     }
     change: dict[str, dict[str, Any]] = {}
-    for before, after in zip(labels, labels[1:], strict=False):
-        one, other = found[before], found[after]
+    contrasts: list[Contrast] = []
+    for before, after in itertools.pairwise(labels):
         change[after] = {
-            split: summary.change(scores, scored[after][split], **bins, **resampling)
+            split: measure.change(scores, scored[after][split], **bins, **resampling)
             for split, scores in scored[before].items()
+        } | {
+            name: of_pairs.change_pairs(by_stage[before], by_stage[after], **resampling)
+            for name, by_stage in pairs.items()
         }
-        for name, scores in one.pairs.items():
-            moved = measure.change_pairs(scores, other.pairs[name], **resampling)
-            change[after][name] = moved
-    result: dict[str, Any] = {
-        "job": "stages",
+        contrasts += [Contrast(before, after, *moved) for moved in change[after].items()]
+    of_sets = {
+        name: {s: of_pairs.measure_pairs(scores, **resampling) for s, scores in by_stage.items()}
+        for name, by_stage in pairs.items()
+    }
+    own = {
         "method": config.method,
         "stages": {label: {**about[label], **found[label].about} for label in labels},
         "letters": letters,
         "drawn": drawn,
-        PAIRS: {
-            name: {
-                label: measure.measure_pairs(answers.pairs[name], **resampling)
-                for label, answers in found.items()
-            }
-            for name in found[labels[0]].pairs
-        },
+        PAIRS: of_sets,
         "change": change,
         "data": dict(data),
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_gib": round(summary.peak_memory_gib(), 2),
-        "peak_device_memory_gib": summary.peak_device_memory_gib(),
-        "versions": summary.versions(),
+    }
+    states = {
+        label: letters[label] | {name: by_stage[label] for name, by_stage in of_sets.items()}
+        for label in labels
     }
     panels = {
         split: {
@@ -287,13 +276,4 @@ def write_results(
         }
         for split in drawn
     }
-    figure = figures.draw(panels, result[PAIRS], figures.headings(drawn))
-    for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
-        with atomic_path(workdir / "figures" / f"stages.{kind}") as temporary:
-            temporary.write_bytes(image)
-    tables.write(workdir / "tables", result)
-    command = shlex.join(["python", "-m", "calib_jax.main", *sys.argv[1:]])
-    shown = page.render(result, panels, config.to_dict(), command)
-    write_text(workdir / "report.html", shown)
-    summary.write(workdir / "summary.json", result)
-    return result
+    return Result(own, result.of_states(states), tuple(contrasts)), panels

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from calib_jax.characters import prepare_console
 from calib_jax.errors import UserError
-from calib_jax.reports import content, summary, table, tables_export
+from calib_jax.reports import console, result, tables
+from calib_jax.reports import states as of
+from calib_jax.reports.views import Text, methods, splits
 
 FORMATS = ("--markdown", "--csv", "--latex")
 
@@ -25,22 +27,23 @@ def main(argv: list[str]) -> int:
             raise UserError(f"choose one of {', '.join(flags)}")
         if not folders:
             raise UserError("name the folders of finished runs, for example runs/sft runs/cft")
-        summaries = {folder.name: summary.read(folder / "summary.json") for folder in folders}
+        summaries = {folder.name: result.read(folder / "summary.json") for folder in folders}
         if len(summaries) < len(folders):
             raise UserError("two of the folders have the same name; columns are named by folder")
+        states = of.side_by_side(summaries)
+        found = splits.results(states)
         if flags == ["--markdown"]:
-            print(table.markdown_compare(summaries))
+            print(tables.markdown(found, splits.caption(False)))
         elif flags:
-            states = content.side_by_side(summaries)
             for one in summaries.values():
-                for name, splits in tables_export.posthoc_states(one).items():
-                    states.setdefault(name, splits)
-            as_text = {
-                "--csv": tables_export.methods_csv, "--latex": tables_export.methods_latex
-            }  # fmt: skip
-            print(as_text[flags[0]](states), end="")
+                for name, rows in methods.with_calibrators(one).items():
+                    if name.endswith(methods.POST_HOC):
+                        states.setdefault(name, rows)
+            table = methods.methods(states)
+            as_text = {"--csv": methods.methods_csv, "--latex": lambda one: tables.latex([one])}
+            print(as_text[flags[0]](table), end="")
         else:
-            table.compare(summaries)
+            console.show([*found, Text(splits.caption(False), "note")])
     except UserError as error:
         print(f"calib_jax: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ from typing import Any
 from calib_jax import posthoc
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError, UserNotice
-from calib_jax.reports import summary
+from calib_jax.reports import measure as measuring
 
 # Methods of calib_jax.posthoc that scores and answers alone do not feed.
 NEEDS_MORE = {
@@ -49,7 +49,7 @@ def measure(
       states: state -> split -> scores; "before" is taken, or every state where there is none.
       domains: split -> "in", "out" or "".
       folds, seed: of the cross-fit.
-      **options: as in ``summary.measure``.
+      **options: as in ``measure.measure``.
 
     Returns:
       method -> split -> figures; "<state> + <method>" where there is more than one state.
@@ -77,7 +77,7 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
     except ValueError as error:
         raise UserError(f"config.posthoc: {name} on {split}: {error}") from None
     fitted = dataclasses.replace(fitted, subjects=(), mass=None)
-    row = summary.measure(fitted, domain, seed=seed, **options)
+    row = measuring.measure(fitted, domain, seed=seed, **options)
     result = {key: value for key, value in row.items() if key not in _LEFT_OUT}
     result["folds"] = folds
     said = dict.fromkeys(

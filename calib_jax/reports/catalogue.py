@@ -22,9 +22,9 @@ CHANGE = "change"
 NULL = "null"
 # The tables: of one run's results, of tasks and readings, of methods (Table 2 of Xiao et al. 2025),
 # of methods with their scores, of methods against the reference, of a series of models, of stages,
-# of quantised weights.
-RESULTS, OVERVIEW, METHODS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED = (
-    "results", "overview", "methods", "scores", "versus", "series", "stages", "quantized",
+# of quantised weights, of pairs of base and aligned models.
+RESULTS, OVERVIEW, METHODS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED, STUDY = (
+    "results", "overview", "methods", "scores", "versus", "series", "stages", "quantized", "study",
 )  # fmt: skip  # one line: names and values side by side
 EVERYWHERE = frozenset({LOG, CHANGE, RESULTS, OVERVIEW, METHODS, SCORES, VERSUS, STAGES})
 
@@ -45,6 +45,7 @@ class Metric:
       short: its label in tables with many columns; "" for ``label``.
       signed: whether it is shown with its sign.
       inset: whether it belongs to the figure above it.
+      factor: whether its change is a factor, which changes hold as ``<key>_ratio``.
     """
 
     key: str
@@ -57,6 +58,12 @@ class Metric:
     short: str = ""
     signed: bool = False
     inset: bool = False
+    factor: bool = False
+
+    @property
+    def change_key(self) -> str:
+        """Its name in changes."""
+        return f"{self.key}_ratio" if self.factor else self.key
 
     @property
     def brief(self) -> str:
@@ -78,11 +85,11 @@ _M, _M_EDGES = ("num_bins",), ("num_bins", "edges")
 # recalibration wins alone.
 METRICS: tuple[Metric, ...] = (
     Metric("conf_ece", "conf-ECE", -1, metrics.conf_ece, _M_EDGES,
-           places=EVERYWHERE | {NULL, SERIES, QUANTIZED}),
+           places=EVERYWHERE | {NULL, SERIES, QUANTIZED, STUDY}),
     Metric("conf_ece_debiased", "debiased", -1, metrics.debiased_ece, _M_EDGES, interval=False,
            places=_at(RESULTS), inset=True),
     Metric("conf_ece_null_q95", "by chance (95%)", short="by chance", interval=False,
-           places=_at(RESULTS, SERIES, STAGES), inset=True),
+           places=_at(RESULTS, SCORES, SERIES, STAGES), inset=True),
     Metric("conf_ece_p_value", "p if calibrated", interval=False, inset=True),
     Metric("nll", "NLL", -1, metrics.nll,
            places=_at(LOG, CHANGE, RESULTS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED)),
@@ -93,16 +100,16 @@ METRICS: tuple[Metric, ...] = (
     Metric("brier_refinement", "refinement part", -1, _brier_part("refinement"), _M_EDGES,
            interval=False, inset=True),
     Metric("cw_ece", "cw-ECE", -1, metrics.cw_ece, _M_EDGES,
-           places=_at(LOG, CHANGE, NULL, RESULTS, OVERVIEW, METHODS, VERSUS, STAGES)),
+           places=_at(LOG, CHANGE, NULL, RESULTS, OVERVIEW, METHODS, VERSUS, STAGES, STUDY)),
     Metric("smooth_ece", "smooth ECE", -1, metrics.smooth_ece, places=_at(CHANGE, NULL, RESULTS)),
     # No direction: sharpness alone raises it.
-    Metric("sce_ovr", "SCE ovr", 0, metrics.sce_ovr, _M_EDGES, places=_at(OVERVIEW)),
+    Metric("sce_ovr", "SCE ovr", 0, metrics.sce_ovr, _M_EDGES, places=_at(OVERVIEW, STUDY)),
     Metric("adaptive_ece", "adaptive ECE", -1, metrics.adaptive_ece, _M),
     Metric("pooled_ece", "pooled ECE", -1, metrics.pooled_ece, _M_EDGES),
     Metric("mce", "MCE", -1, metrics.mce, _M_EDGES),
     Metric("rmsce", "RMSCE", -1, metrics.rmsce, _M_EDGES),
     Metric("accuracy", "accuracy", +1, metrics.accuracy, short="acc.",
-           places=EVERYWHERE | {SERIES, QUANTIZED}),
+           places=EVERYWHERE | {SERIES, QUANTIZED, STUDY}),
     Metric("mean_confidence", "mean confidence", 0, metrics.mean_confidence, short="mean conf.",
            places=_at(LOG, CHANGE, RESULTS, OVERVIEW, SCORES, SERIES, STAGES)),
     Metric("overconfidence", "less accuracy", short="over-conf.", interval=False, signed=True,
@@ -138,7 +145,7 @@ PAIRS: tuple[Metric, ...] = (
 )
 # Of running text.
 TEXT: tuple[Metric, ...] = (
-    Metric("perplexity", "perplexity per token", -1),
+    Metric("perplexity", "perplexity per token", -1, factor=True),
     Metric("nll", "NLL per token", -1),
     Metric("nll_per_word", "NLL per word", -1),
     Metric("nll_per_byte", "NLL per byte", -1),

@@ -10,7 +10,7 @@ from typing import Any
 
 from calib_jax.models.lora import LoraConfig
 from calib_jax.questions.prompts import letter_template
-from calib_jax.reports import card_method, reproduction, table
+from calib_jax.reports import card_method, reproduction
 from calib_jax.reports.card_method import aligned
 from calib_jax.training.terms import reads_bins
 
@@ -208,7 +208,9 @@ def _learnt(config: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def _method(facts: Facts) -> str:
     rows = card_method.rows(facts)
-    lines = [f"| {table.escape(key)} | {table.escape(str(value))} |" for key, value in rows.items()]
+    lines = [
+        f"| {tables.escape(key)} | {tables.escape(str(value))} |" for key, value in rows.items()
+    ]
     return "\n".join(["## Method", "", "| | |", "|---|---|", *lines]) + "\n"
 
 
@@ -278,9 +280,11 @@ def _measured(facts: Facts) -> str:
         kind = facts.config["model"].get("quantize")
         base = f"a base quantised as {kind}" if kind else "the base and in its own precision"
         beside = f", with adapters beside {base}"
+    change = facts.summary.get("change")
+    caption = splits.caption(bool(change))
     return (
         "## Calibration before and after\n\n"
-        + table.markdown(facts.summary)
+        + tables.markdown(splits.results(states_of(facts.summary), change), caption)
         + f"\nMeasured by the run{beside}. Other prompts, tasks and "
         + ("precisions of the base" if "quantised" in beside else "quantised copies")
         + " were not measured.\n"

@@ -93,7 +93,8 @@ class Table:
       title: what stands above; "" for nothing.
       notes: sentences beneath.
       sortable: whether the page's reader can sort it.
-      stacked: whether the page puts intervals beneath their figures, so that many columns fit.
+      stacked: whether the page and LaTeX put intervals beneath their figures, so that many columns
+        fit.
     """
 
     name: str
@@ -134,8 +135,8 @@ def figure(row: Mapping[str, Any] | None, metric: Metric, digits: int = 3) -> Ce
     value, ends = row[metric.key], row.get(f"{metric.key}_ci")
     known = value is not None and math.isfinite(value)
     text = number(value, metric.signed, digits)
-    if known and 0 < abs(value) < 0.5 * 10**-digits:
-        text = f"{value:.0e}" if metric.key == "candidate_mass" else text
+    if known and metric.key == "candidate_mass" and 0 < value < 0.5 * 10**-digits:
+        return Cell(f"{value:.0e}", value=value)  # whose interval is as small
     return Cell(text, interval(ends, metric.signed), value=value if known else None)
 
 
@@ -148,13 +149,16 @@ def verdict(ends: Sequence[float | None] | None, direction: int, null: float = 0
 
 
 def change(row: Mapping[str, Any] | None, metric: Metric) -> Cell:
-    """A paired difference with its interval, coloured where the interval leaves 0 out."""
-    if row is None or metric.key not in row:
+    """A paired difference, or a factor, with its interval; coloured where that is a change."""
+    if row is None or metric.change_key not in row:
         return Cell()
-    value, ends = row[metric.key], row.get(f"{metric.key}_ci")
+    value, ends = row[metric.change_key], row.get(f"{metric.change_key}_ci")
+    text, null = number(value, signed=not metric.factor), 0.0
+    if metric.factor:
+        text, null = f"× {text}", 1.0
     return Cell(
-        number(value, signed=True), interval(ends, signed=True),
-        verdict=verdict(ends, metric.direction), value=value,
+        text, interval(ends, signed=not metric.factor),
+        verdict=verdict(ends, metric.direction, null), value=value,
     )  # fmt: skip  # text and interval side by side
 
 
@@ -186,6 +190,7 @@ def transposed(
         )
         for metric in chosen
         if any(metric.key in row for row in measured.values())
+        or any(metric.change_key in row for row in changes.values())
     ]
     columns = (Column("", text=True), *map(Column, (*measured, *changes)))
     return Table(table_name, columns, tuple(rows), **options)
@@ -206,13 +211,22 @@ def standard_console(
     )
 
 
+# From the widest: intervals beside their figures; beneath them; notes alone; neither; and with
+# figures that are broken at blanks.
+_LAYOUTS = ("line", "stack", "noted", "plain", "fold")
+
+
 def _console_cell(cell: Cell, layout: str) -> rich.text.Text:
-    shown = rich.text.Text(cell.text, style=_STYLES[cell.verdict])
+    # An interval is that of the first line.
+    figure, *more = cell.text.split("\n")
+    shown = rich.text.Text(figure, style=_STYLES[cell.verdict])
     if cell.spread:
         shown.append(f"\n{cell.spread}", style="dim")
-    if layout != "plain" and cell.interval:
+    if layout in ("line", "stack") and cell.interval:
         shown.append(f"{' ' if layout == 'line' else chr(10)}{cell.interval}", style="dim")
-    if layout != "plain" and cell.note:
+    for line in more:
+        shown.append(f"\n{line}", style=_STYLES[cell.verdict])
+    if layout in ("line", "stack", "noted") and cell.note:
         shown.append(f"\n{cell.note}", style="dim")
     return shown
 
@@ -229,8 +243,8 @@ def _drawn(tables: Sequence[Table], layout: str) -> list[rich.table.Table]:
             lines = [line for c in cells for line in _console_cell(c, layout).plain.split("\n")]
             shown.add_column(
                 rich.text.Text(head), justify="left" if column.text else "right",
-                no_wrap=i == 0 or not column.text, overflow="fold",
-                min_width=max(map(len, lines), default=0) if not column.text or i == 0 else None,
+                no_wrap=(whole := layout != "fold" and (i == 0 or not column.text)),
+                min_width=max(map(len, lines), default=0) if whole else None, overflow="fold",
             )  # fmt: skip  # one column's settings
         for section, rows in table.by_section:
             if section:
@@ -248,11 +262,11 @@ def show(tables: Sequence[Table], console: rich.console.Console | None = None) -
     """Prints tables that belong together.
 
     Intervals stand beside the figures where the console is wide enough for all of the tables, else
-    beneath them, else they are left out, which is said.
+    beneath them, else they are left out, which is said. Notes are left out last; nothing is cut.
     """
     console = standard_console(console, 120)
     unbounded = console.options.update(max_width=10_000)
-    for layout in ("line", "stack", "plain"):
+    for layout in _LAYOUTS:
         drawn = _drawn(tables, layout)
         needed = (rich.measure.Measurement.get(console, unbounded, d).maximum for d in drawn)
         if max(needed) <= console.width:
@@ -264,7 +278,8 @@ def show(tables: Sequence[Table], console: rich.console.Console | None = None) -
         console.print(shown)
         for note in table.notes:
             console.print(rich.text.Text(note, style="dim"))
-    if layout == "plain" and any(c.interval for t in tables for row in t.rows for c in row.cells):
+    every = (cell for table in tables for row in table.rows for cell in row.cells)
+    if layout not in ("line", "stack") and any(cell.interval for cell in every):
         text = "The intervals need a wider console; summary.json and report.html hold them."
         console.print(rich.text.Text(text, style="dim"))
 
@@ -326,11 +341,16 @@ def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in text.replace("⁻³", "\0")).replace("\0", "$^{-3}$")
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: Cell, stacked: bool) -> str:
     text = latex_escape(cell.text)
     text = rf"\textbf{{{text}}}" if cell.verdict == "best" else text
-    small = " ".join(filter(None, (cell.spread, cell.interval)))
-    return rf"{text} {{\scriptsize {latex_escape(small)}}}" if small else text
+    beside = _latex_small(cell.spread, "" if stacked else cell.interval)
+    return f"{text} {beside}" if beside else text
+
+
+def _latex_small(*texts: str) -> str:
+    shown = latex_escape(" ".join(filter(None, texts)))
+    return rf"{{\scriptsize {shown}}}" if shown else ""
 
 
 def latex(tables: Sequence[Table], caption: str = "") -> str:
@@ -348,11 +368,14 @@ def latex(tables: Sequence[Table], caption: str = "") -> str:
                 span = rf"\multicolumn{{{len(table.columns)}}}{{l}}"
                 lines.append(rf"{span}{{\textit{{{latex_escape(section)}}}}} \\")
             for row in rows:
-                lines.append(" & ".join(map(_latex_cell, row.cells)) + r" \\")
-                if any(cell.note for cell in row.cells):
-                    notes = (latex_escape(cell.note) for cell in row.cells)
-                    small = (rf"{{\scriptsize {note}}}" if note else "" for note in notes)
-                    lines.append(" & ".join(small) + r" \\")
+                shown = (_latex_cell(cell, table.stacked) for cell in row.cells)
+                lines.append(" & ".join(shown) + r" \\")
+                beneath = [
+                    _latex_small(cell.interval if table.stacked else "", cell.note)
+                    for cell in row.cells
+                ]
+                if any(beneath):
+                    lines.append(" & ".join(beneath) + r" \\")
         said = " ".join([*([f"{table.title}."] if table.title else []), *table.notes, caption])
         lines += [
             r"\bottomrule", r"\end{tabular}", rf"\caption{{{latex_escape(said.strip())}}}",

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.reports import content
+from calib_jax.reports.states import is_part, ordered_splits
+from calib_jax.reports.words import interval, number
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -24,7 +25,7 @@ def of_change(ends: Sequence[float | None] | None, null: float = 0.0, signed: bo
       signed: whether the ends are shown with their sign.
 
     >>> of_change((-0.463, 0.102))
-    'no significant change: its 95% interval [-0.463, +0.102] holds 0'
+    'no significant change: its 95% interval [-0.463, +0.102] includes 0'
     >>> of_change((-0.39, -0.31)), of_change((1.01, 1.2), 1.0, signed=False)
     ('significantly lower: by [-0.390, -0.310]', 'significantly higher: by × [1.010, 1.200]')
     >>> of_change(None)
@@ -32,9 +33,9 @@ def of_change(ends: Sequence[float | None] | None, null: float = 0.0, signed: bo
     """
     if not ends or any(end is None or math.isnan(end) for end in ends):
         return ""
-    shown = content.interval(list(ends), signed)
+    shown = interval(list(ends), signed)
     if ends[0] <= null <= ends[1]:
-        return f"no significant change: its 95% interval {shown} holds {null:g}"
+        return f"no significant change: its 95% interval {shown} includes {null:g}"
     factor = "" if null == 0 else "× "
     way = "lower" if ends[1] < null else "higher"
     return f"significantly {way}: by {factor}{shown}"
@@ -63,8 +64,8 @@ def of_chance(row: Mapping[str, Any], unit: str = "questions") -> str:
         return ""
     shown = f"{row['n']:,} {unit} show of a perfectly calibrated model by chance"
     if value <= limit:
-        return f"within what {shown}, up to {content.number(limit)}"
-    return f"more than {shown}, {content.number(limit)}"
+        return f"within what {shown}, up to {number(limit)}"
+    return f"more than {shown}, {number(limit)}"
 
 
 def course(
@@ -87,7 +88,7 @@ def course(
     parts = []
     for state, value in values.items():
         about = ", ".join(filter(None, (state if several else "", changes.get(state))))
-        parts.append(content.number(value) + (f" ({about})" if about else ""))
+        parts.append(number(value) + (f" ({about})" if about else ""))
     text = f"{name}: {arrow.join(parts)}"
     if not after:
         return text
@@ -101,7 +102,7 @@ def of_states(states: Rows, changes: Rows | None = None) -> list[str]:
       states: state ("before", "after", or a model's or method's name) -> split -> ROW.
       changes: split -> the paired differences from "before" to "after".
     """
-    splits = content.ordered_splits(states)
+    splits = ordered_splits(states)
     said = []
     for split in splits[:MAX_SENTENCES]:
         rows = {state: by_split[split] for state, by_split in states.items() if split in by_split}
@@ -126,7 +127,7 @@ def of_methods(states: Rows) -> list[str]:
     """A sentence per method: the range of conf-ECE over its tasks, and on how many it is chance."""
     said = []
     for method, rows in states.items():
-        whole = {split: row for split, row in rows.items() if not content.is_part(split, rows)}
+        whole = {split: row for split, row in rows.items() if not is_part(split, rows)}
         known = {s: row for s, row in whole.items() if row.get("conf_ece") is not None}
         found = sorted(known, key=lambda split: known[split]["conf_ece"])
         if len(found) == 1:
@@ -135,7 +136,7 @@ def of_methods(states: Rows) -> list[str]:
             said.append(course(name, {method: row["conf_ece"]}, {}, after=of_chance(row)))
             continue
         ends = [
-            f"{content.number(known[split]['conf_ece'])} ({split}, n = {known[split]['n']:,})"
+            f"{number(known[split]['conf_ece'])} ({split}, n = {known[split]['n']:,})"
             for split in (found[:1] + found[1:][-1:])
         ]
         text = f"conf-ECE by {method}: {' to '.join(ends)}"

@@ -69,3 +69,12 @@ def plural(count: int, word: str, words: str = "") -> str:
     ('1 question', '1,200 replies')
     """
     return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def sentence(text: str) -> str:
+    """A text with a capital at its beginning and a full stop at its end.
+
+    >>> sentence("gold letters: A 50%"), sentence("Is it so?")
+    ('Gold letters: A 50%.', 'Is it so?')
+    """
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

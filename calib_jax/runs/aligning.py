@@ -8,15 +8,15 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.runs import measuring, results
-from calib_jax.runs.measuring import say
 from calib_jax.models.model import Model
 from calib_jax.questions import domains, pipeline, preferences, sources
-from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import QUESTIONS, Loaded
+from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.record import normalised
+from calib_jax.runs import measuring, results
+from calib_jax.runs.measuring import say
 from calib_jax.training.dpo import DpoTraining
 from calib_jax.training.loop import check_training
 from calib_jax.training.sft import SftTraining

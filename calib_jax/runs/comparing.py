@@ -8,14 +8,14 @@ import ml_collections
 from calib_jax import posthoc, presets
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError, UserNotice
-from calib_jax.runs import measuring, settings
-from calib_jax.runs.subruns import check_names
-from calib_jax.runs.trained import blamed_on
 from calib_jax.models.lora import check_lora
 from calib_jax.models.model import open_checkpoint
 from calib_jax.parallel.mesh import batch_shards
 from calib_jax.reports import calibrated
 from calib_jax.reports.compare.comparison import BEFORE, current_name
+from calib_jax.runs import measuring, settings
+from calib_jax.runs.subruns import check_names
+from calib_jax.runs.trained import blamed_on
 from calib_jax.training import terms
 from calib_jax.training.loop import check_shards, lora_settings
 

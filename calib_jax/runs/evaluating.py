@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,16 @@ from calib_jax.confidence.reading import METHODS, Reading, plan_reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.runs import journal, measuring, quantization, results
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, agreed, settle
 from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.prompts import check_template, letter_template
 from calib_jax.questions.tasks import Task, get_task, load_task
-from calib_jax.reports import Progress, content, predictions, summary
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.reports import Progress, predictions, remarks
+from calib_jax.runs import journal, measuring, quantization, results
+from calib_jax.runs.measuring import say
+from calib_jax.runs.run import Run, agreed, settle
 
 TaskScores = dict[str, dict[str, Scores]]
 
@@ -279,7 +277,7 @@ def low_mass(scores: Mapping[str, TaskScores]) -> list[str]:
         for method, s in by_method.items()
         if s.mass is not None
     }
-    return content.low_mass(rows)
+    return remarks.low_mass(rows)
 
 
 def score_with_journal(
@@ -390,9 +388,7 @@ def run_evaluation(run: Run, quietly: bool = False) -> None:
     domains = dict.fromkeys(states[columns[0]], "")
     title = config.model.name.removeprefix("offline:")
     several = len(methods) > 1
-    results.finish(
-        run, states, domains, own, title=title, by_reading=several, quietly=quietly
-    )
+    results.finish(run, states, domains, own, title=title, by_reading=several, quietly=quietly)
 
 
 def _data_report(

@@ -16,18 +16,18 @@ from calib_jax.api import load_model, make_mesh
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError, UserNotice
-from calib_jax.runs import results
-from calib_jax.runs.results import States, check_options
-from calib_jax.runs.run import Run, agreed, say, settle
 from calib_jax.models.model import Model
 from calib_jax.models.quantize import check_scheme
 from calib_jax.questions import Prepared, prepare, sample, sources
-from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
+from calib_jax.questions.prompts import letter_template
 from calib_jax.reports import Progress, catalogue, measure, predictions
 from calib_jax.reports.atomic import atomic_path
+from calib_jax.runs import results
+from calib_jax.runs.results import check_options
+from calib_jax.runs.run import Run, agreed, say, settle
 from calib_jax.training.em import check_objective
 from calib_jax.training.loop import check_training
 

@@ -17,19 +17,19 @@ from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses, Windows
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.runs import evaluating, measuring, restoring
-from calib_jax.runs.evaluating import LoadedTask
-from calib_jax.runs.run import agreed
-from calib_jax.jobs.study import Side
 from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import text as texts
 from calib_jax.questions.pairs import Pair
-from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.preferences import Preference, encode_preferences, load_preferences
+from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.text import Document
-from calib_jax.reports import predictions, summary
-from calib_jax.reports.alignment import predictions as stored
+from calib_jax.reports import predictions, result
 from calib_jax.reports.atomic import write_text
+from calib_jax.reports.pairs import predictions as stored
+from calib_jax.runs import evaluating, measuring, restoring
+from calib_jax.runs.evaluating import LoadedTask
+from calib_jax.runs.pairs import Side
+from calib_jax.runs.run import agreed
 from calib_jax.training.interrupt import StopRequest
 
 PAIRS, TEXT = "pairs", "text"
@@ -195,7 +195,7 @@ def ask(
         letters={task.name: predictions.read(paths[task.name]) for task in material.tasks},
         pairs={name: stored.read_pairs(paths[name]) for name in material.pairs},
         text=stored.read_text(paths[TEXT]) if TEXT in paths else None,
-        about=summary.read(folder / "model.json"),
+        about=result.read(folder / "model.json"),
     )
 
 

@@ -6,9 +6,9 @@ import ml_collections
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.reports import measure
 from calib_jax.runs import measuring
 from calib_jax.runs.measuring import say
-from calib_jax.reports import summary
 
 
 def shift(
@@ -33,7 +33,7 @@ def shift(
     for split, before in unquantized.items():
         after = quantized[split]
         moved = after.confidences - before.confidences
-        changes = summary.change(
+        changes = measure.change(
             before,
             after,
             config.em.num_bins,

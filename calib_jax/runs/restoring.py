@@ -11,15 +11,14 @@ import ml_collections
 
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import export
-from calib_jax.runs import measuring, trained
-from calib_jax.runs.lifecycle_series import LABEL
-from calib_jax.runs.run import as_json
-from calib_jax.jobs.study import Side, check_models, parse_side
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
+from calib_jax.runs import measuring, trained
+from calib_jax.runs.lifecycle_series import LABEL
+from calib_jax.runs.pairs import Side, check_models, parse_side
+from calib_jax.runs.run import as_json
 
 SPELLING = "label=model[@revision][+adapter] or label=run:<folder>[@<epoch>], separated by commas"
 
@@ -105,9 +104,9 @@ def load(config: ml_collections.ConfigDict, side: Side) -> Model:
     if setting.adapter:
         adapter = peft.read_adapter(setting.adapter, model.config)
     checkpoint = models.open_checkpoint(setting.name, setting.revision or None)
-    lora = export.lora_of(run, adapter, checkpoint, "merged")
+    lora = trained.lora_of(run, adapter, checkpoint)
     mesh = model.mesh or meshes.default_mesh()
-    abstract = export.abstract_trained(model.config, mesh, None if full else lora)
+    abstract = trained.abstract_trained(model.config, mesh, None if full else lora)
     if full:
         model = model.without_params()  # freed first: what was trained takes their place
     checkpoints = run.checkpoints(model.fingerprint)

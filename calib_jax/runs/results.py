@@ -126,9 +126,7 @@ def finish(
     if methods := posthoc_methods(config):
         from calib_jax.reports import calibrated
 
-        fitted = calibrated.measure(
-            methods, states, domains, folds=config.posthoc.folds, **options
-        )
+        fitted = calibrated.measure(methods, states, domains, folds=config.posthoc.folds, **options)
         found["posthoc"] = fitted
         measured += of_states(fitted)
     contrasts = (Contrast("before", "after", name, change) for name, change in changes.items())

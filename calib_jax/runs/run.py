@@ -37,6 +37,7 @@ from calib_jax.training.interrupt import StopRequest
 CONFIG, INPUTS, LOCK = "config.json", "inputs.json", ".lock"
 REPORT = "report.html"
 
+
 def say(text: str) -> None:
     """A line for the person who watches, from one process."""
     if jax.process_index() == 0:

@@ -8,9 +8,9 @@ import ml_collections
 
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
+from calib_jax.presets import METHODS, check_method, set_method
 from calib_jax.runs import settings
 from calib_jax.runs.lifecycle_series import LABEL
-from calib_jax.presets import METHODS, check_method, set_method
 
 # Stages that are runs of the job "align"; the others are methods of the job "finetune".
 ALIGN = ("sft", "dpo")

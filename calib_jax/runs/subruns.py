@@ -2,7 +2,7 @@
 
 import dataclasses
 import gc
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -14,17 +14,14 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.confidence.scoring import letter_groups, score_encoded
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
-from calib_jax.jobs import finetune
-from calib_jax.runs import measuring
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, agreed, claim, running
-from calib_jax.runs.settings import check_known
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
 from calib_jax.questions.encoding import Encoded
-from calib_jax.reports import predictions, summary
+from calib_jax.reports import predictions, result
 from calib_jax.reports.study.changes import difference
-from calib_jax.training.interrupt import StopRequest
+from calib_jax.runs import measuring
+from calib_jax.runs.run import Run, say
+from calib_jax.runs.settings import check_known
 
 # The training questions as the model scores them before training, and their file's state.
 TRAIN, CALIBRATION = "train", "calibration"
@@ -50,19 +47,22 @@ class Before:
 
 
 class Subruns:
-    """The runs in ``workdir/<name>/``; finished ones are read, an interrupted one goes on.
+    """The runs in ``workdir/<name>/``; finished ones are read, and an interrupted one continues.
 
     The model is loaded when the first unfinished run needs it, and once; under full fine-tuning,
     which consumes it, once for every run.
 
     Args:
-      config: of the whole; each run's is derived from it.
-      workdir: of the whole.
-      stop: asked between runs and handed to them.
+      whole: the run that they are parts of; their configs are derived from its own.
+      train: the job ``finetune``: (run, model=..., before=folder of predictions) -> None.
+
+    Attributes:
+      folders: name -> folder of every run, in order.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: Path, stop: StopRequest):
-        self.config, self.workdir, self.stop = config, workdir, stop
+    def __init__(self, whole: Run, train: Callable[..., None]):
+        self.whole, self._train = whole, train
+        self.folders: dict[str, str] = {}
         self._model: Model | None = None
         # What questions and model were read from, for the runs that take them ready made.
         self._heard = Heard()
@@ -70,7 +70,7 @@ class Subruns:
 
     def settings(self, seed: int) -> ml_collections.ConfigDict:
         """The config of a run with this seed, its method still to be set."""
-        derived = self.config.copy_and_resolve_references()
+        derived = self.whole.config.copy_and_resolve_references()
         derived.job, derived.seed = "finetune", seed
         # What a quantised base loses is a question of its own, and would load the model twice.
         derived.model.measure_quantization = False
@@ -88,6 +88,38 @@ class Subruns:
     def _loaded(self, config: ml_collections.ConfigDict) -> Model:
         self._model = self._held(config) or measuring.load(config, config.model.quantize)
         return self._model
+
+    def series(
+        self,
+        seeds: Sequence[int],
+        configs: Callable[[int], Mapping[str, ml_collections.ConfigDict]],
+        calibration: bool = False,
+        check: Callable[[Mapping[str, int]], None] = lambda sizes: None,
+    ) -> Iterator[tuple[int, Before, dict[str, dict[str, Scores]]]]:
+        """Seed by seed, scores the model as it is and trains every config.
+
+        Args:
+          seeds: of the runs.
+          configs: seed -> name -> config, which comes from ``settings``.
+          calibration, check: as in ``before``.
+
+        Yields:
+          A seed, the model as it is, and name -> split -> scores after training (on process 0).
+
+        Raises:
+          UserError, Stopped, FloatingPointError: as in ``before`` and ``train``.
+        """
+        for seed in seeds:
+            before = self.before(seed, calibration, check)
+            yield (
+                seed,
+                before,
+                {
+                    name: self.train(f"{name}-seed{seed}", config, before)
+                    for name, config in configs(seed).items()
+                },
+            )
+            self.whole.stop.check()
 
     def before(
         self,
@@ -111,19 +143,19 @@ class Subruns:
         config = self.settings(seed)
         config.method = "before"
         config.train.alpha = base().train.alpha  # of one method alone, and nothing is trained here
-        folder = self.workdir / f"before-seed{seed}"
-        with Run(config, folder, self.stop) as run:
+        folder = self._folder(f"before-seed{seed}")
+        with Run(config, folder, self.whole.stop) as run:
             if not run.finished:
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     # Loads the model where none is yet, after it has found the questions good.
                     setting = measuring.prepare_setting(config, self._held(config))
                 check({name: len(split) for name, split in setting.evals.items()})
-                claim(self.workdir, self.config)
+                self.whole.claim()
                 run.claim()
                 self._score(run, setting, calibration)
-        self.stop.check()
-        found = summary.read(folder / "summary.json")
+        self.whole.stop.check()
+        found = result.read(folder / "summary.json")
         domains = {split: row["domain"] for split, row in found["before"].items()}
         check({split: row["n"] for split, row in found["before"].items()})
         scores, fitted_on = {}, None
@@ -132,6 +164,10 @@ class Subruns:
             if calibration:
                 fitted_on = _read(folder, CALIBRATION, [TRAIN])[TRAIN]
         return Before(folder / "predictions", scores, fitted_on, domains, found)
+
+    def _folder(self, name: str) -> Path:
+        self.folders[name] = str(self.whole.workdir / name)
+        return self.whole.workdir / name
 
     def _score(self, run: Run, setting: measuring.Setting, calibration: bool) -> None:
         self._model, config = setting.model, run.config
@@ -148,7 +184,7 @@ class Subruns:
         def score(split: Encoded, on_batch) -> Scores:
             return score_encoded(engine, split, on_batch)
 
-        place, check = run.workdir / "predictions", self.stop.check
+        place, check = run.workdir / "predictions", run.stop.check
         measuring.measure_splits(train, place, CALIBRATION, score, check)
         scores = measuring.measure_splits(setting.evals, place, "before", score, check)
         if jax.process_index() == 0:
@@ -169,8 +205,8 @@ class Subruns:
           Stopped: SIGTERM.
           FloatingPointError: a loss that is not finite.
         """
-        folder = self.workdir / name
-        with Run(config, folder, self.stop) as run:
+        folder = self._folder(name)
+        with Run(config, folder, self.whole.stop) as run:
             if not run.finished:
                 say(f"\n{name}: {folder}")
                 self._heard.repeat()
@@ -178,10 +214,10 @@ class Subruns:
                     model = self._loaded(config)
                 if config.train.method == "full":
                     self._model = None
-                finetune.main(run, model=model, before=before.folder)
+                self._train(run, model=model, before=before.folder)
                 del model
                 gc.collect()  # a run's state hangs together in circles
-        self.stop.check()
+        self.whole.stop.check()
         if jax.process_index() != 0:
             return {}
         scores = _read(folder, "after", before.domains)
@@ -202,9 +238,9 @@ def _read(folder: Path, state: str, splits: Collection[str]) -> dict[str, Scores
 
 
 def check_names(field: str, names: Collection[str], known: Collection[str]) -> None:
-    """Raises UserError for no names, a name that there is not (with a suggestion), or one twice."""
+    """Raises UserError for no names, an unknown name (with a suggestion), or one that repeats."""
     if not names:
-        raise UserError(f"config.{field} names nothing; there is {', '.join(known)}.")
+        raise UserError(f"config.{field} names nothing; choose from: {', '.join(known)}.")
     for i, name in enumerate(names):
         check_known(name, f"config.{field}", known)
         if name in list(names)[:i]:
@@ -218,10 +254,10 @@ def numbers(field: str, text: str, kind: type = int, least: float = 0) -> list:
       field: its name, for messages.
       text: its value.
       kind: int or float.
-      least: that a number must be.
+      least: the smallest valid number.
 
     Raises:
-      UserError: none, one that is no number or too small, or one twice.
+      UserError: there are none, one is no number or too small, or one repeats.
 
     >>> numbers("sweep.ece_weight", "0, 0.3,1", float)
     [0.0, 0.3, 1.0]

@@ -9,13 +9,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 
 from calib_jax.config import base
 from calib_jax.errors import UserError
+from calib_jax.models import model as models
+from calib_jax.models import peft
+from calib_jax.models.lora import LoraConfig, check_lora, lora_shapes
+from calib_jax.models.table import Tree, build_tree, stacked_shape
+from calib_jax.parallel.sharding import lora_sharding, row_sharding
 from calib_jax.provenance import Inputs, listening, reads
-from calib_jax.reports import model_card, summary
+from calib_jax.reports import model_card, result
 from calib_jax.training.checkpoints import EPOCHS, NEWEST, Checkpoints
+from calib_jax.training.loop import lora_settings
 
 TRAINING_JOBS = ("finetune", "align")
 # Jobs whose folders hold folders of such runs.
@@ -111,7 +119,7 @@ def read_run(folder: Path, epoch: int = 0) -> TrainedRun:
         raise UserError(
             f"{folder / NEWEST}: no checkpoint, so what was trained is lost. Train again."
         )
-    return TrainedRun(folder, config, summary.read(folder / "summary.json"), epoch)
+    return TrainedRun(folder, config, result.read(folder / "summary.json"), epoch)
 
 
 def _steps(folder: Path) -> list[int]:
@@ -206,3 +214,32 @@ def _fill(node: ml_collections.ConfigDict, raw: Mapping[str, Any]) -> None:
             _fill(node[key], value)
         else:
             node[key] = tuple(value) if isinstance(value, list) else value
+
+
+def lora_of(
+    run: TrainedRun, adapter: peft.Adapter | None, checkpoint: models.Checkpoint
+) -> LoraConfig | None:
+    """The settings of the adapters that a run has trained; None where it trained all parameters."""
+    if run.config.train.method == "full":
+        return None
+    lora = lora_settings(run.config.train, adapter.lora if adapter else None)
+    check_lora(checkpoint.config, lora)
+    return lora
+
+
+def abstract_trained(config: Any, mesh: jax.sharding.Mesh, lora: LoraConfig | None) -> Tree:
+    """The trained parameters of a run, as float32 arrays to be restored."""
+    if lora is None:
+        layout = row_sharding(mesh)
+        return build_tree(
+            config,
+            lambda row: jax.ShapeDtypeStruct(
+                stacked_shape(config, row), jnp.float32, sharding=layout(row)
+            ),
+        )
+    return jax.tree.map(
+        lambda layout, shape: jax.ShapeDtypeStruct(shape[0], jnp.float32, sharding=layout),
+        lora_sharding(mesh, config, lora),
+        lora_shapes(config, lora),
+        is_leaf=lambda x: isinstance(x, jax.sharding.Sharding),
+    )

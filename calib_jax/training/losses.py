@@ -1,5 +1,6 @@
 """The losses of CFT and RCFT, as sums over rows, so that microbatches add up to the batch."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +31,9 @@ def sft1(
     Returns:
       [B] float32, nats. Source: Xiao et al. 2025, L_SFT1; Szegedy et al. 2016, label smoothing.
     """
+    chex.assert_rank([logits_BxV, answer_ids_B], [2, 1])
+    chex.assert_equal_shape_prefix([logits_BxV, answer_ids_B], 1)
+    chex.assert_type([logits_BxV, answer_ids_B], [jnp.float32, int])
     total_B = jax.nn.logsumexp(logits_BxV, axis=-1)
     answer_B = jnp.take_along_axis(logits_BxV, answer_ids_B[:, None], axis=1)[:, 0]
     if not smoothing:
@@ -69,6 +73,8 @@ def calibration(
     Returns:
       [B] float32. Source: Xiao et al. 2025, L_ECE = D(p(x), π(x)); theirs is the squared error.
     """
+    chex.assert_rank(log_scores_BxK, 2)
+    chex.assert_equal_shape([log_scores_BxK, targets_BxK, mask_BxK])
     targets_BxK = jax.lax.stop_gradient(targets_BxK)
     if divergence == "squared":
         return jnp.sum((targets_BxK - renormalise(log_scores_BxK, mask_BxK)) ** 2, axis=-1)
@@ -108,6 +114,8 @@ def next_token_loss(
       [B, L] float32, nats.
     """
     V, D = head_VxD.shape
+    chex.assert_shape(hidden_BxLxD, (*targets_BxL.shape, D))
+    chex.assert_type(targets_BxL, int)
     head_VxD = head_VxD.astype(hidden_BxLxD.dtype)
     per_shard = V // shards
     chunks = -(-per_shard // CHUNK)

@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -65,6 +66,9 @@ def target_distribution(
     """
     probs = probs.astype(jnp.float32)
     mask = jnp.ones(probs.shape, bool) if mask is None else mask
+    chex.assert_rank(probs, 2)
+    chex.assert_equal_shape([probs, mask])
+    chex.assert_shape(accuracy, probs.shape[:1])
     probs = jnp.where(mask, probs, 0.0)
     first = jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1], dtype=bool)
     others = mask & ~first
@@ -89,6 +93,8 @@ def shrunk_accuracy(correct: jax.Array, count: jax.Array, shrinkage: float) -> j
     Returns:
       [M] float32; an empty bin has q̄ under shrinkage.
     """
+    chex.assert_rank([correct, count], 1)
+    chex.assert_equal_shape([correct, count])
     correct, count = correct.astype(jnp.float32), count.astype(jnp.float32)
     if not shrinkage:
         return correct / count
@@ -118,6 +124,10 @@ def e_step(
         (``metrics.adaptive_bin_stats``; equal confidences stay together).
       shrinkage: κ, see ``shrunk_accuracy``.
     """
+    chex.assert_rank(probs, 2)
+    chex.assert_equal_shape([probs, mask])
+    chex.assert_shape(answers, probs.shape[:1])
+    chex.assert_type([probs, mask], [jnp.float32, bool])
     confidences = metrics.confidences(probs, mask)
     if binning == "mass":
         edges_M = inner_edges(*sort_mass(confidences, None, None), num_bins, num_bins, edges)

@@ -13,6 +13,7 @@ from calib_jax import fields
 from calib_jax.api import load_model
 from calib_jax.config import base
 from calib_jax.runs import measuring
+from calib_jax.runs import run as runs
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 from tests.devices import xla_flags
@@ -43,6 +44,15 @@ def one_device(monkeypatch):
         return load_model(config.model.name, adapter=config.model.adapter or None)
 
     monkeypatch.setattr(measuring, "load", load)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures and pages are drawn by the tests of views: here their paths and titles alone."""
+    drawn = []
+    monkeypatch.setattr(runs.files, "write", lambda folder, figures: drawn.extend(figures))
+    monkeypatch.setattr(runs, "render", lambda view, *_: view.title)
+    return drawn
 
 
 class CommandLine:

@@ -14,16 +14,15 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import align
 from calib_jax.questions import preference_rows
 from calib_jax.reports import read_metrics
-from calib_jax.reports.alignment import predictions
-from calib_jax.runs import aligning, measuring, results
+from calib_jax.reports.pairs import predictions
+from calib_jax.runs import aligning, measuring
 from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 
 
 @pytest.fixture
-def config(tmp_path, tiny_model, monkeypatch):
-    monkeypatch.setattr(results, "write_figures", lambda *_, **__: None)
+def config(tmp_path, tiny_model, undrawn, monkeypatch):
     one = jax.devices()[:1]
     monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
     # As many questions as in the other tests of jobs, which compile the same metrics.
@@ -51,11 +50,6 @@ def config(tmp_path, tiny_model, monkeypatch):
     return config
 
 
-def without_pictures(monkeypatch):
-    """They take most of a tiny run's time."""
-    monkeypatch.setattr(results.html, "write", lambda *_, **__: None)
-
-
 def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     align.main(Run(config, whole, StopRequest()))
@@ -79,10 +73,9 @@ def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypa
     assert "held-out preference pairs (16)" in shown and "conf-ECE" in shown
     assert show_if_finished(whole) and "preference rate" in capsys.readouterr().out
     assert (whole / "report.html").exists()
-    assert (whole / "tables/preferences.md").read_text().count("policy ratio: pi(chosen)") == 1
+    assert (whole / "tables/preferences.md").read_text().count("Policy ratio: pi(chosen)") == 1
 
     # The same again, stopped in the second epoch.
-    without_pictures(monkeypatch)
     stop = StopRequest()
     original = align.Reporter.on_step
 
@@ -102,8 +95,7 @@ def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypa
     assert read_metrics(parts / "metrics.jsonl") == lines
 
 
-def test_sft_on_the_chosen_answers_of_a_file(config, tmp_path, monkeypatch):
-    without_pictures(monkeypatch)
+def test_sft_on_the_chosen_answers_of_a_file(config, tmp_path):
     rows = [{"prompt": f"Say {i}.", "chosen": "yes", "rejected": "no"} for i in range(20)]
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from calib_jax.api import load_model
-from calib_jax.jobs.alignment import run
+from calib_jax.jobs import alignment
 from calib_jax.main import main
 from calib_jax.questions.preferences import encode_preferences, load_preferences
-from calib_jax.reports import summary
-from calib_jax.reports.alignment import predictions
-from calib_jax.runs.run import show_if_finished
+from calib_jax.reports.pairs import predictions
+from calib_jax.reports.result import read
+from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.alignment import get_config
 from tests.conftest import write_tiny_model
@@ -49,7 +49,14 @@ def config(inputs, tiny_model, one_device):
     return config
 
 
-def test_before_and_after_with_paired_changes_over_a_stop(config, inputs, tmp_path, capsys):
+def run(config, workdir, stop):
+    with Run(config, workdir, stop) as run:
+        alignment.main(run)
+
+
+def test_before_and_after_with_paired_changes_over_a_stop(
+    config, inputs, undrawn, tmp_path, capsys
+):
     workdir = tmp_path / "run"
     first = workdir / "models" / "before" / "predictions" / "pairs.parquet"
     with pytest.raises(Stopped):
@@ -58,7 +65,7 @@ def test_before_and_after_with_paired_changes_over_a_stop(config, inputs, tmp_pa
     assert not (workdir / "summary.json").exists()
     run(config, workdir, StopRequest())
     assert first.read_bytes() == written  # kept, not scored again
-    result = summary.read(workdir / "summary.json")
+    result = read(workdir / "summary.json")
     assert list(result["models"]) == ["before", "after"]
 
     # The figures, again from the model's own logits.
@@ -98,11 +105,19 @@ def test_before_and_after_with_paired_changes_over_a_stop(config, inputs, tmp_pa
     assert moved["perplexity_ratio"] == pytest.approx(
         text["perplexity"] / result["text"]["before"]["perplexity"]
     )
-    page = (workdir / "report.html").read_text()
-    assert "Alignment kept?" in page and "mean reward margin" in page
-    assert "| **text (" in (workdir / "tables" / "alignment.md").read_text()
-    assert "pairs,after,accuracy," in (workdir / "tables" / "alignment.csv").read_text()
-    assert (workdir / "figures" / "margins.png").stat().st_size > 1000
+    # The same as rows, whatever the job.
+    kept = {(r["subject"], r["probe"], r["metric"]): r for r in result["rows"]}
+    assert kept["after", "pairs", "mean_margin"]["value"] == row["mean_margin"]
+    assert kept["before", "text", "nll"]["n"] == result["text"]["before"]["n"]
+    (margin,) = [r for r in result["contrasts"] if r["metric"] == "mean_margin"]
+    assert (margin["a"], margin["b"], margin["difference"]) == (
+        "before", "after", change["mean_margin"],
+    )  # fmt: skip  # one row
+    assert [margin["low"], margin["high"]] == change["mean_margin_ci"]
+
+    assert (workdir / "report.html").read_text() == "Alignment kept?"
+    assert undrawn == ["figures/margins", "figures/text"]
+    assert {path.suffix for path in (workdir / "tables").iterdir()} == {".md", ".tex", ".csv"}
     capsys.readouterr()
     assert show_if_finished(workdir)
     assert "preference accuracy" in capsys.readouterr().out

@@ -12,7 +12,10 @@ import pytest
 from calib_jax.api import make_mesh
 from calib_jax.errors import UserError
 from calib_jax.jobs import compare, finetune, sweep
-from calib_jax.reports import predictions, summary
+from calib_jax.reports import predictions
+from calib_jax.reports.figures.canvas import drawn, new_figure
+from calib_jax.reports.result import read, write
+from calib_jax.reports.views import comparison as views
 from calib_jax.runs import measuring, subruns
 from calib_jax.runs.run import Run, as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -43,24 +46,24 @@ def fill(config, folder, model):
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    """A run's own report has tests of its own, and takes longer than all else here."""
+    """A run's own report and all figures have tests of their own, and take most of the time."""
 
-    def write_results(workdir, config, setting, states, started, extra):
+    def finish(run, setting, states, extra, quietly=False):
         rows = {
             state: {s: {"domain": setting.domains[s], "n": len(x)} for s, x in splits.items()}
             for state, splits in states.items()
         }
-        result = {"fingerprint": "f", "data": setting.data, **rows, **extra}
-        summary.write(workdir / "summary.json", result)
-        return result
+        found = {"fingerprint": "f", "data": setting.data, **rows, **extra}
+        write(run.workdir / "summary.json", found)
 
-    monkeypatch.setattr(measuring, "write_results", write_results)
+    monkeypatch.setattr(measuring, "finish", finish)
     one = jax.devices()[:1]
     monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
     monkeypatch.setattr(compare.measure, "catalogue", Few)
     logged = dict.fromkeys(("conf_ece", "accuracy", "mean_confidence", "nll"), 0.5)
     monkeypatch.setattr(measuring, "figures", lambda *_: logged)
-    monkeypatch.setattr(finetune.table, "show_summary", lambda *_: None)
+    monkeypatch.setattr(views.diagrams, "draw_all", lambda *_: {})
+    monkeypatch.setattr(views.frontier, "draw", drawn(lambda *_: new_figure(1, 1)))
 
 
 @pytest.fixture
@@ -75,8 +78,9 @@ def trained(monkeypatch):
     """Stands for training: finishes a folder at once, less sure than before; notes its calls."""
     calls = []
 
-    def run(config, workdir, stop, model=None, before=None):
-        if len(calls) == run.stop_after:
+    def train(run, model=None, before=None):
+        config, workdir = run.config, run.workdir
+        if len(calls) == train.stop_after:
             raise Stopped
         calls.append((workdir.name, config, model))
         (workdir / "predictions").mkdir(parents=True)
@@ -88,22 +92,16 @@ def trained(monkeypatch):
             scores = dataclasses.replace(scores, probs=probs / probs.sum(axis=1, keepdims=True))
             name = path.name.replace("before", "after")
             predictions.write(workdir / "predictions" / name, scores)
-        summary.write(workdir / "summary.json", {})
+        write(workdir / "summary.json", {})
 
-    run.stop_after = -1
-    monkeypatch.setattr(finetune, "run", run)
-    return run, calls
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    monkeypatch.setattr(compare.diagrams, "write", lambda *_: None)
-    monkeypatch.setattr(compare.page, "write", lambda *_, **__: None)
+    train.stop_after = -1
+    monkeypatch.setattr(finetune, "main", train)
+    return train, calls
 
 
 def start(config, workdir, job=compare):
     job.main(Run(config, workdir, StopRequest()))
-    return summary.read(workdir / "summary.json")
+    return read(workdir / "summary.json")
 
 
 def digest(path):
@@ -139,11 +137,16 @@ def test_a_comparison_from_model_to_page(config, tmp_path, capsys):
     config_of_run = json.loads((workdir / "cft-seed0" / "config.json").read_text())
     assert config_of_run["job"] == "finetune" and config_of_run["train"]["sft"] == "sft1"
 
+    # The methods with the mean and the seed, each compared with CFT.
+    assert {(row["subject"], row["seed"]) for row in result["rows"]} == {
+        (method, seed) for method in found["rows"] for seed in (None, 0)
+    }
+    assert {(row["a"], row["b"]) for row in result["contrasts"]} == {
+        ("cft", method) for method in found["rows"] if method != "cft"
+    }
+    assert list(result["runs"]) == ["before-seed0", "cft-seed0"]
     names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
-    assert names >= {
-        "report.html", "tables/table2.md", "tables/table2.tex", "tables/versus.md",
-        "figures/reliability_in.png", "figures/classwise_out.svg", "tables/results.csv",
-    }  # fmt: skip
+    assert names >= {"report.html", "tables/table2.md", "tables/versus.tex", "tables/results.csv"}
     page = (workdir / "report.html").read_text()
     assert "Temp. scale, fitted" in page and "beats" in page
     capsys.readouterr()
@@ -152,18 +155,18 @@ def test_a_comparison_from_model_to_page(config, tmp_path, capsys):
     assert "is finished" in said and "CFT" in said and "conf-ECE" in said
 
 
-def test_a_killed_comparison_goes_on(config, tmp_path, trained, no_pictures, monkeypatch):
-    run, calls = trained
+def test_a_killed_comparison_continues(config, tmp_path, trained, monkeypatch):
+    train, calls = trained
     loads = []
     load = measuring.load
     monkeypatch.setattr(measuring, "load", lambda *args: loads.append(1) or load(*args))
     config.compare.methods = "cft,rcft,label_smoothing,ece_only"
     config.compare.seeds = "3,5"
-    run.stop_after = 3
+    train.stop_after = 3
     with pytest.raises(Stopped):
         start(config, tmp_path / "run")
     assert not (tmp_path / "run" / "summary.json").exists()
-    run.stop_after = -1
+    train.stop_after = -1
     result = start(config, tmp_path / "run")
     names = [name for name, _, _ in calls]
     assert names == [f"{m}-seed{k}" for k in (3, 5) for m in config.compare.methods.split(",")]
@@ -192,7 +195,7 @@ def test_a_killed_comparison_goes_on(config, tmp_path, trained, no_pictures, mon
         start(config, tmp_path / "run")
 
 
-def test_methods_have_settings_of_their_own(config, tmp_path, trained, no_pictures, capsys):
+def test_methods_have_settings_of_their_own(config, tmp_path, trained, capsys):
     """Each run has its own, the rest what all have, and the finished table says which."""
     _, calls = trained
     config.compare.methods = "before,cft,rcft,sft,released"
@@ -234,22 +237,21 @@ def test_methods_have_settings_of_their_own(config, tmp_path, trained, no_pictur
     capsys.readouterr()
     assert show_if_finished(tmp_path / "run")
     said = capsys.readouterr().out
-    assert "learning rate" in said and "1e-05" in said
+    assert "epochs" in said and "1e-05" in said
 
 
 def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypatch):
     config.train.method = "full"
     loaded = iter("abc")
     monkeypatch.setattr(measuring, "load", lambda *_: next(loaded))
-    whole = subruns.Subruns(config, tmp_path, StopRequest())
     given = []
 
-    def run(config, workdir, stop, model, before):
+    def train(run, model, before):
         given.append(model)
-        workdir.mkdir()
-        (workdir / "summary.json").write_text("{}")
+        run.workdir.mkdir()
+        (run.workdir / "summary.json").write_text("{}")
 
-    monkeypatch.setattr(finetune, "run", run)
+    whole = subruns.Subruns(Run(config, tmp_path, StopRequest()), train)
     before = subruns.Before(tmp_path, {}, None, {}, {})
     for name in ("first", "second"):
         whole.train(name, config, before)
@@ -265,7 +267,7 @@ def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypa
     assert given[-1] == "d"
 
 
-def test_cross_fitting_and_other_calibrators(config, tmp_path, trained, no_pictures):
+def test_cross_fitting_and_other_calibrators(config, tmp_path, trained):
     config.compare.methods = "before,temperature,histogram,cft"
     config.compare.calibration = "cross"
     config.posthoc.folds = 3
@@ -290,7 +292,7 @@ def test_a_temperature_at_its_bound_is_told(config):
     assert not compare.calibrate(config, "fixed_temperature", before)[2]
 
 
-def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained, no_pictures):
+def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained):
     start(config, tmp_path / "first")
     config.compare.beside = str(tmp_path / "first")
     config.report.title = "second"
@@ -370,7 +372,9 @@ def test_a_sweep_runs_every_weight_with_every_number_of_bins(sweeping, tmp_path,
     found = rows["lambda10-bins5"]["in"]["conf_ece"]["value"]
     assert found == pytest.approx(expected, abs=1e-6)
     assert set(result["frontier"]) == {"in", "out"} and all(result["frontier"].values())
-    assert (tmp_path / "run/figures/frontier_conf_ece.png").stat().st_size > 10_000
+    assert (tmp_path / "run/figures/frontier_conf_ece.png").is_file()
+    assert {row["subject"] for row in result["rows"]} == set(rows)
+    assert {row["a"] for row in result["contrasts"]} == {"before"}
     assert "Pareto" in (tmp_path / "run" / "report.html").read_text()
     capsys.readouterr()
     assert show_if_finished(tmp_path / "run") and "λ = 0.3, M = 20" in capsys.readouterr().out

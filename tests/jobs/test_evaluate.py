@@ -4,7 +4,8 @@ import pytest
 
 from calib_jax.errors import UserError
 from calib_jax.jobs import evaluate
-from calib_jax.reports import predictions, summary
+from calib_jax.reports import predictions
+from calib_jax.reports.result import read as read_result
 from calib_jax.runs import evaluating, results
 from calib_jax.runs.evaluating import run_evaluation
 from calib_jax.runs.run import Run
@@ -33,7 +34,7 @@ def test_several_methods(config, tmp_path, monkeypatch, capsys):
     config.data.eval_size = 8
     evaluate.main(Run(config, tmp_path / "run", StopRequest()))
     said = capsys.readouterr().out
-    result = summary.read(tmp_path / "run" / "summary.json")
+    result = read_result(tmp_path / "run" / "summary.json")
     measured = result["measured"]
     assert list(measured) == ["exam", "exam_hard", "exam_soft", "plain"]
     for name, by_method in measured.items():
@@ -63,7 +64,7 @@ def test_one_method_is_the_state_measured(config, tmp_path, capsys):
     config.data.eval = config.data.eval.split(",")[1]
     config.confidence.methods = "choice"
     evaluate.main(Run(config, tmp_path / "run", StopRequest()))
-    result = summary.read(tmp_path / "run" / "summary.json")
+    result = read_result(tmp_path / "run" / "summary.json")
     assert result["measured"]["plain"]["n"] == 10
     assert "plain (10 questions)" in capsys.readouterr().out
     assert (tmp_path / "run" / "tables" / "overview.csv").exists()

@@ -15,7 +15,7 @@ from calib_jax.config import base
 from calib_jax.main import main
 from calib_jax.models import export, peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
-from calib_jax.reports import summary
+from calib_jax.reports import result
 from calib_jax.runs.run import as_json, locked
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -71,7 +71,7 @@ def make_run(tmp_path, tiny_model):
         config.train.lora.update({"rank": 2, "alpha": 3.0, "targets": "q_proj,down_proj"})
         (folder / "config.json").write_text(as_json(config))
         measured = {"before": {"test": ROW}, "after": {"test": {**ROW, "conf_ece": 0.0567}}}
-        summary.write(folder / "summary.json", {"method": "cft", **measured, "versions": {}})
+        result.write(folder / "summary.json", {"method": "cft", **measured, "versions": {}})
         optimizer = OptimizerConfig(1e-3, 10, 0.1, 0.0, 1.0).transformation()
         state = TrainState(jnp.int32(5), trainable, optimizer.init(trainable))
         loaded = load_model(config.model.name, adapter=adapter or None)

@@ -12,7 +12,7 @@ from calib_jax.config import base
 from calib_jax.jobs import export
 from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
-from calib_jax.reports import summary
+from calib_jax.reports import result
 from calib_jax.runs.run import Run, as_json
 from calib_jax.training.checkpoints import kept_epochs
 from calib_jax.training.interrupt import StopRequest
@@ -43,7 +43,7 @@ def run(tiny_model, tmp_path):
     config.train.epochs, config.checkpoint.keep_epochs = 3, True
     (folder / "config.json").write_text(as_json(config))
     measured = {"before": {"test": ROW | {"conf_ece": 0.1234}}, "after": {"test": ROW}}
-    summary.write(folder / "summary.json", {"method": "cft", **measured, "versions": {}})
+    result.write(folder / "summary.json", {"method": "cft", **measured, "versions": {}})
     kept = kept_epochs(config, folder, model.fingerprint)
     for epoch, trained in enumerate(epochs, 1):
         kept.save(epoch, {"trainable": trained}, {"targets": jnp.zeros(3)}, {"epoch": epoch - 1})

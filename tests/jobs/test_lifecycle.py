@@ -104,7 +104,7 @@ def loads(monkeypatch):
 
 
 def light(scores, domain, **options):
-    """In the place of ``summary.measure``, which has its own tests and compiles for long."""
+    """In the place of ``measure.measure``, which has its own tests and compiles for long."""
     values = {
         "accuracy": float((scores.predictions == scores.answers).mean()),
         "conf_ece": metrics.binary_ece(scores.confidences, scores.predictions == scores.answers),
@@ -114,10 +114,10 @@ def light(scores, domain, **options):
     return {"n": len(scores), **values, **ends, "conf_ece_null_q95": 0.1}
 
 
-def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_path, monkeypatch):
-    monkeypatch.setattr(lifecycle.summary, "measure", light)
-    monkeypatch.setattr(lifecycle, "png", lambda figure, dpi: b"drawn")  # tests/reports draws them
-    monkeypatch.setattr(lifecycle, "svg", lambda figure: b"drawn")
+def test_a_series_from_text_to_report_and_again_after_a_stop(
+    call, loads, undrawn, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(lifecycle.measure, "measure", light)
     status, out, err = call()
     assert status == 0, err
     folder = call.workdir
@@ -153,11 +153,15 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
         assert (np.exp(whole.log_probs) <= whole.confidences + 1e-6).all()
     assert result["1m"]["text"]["nll"] != result["2m"]["text"]["nll"]
 
-    names = {path.name for path in (folder / "figures").iterdir()}
     for name in ("curves", "reliability_text", "reliability_facts_2m", "reliability_quiz"):
-        assert {f"{name}.png", f"{name}.svg"} <= names
-    page = (folder / "report.html").read_text()
-    assert "Facts by relation" in page and "Curves" in page and page.count("<svg") == 1 + 4 * 2
+        assert f"figures/{name}" in undrawn
+    assert (folder / "report.html").read_text() == "Calibration over scale"
+    (kept,) = [
+        row
+        for row in result["rows"]
+        if (row["subject"], row["probe"], row["metric"]) == ("2m", "facts", "conf_ece")
+    ]
+    assert kept["value"] == result["2m"]["facts"]["conf_ece"] and kept["n"] == 6
     assert (folder / "tables" / "lifecycle.csv").read_text().count("\n") == 1 + 4 * 2
     assert not list(folder.rglob("partial"))
     assert "text" in out and "1m" in out and "Numbers: " in out
@@ -167,8 +171,6 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
     assert status == 0 and "is finished" in out and "conf-ECE" in out
 
     # --- Stopped in the first model's text: what was scored by then is not scored again. ----------
-    monkeypatch.setattr(lifecycle.figures, "draw_all", lambda *_: ())
-    monkeypatch.setattr(lifecycle.page, "render", lambda *_: "")
     again, first = tmp_path / "again", tmp_path / "again" / "models" / "1m"
     monkeypatch.setattr("calib_jax.main.StopRequest", lambda: StopAfter(3))
     status, _, err = call(workdir=again)
@@ -199,10 +201,10 @@ def test_a_series_from_text_to_report_and_again_after_a_stop(call, loads, tmp_pa
     assert call(workdir=again)[0] == 0 and len(loads) == 6
 
 
-def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(call, inputs, loads, monkeypatch):
-    monkeypatch.setattr(lifecycle.summary, "measure", light)
-    monkeypatch.setattr(lifecycle.figures, "draw_all", lambda *_: ())
-    monkeypatch.setattr(lifecycle.page, "render", lambda *_: "")
+def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(
+    call, inputs, loads, undrawn, monkeypatch
+):
+    monkeypatch.setattr(lifecycle.measure, "measure", light)
     status, out, err = call(
         f"--config.lifecycle.models=1m={inputs / 'small'}",
         "--config.lifecycle.text=",

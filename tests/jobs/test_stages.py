@@ -1,4 +1,4 @@
-"""The job "stages" on a tiny model: a chain that is stopped and goes on, and bad input."""
+"""The job "stages" on a tiny model: a chain that is stopped and continued, and bad input."""
 
 import dataclasses
 import json
@@ -15,11 +15,10 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import stages
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.questions.preferences import encode_preferences, load_preferences
-from calib_jax.reports import summary
-from calib_jax.reports.alignment import predictions as stored
-from calib_jax.reports.figures.canvas import drawn, new_figure
+from calib_jax.reports import result as results
+from calib_jax.reports.pairs import predictions as stored
 from calib_jax.runs import measuring
-from calib_jax.runs.run import Run, claim, show_if_finished
+from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.runs.stages_chain import chain_of
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -66,7 +65,8 @@ def trained(monkeypatch):
     """Stages train in no time: each shifts what it starts from; its folder, in order."""
     done = []
 
-    def train(config, workdir, stop):
+    def train(run):
+        config, workdir = run.config, run.workdir
         model = measuring.load(config, "")
         lora = LoraConfig(config.train.lora.rank, config.train.lora.alpha)
         shapes = lora_shapes(model.config, lora)
@@ -75,7 +75,7 @@ def trained(monkeypatch):
         )
         rng = np.random.default_rng(len(done))
         state = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), start)
-        claim(workdir, config)
+        run.claim()
         checkpoints = Checkpoints(workdir / "checkpoints", keep=1, fingerprint=model.fingerprint)
         optimizer = OptimizerConfig(1e-3, 1, 0.1, 0.0, 1.0).transformation()
         whole = TrainState(jnp.int32(1), state, optimizer.init(state))
@@ -84,17 +84,17 @@ def trained(monkeypatch):
         row = {"n": 8, "domain": "in", "accuracy": 0.5, "conf_ece": 0.1}
         row["answer_counts"] = [4, 4]
         result = {"before": {"exam": row}, "after": {"exam": row}, "versions": {}}
-        summary.write(workdir / "summary.json", result)
+        results.write(workdir / "summary.json", result)
         done.append((workdir.name, model.adapters, state))
 
-    monkeypatch.setattr(stages.align, "run", train)
-    monkeypatch.setattr(stages.finetune, "run", train)
+    monkeypatch.setattr(stages.align, "main", train)
+    monkeypatch.setattr(stages.finetune, "main", train)
     return done
 
 
 @pytest.fixture
-def light(monkeypatch):
-    """Measures that have tests of their own and compile for long; figures are drawn elsewhere."""
+def light(undrawn, monkeypatch):
+    """Measures that have tests of their own and compile for long; nothing is drawn."""
 
     def measured(scores, domain, **options):
         figures = {
@@ -110,9 +110,9 @@ def light(monkeypatch):
         moved = float(after.confidences.mean() - before.confidences.mean())
         return {"mean_confidence": moved, "mean_confidence_ci": [moved, moved]}
 
-    monkeypatch.setattr(stages.summary, "measure", measured)
-    monkeypatch.setattr(stages.summary, "change", changed)
-    monkeypatch.setattr(stages.figures, "draw", drawn(lambda *_: new_figure(1, 1)))
+    monkeypatch.setattr(stages.measure, "measure", measured)
+    monkeypatch.setattr(stages.measure, "change", changed)
+    return undrawn
 
 
 def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, capsys):
@@ -139,7 +139,7 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
     assert second["train"]["learning_rate"] == config.train.learning_rate
 
     # What is measured is the model with the last adapter.
-    result = summary.read(workdir / "summary.json")
+    result = results.read(workdir / "summary.json")
     assert list(result["stages"]) == list(result["letters"]) == ["instruct", "dpo", "cft"]
     model = load_model(config.model.name)
     lora = LoraConfig(config.train.lora.rank, config.train.lora.alpha)
@@ -161,9 +161,11 @@ def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, 
     # Among the pairs that were learnt is none of a question that is measured.
     learnt = stored.read_pairs(place.with_name("pairs_trained.parquet"))
     assert len(learnt) == 8 and not set(learnt.ids) & set(stored.read_pairs(place).ids)
-    assert "by cft" in (workdir / "tables" / "stages.md").read_text()
+    moved = {(row["a"], row["b"], row["probe"]) for row in result["contrasts"]}
+    assert ("dpo", "cft", "exam") in moved and ("instruct", "dpo", "pairs_trained") in moved
+    assert light == ["figures/stages"]
+    assert (workdir / "report.html").read_text() == "Calibration after every stage"
     assert "pairs,cft,mean_ratio," in (workdir / "tables" / "stages.csv").read_text()
-    assert "instruct → dpo → cft" in (workdir / "report.html").read_text()
     capsys.readouterr()
     assert show_if_finished(workdir)
     assert "policy ratio" in capsys.readouterr().out
@@ -173,7 +175,7 @@ def test_models_that_went_through_the_stages_elsewhere(config, tiny_model, light
     config.stages.models = f"base={tiny_model},dpo={tiny_model}"
     config.stages.settings = ""
     stages.main(Run(config, tmp_path / "run", StopRequest()))
-    result = summary.read(tmp_path / "run" / "summary.json")
+    result = results.read(tmp_path / "run" / "summary.json")
     assert list(result["letters"]) == ["base", "dpo"]
     # The same model twice: nothing changes.
     assert result["change"]["dpo"]["exam"]["mean_confidence"] == 0
@@ -185,10 +187,8 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
     config, inputs, tiny_model, light, tmp_path, monkeypatch
 ):
     shown = []
-    monkeypatch.setattr(
-        stages.figures, "draw",
-        drawn(lambda panels, pairs, titles: shown.append((panels, titles)) or new_figure(1, 1)),
-    )  # fmt: skip
+    view = stages.stages.view
+    monkeypatch.setattr(stages.stages, "view", lambda *given: shown.append(given) or view(*given))
     config.stages.models = f"base={tiny_model}"
     config.stages.settings = config.align.eval = ""
     names = ["a", "b", "c", "d"]
@@ -201,7 +201,7 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
     config.data.eval = ",".join(f"{name}={tmp_path / name}.jsonl" for name in names)
     # One name is one task: a, b and c are learnt from, d is not.
     stages.main(Run(config, tmp_path / "run", StopRequest()))
-    result = summary.read(tmp_path / "run" / "summary.json")
+    result = results.read(tmp_path / "run" / "summary.json")
     assert result["drawn"] == {
         "in-domain (pooled)": {"domain": "in", "splits": ["a", "b", "c"]},
         "d": {"domain": "out", "splits": ["d"]},
@@ -211,12 +211,11 @@ def test_the_out_of_domain_split_is_drawn_however_many_there_are(
     assert rows["in-domain (pooled)"]["n"] == 12
     accuracy = sum(rows[name]["accuracy"] * 4 for name in "abc") / 12
     assert rows["in-domain (pooled)"]["accuracy"] == pytest.approx(accuracy)
-    panels, titles = shown[0]
+    ((_, panels),) = shown
     assert list(panels) == list(result["drawn"])
-    assert titles == {"in-domain (pooled)": "in-domain, a + b + c", "d": "d, out-of-domain"}
     assert panels["in-domain (pooled)"]["base"].bins.counts.sum() == 12
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "in-domain (pooled): a + b + c (12 questions)" in page and "Not drawn" not in page
+    tables = (tmp_path / "run" / "tables" / "stages.md").read_text()
+    assert "in-domain (pooled): a + b + c (12 questions)" in tables
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 from sklearn.metrics import precision_score, recall_score
 
 from calib_jax import metrics
-from calib_jax.reports import content, summary, table
+from calib_jax.reports import measure, tables
 from calib_jax.reports.classes import by_class
 from calib_jax.reports.figures import classwise
-from calib_jax.reports.page import classes, html, questions
+from calib_jax.reports.page.render import render
+from calib_jax.reports.views import measurement, splits, wrong
 
 NAMES = ("Billing", "Technical", "Sales & <more>", "Other")
 
@@ -50,15 +51,19 @@ def test_figures_by_class(scores):
     assert by_class(never)[1]["recall"] is None
 
 
+def rendered(summary, scores):
+    return render(measurement.view(summary, scores, num_bins=10, edges="right"))
+
+
 def test_tables_and_page_name_classes_and_no_letters(scores):
-    row = summary.measure(scores, "", num_resamples=20)
+    row = measure.measure(scores, "", num_resamples=20)
     assert row["classes"] == list(NAMES) and row["top_letter"] in NAMES
-    (section,) = content.sections({"measured": {"all": row}})
-    assert section.rows[-1].label == content.TOP_CLASS
-    assert "gold classes: Billing" in section.notes[1]
-    result = {"method": "report", "model": "", "measured": {"all": row}}
-    assert "letter" not in table.markdown(result)
-    page = html.render(result, {"measured": {"all": scores}})
+    (table,) = splits.results({"measured": {"all": row}})
+    assert table.rows[-1].cells[0].text == "most-chosen class"
+    assert "Gold classes: Billing" in table.notes[1]
+    assert "letter" not in tables.markdown([table])
+    result = {"method": "report", "model": "", "states": ["measured"], "measured": {"all": row}}
+    page = rendered(result, {"measured": {"all": scores}})
     text = re.sub(r"<style.*?</style>|<script.*?</script>", "", page, flags=re.DOTALL)
     assert "letter" not in text.lower()
     assert "Class by class" in text and "Classes of all, measured" in text
@@ -73,9 +78,9 @@ def test_tables_and_page_name_classes_and_no_letters(scores):
 def test_letters_stay_where_options_are_the_questions_own(scores):
     own = tuple((f"a{i}", f"b{i}", f"c{i}", f"d{i}") for i in range(60))
     other = dataclasses.replace(scores, choices=own)
-    row = summary.measure(other, "", num_resamples=20)
+    row = measure.measure(other, "", num_resamples=20)
     assert "classes" not in row and row["top_letter"] in "ABCD"
-    page = html.render({"measured": {"all": row}}, {"measured": {"all": other}})
+    page = rendered({"measured": {"all": row}}, {"measured": {"all": other}})
     assert "Letter by letter" in page and re.search(r"chose [ABCD] with", page)
 
 
@@ -88,8 +93,9 @@ def test_of_many_classes_the_likeliest_are_listed(make_scores):
         "by_class": by_class(scores),
     }  # fmt: skip
     states = {"measured": {"all": row}}
-    (section,) = content.sections(states)
-    assert "each of 30" in section.notes[1] and len(section.rows[-1].cells[0].value) < 32
-    assert classes.tables(states).count('<tr><th scope="row">intent') == 30
-    first = questions.section(states, {"measured": {"all": scores}}).split("</ul></li>")[0]
-    assert 6 <= first.count("<em>") <= 7
+    (table,) = splits.results(states)
+    assert "each of 30" in table.notes[1] and len(table.rows[-1].cells[1].text) < 32
+    (table,) = splits.classes(states)
+    assert [row.cells[0].text for row in table.rows] == list(names)
+    first = wrong.blocks(states, {"measured": {"all": scores}})[0].values["items"][0]
+    assert 6 <= len(first["options"]) <= 7

@@ -64,6 +64,24 @@ def test_names_are_no_markup(capsys):
     assert "[/x]" in said and "[red]a :smile:" in said and "\x1b" not in said
 
 
+def test_the_narrower_the_console_the_less_stands_beside_a_figure():
+    cell = Cell("+0.100\n(+50.0%)", "[+0.010, +0.200]", note="0.200 → 0.300")
+    table = Table("t", (Column("", text=True), Column("change")), (Row((Cell("name"), cell)),))
+    wide = shown([table], 80)
+    assert "+0.100 [+0.010, +0.200]" in wide and "0.200 → 0.300" in wide
+    stacked = shown([table], 30).split("\n")
+    assert [line.strip() for line in stacked if "name" not in line and "0" in line] == [
+        "[+0.010, +0.200]", "(+50.0%)", "0.200 → 0.300"
+    ]  # fmt: skip  # from above
+    noted = shown([table], 24)
+    assert "0.200 → 0.300" in noted and "[+0.010" not in noted and "need a" in noted
+    plain = shown([table], 18)
+    assert "→" not in plain and "(+50.0%)" in plain
+    long = Table("t", table.columns, (Row((Cell("name"), Cell("+0.100 (+50.0%)"))),))
+    folded = shown([long], 18)
+    assert "+0.100" in folded and "(+50.0%)" in folded and max(map(len, folded.split("\n"))) <= 18
+
+
 def test_markdown_escapes_and_lines_up(table):
     text = tables.markdown([table], "a|b <i>")
     lines = [line for line in text.splitlines() if line.startswith("|")]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from calib_jax.confidence.engine import TokenScores
-from calib_jax.runs.journal import Journal, fingerprint
 from calib_jax.questions.pairs import Pair
+from calib_jax.runs.journal import Journal, fingerprint
 
 HEADER = {"model": "m", "pairs": "p"}
 

@@ -9,10 +9,10 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import finetune
-from calib_jax.runs import measuring
-from calib_jax.runs.quantization import shift
 from calib_jax.metrics import conf_ece
 from calib_jax.reports import predictions
+from calib_jax.runs import measuring
+from calib_jax.runs.quantization import shift
 from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 

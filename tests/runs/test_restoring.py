@@ -9,11 +9,11 @@ import pytest
 
 from calib_jax import UserError, load_model
 from calib_jax.config import base
-from calib_jax.runs import measuring, restoring
-from calib_jax.runs.run import as_json
-from calib_jax.jobs.study import parse_side
 from calib_jax.models.lora import LoraConfig, lora_shapes
-from calib_jax.reports import summary
+from calib_jax.reports import result
+from calib_jax.runs import measuring, restoring
+from calib_jax.runs.pairs import parse_side
+from calib_jax.runs.run import as_json
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import TrainState
@@ -39,7 +39,7 @@ def finish_run(folder, model, trainable, method, job):
     state = TrainState(jnp.int32(5), trainable, optimizer.init(trainable))
     checkpoints.save(5, state, {"targets": jnp.zeros(3)}, {"epoch": 1, "batch": 0})
     checkpoints.close()
-    summary.write(folder / "summary.json", {})
+    result.write(folder / "summary.json", {})
     return folder
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from calib_jax import UserError
 from calib_jax.config import base
+from calib_jax.reports import result
 from calib_jax.runs import trained
 from calib_jax.runs.run import as_json
-from calib_jax.reports import summary
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def make(tmp_path):
         config.model.adapter = str(adapter)
         (folder / "config.json").write_text(as_json(config))
         if finished:
-            summary.write(folder / "summary.json", {"named": name})
+            result.write(folder / "summary.json", {"named": name})
         if checkpoint:
             (folder / "checkpoints" / "5").mkdir(parents=True)
         return folder

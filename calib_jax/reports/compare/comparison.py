@@ -7,20 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.errors import UserError
+from calib_jax.reports.result import Contrast, Measured
 
-# Key -> (label, which way is better: -1 lower, +1 higher, 0 neither).
-METRICS = {
-    "conf_ece": ("conf-ECE", -1),
-    "cw_ece": ("cw-ECE", -1),
-    "accuracy": ("acc.", +1),
-    "nll": ("NLL", -1),
-    "brier": ("Brier", -1),
-    "auroc": ("AUROC", +1),
-    "mean_confidence": ("mean conf.", 0),
-}
 DOMAINS = {"in": "ID", "out": "OOD"}
 # The model as it is, among the methods; and what earlier versions called it.
 BEFORE, _OLD_BEFORE = "before", "dpo"
+# What stands among a part's estimates as a plain number: conf-ECE by chance.
+CHANCE = "conf_ece_null_q95"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +87,14 @@ class Comparison:
       labels: method -> what it is called, in the table's order.
       parts: "in", "out" (domains, pooled), then every split of a domain that has several.
       seeds: of the runs.
-      reference: the method that the others stand against.
+      reference: the method that the others are compared with.
       unchanged: methods that move no prediction of the model as it is.
       rows: method -> part -> metric -> estimate; what was not measured is missing.
       chance: method -> part -> the conf-ECE that a perfectly calibrated model of these
         confidences exceeds in one sample of 20; mean over the seeds.
       guesser: part -> what a uniform guesser gets on its questions, of all seeds
         (``measure.uniform``).
-      remarks: what is to be known of a method's fit, in sentences without full stops.
+      remarks: what must be known of a method's fit, in sentences without full stops.
       settings: method -> "method", "learning rate", ... -> what it was; {} where all are alike.
     """
 
@@ -117,6 +110,38 @@ class Comparison:
     remarks: tuple[str, ...] = ()
     settings: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
+    def estimate(self, method: str, part: str, metric: str) -> Estimate | None:
+        """One estimate; None for what was not measured."""
+        return self.rows.get(method, {}).get(part, {}).get(metric)
+
+    def measured(self) -> tuple[Measured, ...]:
+        """What every method shows on every part: the mean over the seeds, then each seed."""
+        found = []
+        for method, by_part in self.rows.items():
+            for part, estimates in by_part.items():
+                n = {"n": self.parts[part].questions}
+                mean = {key: estimate.value for key, estimate in estimates.items()}
+                mean |= {f"{key}_ci": e.interval for key, e in estimates.items() if e.interval}
+                mean[CHANCE] = self.chance.get(method, {}).get(part)
+                found.append(Measured(method, part, n | mean, "choice"))
+                for i, seed in enumerate(self.seeds):
+                    each = {key: estimate.per_seed[i] for key, estimate in estimates.items()}
+                    found.append(Measured(method, part, n | each, "choice", seed))
+        return tuple(found)
+
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """Every method less the reference on every part, means over the seeds."""
+        found = []
+        for method, by_part in self.rows.items():
+            for part, estimates in by_part.items():
+                known = {key: e.versus for key, e in estimates.items() if e.versus is not None}
+                figures: dict[str, Any] = {key: v.difference for key, v in known.items()}
+                figures |= {f"{key}_ci": v.interval for key, v in known.items() if v.interval}
+                figures |= {f"{key}_p": v.p_value for key, v in known.items()}
+                if figures:
+                    found.append(Contrast(self.reference, method, part, figures, "choice"))
+        return tuple(found)
+
 
 def current_name(method: str) -> str:
     """The name of a method, whatever an earlier version called it."""
@@ -125,23 +150,15 @@ def current_name(method: str) -> str:
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """A comparison as ``summary.json`` holds it."""
+    plain = ("model", "labels", "seeds", "reference", "guesser", "remarks", "settings")
     return {
-        "model": comparison.model,
-        "seeds": list(comparison.seeds),
-        "reference": comparison.reference,
-        "labels": dict(comparison.labels),
+        **{key: getattr(comparison, key) for key in plain},
         "unchanged": sorted(comparison.unchanged),
-        "guesser": {key: dict(row) for key, row in comparison.guesser.items()},
-        "remarks": list(comparison.remarks),
-        "settings": {name: dict(row) for name, row in comparison.settings.items()},
-        "parts": {
-            key: {"domain": p.domain, "splits": list(p.splits), "questions": p.questions}
-            for key, p in comparison.parts.items()
-        },
+        "parts": {key: dataclasses.asdict(part) for key, part in comparison.parts.items()},
         "rows": {
             name: {
                 key: {metric: _estimate_dict(estimate) for metric, estimate in found.items()}
-                | {"conf_ece_null_q95": comparison.chance.get(name, {}).get(key)}
+                | {CHANCE: comparison.chance.get(name, {}).get(key)}
                 for key, found in by_part.items()
             }
             for name, by_part in comparison.rows.items()
@@ -150,27 +167,17 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def _estimate_dict(estimate: Estimate) -> dict[str, Any]:
-    versus = estimate.versus
-    return {
-        "value": estimate.value,
-        "sd": estimate.deviation,
-        "ci": estimate.interval and list(estimate.interval),
-        "per_seed": list(estimate.per_seed),
-        "best": estimate.best,
-        "versus": versus and {
-            "difference": versus.difference,
-            "ci": versus.interval and list(versus.interval),
-            "p_value": versus.p_value,
-            "seeds": versus.seeds,
-        },
-    }  # fmt: skip
+    found = dataclasses.asdict(estimate) | {"sd": estimate.deviation}
+    for one in filter(None, (found, found["versus"])):
+        one["ci"] = one.pop("interval")
+    return found
 
 
 def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Comparison:
     """What ``as_dict`` gave.
 
     Raises:
-      UserError: it is not a comparison's; the message names ``path``.
+      UserError: it does not hold a comparison; the message names ``path``.
     """
 
     def number(value: float | None) -> float:
@@ -179,32 +186,27 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
     def by_name(row: Mapping[str, Any]) -> dict[str, Any]:
         return {current_name(name): value for name, value in row.items()}
 
+    def interval(ends: list[float] | None) -> tuple[float, float] | None:
+        return tuple(ends) if ends else None
+
     def estimate(row: Mapping[str, Any]) -> Estimate:
-        versus = row["versus"]
-        return Estimate(
-            number(row["value"]),
-            tuple(map(number, row["per_seed"])),
-            row["ci"] and tuple(row["ci"]),
-            row["best"],
-            versus
-            and Versus(
-                number(versus["difference"]), versus["ci"] and tuple(versus["ci"]),
-                number(versus["p_value"]), versus["seeds"],
-            ),
-        )  # fmt: skip
+        per_seed, against = tuple(map(number, row["per_seed"])), row["versus"]
+        versus = against and Versus(
+            number(against["difference"]), interval(against["ci"]),
+            number(against["p_value"]), against["seeds"],
+        )  # fmt: skip  # in pairs
+        return Estimate(number(row["value"]), per_seed, interval(row["ci"]), row["best"], versus)
 
     try:
         rows = {
             current_name(name): {
-                key: {metric: estimate(row) for metric, row in part.items() if metric in METRICS}
+                key: {metric: estimate(row) for metric, row in part.items() if metric != CHANCE}
                 for key, part in by_part.items()
             }
             for name, by_part in found["rows"].items()
         }
         chance = {
-            current_name(name): {
-                key: number(part.get("conf_ece_null_q95")) for key, part in by_part.items()
-            }
+            current_name(name): {key: number(part.get(CHANCE)) for key, part in by_part.items()}
             for name, by_part in found["rows"].items()
         }
         parts = {
@@ -214,9 +216,9 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
         return Comparison(
             found["model"], by_name(found["labels"]), parts, tuple(found["seeds"]),
             current_name(found["reference"]), frozenset(found["unchanged"]), rows, chance,
-            # Later than the rest.
+            # Summaries of earlier versions may lack these.
             found.get("guesser", {}), tuple(found.get("remarks", ())),
             by_name(found.get("settings", {})),
-        )  # fmt: skip
+        )  # fmt: skip  # as many arguments as the class has attributes
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no comparison of methods ({error!r})") from None

@@ -25,14 +25,7 @@ from calib_jax.metrics.resampling import (
 )
 from calib_jax.metrics.tails import call
 from calib_jax.reports import catalogue
-from calib_jax.reports.compare.comparison import (
-    DOMAINS,
-    METRICS,
-    Comparison,
-    Estimate,
-    Part,
-    Versus,
-)
+from calib_jax.reports.compare.comparison import DOMAINS, Comparison, Estimate, Part, Versus
 from calib_jax.reports.measure import uniform
 
 LEVEL = 0.95
@@ -91,6 +84,7 @@ def compare(
     reference: str,
     unchanged: Collection[str] = (),
     remarks: Collection[str] = (),
+    settings: Mapping[str, Mapping[str, str]] | None = None,
     num_bins: int = 10,
     edges: str = "right",
     seed: int = 0,
@@ -105,7 +99,7 @@ def compare(
     Args:
       scores: method -> seed -> split -> scores; every method of a seed on the same questions.
       domains: split -> "in" or "out".
-      model, labels, reference, unchanged, remarks: as in ``Comparison``.
+      model, labels, reference, unchanged, remarks, settings: as in ``Comparison``.
       num_bins, edges: of the calibration errors.
       seed, num_resamples: of the bootstrap.
     """
@@ -131,14 +125,14 @@ def compare(
     return Comparison(
         model, dict(labels), parts, tuple(seeds), reference, frozenset(unchanged), rows, chance,
         {key: _guesser(scores[names[0]], part) for key, part in parts.items()}, tuple(remarks),
-    )  # fmt: skip
+        settings or {},
+    )  # fmt: skip  # as many arguments as the class has attributes
 
 
 def _guesser(by_seed: Mapping[int, Mapping[str, Scores]], part: Part) -> dict[str, Any]:
     """What a uniform guesser gets on a part's questions, of all seeds."""
-    masks = [np.asarray(found[split].mask, bool) for found in by_seed.values()
-             for split in part.splits]  # fmt: skip
-    return uniform(np.concatenate([mask.sum(axis=1) for mask in masks]))
+    every = (found[split].mask for found in by_seed.values() for split in part.splits)
+    return uniform(np.concatenate([np.asarray(mask, bool).sum(axis=1) for mask in every]))
 
 
 def estimates(
@@ -153,13 +147,13 @@ def estimates(
 
     Args:
       names: of P methods.
-      metric: a key of ``METRICS``.
+      metric: a key of the catalogue.
       values: [S, P], of every seed.
       draws: [R, P], the mean over the seeds in every resample, the same questions for all.
-      reference: the method that the others stand against; one that is not among them: none.
+      reference: the method that the others are compared with; none where it is not among them.
       unchanged: methods whose accuracy is another's, and is never called the best.
     """
-    direction = METRICS[metric][1]
+    direction = catalogue.get(metric).direction
     means = values.mean(axis=0)
     eligible = np.isfinite(means)
     if metric == "accuracy":
@@ -273,7 +267,7 @@ def _resample(
 def _weighted(
     probs_PxNxK, logs_PxNxK, limits, answers, mask, member_QxN, rows_N, plan, seed, *,
     num_bins, edges, num_resamples,
-):  # fmt: skip
+):  # fmt: skip  # arrays, then what is static
     """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
     answers that are drawn from the probabilities themselves."""
     functions = catalogue.functions(catalogue.LOG, num_bins, edges)

@@ -1,14 +1,26 @@
 """What a comparison says, in sentences: also where the baseline beats the method."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 
-from calib_jax.reports import verdicts
-from calib_jax.reports.compare.comparison import DOMAINS, METRICS, Comparison
-from calib_jax.reports.content import number
+from calib_jax.reports import catalogue, verdicts
+from calib_jax.reports.compare.comparison import CHANCE, Comparison
+from calib_jax.reports.words import DOMAINS as WHERE
+from calib_jax.reports.words import listed, number
 
-WHERE = {"in": "in-domain", "out": "out-of-domain"}
-# Temperature against fine-tuning: what both can change.
-_CONTESTED = ("conf_ece", "cw_ece", "nll", "brier")
+# What temperatures can change, too, and is better in one direction.
+_CONTESTED = [m for m in catalogue.at(catalogue.VERSUS) if m.direction and m.key != "accuracy"]
+_NAMES = [metric.brief for metric in _CONTESTED]
+
+
+def headline(comparison: Comparison, before: str) -> list[str]:
+    """The first sentences: what the reference changed, or else what is compared with what.
+
+    Arguments as of ``sentences``.
+    """
+    if before in comparison.rows and comparison.reference != before:
+        return change(comparison, before, comparison.reference)
+    labels = comparison.labels
+    return [f"{', '.join(labels.values())}: compared with {labels[comparison.reference]}"]
 
 
 def sentences(comparison: Comparison, before: str, rivals: Sequence[str] = ()) -> list[str]:
@@ -17,44 +29,19 @@ def sentences(comparison: Comparison, before: str, rivals: Sequence[str] = ()) -
     Args:
       comparison: of one model.
       before: the method that is the model as it is.
-      rivals: methods to be held against the reference (the temperatures), where they were measured.
+      rivals: methods that are compared with the reference one by one (the temperatures), as far as
+        they were measured.
     """
-    said = []
     reference = comparison.reference
-    if before in comparison.rows and reference != before:
-        said += change(comparison, before, reference)
+    changed = before in comparison.rows and reference != before
+    said = change(comparison, before, reference) if changed else []
     for rival in rivals:
         if rival in comparison.rows and rival != reference:
             said += _duel(comparison, rival)
     if reference != before:
-        said += _others(comparison, {before, reference, *rivals})
+        others = (name for name in comparison.rows if name not in {before, reference, *rivals})
+        said += _others(comparison, list(others))
     return said
-
-
-def _others(comparison: Comparison, known: Collection[str]) -> list[str]:
-    """Which other methods are significantly better than the reference at something; or none is."""
-    names = [name for name in comparison.rows if name not in known]
-    better = {}
-    for name in names:
-        for metric in _CONTESTED:
-            for domain in DOMAINS:
-                estimate = comparison.rows[name].get(domain, {}).get(metric)
-                versus = None if estimate is None else estimate.versus
-                if versus is None or not versus.significant:
-                    continue
-                if (versus.difference > 0) == (METRICS[metric][1] > 0):
-                    other = comparison.rows[comparison.reference][domain][metric].value
-                    better.setdefault(name, []).append(
-                        f"{METRICS[metric][0]} {WHERE[domain]} ({number(estimate.value)} against "
-                        f"{number(other)})"
-                    )
-    reference = comparison.labels[comparison.reference]
-    if names and not better:
-        return [f"None of the other methods is significantly better than {reference} on {_or()}"]
-    return [
-        f"{comparison.labels[name]} is significantly better than {reference} on {_listed(what)}"
-        for name, what in better.items()
-    ]
 
 
 def change(comparison: Comparison, before: str, after: str) -> list[str]:
@@ -63,13 +50,13 @@ def change(comparison: Comparison, before: str, after: str) -> list[str]:
     Args:
       comparison: of one model.
       before: the method that is the model as it is.
-      after: the reference, which ``before`` stands against.
+      after: the reference, which ``before`` is compared with.
     """
     labels = comparison.labels
     said = []
-    for metric, name in (("conf_ece", "conf-ECE"), ("accuracy", "accuracy")):
+    for metric in ("conf_ece", "accuracy"):
         parts = []
-        for domain in (d for d in DOMAINS if d in comparison.parts):
+        for domain in (d for d in WHERE if d in comparison.parts):
             first, last = (comparison.rows[method][domain][metric] for method in (before, after))
             versus = first.versus  # of the model as it is less the method
             ends = versus and versus.interval and (-versus.interval[1], -versus.interval[0])
@@ -77,49 +64,60 @@ def change(comparison: Comparison, before: str, after: str) -> list[str]:
             text = f"{number(first.value)} → {number(last.value)} {WHERE[domain]}"
             text += f" ({known})" if known else ""
             if metric == "conf_ece":
-                row = {
-                    "n": comparison.parts[domain].questions,
-                    "conf_ece": last.value,
-                    "conf_ece_null_q95": comparison.chance.get(after, {}).get(domain),
-                }
-                chance = verdicts.of_chance(row)
+                chance = verdicts.of_chance(
+                    {
+                        "n": comparison.parts[domain].questions,
+                        "conf_ece": last.value,
+                        CHANCE: comparison.chance.get(after, {}).get(domain),
+                    }
+                )
                 text += f", {chance}" if chance else ""
             parts.append(text)
+        name = catalogue.get(metric).label
         said.append(f"{labels[before]} → {labels[after]}: {name} {'; '.join(parts)}")
     return said
+
+
+def _against(comparison: Comparison, rival: str) -> Iterator[tuple[bool, bool, str]]:
+    """Whether a rival beats the reference, whether that is significant, and on what."""
+    for metric in _CONTESTED:
+        for domain, where in WHERE.items():
+            estimate = comparison.estimate(rival, domain, metric.key)
+            versus = estimate and estimate.versus
+            if not versus or not versus.difference:
+                continue
+            other = comparison.rows[comparison.reference][domain][metric.key].value
+            wins = (versus.difference > 0) == (metric.direction > 0)
+            better, worse = (estimate.value, other) if wins else (other, estimate.value)
+            doubt = "" if versus.significant else ", not significantly"
+            values = f"{number(better)} against {number(worse)}{doubt}"
+            yield wins, versus.significant, f"{metric.brief} {where} ({values})"
+
+
+def _others(comparison: Comparison, names: Sequence[str]) -> list[str]:
+    """Which other methods are significantly better than the reference at something; or none is."""
+    reference = comparison.labels[comparison.reference]
+    better = {
+        name: [text for wins, sure, text in _against(comparison, name) if wins and sure]
+        for name in names
+    }
+    if names and not any(better.values()):
+        what = listed(_NAMES, "or")
+        return [f"None of the other methods is significantly better than {reference} on {what}"]
+    return [
+        f"{comparison.labels[name]} is significantly better than {reference} on {listed(what)}"
+        for name, what in better.items()
+        if what
+    ]
 
 
 def _duel(comparison: Comparison, rival: str) -> list[str]:
     """Where a rival beats the reference, and where it does not; two sentences at most."""
     sides: dict[bool, list[str]] = {True: [], False: []}
-    for metric in _CONTESTED:
-        for domain in DOMAINS:
-            estimate = comparison.rows[rival].get(domain, {}).get(metric)
-            if estimate is None or estimate.versus is None or not estimate.versus.difference:
-                continue
-            other = comparison.rows[comparison.reference][domain][metric].value
-            wins = (estimate.versus.difference > 0) == (METRICS[metric][1] > 0)
-            doubt = "" if estimate.versus.significant else ", not significantly"
-            values = (estimate.value, other) if wins else (other, estimate.value)
-            sides[wins].append(
-                f"{METRICS[metric][0]} {WHERE[domain]} ({number(values[0])} against "
-                f"{number(values[1])}{doubt})"
-            )
+    for wins, _, text in _against(comparison, rival):
+        sides[wins].append(text)
     one, two = comparison.labels[rival], comparison.labels[comparison.reference]
-    said = [f"{one} beats {two} on {_listed(sides[True])}"]
-    if not sides[True]:
-        said = [f"{one} beats {two} nowhere: not on {_or()}"]
+    said = [f"{one} beats {two} on {listed(sides[True]) or f'none of {listed(_NAMES)}'}"]
     if sides[False]:
-        said.append(f"{two} beats {one} on {_listed(sides[False])}")
+        said.append(f"{two} beats {one} on {listed(sides[False])}")
     return said
-
-
-def _listed(items: Sequence[str]) -> str:
-    return (
-        items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
-    )
-
-
-def _or() -> str:
-    names = [METRICS[metric][0] for metric in _CONTESTED]
-    return f"{', '.join(names[:-1])} or {names[-1]}"

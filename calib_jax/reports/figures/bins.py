@@ -33,7 +33,8 @@ class Bins:
         return wilson_interval(correct, np.asarray(self.counts))
 
 
-def _bins(stats: BinStats, num_bins: int) -> Bins:
+def bins_from(stats: BinStats, num_bins: int) -> Bins:
+    """The bins of statistics as `calib_jax.metrics` gives them."""
     return Bins(
         edges=bin_edges(num_bins),
         counts=np.asarray(stats.count),
@@ -44,7 +45,9 @@ def _bins(stats: BinStats, num_bins: int) -> Bins:
 
 def bins_of(scores: Scores, num_bins: int = 10, edges: str = "right") -> Bins:
     """Bins the scores' confidences; see `calib_jax.metrics.bin_stats`."""
-    return _bins(bin_stats(scores.probs, scores.answers, scores.mask, num_bins, edges), num_bins)
+    return bins_from(
+        bin_stats(scores.probs, scores.answers, scores.mask, num_bins, edges), num_bins
+    )
 
 
 def class_bins_of(scores: Scores, num_bins: int = 10, edges: str = "right") -> list[Bins]:

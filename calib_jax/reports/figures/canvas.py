@@ -38,8 +38,8 @@ from calib_jax.errors import UserNotice
 __all__ = [
     "Axes", "Bbox", "Figure", "FuncFormatter", "Line2D", "LinearSegmentedColormap",
     "ListedColormap", "MaxNLocator", "NullLocator", "Patch", "PercentFormatter", "PowerNorm",
-    "ScalarMappable", "ScaledTranslation", "drawn", "extent", "new_figure", "png", "readable",
-    "svg", "to_hex",
+    "ScalarMappable", "ScaledTranslation", "Text", "drawn", "extent", "new_figure", "png",
+    "readable", "svg", "to_hex",
 ]  # fmt: skip
 
 # Comes with matplotlib; the others are asked, where they are installed, for what it lacks.

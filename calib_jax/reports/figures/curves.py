@@ -1,7 +1,8 @@
 """Curves over a split's questions, all states in one figure: smooth reliability, risk-coverage."""
 
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,15 @@ from calib_jax.reports.figures.canvas import (
     drawn,
     new_figure,
 )
-from calib_jax.reports.figures.drawing import COLOURS, DIAGONAL, INK, add_title, place, plain_axes
+from calib_jax.reports.figures.drawing import (
+    COLOURS,
+    DIAGONAL,
+    INK,
+    add_title,
+    legend_columns,
+    place,
+    plain_axes,
+)
 
 _POINTS, _RESAMPLES = 128, 200
 # A curve is drawn over the middle 99 % of the confidences: a wide kernel reaches beyond them.
@@ -104,12 +113,15 @@ def draw_smooth(ax: Axes, strip: Axes, curves: Mapping[str, Mapping[str, np.ndar
 
 
 @drawn
-def smooth_panel(scores: Mapping[str, Scores]) -> Figure:
-    """Smooth reliability of one split alone, for the page; `scores` is state -> scores."""
-    figure = new_figure(3.6, 4.3)
+def smooth_panel(scores: Mapping[str, Scores], title: str = "") -> Figure:
+    """Smooth reliability of one split; `scores` is state -> scores.
+
+    With a title it stands alone and names the states; without, the page does both.
+    """
+    figure = _framed(3.8, 4.3, title, scores)
     draw_smooth(
-        place(figure, 0.5, 1.16, 3.0, 3.0),
-        place(figure, 0.5, 0.48, 3.0, 0.58),
+        place(figure, 0.62, 1.16, 3.0, 3.0),
+        place(figure, 0.62, 0.48, 3.0, 0.58),
         {state: smooth(one) for state, one in scores.items()},
     )
     return figure
@@ -136,10 +148,10 @@ def draw_risk(ax: Axes, scores: Mapping[str, Scores]) -> None:
 
 
 @drawn
-def risk_panel(scores: Mapping[str, Scores]) -> Figure:
-    """Risk-coverage of one split alone, for the page; `scores` is state -> scores."""
-    figure = new_figure(3.6, 2.9)
-    draw_risk(place(figure, 0.62, 0.48, 2.85, 2.28), scores)
+def risk_panel(scores: Mapping[str, Scores], title: str = "") -> Figure:
+    """Risk-coverage of one split; arguments as in `smooth_panel`."""
+    figure = _framed(3.8, 2.9, title, scores)
+    draw_risk(place(figure, 0.72, 0.48, 2.83, 2.28), scores)
     return figure
 
 
@@ -152,38 +164,21 @@ def risk_coverage(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     return coverage[chosen], risk[chosen]
 
 
-def _titled(
-    size: tuple[float, float], title: str, states: Mapping[str, Scores]
-) -> tuple[Figure, Callable[..., Axes]]:
-    """A figure with a title and a legend of the states, and a way to place axes in it."""
-    figure = new_figure(*size)
-    add_title(figure, title, 0.62)
+def _framed(width: float, height: float, title: str, states: Iterable[str]) -> Figure:
+    """A figure of that size, and above it the title, if any, with a legend of the states."""
+    if not title:
+        return new_figure(width, height)
+    names = list(states)
+    columns = legend_columns(names, width)
+    height += 0.5 + 0.2 * math.ceil(len(names) / columns)
+    figure = new_figure(width, height)
+    add_title(figure, title, 0.2)
     handles = [
         Line2D([], [], color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % 4], linewidth=2)
-        for i in range(len(states))
+        for i in range(len(names))
     ]
     figure.legend(
-        handles, list(states), ncols=3, fontsize=9, frameon=False, loc="upper left",
-        bbox_to_anchor=(0.56 / size[0], 1 - 0.38 / size[1]), labelcolor=INK, borderaxespad=0,
+        handles, names, ncols=columns, fontsize=9, frameon=False, loc="upper left",
+        bbox_to_anchor=(0.2 / width, 1 - 0.42 / height), labelcolor=INK, borderaxespad=0,
     )  # fmt: skip
-    return figure, functools.partial(place, figure)
-
-
-@drawn
-def draw_smooth_figure(scores: Mapping[str, Scores], title: str) -> Figure:
-    """Smooth reliability of one split as a figure that stands alone."""
-    rows = -(-len(scores) // 3)
-    height = 5.15 + 0.2 * (rows - 1)
-    figure, at = _titled((4.4, height), title, scores)
-    curves = {state: smooth(one) for state, one in scores.items()}
-    draw_smooth(at(0.62, 1.16, 3.3, 3.3), at(0.62, 0.48, 3.3, 0.58), curves)
-    return figure
-
-
-@drawn
-def draw_risk_figure(scores: Mapping[str, Scores], title: str) -> Figure:
-    """Risk-coverage of one split as a figure that stands alone."""
-    rows = -(-len(scores) // 3)
-    figure, at = _titled((4.6, 3.75 + 0.2 * (rows - 1)), title, scores)
-    draw_risk(at(0.68, 0.5, 3.7, 2.5), scores)
     return figure

@@ -4,20 +4,26 @@ A figure is drawn once, in light colours. As PNG and SVG files it stays so; on t
 becomes a CSS variable, and the reader's light or dark setting decides.
 """
 
-import base64
 import html
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 from xml.etree import ElementTree
+
+import numpy as np
 
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
     LinearSegmentedColormap,
     ListedColormap,
+    ScaledTranslation,
+    Text,
     extent,
     svg,
     to_hex,
 )
+from calib_jax.reports.words import cut
 
 # Okabe-Ito and ColorBrewer tones: told apart by colour-blind readers, and in greyscale.
 INK, GREY, FAINT, PAPER = "#222222", "#767676", "#d9d9d9", "#ffffff"
@@ -25,6 +31,8 @@ CONFIDENCE, POPULATION = "#d55e00", "#a6a6a6"
 RIGHT, WRONG = "#0072b2", "#d55e00"
 COLOURS = ("#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#0072b2", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# Points; what is smaller cannot be read.
+_SMALLEST = 6
 DASHES = (0, (3, 1))
 DIAGONAL = {"linestyle": (0, (5, 3)), "color": INK, "linewidth": 1.2}
 
@@ -88,16 +96,78 @@ def plain_axes(ax: Axes, size: float = 9, grid: str = "both", box: bool = False)
         spine.set(color=GREY, linewidth=0.8)
 
 
-def add_title(figure: Figure, text: str, left: float, top: float = 0.12) -> None:
+def fit(text: Text, room: float) -> None:
+    """Makes a line no wider than so many inches: smaller as far as it can be read, then cut."""
+    most = room * text.figure.dpi
+    # Letters are not exactly proportional to their size.
+    while extent(text).width > most and text.get_fontsize() > _SMALLEST:
+        text.set_fontsize(max(0.95 * text.get_fontsize(), _SMALLEST))
+    while (width := extent(text).width) > most and len(text.get_text()) > 2:
+        length = len(text.get_text())
+        text.set_text(cut(text.get_text(), min(int(length * most / width), length - 1)))
+
+
+def add_title(
+    figure: Figure, text: str, left: float, top: float = 0.12, size: float = 12.5
+) -> None:
     """A bold line at the top, so many inches from the edges; smaller where it would not fit."""
     width, height = figure.get_size_inches()
     line = figure.text(
-        left / width, 1 - top / height, text, fontsize=12.5, weight="bold", va="top", color=INK
+        left / width, 1 - top / height, text, fontsize=size, weight="bold", va="top", color=INK
     )
-    room = (width - left - 0.05) * figure.dpi
-    # Letters are not exactly proportional to their size.
-    while extent(line).width > room and line.get_fontsize() > 5:
-        line.set_fontsize(0.95 * line.get_fontsize())
+    fit(line, width - left - 0.05)
+
+
+def legend_columns(labels: Sequence[str], room: float) -> int:
+    """How many columns of a legend of 9 points fit into so many inches."""
+    return max(1, min(len(labels), int(room / (0.55 + 0.08 * max(map(len, labels), default=1)))))
+
+
+def draw_line(
+    ax: Axes,
+    xs: Sequence[float],
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    mark: int,
+    colour: str,
+    aside: float = 0.0,
+    ranged: bool = True,
+    label: str | None = None,
+) -> dict[str, Any]:
+    """A line of marks over `xs` with the rows' 95 % intervals.
+
+    Args:
+      rows: the figures at each of `xs`, "<key>" and, where `ranged`, "<key>_ci".
+      mark: the line's number, which chooses the marks.
+      aside: points to the right, or the intervals of several lines would hide one another.
+      label: what a legend calls it.
+
+    Returns:
+      Its look, for what else is drawn of the same rows.
+    """
+    shift = ScaledTranslation(aside / 72, 0, ax.figure.dpi_scale_trans)
+    look = {"color": colour, "transform": ax.transData + shift}
+    if ranged:
+        ends = np.array([row[f"{key}_ci"] for row in rows], float)
+        ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.8, **look)
+    values = np.array([row[key] for row in rows], float)
+    ax.plot(xs, values, marker=MARKERS[mark % len(MARKERS)], markersize=5, linewidth=1.6,
+            label=label, **look)  # fmt: skip
+    return look
+
+
+def top_of(ax: Axes) -> float:
+    """The highest end of any line or interval; those that stand aside do not count for limits."""
+    tops = [np.asarray(line.get_ydata(), float) for line in ax.lines]
+    tops += [segment[:, 1] for bars in ax.collections for segment in bars.get_segments()]
+    return max((float(np.nanmax(ys, initial=0)) for ys in tops), default=0.0)
+
+
+def slant(ax: Axes) -> None:
+    """Turns long names along x, which would touch one another."""
+    ax.tick_params(axis="x", rotation=25)
+    for text in ax.get_xticklabels():
+        text.set_ha("right")
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
@@ -167,9 +237,3 @@ def _hatch(pattern: ElementTree.Element, name: str) -> str:
         f'<pattern id="{name}-{pattern.get("id")}" patternUnits="userSpaceOnUse" '
         f'width="{size}" height="{size}">{ground}{mark}</pattern>'
     )
-
-
-def data_uri(image: bytes, kind: str) -> str:
-    """An image as a data: address for HTML; `kind` is "png" or "svg"."""
-    mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
-    return f"data:{mime};base64,{base64.b64encode(image).decode()}"

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from calib_jax.reports import content
 from calib_jax.reports.figures.canvas import Axes, Figure, PercentFormatter, drawn, new_figure
 from calib_jax.reports.figures.drawing import COLOURS, INK, place, plain_axes
+from calib_jax.reports.words import option_name
 
 
 def draw_letters(ax: Axes, rows: Mapping[str, Mapping[str, Any]], legend_columns: int = 3) -> None:
@@ -29,7 +29,7 @@ def draw_letters(ax: Axes, rows: Mapping[str, Mapping[str, Any]], legend_columns
         shares[0], places - 0.43, places + 0.43, color=INK, linewidth=1.8, zorder=3
     )
     ax.set(xlim=(-0.6, letters - 0.4), ylim=(0, 1))
-    ax.set_xticks(places, [content.option_name(int(i)) for i in places])
+    ax.set_xticks(places, [option_name(int(i)) for i in places])
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     plain_axes(ax, grid="y")
     ax.tick_params(axis="x", length=0, labelsize=10)

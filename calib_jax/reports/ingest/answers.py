@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from calib_jax.errors import UserError
-from calib_jax.reports.content import LETTERS
 from calib_jax.reports.ingest.places import Place, Reading
+from calib_jax.reports.words import LETTERS
 
 Texts = Sequence[Sequence[str]]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from calib_jax.reports.content import LETTERS
 from calib_jax.reports.ingest.places import Place
+from calib_jax.reports.words import LETTERS
 
 Right = frozenset[int]
 # Metrics that the harness logs as (gold, prediction), and fields of data sets with the answer.

@@ -9,9 +9,9 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.reports.content import option_name
 from calib_jax.reports.ingest import gold
 from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
+from calib_jax.reports.words import option_name
 
 _NAME = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT.*)?")
 _FIELDS = ("question", "query", "question_stem", "goal", "stem")

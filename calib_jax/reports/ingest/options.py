@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from calib_jax.errors import UserError
-from calib_jax.reports.content import LETTERS
 from calib_jax.reports.ingest import layout
 from calib_jax.reports.ingest.places import Place, Reading, softmax
+from calib_jax.reports.words import LETTERS
 
 _SHORT = re.compile(r"\d+|[A-Za-z]")
 # How far from 1 the sum of columns may be that only their numbers show to be probabilities.

@@ -2,22 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from calib_jax.confidence.next_token import NextTokens
 from calib_jax.confidence.scores import Scores
-from calib_jax.metrics import bin_edges, binary_bin_stats
-from calib_jax.reports import content
-from calib_jax.reports.figures import reliability
-from calib_jax.reports.figures.bins import Bins, bins_of
+from calib_jax.metrics import binary_bin_stats
+from calib_jax.reports.figures import panels
+from calib_jax.reports.figures.bins import bins_from
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
     NullLocator,
-    ScaledTranslation,
     drawn,
     extent,
     new_figure,
@@ -26,12 +24,14 @@ from calib_jax.reports.figures.drawing import (
     COLOURS,
     GREY,
     INK,
-    MARKERS,
-    add_title,
+    draw_line,
+    legend_columns,
     place,
     plain_axes,
+    slant,
+    top_of,
 )
-from calib_jax.reports.figures.reliability import Panel
+from calib_jax.reports.figures.reliability import Panel, panel_of
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # label -> part -> ROW
 Models = Mapping[str, Mapping[str, Any]]  # label -> its place, its setting and more
@@ -40,7 +40,6 @@ Models = Mapping[str, Mapping[str, Any]]  # label -> its place, its setting and 
 MAX_MODELS = 12
 _AXES = {"scale": "parameters", "step": "training step", "epoch": "epoch of tuning"}
 _COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[5])
-_COLUMNS, _SIDE, _STRIP, _ABOVE = 4, 2.6, 0.5, 0.72
 # From one row of curves to the next.
 _PITCH = 3.6
 # The least distance of two labels on an axis of numbers, as a share of its length.
@@ -50,15 +49,9 @@ _TICK_GAP = 0.075
 def panel(row: Mapping[str, Any], read: NextTokens | Scores, num_bins: int, edges: str) -> Panel:
     """What one reliability diagram shows, of next-token predictions as of questions."""
     if isinstance(read, Scores):
-        return Panel(row, bins_of(read, num_bins, edges), np.asarray(read.confidences))
+        return panel_of(row, read, num_bins, edges)
     stats = binary_bin_stats(read.confidences, read.correct, num_bins, edges)
-    bins = Bins(
-        edges=bin_edges(num_bins),
-        counts=np.asarray(stats.count),
-        accuracy=np.asarray(stats.accuracy()),
-        confidence=np.asarray(stats.mean_confidence()),
-    )
-    return Panel(row, bins, read.confidences)
+    return Panel(row, bins_from(stats, num_bins), read.confidences)
 
 
 def spread(labels: Sequence[str], most: int = MAX_MODELS) -> list[str]:
@@ -67,46 +60,16 @@ def spread(labels: Sequence[str], most: int = MAX_MODELS) -> list[str]:
     return [labels[i] for i in chosen]
 
 
-def about(row: Mapping[str, Any]) -> str:
-    """The main figures of a ROW in two lines."""
-    ece = f"{content.number(row['conf_ece'])} {content.interval(row.get('conf_ece_ci'))}".rstrip()
-    return (
-        f"conf-ECE {ece}\naccuracy {content.number(row['accuracy'])}   "
-        f"mean conf. {content.number(row['mean_confidence'])}"
-    )
-
-
 def unit(part: str) -> str:
     """What a part's rows are."""
     return {"text": "positions", "facts": "facts"}.get(part, "questions")
 
 
-@drawn
-def draw_reliability(part: str, panels: Mapping[str, Panel], title: str = "") -> Figure:
+def draw_reliability(part: str, shown: Mapping[str, Panel], title: str = "") -> Figure:
     """The diagrams of one part side by side, label -> what is shown, with one scale of shades."""
-    columns = min(_COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
-    cell, block = _SIDE + 0.55, _ABOVE + _SIDE + 0.1 + _STRIP + 0.55
-    width = max(0.75 + columns * cell - 0.2, 8.4)
-    first = 0.75 + (width - (0.75 + columns * cell - 0.2)) / 2  # few stand in the middle
-    height = 0.45 + lines * block + 0.95
-    figure = new_figure(width, height)
-    n = next(iter(panels.values())).row["n"]
-    add_title(figure, title or f"{part}: reliability of {n:,} {unit(part)}", 0.75)
-    norm = reliability.shade_norm(p.bins for p in panels.values())
-    for i, (label, shown) in enumerate(panels.items()):
-        left = first + (i % columns) * cell
-        bottom = height - 0.45 - (i // columns) * block - _ABOVE - _SIDE
-        ax = place(figure, left, bottom, _SIDE, _SIDE)
-        ax.set_title(label, fontsize=11, weight="bold", color=INK, pad=32)
-        ax.text(0.5, 1.025, about(shown.row), transform=ax.transAxes, va="bottom", ha="center",
-                fontsize=8.2, color=INK, linespacing=1.3)  # fmt: skip
-        reliability.draw_bars(ax, shown.bins, norm, size=8)
-        if i % columns == 0:
-            ax.set_ylabel("accuracy", fontsize=9.5, color=INK)
-        reliability.draw_strip(place(figure, left, bottom - 0.1 - _STRIP, _SIDE, _STRIP), shown)
-    reliability.draw_legend(figure, norm, width, height, unit(part))
-    return figure
+    n = next(iter(shown.values())).row["n"]
+    title = title or f"{part}: reliability of {n:,} {unit(part)}"
+    return panels.draw(panels.wrapped(shown), title=title, unit=unit(part))
 
 
 def lines_of(models: Models, labels: Sequence[str]) -> dict[str, list[str]]:
@@ -160,9 +123,8 @@ def draw_curves(rows: Rows, models: Models, axis: str) -> Figure | None:
         ]
     # Beside the note there is room for a few short names; more of them stand beneath it.
     names = [line.name for line in blocks[0][1]]
-    widths = [0.5 + 0.08 * len(name) for name in names]
-    beneath = sum(widths) > 3.7
-    columns = min(len(names), int(9 / max(widths)) or 1) if beneath else len(names)
+    beneath = legend_columns(names, 3.7) < len(names)
+    columns = legend_columns(names, 9 if beneath else 3.7)
     extra = 0.08 + 0.22 * math.ceil(len(names) / columns) if beneath else 0.0
     figure = new_figure(9.6, 4.3 + (len(blocks) - 1) * _PITCH + extra)
     for row, (heading, lines) in enumerate(blocks):
@@ -198,31 +160,17 @@ class _Line:
 def _draw_lines(
     ax: Axes, rows: Rows, lines: Sequence[_Line], xs: Mapping[str, float], key: str
 ) -> None:
-    top = 0.0
+    second, style = ("conf_ece_null_q95", ":") if key == "conf_ece" else ("mean_confidence", "--")
     for j, line in enumerate(lines):
         here = [label for label in line.labels if line.part in rows[label]]
         here.sort(key=xs.__getitem__)
         if not here:
             continue
         found = [rows[label][line.part] for label in here]
-        values = np.array([row[key] for row in found], float)
-        ends = np.array([row[f"{key}_ci"] for row in found], float)
-        x, colour = [xs[label] for label in here], _COLOURS[j % 6]
-        # Beside each other, or the intervals of two lines would hide one another.
-        aside = ScaledTranslation((j - (len(lines) - 1) / 2) * 3 / 72, 0, ax.figure.dpi_scale_trans)
-        look = {"color": colour, "transform": ax.transData + aside}
-        ax.vlines(x, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.6, **look)
-        ax.plot(x, values, marker=MARKERS[j % 6], markersize=5, linewidth=1.6, label=line.name,
-                **look)  # fmt: skip
-        second, style = (
-            ("conf_ece_null_q95", ":") if key == "conf_ece" else ("mean_confidence", "--")
-        )
-        beside = [row[second] for row in found]
-        ax.plot(x, beside, linestyle=style, linewidth=1.1, **look)
-        if key == "accuracy":
-            top = max(top, *beside)
-        top = max(top, float(np.nanmax(ends, initial=0)), float(np.nanmax(values, initial=0)))
-    ax.set_ylim(0, min(1.0, 1.12 * top) or 1.0)
+        x, aside = [xs[label] for label in here], 3 * (j - (len(lines) - 1) / 2)
+        look = draw_line(ax, x, found, key, j, _COLOURS[j % 6], aside, label=line.name)
+        ax.plot(x, [row[second] for row in found], linestyle=style, linewidth=1.1, **look)
+    ax.set_ylim(0, min(1.0, 1.12 * top_of(ax)) or 1.0)
 
 
 def _crop_below(figure: Figure, margin: float = 0.12) -> float:
@@ -276,9 +224,8 @@ def _draw_axis(
     longest = max(map(len, texts))
     # Level, a long one would also run over the figure's edge.
     if longest > 11 or longest * len(ticks) > 44:
-        ax.tick_params(axis="x", rotation=25, labelsize=8)
-        for text in ax.get_xticklabels():
-            text.set_ha("right")
+        ax.tick_params(axis="x", labelsize=8)
+        slant(ax)
 
 
 def _first_step(xs: Mapping[str, float]) -> float:
@@ -295,26 +242,3 @@ def _tick(label: str, x: float, axis: str, several: bool) -> str:
         return f"{x:g}"
     unit, letter = next((u, s) for u, s in ((1e9, "b"), (1e6, "m"), (1e3, "k"), (1, "")) if x >= u)
     return f"{x / unit:g}{letter}"
-
-
-def draw_all(
-    rows: Rows,
-    panels: Mapping[str, Mapping[str, Panel]],
-    models: Models,
-    axis: str,
-) -> Iterator[tuple[str, Figure]]:
-    """Yields (name, figure): the curves, and each part's diagrams, together and one by one.
-
-    Args:
-      panels: part -> label -> what its diagram shows.
-      rows, models, axis: as in `draw_curves`.
-    """
-    if (curves := draw_curves(rows, models, axis)) is not None:
-        yield "curves", curves
-    for part, by_label in panels.items():
-        safe = reliability.file_name(part)
-        if len(by_label) > 1:
-            chosen = {label: by_label[label] for label in spread(list(by_label))}
-            yield f"reliability_{safe}", draw_reliability(part, chosen)
-        for label, shown in by_label.items():
-            yield f"reliability_{safe}_{label}", draw_reliability(part, {label: shown})

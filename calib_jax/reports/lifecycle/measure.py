@@ -1,4 +1,4 @@
-"""The figures of next-token predictions: a ROW like ``reports.summary``'s, without options."""
+"""The figures of next-token predictions: a ROW like ``reports.measure``'s, without options."""
 
 from typing import Any
 

@@ -40,7 +40,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _inline_svg(picture: Picture) -> Markup:
-    return Markup(inline_svg(picture.figure, picture.name, picture.label))
+    figure = picture.figure() if callable(picture.figure) else picture.figure
+    return Markup(inline_svg(figure, picture.name, picture.label))
 
 
 def _partial(block: Partial) -> Markup:

@@ -8,21 +8,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from calib_jax.reports import content
 from calib_jax.reports.compare.wording import WHERE
-from calib_jax.reports.figures import reliability
-from calib_jax.reports.figures.canvas import (
-    Axes,
-    Figure,
-    Line2D,
-    ScaledTranslation,
-    drawn,
-    new_figure,
+from calib_jax.reports.figures import panels
+from calib_jax.reports.figures.canvas import Axes, Figure, Line2D, drawn
+from calib_jax.reports.figures.drawing import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    draw_line,
+    legend_columns,
+    place,
+    plain_axes,
+    slant,
+    top_of,
 )
-from calib_jax.reports.figures.drawing import COLOURS, FAINT, GREY, INK, MARKERS, place, plain_axes
 from calib_jax.reports.figures.reliability import Panel
+from calib_jax.reports.words import plural
 
 # split -> stage -> what its diagram shows
 Panels = Mapping[str, Mapping[str, Panel]]
@@ -32,10 +34,8 @@ Rows = Mapping[str, Mapping[str, Any]]  # stage -> ROW
 MAX_SPLITS = 3
 _COLOURS = (COLOURS[4], COLOURS[0], COLOURS[1])
 _PAIR_COLOURS = (COLOURS[5], COLOURS[2])
-# Inches.
-_SIDE, _CELL, _STRIP, _ABOVE, _LEFT = 2.6, 3.1, 0.5, 0.75, 0.75
-_BLOCK = _ABOVE + _SIDE + 0.1 + _STRIP + 0.5
-_CURVE, _CURVES, _LEGEND = 1.9, 3.35, 0.95
+# Inches: the least width, a panel's height, and what they all take with their names.
+_LEAST, _CURVE, _CURVES = 10.5, 1.9, 3.35
 
 
 def parts(domains: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -73,107 +73,52 @@ def headings(drawn: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 @drawn
 def draw(
-    panels: Panels, pairs: Mapping[str, Rows], titles: Mapping[str, str] | None = None
+    shown: Panels, pairs: Mapping[str, Rows], titles: Mapping[str, str] | None = None
 ) -> Figure:
     """The figure.
 
     Args:
-      panels: of at least one of `parts`; stages in order, the same for all.
+      shown: of at least one of `parts`; stages in order, the same for all.
       pairs: set of preference pairs -> stage -> figures; {} where none were asked.
       titles: split -> what stands above its row; None: its name.
     """
     titles = titles or {}
-    stages = list(next(iter(panels.values())))
-    curves = _curves(panels, pairs)
-    width = max(_LEFT + len(stages) * _CELL, 10.5)
-    first = _LEFT + (width - (_LEFT + len(stages) * _CELL)) / 2  # few stand in the middle
+    stages = list(next(iter(shown.values())))
+    curves = _curves(shown, pairs)
     slanted = max(map(len, stages)) > 5 or len(stages) > 4
-    handles, labels = _legend_items(list(panels), pairs)
-    # As many names a row as there is room for, and the note beneath them.
-    columns = len(labels)
-    while columns > 1 and _widest(labels, columns) > width - 0.3:
-        columns -= 1
-    below = 0.25 + 0.2 * (math.ceil(len(labels) / columns) - 1)
-    height = 0.1 + len(panels) * (_BLOCK + 0.3) + _LEGEND + _CURVES + 0.25 * slanted + below
-    figure = new_figure(width, height)
-    norm = reliability.shade_norm(p.bins for by_stage in panels.values() for p in by_stage.values())
-    y = height - 0.1
-    for i, (split, by_stage) in enumerate(panels.items()):
+    handles, labels = _legend_items(list(shown), pairs)
+    columns = legend_columns(labels, _LEAST - 0.3)
+    below = _CURVES + 0.25 * slanted + 0.25 + 0.2 * (math.ceil(len(labels) / columns) - 1)
+    rows = []
+    for split, by_stage in shown.items():
         n = next(iter(by_stage.values())).row["n"]
-        _heading(figure, y, f"{titles.get(split, split)}: {n:,} questions")
-        y -= 0.3
-        for j, (stage, shown) in enumerate(by_stage.items()):
-            left, bottom = first + j * _CELL, y - _ABOVE - _SIDE
-            _diagram(figure, left, bottom, stage, shown, norm, last=i == len(panels) - 1)
-            if j == 0:
-                figure.axes[-2].set_ylabel("accuracy", fontsize=9.5, color=INK)
-        y -= _BLOCK
-    _legend_of_diagrams(figure, norm, width, height, y)
-    y -= _LEGEND
-    _heading(figure, y, "Across the stages")
+        rows.append(panels.Row(by_stage, titles.get(split, split), plural(n, "question")))
+    figure = panels.draw(rows, least=_LEAST, below=below)
+    width, height = figure.get_size_inches()
+    panels.heading(figure, below, "Across the stages")
     each = (width - 0.15) / len(curves)
     for k, (title, plot) in enumerate(curves):
-        ax = place(figure, 0.15 + k * each + 0.4, y - 0.75 - _CURVE, each - 0.6, _CURVE)
+        ax = place(figure, 0.15 + k * each + 0.4, below - 0.75 - _CURVE, each - 0.6, _CURVE)
         plot(ax)
         _stage_axis(ax, stages, title, slanted)
     figure.legend(
         handles, labels, ncols=columns, fontsize=8.8, frameon=False, loc="lower left",
-        bbox_to_anchor=(0.1 / width, 0.32 / height), borderaxespad=0, labelcolor=INK,
+        bbox_to_anchor=(panels.EDGE / width, 0.32 / height), borderaxespad=0, labelcolor=INK,
         columnspacing=1.4,
     )  # fmt: skip
     said = "Bars: 95% intervals. Dotted: by chance (95%). Dashed: mean confidence."
-    figure.text(0.15 / width, 0.1 / height, said, fontsize=8.5, color=GREY)
+    figure.text(panels.EDGE / width, 0.1 / height, said, fontsize=8.5, color=GREY)
     return figure
 
 
-def _heading(figure: Figure, y: float, text: str) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(0.15 / width, (y - 0.05) / height, text, fontsize=12.5, weight="bold", va="top",
-                color=INK)  # fmt: skip
-    line = [(y - 0.29) / height] * 2
-    figure.add_artist(Line2D([0.15 / width, 1 - 0.15 / width], line, color=FAINT, linewidth=1))
-
-
-def _diagram(
-    figure: Figure, left: float, bottom: float, stage: str, shown: Panel, norm: Any, last: bool
-) -> None:
-    row = shown.row
-    ax = place(figure, left, bottom, _SIDE, _SIDE)
-    ax.set_title(stage, fontsize=11.5, weight="bold", color=INK, pad=32)
-    ece = f"{content.number(row['conf_ece'])} {content.interval(row.get('conf_ece_ci'))}".rstrip()
-    text = (
-        f"conf-ECE {ece}\naccuracy {content.number(row['accuracy'])}   "
-        f"mean conf. {content.number(row['mean_confidence'])}"
-    )
-    ax.text(0.5, 1.025, text, transform=ax.transAxes, va="bottom", ha="center", fontsize=8.2,
-            color=INK, linespacing=1.3)  # fmt: skip
-    reliability.draw_bars(ax, shown.bins, norm, size=8)
-    strip = place(figure, left, bottom - 0.1 - _STRIP, _SIDE, _STRIP)
-    reliability.draw_strip(strip, shown)
-    if not last:
-        strip.set_xlabel("")
-
-
-def _legend_of_diagrams(figure: Figure, norm: Any, width: float, height: float, y: float) -> None:
-    """The diagrams' legend beneath them: `draw_legend` places it at a figure's bottom."""
-    before = len(figure.axes), len(figure.legends)
-    reliability.draw_legend(figure, norm, width, height)
-    shift = (y - _LEGEND + 0.12) / height
-    legend, bar = figure.legends[before[1]], figure.axes[before[0]]
-    x, _, w, h = legend.get_bbox_to_anchor().transformed(figure.transFigure.inverted()).bounds
-    legend.set_bbox_to_anchor((x, shift, w, h), figure.transFigure)
-    box = bar.get_position()
-    bar.set_position((box.x0, box.y0 + shift, box.width, box.height))
-
-
-def _curves(panels: Panels, pairs: Mapping[str, Rows]) -> list[tuple[str, Callable[[Axes], None]]]:
+def _curves(shown: Panels, pairs: Mapping[str, Rows]) -> list[tuple[str, Callable[[Axes], None]]]:
     """(title, what draws it) of the panels across the stages."""
 
     def split_lines(key: str, chance: bool = False, dashed: str = "", ranged: bool = True):
         def plot(ax: Axes) -> None:
-            for i, by_stage in enumerate(panels.values()):
+            for i, by_stage in enumerate(shown.values()):
                 rows = [panel.row for panel in by_stage.values()]
-                look = _line(ax, rows, key, i, len(panels), ranged=ranged)
+                look = _line(ax, rows, key, i, len(shown), _COLOURS[i], ranged)
                 if chance:
                     values = [row[f"{key}_null_q95"] for row in rows]
                     ax.plot(range(len(rows)), values, linestyle=":", linewidth=1.1, **look)
@@ -198,7 +143,7 @@ def _collapse(ax: Axes, pairs: Mapping[str, Rows]) -> None:
     """The policy's ratio against the rate at which people prefer the chosen answer."""
     for i, by_stage in enumerate(pairs.values()):
         rows = list(by_stage.values())
-        look = _line(ax, rows, "mean_ratio", i, len(pairs), colour=_PAIR_COLOURS[i])
+        look = _line(ax, rows, "mean_ratio", i, len(pairs), _PAIR_COLOURS[i])
         if "mean_ratio_normalised" in rows[0]:
             values = [row["mean_ratio_normalised"] for row in rows]
             ax.plot(range(len(rows)), values, "-.", linewidth=1.3, **look)
@@ -216,19 +161,12 @@ def _line(
     key: str,
     i: int,
     count: int,
-    colour: str = "",
+    colour: str,
     ranged: bool = True,
 ) -> dict[str, Any]:
     """A line over the stages with intervals; returns its look."""
-    xs = np.arange(len(rows))
-    # Beside each other, or the intervals of two splits would hide one another.
-    aside = ScaledTranslation((i - (count - 1) / 2) * 4 / 72, 0, ax.figure.dpi_scale_trans)
-    look = {"color": colour or _COLOURS[i], "transform": ax.transData + aside}
-    if ranged:
-        ends = np.array([row[f"{key}_ci"] for row in rows], float)
-        ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=2, **look)
-    values = np.array([row[key] for row in rows], float)
-    ax.plot(xs, values, marker=MARKERS[i], markersize=5, linewidth=1.6, **look)
+    aside = 4 * (i - (count - 1) / 2)
+    look = draw_line(ax, range(len(rows)), rows, key, i, colour, aside, ranged)
     return {**look, **_alone(len(rows))}
 
 
@@ -238,26 +176,13 @@ def _alone(stages: int) -> dict[str, Any]:
 
 
 def _stage_axis(ax: Axes, stages: Sequence[str], title: str, slanted: bool) -> None:
-    # Lines that stand aside have a transform of their own, and do not count for the limits.
-    tops = [float(np.nanmax(line.get_ydata(), initial=0)) for line in ax.lines]
-    for bars in ax.collections:
-        tops += [float(np.nanmax(s[:, 1], initial=0)) for s in bars.get_segments()]
-    ax.set_ylim(0, min(1.02, 1.1 * max(tops)) or 1.0)
+    ax.set_ylim(0, min(1.02, 1.1 * top_of(ax)) or 1.0)
     ax.set_xlim(-0.35, len(stages) - 0.65)
     plain_axes(ax, size=8.5)
     ax.set_xticks(range(len(stages)), stages)
     if slanted:
-        ax.tick_params(axis="x", rotation=25)
-        for text in ax.get_xticklabels():
-            text.set_ha("right")
+        slant(ax)
     ax.set_title(title, fontsize=10.5, color=INK, loc="left")
-
-
-def _widest(labels: Sequence[str], columns: int) -> float:
-    """About how many inches a legend of so many columns takes, which fills them one by one."""
-    rows = math.ceil(len(labels) / columns)
-    longest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
-    return sum(0.62 + 0.073 * length for length in longest)
 
 
 def _legend_items(

@@ -3,8 +3,8 @@
 A block is a line "task,method", a line of headers, and a line per model: change, ratio and rank of
 ECE, of SCE and of accuracy. The changes of ECE and SCE have three decimals, all else is in percent
 with two; what was not measured is empty. Lines end in CR LF, the last one in nothing. The layout,
-with its spelling, is that of github.com/abzb1/alingment_calibration. What stands under "sce" there
-fits the one-vs-rest form; files of the class-wise form are ours, and say so in their headers.
+with its spelling, is that of github.com/abzb1/alingment_calibration. The figures under "sce" there
+fit the one-vs-rest form; files of the class-wise form are ours, and say so in their headers.
 """
 
 import dataclasses
@@ -17,15 +17,14 @@ from collections.abc import Mapping
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
-from calib_jax.reports.atomic import write_text
 from calib_jax.reports.study.changes import (
     METRICS,
     Cell,
     Cells,
     Change,
-    column,
+    each,
     methods_of,
-    ranked,
+    metrics_in,
     tasks_of,
 )
 
@@ -102,7 +101,7 @@ def text_of(cells: Cells, method: str, sce: str = "sce_ovr") -> str:
     Args:
       cells: with ranks.
       method: which.
-      sce: what stands under "sce": "sce_ovr", the form that the authors' figures fit, or
+      sce: the form under "sce": "sce_ovr", the form that the authors' figures fit, or
         "cw_ece"; the header tells them apart.
     """
     names = ("ece change(IT-PT)", _SCE_HEADERS[sce], "acc change(IT-PT)")
@@ -138,31 +137,31 @@ def _percent(value: float) -> str:
     return "" if math.isnan(value) else _fixed(100 * value, 2) + "%"
 
 
-def write(folder: str | os.PathLike, cells: Cells, methods: list[str]) -> list[pathlib.Path]:
-    """Writes sce_ovr/<method>.csv and sce/<method>.csv into `folder`; see `text_of`.
+def files(folder: str, cells: Cells) -> dict[str, str]:
+    """<folder>/sce_ovr/<method>.csv and <folder>/sce/<method>.csv with their texts; see `text_of`.
 
     Raises:
-      ValueError: a name of a pair, task or method that would need quotes, which the layout has not.
+      ValueError: a pair, task or method has a name that would need quotes, which the layout lacks.
     """
+    methods = methods_of(cells)
     names = [*cells, *tasks_of(cells), *methods]
     if bad := [name for name in names if re.search(r'[,"\r\n]', name)]:
-        raise ValueError(f"{bad[0]!r} cannot stand in a CSV file of the authors' layout")
-    paths = []
-    for label, sce in (("sce_ovr", "sce_ovr"), ("sce", "cw_ece")):
-        for method in methods:
-            paths.append(pathlib.Path(folder) / label / f"{method}.csv")
-            write_text(paths[-1], text_of(cells, method, sce))
-    return paths
+        raise ValueError(f"{bad[0]!r} cannot be written to a CSV file of the authors' layout")
+    return {
+        f"{folder}/{label}/{method}.csv": text_of(cells, method, sce)
+        for label, sce in (("sce_ovr", "sce_ovr"), ("sce", "cw_ece"))
+        for method in methods
+    }
 
 
-def read_all(text: str) -> tuple[dict[str, dict[str, dict[str, Cell]]], dict[str, str]]:
+def read_all(text: str) -> tuple[Cells, dict[str, str]]:
     """The files of ``config.study.published``: FILE, sce=FILE or sce_ovr=FILE, by commas.
 
     Returns:
       Their cells in one (`merged`), and path -> which SCE it holds ("cw_ece" or "sce_ovr").
 
     Raises:
-      UserError: see `read` and `merged`; or a file twice.
+      UserError: see `read` and `merged`; or a file that is named twice.
     """
     files: dict[str, Cells] = {}
     for entry in split_list(text):
@@ -172,23 +171,18 @@ def read_all(text: str) -> tuple[dict[str, dict[str, dict[str, Cell]]], dict[str
         if path in files:
             raise UserError(f"config.study.published: {path} appears twice.")
         files[path] = read(path, _KINDS.get(kind))
-    return merged(files), {path: sce_in(cells) for path, cells in files.items()}
+    kinds = {p: "cw_ece" if "cw_ece" in metrics_in(c) else "sce_ovr" for p, c in files.items()}
+    return merged(files), kinds
 
 
-def sce_in(cells: Cells) -> str:
-    """Which SCE the cells of one file hold."""
-    every = methods_of(cells)
-    return "cw_ece" if any(column(cells, m, "cw_ece") for m in every) else "sce_ovr"
-
-
-def read(path: str | os.PathLike, sce: str | None = None) -> dict[str, dict[str, dict[str, Cell]]]:
+def read(path: str | os.PathLike, sce: str | None = None) -> Cells:
     """Reads a file of the authors' layout: model -> task -> method -> cell, ranks as printed.
 
     PT and IT are the ranges that change and ratio leave (`recover`).
 
     Args:
       path: the file.
-      sce: what stands under "sce": "sce_ovr" or "cw_ece"; None: as its headers say.
+      sce: the form under "sce": "sce_ovr" or "cw_ece"; None: as its headers say.
 
     Raises:
       UserError: no such file, a line that does not follow the layout, or invalid figures.
@@ -256,7 +250,7 @@ def _cell(fields: list[str], sce: str, where: str) -> Cell:
             try:
                 pt, it = recover(change, ratio)
             except ValueError as error:
-                name = METRICS[metric][0]
+                name = METRICS[metric].label
                 raise UserError(
                     f"{where}, {name}: change {texts[0]} with ratio {texts[1] or 'empty'}: {error}"
                 ) from None
@@ -277,7 +271,7 @@ def _parse(text: str, where: str) -> Printed:
     return Printed(float(text.removesuffix("%")) / scale, half / scale)
 
 
-def merged(files: Mapping[str, Cells]) -> dict[str, dict[str, dict[str, Cell]]]:
+def merged(files: Mapping[str, Cells]) -> Cells:
     """Several files' cells in one; `files` is path -> what `read` gave.
 
     Files of the two forms of SCE may hold the same cells: they become one with both.
@@ -287,24 +281,16 @@ def merged(files: Mapping[str, Cells]) -> dict[str, dict[str, dict[str, Cell]]]:
     """
     result: dict[str, dict[str, dict[str, Cell]]] = {}
     for path, cells in files.items():
-        for model, by_task in cells.items():
-            for task, by_method in by_task.items():
-                here = result.setdefault(model, {}).setdefault(task, {})
-                for method, cell in by_method.items():
-                    known = here.get(method, Cell({})).changes
-                    # NaN differs from itself, so what they have in common is compared as text.
-                    common = known.keys() & cell.changes.keys()
-                    same = all(repr(known[m]) == repr(cell.changes[m]) for m in common)
-                    if known and (known.keys() == cell.changes.keys() or not same):
-                        raise UserError(
-                            f"{path}: {model}, {task}, {method} stands in another file too"
-                        )
-                    both = {**known, **cell.changes}
-                    here[method] = Cell({m: both[m] for m in METRICS if m in both})
+        for model in cells:
+            result.setdefault(model, {})
+        for model, task, method, cell in each(cells):
+            here = result[model].setdefault(task, {})
+            known = here.get(method, Cell({})).changes
+            # NaN differs from itself, so what they have in common is compared as text.
+            common = known.keys() & cell.changes.keys()
+            same = all(repr(known[m]) == repr(cell.changes[m]) for m in common)
+            if known and (known.keys() == cell.changes.keys() or not same):
+                raise UserError(f"{path}: {model}, {task}, {method} appears in another file too")
+            both = {**known, **cell.changes}
+            here[method] = Cell({m: both[m] for m in METRICS if m in both})
     return result
-
-
-def disagreements(cells: Cells, method: str, metric: str) -> list[tuple[str, str]]:
-    """(model, task) whose printed rank is not what the printed ratios give."""
-    printed, computed = (column(c, method, metric) for c in (cells, ranked(cells)))
-    return [key for key in printed if printed[key].rank != computed[key].rank]

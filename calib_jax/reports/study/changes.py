@@ -4,28 +4,29 @@ Source: Oh and Hwang 2024, Does Alignment Tuning Really Break LLMs' Internal Con
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.reports import catalogue
+from calib_jax.reports.measure import values_of
 
-# Key -> (label, which way is better). "SCE" is the label form, cw-ECE; the paper's published
-# figures fit the one-vs-rest form, which has no direction: sharpness alone raises it.
-METRICS = MappingProxyType(
+# The paper's names. Its SCE is taken as the class-wise ECE; the figures that its authors published
+# fit the one-vs-rest form.
+_LABELS = {"conf_ece": ("ECE", ""), "cw_ece": ("SCE", ""),
+           "sce_ovr": ("SCE, one-vs-rest", "SCE (ovr)"), "accuracy": ("accuracy", "")}  # fmt: skip
+# Key -> the catalogue's metric under the paper's name.
+METRICS: Mapping[str, catalogue.Metric] = MappingProxyType(
     {
-        "conf_ece": ("ECE", -1),
-        "cw_ece": ("SCE", -1),
-        "sce_ovr": ("SCE, one-vs-rest", 0),
-        "accuracy": ("accuracy", +1),
+        metric.key: dataclasses.replace(metric, label=label, short=short)
+        for metric in catalogue.at(catalogue.STUDY)
+        for label, short in [_LABELS.get(metric.key, (metric.label, metric.short))]
     }
 )
 _RANGES = ("pt_range", "it_range")
@@ -45,7 +46,7 @@ class Change:
       change: it - pt.
       ratio: change / pt, signed, as a fraction; NaN where pt < `SMALLEST_BASE`.
       rank: 1 for the largest ratio among the pairs; None without a ratio.
-      interval: 95 %, of the change, paired over the questions; None where they are not known.
+      change_ci: 95 %, paired over the questions; None where they are not known.
       pt_range, it_range: what pt and it can be, where they are recovered from rounded figures.
     """
 
@@ -54,7 +55,7 @@ class Change:
     change: float
     ratio: float
     rank: int | None = None
-    interval: tuple[float, float] | None = None
+    change_ci: tuple[float, float] | None = None
     pt_range: tuple[float, float] | None = None
     it_range: tuple[float, float] | None = None
 
@@ -105,56 +106,87 @@ def ranks(ratios: Mapping[str, float]) -> dict[str, int | None]:
     }
 
 
-def ranked(cells: Cells) -> dict[str, dict[str, dict[str, Cell]]]:
+def ranked(cells: Cells) -> Cells:
     """The same cells with the ranks of the pairs within every task, method and metric."""
-    result: dict[str, dict[str, dict[str, Cell]]] = {pair: {} for pair in cells}
-    for task in tasks_of(cells):
-        for method in methods_of(cells):
-            here = {
-                pair: by_task[task][method]
-                for pair, by_task in cells.items()
-                if method in by_task.get(task, {})
-            }
-            places = {
-                metric: ranks(
-                    {p: c.changes[metric].ratio for p, c in here.items() if metric in c.changes}
-                )
-                for metric in METRICS
-            }
-            for pair, cell in here.items():
-                new = {
-                    metric: dataclasses.replace(change, rank=places[metric][pair])
-                    for metric, change in cell.changes.items()
-                }
-                result[pair].setdefault(task, {})[method] = dataclasses.replace(cell, changes=new)
+
+    def with_ranks(pair: str, task: str, method: str, cell: Cell) -> Cell:
+        changes = {}
+        for metric, change in cell.changes.items():
+            found = column(cells, method, metric).items()
+            places = ranks({p: c.ratio for (p, t), c in found if t == task})
+            changes[metric] = dataclasses.replace(change, rank=places[pair])
+        return dataclasses.replace(cell, changes=changes)
+
+    return _mapped(cells, with_ranks)
+
+
+def each(cells: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """(pair, task, method, cell) of every cell."""
+    for pair, by_task in cells.items():
+        for task, by_method in by_task.items():
+            for method, cell in by_method.items():
+                yield pair, task, method, cell
+
+
+def _mapped(cells: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """pair -> task -> method -> function(pair, task, method, cell); empty pairs are kept."""
+    result: dict[str, Any] = {pair: {} for pair in cells}
+    for pair, task, method, cell in each(cells):
+        result[pair].setdefault(task, {})[method] = function(pair, task, method, cell)
     return result
 
 
 def tasks_of(cells: Cells) -> list[str]:
-    """Every task of any pair, as they stand."""
-    return list(dict.fromkeys(task for by_task in cells.values() for task in by_task))
+    """Every task of any pair, in their order."""
+    return list(dict.fromkeys(task for _, task, _, _ in each(cells)))
 
 
 def methods_of(cells: Cells) -> list[str]:
-    """Every extraction method of any cell, as they stand."""
-    return list(
-        dict.fromkeys(
-            method
-            for by_task in cells.values()
-            for by_method in by_task.values()
-            for method in by_method
-        )
-    )
+    """Every extraction method of any cell, in their order."""
+    return list(dict.fromkeys(method for _, _, method, _ in each(cells)))
+
+
+def metrics_in(cells: Cells) -> list[str]:
+    """The metrics that any cell holds, in the catalogue's order."""
+    found = {metric for *_, cell in each(cells) for metric in cell.changes}
+    return [metric for metric in METRICS if metric in found]
 
 
 def column(cells: Cells, method: str, metric: str) -> dict[tuple[str, str], Change]:
     """(pair, task) -> change of one metric by one method."""
     return {
-        (pair, task): by_method[method].changes[metric]
-        for pair, by_task in cells.items()
-        for task, by_method in by_task.items()
-        if method in by_method and metric in by_method[method].changes
+        (pair, task): cell.changes[metric]
+        for pair, task, by, cell in each(cells)
+        if by == method and metric in cell.changes
     }
+
+
+def every_change(cells: Cells) -> list[Change]:
+    """The changes of all metrics."""
+    return [change for *_, cell in each(cells) for change in cell.changes.values()]
+
+
+def ranking(cells: Cells, method: str, metric: str) -> dict[tuple[str, ...], list[str]]:
+    """Orders of the pairs by their change ratio, largest first -> the tasks that have this order.
+
+    An order names the pair on place 1, 2, ...: "a = b" where two share a place, "" where no pair
+    has it.
+
+    Args:
+      cells: with ranks.
+      method, metric: whose ratio.
+    """
+    found = column(cells, method, metric)
+    tasks_by_order: dict[tuple[str, ...], list[str]] = {}
+    for task in tasks_of(cells):
+        places = {p: c.rank for (p, t), c in found.items() if t == task and c.rank is not None}
+        if places:
+            order = tuple(
+                " = ".join(pair for pair, place in places.items() if place == i)
+                for i in range(1, len(places) + 1)
+            )
+            tasks_by_order.setdefault(order, []).append(task)
+    return tasks_by_order
 
 
 def regular_rows(mask: np.ndarray) -> np.ndarray:
@@ -170,25 +202,6 @@ def regular_rows(mask: np.ndarray) -> np.ndarray:
     if sizes.max() < _REGULAR * len(counts):
         return np.ones(len(counts), bool)
     return counts == usual
-
-
-@functools.cache
-def _functions(num_bins: int, edges: str) -> Mapping[str, Any]:
-    """Cached: the bootstrap compiles per function object."""
-    bins = {"num_bins": num_bins, "edges": edges}
-    named = {name: getattr(metrics, name) for name in METRICS}
-    return MappingProxyType(
-        {
-            name: function if name == "accuracy" else functools.partial(function, **bins)
-            for name, function in named.items()
-        }
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("num_bins", "edges"))
-def _values(probs, answers, mask, num_bins: int, edges: str) -> jax.Array:
-    functions = _functions(num_bins, edges).values()
-    return jnp.stack([function(probs, answers, mask) for function in functions])
 
 
 def measure(
@@ -216,19 +229,23 @@ def measure(
         raise ValueError(f"base and aligned differ: {what}")
     mask = np.asarray(base.mask, bool)
     keep = regular_rows(mask) if base.method.startswith("choice") else np.ones(len(mask), bool)
-    mask = mask[keep]
-    width = int(mask.sum(axis=1).max())
-    sides = [np.asarray(s.probs)[keep, :width] for s in (base, aligned)]
-    rest = np.asarray(base.answers)[keep], mask[:, :width]
-    pt, it = (_values(probs, *rest, num_bins=num_bins, edges=edges).tolist() for probs in sides)
+    width = int(mask[keep].sum(axis=1).max())
+    first, second = (_part(scores, keep, width) for scores in (base, aligned))
+    pt, it = (values_of(s, num_bins, edges, catalogue.STUDY) for s in (first, second))
     intervals = metrics.paired_bootstrap_all(
-        _functions(num_bins, edges), *sides, *rest, num_resamples=num_resamples, seed=seed
-    )
-    changes = {
-        name: between(a, b, tuple(intervals[name]))
-        for name, a, b in zip(METRICS, pt, it, strict=True)
-    }
+        catalogue.functions(catalogue.STUDY, num_bins, edges), first.probs, second.probs,
+        first.answers, first.mask, num_resamples=num_resamples, seed=seed,
+        log_scores=(first.log_scores, second.log_scores),
+    )  # fmt: skip  # the two sides and what they share
+    changes = {key: between(pt[key], it[key], tuple(intervals[key])) for key in METRICS}
     return Cell(changes, int(keep.sum()), int((~keep).sum()))
+
+
+def _part(scores: Scores, keep: np.ndarray, width: int) -> Scores:
+    """The scores of some questions, [N] bool, and of the first `width` options."""
+    part = scores.take(np.flatnonzero(keep))
+    arrays = {key: getattr(part, key)[:, :width] for key in ("probs", "log_scores", "mask")}
+    return dataclasses.replace(part, **arrays)
 
 
 def difference(base: Scores, aligned: Scores) -> str | None:
@@ -249,40 +266,20 @@ def difference(base: Scores, aligned: Scores) -> str | None:
 
 
 def as_dict(cells: Cells) -> dict[str, Any]:
-    """Cells as ``summary.json`` holds them."""
-    return {
-        pair: {
-            task: {
-                method: {
-                    "n": cell.n,
-                    "dropped": cell.dropped,
-                    **{
-                        metric: {
-                            "pt": change.pt,
-                            "it": change.it,
-                            "change": change.change,
-                            "ratio": change.ratio,
-                            "rank": change.rank,
-                            "change_ci": change.interval and list(change.interval),
-                            **{
-                                key: list(ends)
-                                for key in _RANGES
-                                if (ends := getattr(change, key)) is not None
-                            },
-                        }
-                        for metric, change in cell.changes.items()
-                    },
-                }
-                for method, cell in by_method.items()
-            }
-            for task, by_method in by_task.items()
+    """Cells as ``summary.json`` holds them; ranges only where they are known."""
+
+    def row(pair: str, task: str, method: str, cell: Cell) -> dict[str, Any]:
+        changes = {
+            metric: {k: v for k, v in vars(c).items() if v is not None or k not in _RANGES}
+            for metric, c in cell.changes.items()
         }
-        for pair, by_task in cells.items()
-    }
+        return {"n": cell.n, "dropped": cell.dropped, **changes}
+
+    return _mapped(cells, row)
 
 
-def from_dict(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Cell]]]:
-    """What `as_dict` gave; null is NaN again.
+def from_dict(found: Mapping[str, Any]) -> Cells:
+    """What `as_dict` gave, also after it was written and read: null is NaN again.
 
     Raises:
       UserError: it is not the "pairs" of a study's summary.json.
@@ -291,28 +288,18 @@ def from_dict(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Cell]]]
     def number(value: float | None) -> float:
         return math.nan if value is None else float(value)
 
-    def cell(row: Mapping[str, Any]) -> Cell:
-        changes = {
-            metric: Change(
-                *(number(row[metric][key]) for key in ("pt", "it", "change", "ratio")),
-                row[metric]["rank"],
-                *(
-                    tuple(map(number, ends)) if (ends := row[metric].get(key)) else None
-                    for key in ("change_ci", *_RANGES)
-                ),
-            )
-            for metric in METRICS
-            if metric in row
-        }
+    def change(row: Mapping[str, Any]) -> Change:
+        ends = {key: row.get(key) for key in ("change_ci", *_RANGES)}
+        return Change(
+            *(number(row[key]) for key in ("pt", "it", "change", "ratio")), row["rank"],
+            **{key: pair and tuple(map(number, pair)) for key, pair in ends.items()},
+        )  # fmt: skip  # figures, then their ranges
+
+    def cell(pair: str, task: str, method: str, row: Mapping[str, Any]) -> Cell:
+        changes = {metric: change(row[metric]) for metric in METRICS if metric in row}
         return Cell(changes, row["n"], row["dropped"])
 
     try:
-        return {
-            pair: {
-                task: {method: cell(row) for method, row in by_method.items()}
-                for task, by_method in by_task.items()
-            }
-            for pair, by_task in found.items()
-        }
+        return _mapped(found, cell)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'not the "pairs" of a study\'s summary.json ({error!r})') from None

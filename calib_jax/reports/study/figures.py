@@ -1,23 +1,11 @@
 """The paper's Figures 1 and 2: what alignment changes by model, task, metric and method."""
 
 import math
-import os
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calib_jax.reports.atomic import atomic_path
-from calib_jax.reports.figures.canvas import (
-    Axes,
-    Figure,
-    Line2D,
-    MaxNLocator,
-    drawn,
-    new_figure,
-    png,
-    svg,
-)
+from calib_jax.reports.figures.canvas import Axes, Figure, Line2D, MaxNLocator, drawn, new_figure
 from calib_jax.reports.figures.drawing import (
     COLOURS,
     CONFIDENCE,
@@ -31,13 +19,7 @@ from calib_jax.reports.figures.drawing import (
     place,
     plain_axes,
 )
-from calib_jax.reports.study.changes import (
-    Cells,
-    Change,
-    column,
-    methods_of,
-    tasks_of,
-)
+from calib_jax.reports.study.changes import METRICS, Cells, Change, column, methods_of, tasks_of
 from calib_jax.reports.study.wording import falls, sce_of
 
 # Up to so many cells a line of Figure 1's left side is a pair on a task; beyond, see `figure1`.
@@ -49,41 +31,19 @@ _LINEAR = 10.0
 _TWO = ((CONFIDENCE, "o"), (RIGHT, "D"))  # ECE, SCE
 _ROW, _TOP, _BOTTOM = 0.24, 0.62, 0.62
 _LETTER = 0.072
-# What the metrics are called where room is scarce.
-_SHORT = {"conf_ece": "ECE", "cw_ece": "SCE", "sce_ovr": "SCE (ovr)"}
-
-
-def draw_all(cells: Cells) -> Iterator[tuple[str, Figure]]:
-    """Yields (name, figure): figure1, read by `FIGURE_1` where it was measured, and figure2."""
-    yield "figure1", figure1(cells)
-    yield "figure2", figure2(cells)
-
-
-def write(folder: str | os.PathLike, cells: Cells) -> list[pathlib.Path]:
-    """Writes figure1 and figure2 into `folder` as .png and .svg, each whole or not at all."""
-    paths = []
-    for name, figure in draw_all(cells):
-        for kind, image in (("png", png(figure, dpi=150)), ("svg", svg(figure))):
-            paths.append(pathlib.Path(folder) / f"{name}.{kind}")
-            with atomic_path(paths[-1]) as temporary:
-                temporary.write_bytes(image)
-    return paths
+_LEGEND = {"fontsize": 9, "frameon": False, "labelcolor": INK, "borderaxespad": 0}
 
 
 @drawn
-def figure1(cells: Cells, method: str | None = None) -> Figure:
+def figure1(cells: Cells) -> Figure:
     """Left: changes of ECE and SCE by model and task; right: change ratios by method.
 
-    Of at most `_LINES` cells a line on the left is one pair on one task, with both metrics. Of more
-    there are two panels, one for each metric, with a line for each task and a mark for each pair
-    (or the other way round, where there are more pairs than tasks), so that every cell can be told.
-
-    Args:
-      cells: the changes.
-      method: of the left side; None: `reading_of` the cells.
+    The left side is read by `reading_of` the cells. Of at most `_LINES` cells a line there is one
+    pair on one task, with both metrics. Of more there are two panels, one for each metric, with a
+    line for each task and a mark for each pair (or the other way round, where there are more pairs
+    than tasks), so that every cell can be told.
     """
-    methods = methods_of(cells)
-    method = method or reading_of(cells)
+    methods, method = methods_of(cells), reading_of(cells)
     two = ("conf_ece", sce_of(cells))
     every = {metric: column(cells, method, metric) for metric in two}
     keys = list(every["conf_ece"])
@@ -101,7 +61,7 @@ def figure1(cells: Cells, method: str | None = None) -> Figure:
     side, count = (2.9, 2) if crowded else (3.6, 1)
     left = count * (side + 0.3)
     # A row of the legend takes as many names as there is room for above the left side.
-    names = max((len(name) for name in marks), default=1)
+    names = max(map(len, marks), default=1)
     columns = max(1, int((room + left) / (0.075 * names + 0.35)))
     top = 0.75 + 0.22 * math.ceil(len(marks) / columns) if crowded else _TOP
     width = room + left + right + 3.6 + 1.1
@@ -110,10 +70,14 @@ def figure1(cells: Cells, method: str | None = None) -> Figure:
     if crowded:
         for j, metric in enumerate(two):
             ax = place(figure, room + j * (side + 0.3), _BOTTOM, side, height)
-            _crowd(ax, every[metric], lines, marks, of_pairs)
+            values = {key: change.change for key, change in every[metric].items()}
+            _crowd(ax, values, lines, marks, of_pairs)
             _rows_axis(ax, lines if j == 0 else [""] * len(lines))
-            ax.set_title(f"{_SHORT[metric]}, {method}", fontsize=9.5, color=INK, loc="left", pad=5)
-            ax.set_xlabel("change, aligned - base", fontsize=10, color=INK)
+            ends = [0.0, *values.values()]
+            pad = 0.06 * (max(ends) - min(ends)) or 0.01
+            ax.set_xlim(min(ends) - pad, max(ends) + pad)
+            _head(ax, f"{METRICS[metric].brief}, {method}")
+            _foot(ax, "change, aligned - base")
     else:
         ax = place(figure, room, _BOTTOM, side, height)
         for i, key in enumerate(lines.values()):
@@ -121,24 +85,46 @@ def figure1(cells: Cells, method: str | None = None) -> Figure:
                 if key in every[metric]:
                     _dot(ax, every[metric][key], i + shift, colour, marker)
         _rows_axis(ax, list(lines))
-        ax.set_xlabel(f"change, aligned - base ({method})", fontsize=10, color=INK)
+        _foot(ax, f"change, aligned - base ({method})")
 
     _ratios(place(figure, room + left + right, _BOTTOM, 3.6, height), cells, methods, two)
     handles = [Line2D([], [], color=c, marker=m, linestyle="", markersize=6) for c, m in _TWO]
     figure.legend(
         [*handles, Line2D([], [], color=INK, linewidth=2)],
-        [*(_SHORT[m] for m in two), "median (right)"],
-        ncols=3, fontsize=9, frameon=False, loc="upper right", labelcolor=INK,
-        bbox_to_anchor=(1 - 0.9 / width, 1 - 0.06 / figure.get_size_inches()[1]), borderaxespad=0,
-    )  # fmt: skip
+        [*(METRICS[m].brief for m in two), "median (right)"],
+        ncols=3, loc="upper right",
+        bbox_to_anchor=(1 - 0.9 / width, 1 - 0.06 / figure.get_size_inches()[1]), **_LEGEND,
+    )  # fmt: skip  # what it holds, then where it stands
     if crowded:
-        figure.legend(
-            [Line2D([], [], **_style(p)) for p in range(len(marks))], marks, ncols=columns,
-            fontsize=9, frameon=False, loc="upper left", labelcolor=INK,
-            bbox_to_anchor=(0.1 / width, 1 - 0.4 / figure.get_size_inches()[1]), borderaxespad=0,
-            handletextpad=0.3, columnspacing=1.2,
-        )  # fmt: skip
+        _legend_of_marks(figure, marks, columns, 0.4)
     add_title(figure, "Change by model and task; change ratio by method", 0.1)
+    return figure
+
+
+@drawn
+def figure2(cells: Cells) -> Figure:
+    """A panel per metric and method: the change ratio of every pair on every task."""
+    methods, tasks, pairs = methods_of(cells), tasks_of(cells), list(cells)
+    rows = ("conf_ece", sce_of(cells))
+    room = _LETTER * max(map(len, tasks)) + 0.2
+    side, gap = 2.9, 0.3
+    height = max(1.2, _ROW * 1.15 * len(tasks))
+    top = 0.5 + 0.22 * math.ceil(len(pairs) / 4)
+    each = height + 0.75
+    figure = new_figure(room + len(methods) * (side + gap) + 0.1, top + len(rows) * each + 0.1)
+    for i, metric in enumerate(rows):
+        for j, method in enumerate(methods):
+            found = column(cells, method, metric)
+            ratios = {k: 100 * c.ratio for k, c in found.items() if not math.isnan(c.ratio)}
+            bottom = 0.1 + (len(rows) - 1 - i) * each + 0.4
+            ax = place(figure, room + j * (side + gap), bottom, side, height)
+            _crowd(ax, ratios, tasks, pairs)
+            _rows_axis(ax, tasks if j == 0 else [""] * len(tasks))
+            _ratio_axis(ax, list(ratios.values()))
+            fallen, total = falls(cells, method, metric)
+            _head(ax, f"{METRICS[metric].brief}, {method}: {fallen}/{total} fall")
+    _legend_of_marks(figure, pairs, min(4, len(pairs)), 0.38)
+    add_title(figure, "Change ratio by alignment, (aligned - base) / base", 0.1)
     return figure
 
 
@@ -156,26 +142,25 @@ def _lines(cells: Cells, keys: Sequence[tuple[str, str]]) -> dict[str, tuple[str
 
 def _crowd(
     ax: Axes,
-    found: Mapping[tuple[str, str], Change],
+    values: Mapping[tuple[str, str], float],
     lines: Sequence[str],
     marks: Sequence[str],
-    of_pairs: bool,
+    of_pairs: bool = False,
 ) -> None:
-    """The changes of one metric: a mark per cell, beside the others of its line.
+    """A mark per (pair, task), beside the others of its line.
 
     `of_pairs`: whether the lines are pairs, and the marks tasks.
     """
     for p, mark in enumerate(marks):
-        points = []
-        for (pair, task), change in found.items():
-            line, own = (pair, task) if of_pairs else (task, pair)
-            if own == mark:
-                points.append((change.change, lines.index(line) + _shift(p, len(marks))))
+        shift = 0.0 if len(marks) == 1 else 0.56 * (p / (len(marks) - 1) - 0.5)
+        points = [
+            (value, lines.index(line) + shift)
+            for key, value in values.items()
+            for line, own in [key if of_pairs else key[::-1]]
+            if own == mark
+        ]
         if points:
             ax.plot(*zip(*points, strict=True), **_style(p))
-    values = [0.0, *(change.change for change in found.values())]
-    pad = 0.06 * (max(values) - min(values)) or 0.01
-    ax.set_xlim(min(values) - pad, max(values) + pad)
 
 
 def _ratios(ax: Axes, cells: Cells, methods: Sequence[str], two: Sequence[str]) -> None:
@@ -202,13 +187,13 @@ def _ratios(ax: Axes, cells: Cells, methods: Sequence[str], two: Sequence[str]) 
             )  # fmt: skip
     _rows_axis(ax, methods)
     _ratio_axis(ax, values)
-    ax.set_xlabel("change ratio, (aligned - base) / base", fontsize=10, color=INK)
+    _foot(ax, "change ratio, (aligned - base) / base")
 
 
 def _dot(ax: Axes, change: Change, y: float, colour: str, marker: str) -> None:
     """A change with its interval."""
-    if change.interval is not None:
-        ax.plot(change.interval, [y, y], color=colour, linewidth=1.4, alpha=0.8)
+    if change.change_ci is not None:
+        ax.plot(change.change_ci, [y, y], color=colour, linewidth=1.4, alpha=0.8)
     ax.plot(
         change.change, y, marker, color=colour, markersize=5.5,
         markeredgecolor=PAPER, markeredgewidth=0.4,
@@ -245,52 +230,22 @@ def _ratio_axis(ax: Axes, values: Sequence[float]) -> None:
     ax.minorticks_off()
 
 
-@drawn
-def figure2(cells: Cells) -> Figure:
-    """A panel per metric and method: the change ratio of every pair on every task."""
-    methods, tasks, pairs = methods_of(cells), tasks_of(cells), list(cells)
-    rows = ("conf_ece", sce_of(cells))
-    room = _LETTER * max(map(len, tasks)) + 0.2
-    side, gap = 2.9, 0.3
-    height = max(1.2, _ROW * 1.15 * len(tasks))
-    legend_rows = math.ceil(len(pairs) / 4)
-    top = 0.5 + 0.22 * legend_rows
-    width = room + len(methods) * (side + gap) + 0.1
-    each = height + 0.75
-    figure = new_figure(width, top + len(rows) * each + 0.1)
-    for i, metric in enumerate(rows):
-        every = {m: column(cells, m, metric) for m in methods}
-        for j, method in enumerate(methods):
-            bottom = 0.1 + (len(rows) - 1 - i) * each + 0.4
-            ax = place(figure, room + j * (side + gap), bottom, side, height)
-            for p, pair in enumerate(pairs):
-                points = [
-                    (100 * change.ratio, tasks.index(task) + _shift(p, len(pairs)))
-                    for (name, task), change in every[method].items()
-                    if name == pair and not math.isnan(change.ratio)
-                ]
-                if points:
-                    ax.plot(*zip(*points, strict=True), **_style(p))
-            _rows_axis(ax, tasks if j == 0 else [""] * len(tasks))
-            _ratio_axis(ax, [100 * c.ratio for c in every[method].values()])
-            fallen, total = falls(cells, method, metric)
-            ax.set_title(
-                f"{_SHORT[metric]}, {method}: {fallen}/{total} fall", fontsize=9.5,
-                color=INK, loc="left", pad=5,
-            )  # fmt: skip
+def _head(ax: Axes, text: str) -> None:
+    ax.set_title(text, fontsize=9.5, color=INK, loc="left", pad=5)
+
+
+def _foot(ax: Axes, text: str) -> None:
+    ax.set_xlabel(text, fontsize=10, color=INK)
+
+
+def _legend_of_marks(figure: Figure, names: Sequence[str], columns: int, below: float) -> None:
+    """Names the marks of `_crowd`, so many inches below the figure's upper edge."""
+    width, height = figure.get_size_inches()
     figure.legend(
-        [Line2D([], [], **_style(p)) for p in range(len(pairs))], pairs,
-        ncols=min(4, len(pairs)), fontsize=9, frameon=False, loc="upper left", labelcolor=INK,
-        bbox_to_anchor=(0.1 / width, 1 - 0.38 / figure.get_size_inches()[1]), borderaxespad=0,
-        handletextpad=0.3, columnspacing=1.2,
-    )  # fmt: skip
-    add_title(figure, "Change ratio by alignment, (aligned - base) / base", 0.1)
-    return figure
-
-
-def _shift(p: int, count: int) -> float:
-    """Where in its line a pair's mark stands."""
-    return 0.0 if count == 1 else 0.56 * (p / (count - 1) - 0.5)
+        [Line2D([], [], **_style(p)) for p in range(len(names))], names, ncols=columns,
+        loc="upper left", bbox_to_anchor=(0.1 / width, 1 - below / height), handletextpad=0.3,
+        columnspacing=1.2, **_LEGEND,
+    )  # fmt: skip  # what it holds, then where it stands
 
 
 def _style(p: int) -> dict:

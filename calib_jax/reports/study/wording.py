@@ -1,12 +1,21 @@
-"""How a study's changes, values and captions are put into words, in every table and on the page."""
+"""A study in words: headline, captions and notes, and how changes and values are written."""
 
 import math
+import statistics
 from collections.abc import Mapping
 
-from calib_jax.reports import content
-from calib_jax.reports.study.changes import METRICS, Cells, Change, column, methods_of
+from calib_jax.reports.study.changes import (
+    METRICS,
+    SMALLEST_BASE,
+    Cells,
+    Change,
+    column,
+    each,
+    every_change,
+    methods_of,
+)
+from calib_jax.reports.words import UNKNOWN, number, plural
 
-_ARROWS = {-1: " ↓", 1: " ↑", 0: ""}
 # A range that is wider than this says next to nothing: values lie in [0, 1].
 _WIDEST = 0.5
 _SCE = (
@@ -17,29 +26,11 @@ _INTERVALS = "brackets: its 95% bootstrap interval, paired over the same questio
 _ELSEWHERE = "changes.md and report.html hold its 95% interval"
 _RECOVERED = (
     "Values before and after are recovered from rounded changes and ratios: a range is what the "
-    "rounding leaves open, – where that is most of 0 to 1. They come without intervals."
+    "rounding leaves open, and – stands for most of 0 to 1. They come without intervals."
 )
 
 
-def caption(cells: Cells, console: bool = False) -> str:
-    """What stands under a table of changes.
-
-    Args:
-      cells: of the table.
-      console: whether the table leaves intervals out, which the files beside it hold.
-    """
-    every = [change for columns in _columns(cells) for change in columns.values()]
-    parts = ["Change: aligned - base"]
-    if any(change.interval is not None for change in every):
-        parts.append(_ELSEWHERE if console else _INTERVALS)
-    text = f"{'; '.join(parts)}. {_SCE}"
-    if any(change.pt_range is not None for change in every):
-        text += f" {_RECOVERED}"
-    return text
-
-
-def _columns(cells: Cells) -> list[Mapping[tuple[str, str], Change]]:
-    return [column(cells, method, metric) for method in methods_of(cells) for metric in METRICS]
+# --- Sentences ------------------------------------------------------------------------------------
 
 
 def headline(cells: Cells, files: Mapping[str, str] | None = None) -> str:
@@ -52,23 +43,36 @@ def headline(cells: Cells, files: Mapping[str, str] | None = None) -> str:
       cells: the changes.
       files: where they are published ones: path -> which SCE it holds.
     """
-    parts = []
-    for method in methods_of(cells):
-        counts = []
-        for metric in ("conf_ece", sce_of(cells, method)):
-            fallen, total = falls(cells, method, metric)
-            counts.append(
-                f"{METRICS[metric][0]} in {fallen} of {total}{_surely(cells, method, metric)}"
-            )
-        parts.append(f"by {method} {' and '.join(counts)}")
+    parts = [
+        f"by {method} {_counted(cells, method, 'conf_ece', 'in ')} and "
+        f"{_counted(cells, method, sce_of(cells, method), 'in ')}"
+        for method in methods_of(cells)
+    ]
     text = "ower after alignment: " + "; ".join(parts)
     return f"{published_text(files)}: l{text}" if files else f"L{text}"
 
 
-def published_text(files: Mapping[str, str]) -> str:
-    """ "Published figures of choice.csv (SCE, one-vs-rest), not measured here"."""
-    names = ", ".join(f"{path} ({METRICS[sce][0]})" for path, sce in files.items())
-    return f"Published figures of {names}, not measured here"
+def falls_text(cells: Cells, method: str) -> str:
+    """ "lower after alignment: ECE 20 of 70; SCE 0 of 70"."""
+    parts = [_counted(cells, method, metric) for metric in METRICS if column(cells, method, metric)]
+    return f"lower after alignment: {'; '.join(parts)}"
+
+
+def _counted(cells: Cells, method: str, metric: str, within: str = "") -> str:
+    """ "ECE 20 of 70 (9 significantly; 12 significantly higher)"; without intervals the counts."""
+    fallen, total = falls(cells, method, metric)
+    text = f"{METRICS[metric].label} {within}{fallen} of {total}"
+    found = column(cells, method, metric).values()
+    if not (ends := [c.change_ci for c in found if c.change_ci is not None]):
+        return text
+    lower, higher = sum(end[1] < 0 for end in ends), sum(end[0] > 0 for end in ends)
+    return f"{text} ({lower} significantly; {higher} significantly higher)"
+
+
+def falls(cells: Cells, method: str, metric: str) -> tuple[int, int]:
+    """(cells in which the metric is lower after alignment, all cells)."""
+    found = column(cells, method, metric).values()
+    return sum(change.falls for change in found), len(found)
 
 
 def sce_of(cells: Cells, method: str = "") -> str:
@@ -83,36 +87,57 @@ def sce_of(cells: Cells, method: str = "") -> str:
     return max(counts, key=counts.__getitem__)
 
 
-def falls(cells: Cells, method: str, metric: str) -> tuple[int, int]:
-    """(cells in which the metric is lower after alignment, all cells)."""
-    found = column(cells, method, metric).values()
-    return sum(change.falls for change in found), len(found)
+def published_text(files: Mapping[str, str]) -> str:
+    """ "Published figures of choice.csv (SCE, one-vs-rest), not measured here"."""
+    names = ", ".join(f"{path} ({METRICS[sce].label})" for path, sce in files.items())
+    return f"Published figures of {names}, not measured here"
 
 
-def _surely(cells: Cells, method: str, metric: str) -> str:
-    """ " (9 significantly; 12 significantly higher)"; "" where no interval is known."""
-    ends = [c.interval for c in column(cells, method, metric).values() if c.interval is not None]
-    if not ends:
-        return ""
-    lower, higher = sum(end[1] < 0 for end in ends), sum(end[0] > 0 for end in ends)
-    return f" ({lower} significantly; {higher} significantly higher)"
+def caption(cells: Cells, elsewhere: bool = False) -> str:
+    """What stands under a table of changes.
+
+    Args:
+      cells: of the table.
+      elsewhere: whether the table leaves intervals out, which the files beside it hold.
+    """
+    parts = ["Change: aligned - base"]
+    if any(change.change_ci is not None for change in every_change(cells)):
+        parts.append(_ELSEWHERE if elsewhere else _INTERVALS)
+    text = f"{'; '.join(parts)}. {_SCE}"
+    if any(change.pt_range is not None for change in every_change(cells)):
+        text += f" {_RECOVERED}"
+    return text
 
 
-def falls_text(cells: Cells, method: str) -> str:
-    """ "choice: lower after alignment: ECE 20 of 70; SCE 0 of 70"."""
-    parts = []
-    for metric in METRICS:
-        fallen, total = falls(cells, method, metric)
-        if total:
-            sure = _surely(cells, method, metric)
-            parts.append(f"{METRICS[metric][0]} {fallen} of {total}{sure}")
-    return f"{method}: lower after alignment: {'; '.join(parts)}"
+def notes(cells: Cells, ties: bool) -> list[str]:
+    """What a reader must know of these cells: ties, missing ratios, questions left out.
+
+    Args:
+      cells: the changes.
+      ties: whether pairs share a rank.
+    """
+    found = []
+    if ties:
+        found.append("Pairs with equal ratios share a rank, and the next rank is left out.")
+    missing = [math.isnan(c.ratio) and not math.isnan(c.change) for c in every_change(cells)]
+    if any(missing):
+        have = "has" if sum(missing) == 1 else "have"
+        found.append(
+            f"{plural(sum(missing), 'change')} {have} no ratio and no rank: the base's value is "
+            f"below {SMALLEST_BASE}."
+        )
+    every = each(cells)
+    dropped = {(task, method): cell.dropped for _, task, method, cell in every if cell.dropped}
+    for (task, method), count in dropped.items():
+        are, have = ("is", "has") if count == 1 else ("are", "have")
+        found.append(
+            f"{task}, {method}: {plural(count, 'question')} {are} left out, which {have} another "
+            "number of options than the rest."
+        )
+    return found
 
 
-def label(metric: str) -> str:
-    """ "SCE ↓"."""
-    name, direction = METRICS[metric]
-    return name + _ARROWS[direction]
+# --- Figures --------------------------------------------------------------------------------------
 
 
 def signed(value: float, decimals: int, sign: float = 0.0) -> str:
@@ -122,35 +147,47 @@ def signed(value: float, decimals: int, sign: float = 0.0) -> str:
     ('+0.250', '-0.000', '0.000', '-0.000')
     """
     if math.isnan(value):
-        return "-"
+        return UNKNOWN
     way = value or (0.0 if math.isnan(sign) else sign)
     return ("+" if way > 0 else "-" if way < 0 else "") + f"{abs(value):.{decimals}f}"
 
 
-def percent(ratio: float) -> str:
+def ratio_text(ratio: float) -> str:
     """A signed ratio: "+41.6%", "+1678%"; "" where there is none."""
     if math.isnan(ratio):
         return ""
     return signed(100 * ratio, 0 if abs(ratio) >= 9.9995 else 1) + "%"
 
 
-def difference_text(change: Change, metric: str, interval: bool = True) -> str:
-    """ "+0.176 [+0.100, +0.200]"; accuracy's change in percentage points; "-" where not known."""
-    scale, decimals = (100, 2) if metric == "accuracy" else (1, 3)
-    if math.isnan(change.change):
-        return "-"
+def median_text(cells: Cells, method: str, metric: str) -> str:
+    """The median ratio of all pairs and tasks; "–" where there is none."""
+    ratios = [c.ratio for c in column(cells, method, metric).values() if not math.isnan(c.ratio)]
+    return ratio_text(statistics.median(ratios)) if ratios else UNKNOWN
+
+
+def change_text(change: Change, metric: str) -> str:
+    """ "+0.176"; accuracy's in percentage points; "–" where it is not known."""
     # A printed 0.000 whose ratio is -0.1% fell.
-    text = signed(scale * change.change, decimals, change.ratio)
-    text += " pts" if metric == "accuracy" else ""
-    if interval and change.interval is not None:
-        text += " [{}, {}]".format(*(signed(scale * end, decimals) for end in change.interval))
-    return text
+    text = signed(*_scaled(change.change, metric), change.ratio)
+    return f"{text} pts" if metric == "accuracy" and text != UNKNOWN else text
 
 
-def change_text(change: Change, metric: str, interval: bool = True) -> str:
-    """ "+0.176 [+0.100, +0.200], +41.6%": `difference_text`, and the ratio where there is one."""
-    text, ratio = difference_text(change, metric, interval), percent(change.ratio)
-    return f"{text}, {ratio}" if ratio else text
+def with_ratio(change: Change, metric: str) -> str:
+    """ "+0.176 (+41.6%)", or the change alone where there is no ratio."""
+    text, ratio = change_text(change, metric), ratio_text(change.ratio)
+    return f"{text} ({ratio})" if ratio else text
+
+
+def interval_text(change: Change, metric: str) -> str:
+    """ "[+0.100, +0.200]", in the change's own unit; "" where it is not known."""
+    if change.change_ci is None:
+        return ""
+    return "[{}, {}]".format(*(signed(*_scaled(end, metric)) for end in change.change_ci))
+
+
+def _scaled(value: float, metric: str) -> tuple[float, int]:
+    """A change in the unit and with the decimals that it is shown in."""
+    return (100 * value, 2) if metric == "accuracy" else (value, 3)
 
 
 def values_text(change: Change) -> str:
@@ -160,18 +197,10 @@ def values_text(change: Change) -> str:
 
 def _value(value: float, ends: tuple[float, float] | None) -> str:
     if ends is None:
-        return content.number(value)
+        return number(value)
     if ends[1] - ends[0] > _WIDEST:
-        return "–"
+        return UNKNOWN
     # Outwards, so that what is printed holds; the small number is the round-off of sums.
     low = f"{math.floor(1000 * ends[0] + 1e-6) / 1000:.3f}"
     high = f"{math.ceil(1000 * ends[1] - 1e-6) / 1000:.3f}"
     return low if low == high else f"{low}–{high}"
-
-
-def verdict(change: Change, metric: str) -> str:
-    """ "better" or "worse" where the whole interval says so, else ""."""
-    direction, ends = METRICS[metric][1], change.interval
-    if not direction or ends is None or not (min(ends) > 0 or max(ends) < 0):
-        return ""
-    return "better" if ends[0] * direction > 0 else "worse"

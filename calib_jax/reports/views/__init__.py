@@ -47,14 +47,14 @@ class Picture:
     """A figure within the page.
 
     Attributes:
-      figure: drawn in the colours of ``figures.drawing.THEME``.
+      figure: drawn in the colours of ``figures.drawing.THEME``, or what draws it.
       name: unique on the page.
       label: what a screen reader says.
       title, text: two lines above it.
       wide: on a phone it is scrolled sideways rather than shrunk beyond reading.
     """
 
-    figure: Figure
+    figure: Figure | Callable[[], Figure]
     name: str
     label: str
     title: str = ""

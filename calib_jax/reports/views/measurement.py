@@ -6,7 +6,7 @@ from typing import Any
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import states as of
 from calib_jax.reports import tables, verdicts
-from calib_jax.reports.figures import grid, reliability
+from calib_jax.reports.figures import evaluation, reliability
 from calib_jax.reports.states import States
 from calib_jax.reports.views import (
     Block,
@@ -215,13 +215,12 @@ def _figures(
     """reliability of all splits, and of each; then every figure of the page."""
     bins = num_bins, edges
     names = of.ordered_splits(states)
-    whole = grid.draw if len(names) > pictures.MAX_SPLITS else reliability.draw
     found: dict[str, Any] = {
-        "reliability": lambda: whole(states, scores, *bins, title=title or None)
+        "reliability": lambda: evaluation.draw(states, scores, *bins, title=title or None)
     }
     for split in names:
         one = {state: {split: rows[split]} for state, rows in states.items() if split in rows}
         found[f"figures/reliability_{reliability.file_name(split)}"] = lambda one=one: (
-            reliability.draw(one, scores, *bins, title=title or None)
+            evaluation.draw(one, scores, *bins, title=title or None)
         )
     return found | pictures.files(states, scores, log, *bins)

@@ -11,12 +11,14 @@ from calib_jax.reports.catalogue import Metric
 from calib_jax.reports.states import States
 from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv, figure
 from calib_jax.reports.views.splits import here
-from calib_jax.reports.words import interval, number
+from calib_jax.reports.words import interval, number, sentence
 
 BEST = (
     "Bold: the best of a column, where its 95% interval overlaps no other method's; where none is "
     "bold, the intervals do not allow to say which is best."
 )
+# What a calibrator's name ends in where it is a row among methods.
+POST_HOC = " (post hoc)"
 # Intervals of fewer questions are too short to call one reading better than another.
 MIN_BEST = 30
 OVERVIEW_NOTE = (
@@ -82,9 +84,12 @@ def overview(states: States) -> Table:
         Column("task", text=True), Column("method", text=True), Column("n"),
         *(Column(metric.brief, direction=metric.direction) for metric in chosen),
     )  # fmt: skip  # names, then figures
-    notes = [f"Note: {text}." for text in remarks.low_mass(_named(states))]
+    notes = [sentence(text) for text in remarks.low_mass(_named(states))]
     notes += [OVERVIEW_NOTE, *([BEST] if bold else [])]
-    return Table("overview", columns, tuple(rows), notes=tuple(notes), sortable=True, stacked=True)
+    return Table(
+        "overview", columns, tuple(rows), "Calibration by task and method", tuple(notes),
+        sortable=True, stacked=True,
+    )  # fmt: skip  # the table's parts
 
 
 def _named(states: States) -> dict[str, Mapping[str, Any]]:
@@ -116,7 +121,7 @@ def with_calibrators(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
     found = summary.get("posthoc") or {}
     return {
         **of.states_of(summary),
-        **{f"{method} (post hoc)": splits for method, splits in found.items()},
+        **{f"{method}{POST_HOC}": splits for method, splits in found.items()},
     }
 
 
@@ -140,7 +145,7 @@ def methods(states: States) -> Table:
                 ]
             )  # fmt: skip  # a column of cells
     rows = (Row((Cell(name), *(column[i] for column in cells))) for i, name in enumerate(states))
-    return Table("methods", tuple(columns), tuple(rows), notes=(BEST,))
+    return Table("methods", tuple(columns), tuple(rows), "Calibration by method", (BEST,))
 
 
 def methods_csv(table: Table) -> str:
@@ -193,9 +198,11 @@ def calibrators(methods: States, states: States) -> list[Table]:
             Column("method", text=True),
             *(Column(metric.label, direction=metric.direction) for metric in chosen),
         )
-        notes = remarks.zero_notes(measured | fitted) + remarks.calibrator_notes(fitted)
+        said = remarks.zero_notes(measured | fitted) + remarks.calibrator_notes(fitted)
         title = f"Calibrators on {split}"
-        found.append(Table(title, columns, tuple(rows), title, tuple(notes), stacked=True))
+        found.append(
+            Table(title, columns, tuple(rows), title, tuple(map(sentence, said)), stacked=True)
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from calib_jax.reports import states as of
 from calib_jax.reports.figures.bins import Bins, bins_of
 from calib_jax.reports.states import States
 from calib_jax.reports.tables import Cell, Column, Row, Table, figure, transposed
-from calib_jax.reports.words import DOMAINS, cut, interval, number, plural, share
+from calib_jax.reports.words import DOMAINS, cut, interval, number, plural, sentence, share
 
 # A split with more subjects than this shows those with the most questions.
 MAX_SUBJECTS = 300
@@ -50,16 +50,22 @@ def result(
     notes += remarks.zero_notes(rows) + remarks.low_mass(rows)
     table = transposed(
         split, rows, catalogue.at(catalogue.RESULTS), {"change": change} if change else None,
-        title=f"{split} ({', '.join(filter(None, about))})", notes=tuple(notes),
+        title=f"{split} ({', '.join(filter(None, about))})", notes=tuple(map(sentence, notes)),
     )  # fmt: skip  # the table's parts
-    what = "class" if first.get("classes") else "letter"
+    return with_most_chosen(table, rows)
+
+
+def with_most_chosen(table: Table, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The table and a last row: the letter or class that each measurement chose most often."""
+    what = "class" if any(row.get("classes") for row in rows.values()) else "letter"
     tops = [
         Cell(f"{share(row['top_letter_share'], 1)} {cut(row['top_letter'], remarks.MAX_NAME)}")
         if row.get("top_letter")
         else Cell()
         for row in rows.values()
     ]
-    cells = (Cell(f"most-chosen {what}"), *tops, *([Cell()] if change else []))
+    rest = [Cell()] * (len(table.columns) - 1 - len(tops))
+    cells = (Cell(f"most-chosen {what}"), *tops, *rest)
     return dataclasses.replace(table, rows=(*table.rows, Row(cells)))
 
 

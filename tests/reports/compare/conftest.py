@@ -14,7 +14,7 @@ from calib_jax.reports.measure import uniform
 class Few:
     """A catalogue of fewer metrics, which compile in a third of the time."""
 
-    LOG = catalogue.LOG
+    LOG, get = catalogue.LOG, staticmethod(catalogue.get)
 
     @staticmethod
     @functools.cache
@@ -47,8 +47,7 @@ def estimate(value, deviation=0.01, best=False, versus=None, seeds=3):
     return Estimate(value, per_seed, (value - 0.05, value + 0.05), best, versus)
 
 
-@pytest.fixture
-def comparison():
+def make_comparison():
     """Three methods over three seeds; the third was not measured out-of-domain."""
 
     def row(value, best=False, versus=None):
@@ -78,3 +77,8 @@ def comparison():
         guesser={"in": uniform(np.array([4, 2])), "out": uniform(np.array([4, 4]))},
         remarks=("Temp. scale (seeds 0, 2): T stays at its upper bound 1000",),
     )
+
+
+@pytest.fixture
+def comparison():
+    return make_comparison()

@@ -41,10 +41,17 @@ def test_risk_coverage_ends_at_the_error(make_scores):
     assert len(curves.risk_coverage(make_scores(1000))[0]) == 400
 
 
-def test_figures_hold_a_curve_per_state(make_scores):
+def test_figures_hold_a_curve_per_state(make_scores, check_texts):
     states = {"before": make_scores(60, bias=3.0), "after": make_scores(60)}
     ax, strip = curves.smooth_panel(states).axes
     assert len(ax.lines) == 3  # and the diagonal
     assert len(strip.patches) == 4
     (ax,) = curves.risk_panel(states).axes
     assert len(ax.lines) == 2
+    long = {f"a rather long name {i}": scores for i, scores in enumerate(states.values())}
+    for draw in (curves.smooth_panel, curves.risk_panel):
+        check_texts(draw(states))
+        figure = draw(long, "exam: a title")
+        check_texts(figure)
+        assert figure.texts[0].get_text() == "exam: a title"
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == list(long)

@@ -1,3 +1,4 @@
+import html
 import re
 from xml.etree import ElementTree
 
@@ -5,7 +6,6 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from calib_jax.reports.figures import canvas, drawing
-from calib_jax.reports.page.layout import escape
 
 
 def luminance(colour):
@@ -50,7 +50,7 @@ def test_inline_svg_is_small_marked_and_coloured_by_variables(inline):
         '<svg viewBox="0 0 216 144" role="img" aria-label="a &quot;label&quot;">'
     )
     assert not re.search(r"#[0-9a-f]{6}\b|font-family|metadata|xlink", inline)
-    assert escape("a < b & c") in inline
+    assert html.escape("a < b & c") in inline
     ids = re.findall(r' id="([^"]*)"', inline)
     pointed = re.findall(r'(?:href="#|url\(#)([^")]+)', inline)
     assert ids and set(ids) == set(pointed) and all(i.startswith("some-name-") for i in ids)
@@ -64,3 +64,13 @@ def test_a_title_that_is_too_long_is_made_to_fit():
     drawing.add_title(figure, "a title that is much too long for three inches of a figure", 0.2)
     box = figure.texts[0].get_window_extent()
     assert box.x1 <= figure.bbox.x1 and figure.texts[0].get_fontsize() < 12.5
+
+
+@canvas.drawn
+def test_a_line_that_no_size_makes_fit_is_cut():
+    figure = canvas.new_figure(3, 1)
+    drawing.add_title(figure, "a title " * 50, 0.2)
+    line = figure.texts[0]
+    assert line.get_window_extent().x1 <= figure.bbox.x1
+    assert line.get_text().startswith("a title a") and line.get_text().endswith("…")
+    assert line.get_fontsize() >= 6

@@ -1,15 +1,12 @@
-import dataclasses
-import io
-
 import numpy as np
 import pytest
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from PIL import Image
 
 from calib_jax import metrics
-from calib_jax.reports.figures import canvas, drawing, reliability
+from calib_jax.reports.figures import reliability
 from calib_jax.reports.figures.bins import Bins, bins_of
+from calib_jax.reports.figures.reliability import Panel
 
 NORM = PowerNorm(0.5, 0, 1)
 
@@ -74,80 +71,28 @@ def test_diagonal_and_axes():
     assert ax.get_xlim() == ax.get_ylim() == (0, 1) and ax.get_aspect() == 1
 
 
-def test_figure_states_the_figures_and_the_letters(run):
-    result, scores = run
-    states = {s: result[s] for s in ("before", "after")}
-    figure = reliability.draw(states, scores)
-    texts = [t.get_text() for ax in figure.axes for t in ax.texts]
-    row = result["before"]["near"]
-    low, high = row["conf_ece_ci"]
-    # In-domain first, although it is listed last.
-    assert f"{row['conf_ece']:.3f} [{low:.3f}, {high:.3f}]" in texts[0]
-    assert len(texts) == 4
-    letters = [ax for ax in figure.axes if ax.get_title() == "letters chosen"]
-    heights = [bar.get_height() for bar in letters[0].containers[0]]
-    assert heights == pytest.approx([n / row["n"] for n in row["letter_counts"]])
+def test_figures_above_a_diagram_are_those_of_its_row():
+    row = {"conf_ece": 0.1234, "accuracy": 0.5, "mean_confidence": None}
+    assert reliability.about(row) == "conf-ECE 0.123\naccuracy 0.500   mean conf. –"
+    row["conf_ece_ci"] = [0.1, 0.2]
+    assert reliability.about(row, [("conf_ece", "cw_ece")]) == "conf-ECE 0.123 [0.100, 0.200]"
+    assert reliability.about({}) == ""
 
 
-def overlaps(figure, kinds):
-    """Pairs of texts whose boxes intersect."""
-    renderer = figure.canvas.get_renderer()
-    texts = [t for t in figure.findobj(kinds) if t.get_visible() and t.get_text().strip()]
-    boxes = [(t.get_text(), t.get_window_extent(renderer).shrunk(0.98, 0.9)) for t in texts]
-    return [
-        (a, b)
-        for i, (a, box) in enumerate(boxes)
-        for b, other in boxes[i + 1 :]
-        if box.overlaps(other) and box.width and other.width
-    ]
+@pytest.mark.parametrize("confidences", [None, np.array([0.2, 0.9])])
+def test_a_diagram_alone_has_its_bars_and_the_histogram_it_was_given(
+    make_scores, confidences, check_texts
+):
+    bins = bins_of(make_scores(80))
+    row = {"accuracy": 0.25, "mean_confidence": 0.5}
+    ax, *strips = reliability.draw_panel(Panel(row, bins, confidences), NORM).axes
+    heights = [bar.get_height() for bar in of_label(ax, "accuracy")]
+    assert heights == pytest.approx(bins.accuracy[bins.counts > 0].tolist())
+    assert len(strips) == (confidences is not None)
+    for strip in strips:
+        assert [line.get_xdata()[0] for line in strip.lines] == [0.25, 0.5]
+    check_texts(ax.figure)
 
 
-@pytest.mark.parametrize("skilled", [False, True])
-@pytest.mark.parametrize("states", [("before",), ("before", "after")])
-def test_no_text_overlaps_and_all_lies_inside(run, states, skilled):
-    from matplotlib.text import Text
-
-    result, scores = run
-    if skilled:  # under-confident bars reach into the corner where the box would stand
-        scores = {
-            s: {k: dataclasses.replace(v, answers=v.predictions) for k, v in by_split.items()}
-            for s, by_split in scores.items()
-        }
-    figure = reliability.draw({s: result[s] for s in states}, scores, title="A title")
-    figure.canvas.draw()
-    assert overlaps(figure, Text) == []
-    renderer = figure.canvas.get_renderer()
-    for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text().strip():
-            box = text.get_window_extent(renderer)
-            assert box.x0 >= 0 and box.y0 >= 0, text
-            assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
-
-
-def test_writes_one_figure_for_all_and_one_per_split(tmp_path, run):
-    result, scores = run
-    states = {"before": result["before"] | {"a/b": result["before"]["near"]}}
-    with_slash = {"before": scores["before"] | {"a/b": scores["before"]["near"]}}
-    written = reliability.write(tmp_path, states, with_slash)
-    names = {"reliability.png", "reliability_near.png", "reliability_far.png"}
-    assert {p.name for p in tmp_path.iterdir()} == names | {"reliability_a_b.png"}
-    assert written["a/b"].name == "reliability_a_b.png"
-    with Image.open(written["near"]) as image:
-        assert image.width >= 1200
-
-
-def test_svg_and_data_uri(run):
-    result, scores = run
-    figure = reliability.draw({"before": {"near": result["before"]["near"]}}, scores)
-    image = canvas.svg(figure)
-    assert image.lstrip().startswith(b"<?xml") and image == canvas.svg(figure)
-    assert drawing.data_uri(image, "svg").startswith("data:image/svg+xml;base64,")
-    Image.open(io.BytesIO(canvas.png(figure, dpi=50))).verify()
-
-
-def test_leaves_no_pyplot_figure_behind(run):
-    import matplotlib.pyplot as plt
-
-    result, scores = run
-    reliability.draw({"before": result["before"]}, scores)
-    assert plt.get_fignums() == []
+def test_file_names_hold_no_separator():
+    assert reliability.file_name("a/b c") == "a_b_c"

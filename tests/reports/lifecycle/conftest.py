@@ -31,6 +31,11 @@ def build_tokens(documents=40, each=3, lift=0.0, seed=0, relations=("",)):
     )
 
 
+def rows_of(result):
+    """label -> part -> figures of a summary."""
+    return {label: result[label] for label in result["models"]}
+
+
 @pytest.fixture(scope="session")
 def make_tokens():
     return build_tokens

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from calib_jax.reports.figures.canvas import png
-from calib_jax.reports.lifecycle import figures, tables
+from calib_jax.reports.lifecycle import figures
+from tests.reports.lifecycle.conftest import rows_of
 
 
 def curves(run, axis="scale", places=None):
     result, _ = run
-    rows = tables.rows_of(result)
+    rows = rows_of(result)
     models = {label: {"place": x} for label, x in places.items()} if places else result["models"]
     return rows, figures.draw_curves(rows, models, axis)
 
@@ -54,7 +55,7 @@ SERIES = ["epoch0", "full-epoch1", "full-epoch2", "lora-epoch1", "lora-epoch2"]
 
 def settings_over_epochs(run, labels=SERIES):
     """Rows and models of several settings, in the order in which a user lists them."""
-    given = list(tables.rows_of(run[0]).values())
+    given = list(rows_of(run[0]).values())
     rows = {label: given[i % 3] for i, label in enumerate(labels)}
     models = {}
     for label in labels:
@@ -117,7 +118,7 @@ def test_a_lone_model_without_a_setting_belongs_to_all_and_several_to_none(run, 
 
 
 def test_sizes_of_several_families_are_named_by_their_size(run):
-    rows = dict(zip(("a-70m", "b-70m", "b-1.4b"), tables.rows_of(run[0]).values(), strict=True))
+    rows = dict(zip(("a-70m", "b-70m", "b-1.4b"), rows_of(run[0]).values(), strict=True))
     models = {n: {"place": x, "setting": n[0]} for n, x in zip(rows, (70e6, 70e6, 1.4e9),
                                                               strict=True)}  # fmt: skip
     ax = figures.draw_curves(rows, models, "scale").axes[0]
@@ -126,7 +127,7 @@ def test_sizes_of_several_families_are_named_by_their_size(run):
 
 @pytest.mark.parametrize("labels", [("a", "b", "c"), ("a long name", "another long name", "third")])
 def test_nothing_empty_is_left_below_the_axes(run, labels):
-    rows = dict(zip(labels, tables.rows_of(run[0]).values(), strict=True))
+    rows = dict(zip(labels, rows_of(run[0]).values(), strict=True))
     figure = figures.draw_curves(rows, named(labels), "setting")
     figure.canvas.draw()
     drawn = [ax.get_tightbbox() for ax in figure.axes]
@@ -144,7 +145,7 @@ def test_nothing_empty_is_left_below_the_axes(run, labels):
 
 def test_a_part_that_one_model_lacks_is_a_gap(run):
     result, _ = run
-    rows = {label: dict(row) for label, row in tables.rows_of(result).items()}
+    rows = {label: dict(row) for label, row in rows_of(result).items()}
     del rows["1b"]["facts"]
     figure = figures.draw_curves(rows, named(rows), "setting")
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "facts"]
@@ -152,7 +153,7 @@ def test_a_part_that_one_model_lacks_is_a_gap(run):
 
 
 def test_one_model_has_no_curve(run):
-    rows = {"70m": tables.rows_of(run[0])["70m"]}
+    rows = {"70m": rows_of(run[0])["70m"]}
     assert figures.draw_curves(rows, {"70m": {"place": 70e6}}, "scale") is None
 
 
@@ -166,19 +167,11 @@ def test_the_panels_bins_are_the_predictions(run, make_tokens):
     assert shown.bins.accuracy[4] == pytest.approx(tokens.correct[inside].mean())
 
 
-def test_every_model_and_part_has_its_diagram(run):
-    result, panels = run
-    rows = tables.rows_of(result)
-    drawn = dict(figures.draw_all(rows, panels, named(rows), "setting"))
-    assert list(drawn) == ["curves"] + [
-        name
-        for part in ("text", "facts")
-        for name in (f"reliability_{part}", *(f"reliability_{part}_{label}" for label in rows))
-    ]
-    together = drawn["reliability_text"]
-    titles = [ax.get_title() for ax in together.axes if ax.get_title()]
+def test_the_diagrams_of_a_part_stand_together(run):
+    figure = figures.draw_reliability("text", run[1]["text"])
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert titles[:3] == ["70m", "1b", "12b"]
-    assert png(together, dpi=40).startswith(b"\x89PNG")
+    assert png(figure, dpi=40).startswith(b"\x89PNG")
 
 
 def test_of_a_long_series_ends_and_middle_are_drawn():

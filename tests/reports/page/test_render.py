@@ -178,8 +178,8 @@ def test_several_methods_are_one_table_with_the_details_folded(run):
     Checker(page)
     part = section(page, "Results")
     table = part[: part.index("<details")]
-    assert table.count('<tr><th scope="row">') == 4 and "gold letters" not in table
+    assert table.count('<tr><th scope="row">') == 4 and "Gold letters" not in table
     for rows in states.values():
         assert f"{rows['far']['sce_ovr']:.3f}" in table
-    assert "gold letters" in part and "→" not in page[: page.index("<h2")]
+    assert "Gold letters" in part and "→" not in page[: page.index("<h2")]
     assert 'class="cards"' not in page

@@ -7,7 +7,7 @@ import pytest
 
 from calib_jax import metrics
 from calib_jax.errors import UserError
-from calib_jax.reports import summary
+from calib_jax.reports import catalogue, result
 from calib_jax.reports.study import changes
 
 
@@ -23,14 +23,14 @@ def test_a_cell_holds_the_metrics_of_both_sides(make_scores):
         assert [found.pt, found.it] == pytest.approx(values, abs=1e-6)
         assert found.change == pytest.approx(values[1] - values[0], abs=1e-6)
         assert found.ratio == pytest.approx(values[1] / values[0] - 1, abs=1e-5)
-        assert found.interval[0] <= found.change <= found.interval[1]
+        assert found.change_ci[0] <= found.change <= found.change_ci[1]
 
 
 def test_the_interval_is_paired(make_scores):
     scores = make_scores()
     cell = changes.measure(scores, scores, num_resamples=20)
     # Two sides that agree on every question differ by nothing in every resample.
-    assert all(c.interval == (0.0, 0.0) and c.ratio == 0.0 for c in cell.changes.values())
+    assert all(c.change_ci == (0.0, 0.0) and c.ratio == 0.0 for c in cell.changes.values())
 
 
 def test_a_change_that_is_made_is_found(make_scores):
@@ -41,8 +41,8 @@ def test_a_change_that_is_made_is_found(make_scores):
         base, probs=(sharp / sharp.sum(axis=1, keepdims=True)).astype(np.float32)
     )
     cell = changes.measure(base, aligned, num_resamples=20)
-    assert cell.changes["conf_ece"].interval[0] > 0.1
-    assert cell.changes["sce_ovr"].interval[0] > 0
+    assert cell.changes["conf_ece"].change_ci[0] > 0.1
+    assert cell.changes["sce_ovr"].change_ci[0] > 0
     assert cell.changes["accuracy"].change == 0
 
 
@@ -76,6 +76,56 @@ def test_letters_leave_out_the_few_questions_of_another_number_of_options(make_s
     assert (cell.n, cell.dropped) == (60, 0)
     expected = metrics.cw_ece(base.probs, answers, mask)
     assert cell.changes["cw_ece"].pt == pytest.approx(float(expected), abs=1e-6)
+
+
+# Table 1 of the paper: the order of the models under each task, by letters.
+MODELS = {
+    "O": "OLMo-7B", "2": "Llama-2-7b", "g": "gemma-7b", "8": "Llama-3-8B", "M": "Mistral-7B",
+    "7": "Llama-3-70B", "Q": "Qwen2-72B",
+}  # fmt: skip
+PAPER = {
+    "arc_easy": "O2g8M7Q",
+    "arc_challenge": "O2g8M7Q",
+    "mmlu_stem": "O2g8M7Q",
+    "mmlu_humanities": "O2g8M7Q",
+    "piqa": "O2g8M7Q",
+    "hellaswag": "O2g87MQ",
+    "medmcqa": "Og278MQ",
+    "mmlu_other": "O2gM87Q",
+    "mmlu_social_sciences": "O2g8MQ7",
+}
+
+
+def test_the_papers_table_1(published_cells):
+    """From ratios alone: the ranks are computed anew."""
+    found = changes.ranking(changes.ranked(published_cells), "choice", "sce_ovr")
+    orders = {task: order for order, tasks in found.items() for task in tasks}
+    for task, letters in PAPER.items():
+        assert orders[task] == tuple(MODELS[c] for c in letters), task
+    # The five tasks that the paper has in one column are one here.
+    assert next(iter(found.values())) == [
+        "arc_challenge", "arc_easy", "mmlu_humanities", "mmlu_stem", "piqa"
+    ]  # fmt: skip
+    assert not any(" = " in name for order in found for name in order)
+
+
+def test_pairs_of_one_ratio_share_a_place_and_those_without_have_none():
+    cells = changes.ranked(
+        {
+            name: {"t": {"choice": changes.Cell({"conf_ece": changes.between(pt, 0.2)})}}
+            for name, pt in {"a": 0.1, "b": 0.0, "c": 0.1, "d": 0.4}.items()
+        }
+    )
+    assert changes.ranking(cells, "choice", "conf_ece") == {("a = c", "", "d"): ["t"]}
+
+
+def test_the_metrics_are_the_catalogues_under_the_papers_names():
+    labels = {key: metric.label for key, metric in changes.METRICS.items()}
+    assert labels == {
+        "conf_ece": "ECE", "cw_ece": "SCE", "sce_ovr": "SCE, one-vs-rest", "accuracy": "accuracy"
+    }  # fmt: skip
+    for key, metric in changes.METRICS.items():
+        assert metric.direction == catalogue.get(key).direction
 
 
 def test_a_task_without_a_usual_number_of_options_is_kept_whole():
@@ -132,14 +182,14 @@ def test_cells_come_back_from_a_summary(make_scores, tmp_path):
         cell, changes={**cell.changes, "conf_ece": changes.between(0.0, 0.5)}
     )
     cells = changes.ranked({"a": {"t": {"choice": cell}}, "b": {"t": {"choice": nothing}}})
-    summary.write(tmp_path / "summary.json", {"pairs": changes.as_dict(cells)})
+    result.write(tmp_path / "summary.json", {"pairs": changes.as_dict(cells)})
     text = (tmp_path / "summary.json").read_text()
     assert json.loads(text)["pairs"]["b"]["t"]["choice"]["conf_ece"]["ratio"] is None
     back = changes.from_dict(json.loads(text)["pairs"])
     assert repr(back) == repr(cells)  # NaN equals nothing, but reads the same
     known = changes.Change(math.nan, math.nan, 0.1, 0.5, 1, None, (0.19, 0.21), (0.29, 0.31))
     published = {"a": {"t": {"choice": changes.Cell({"conf_ece": known})}}}
-    summary.write(tmp_path / "summary.json", {"published": changes.as_dict(published)})
+    result.write(tmp_path / "summary.json", {"published": changes.as_dict(published)})
     found = json.loads((tmp_path / "summary.json").read_text())["published"]
     assert found["a"]["t"]["choice"]["conf_ece"]["pt"] is None
     assert repr(changes.from_dict(found)) == repr(published)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -26,13 +27,15 @@ def cells():
 
 def test_how_changes_are_written(cells):
     here = cells["a_1|x"]["t"]["choice"].changes
-    assert wording.change_text(here["conf_ece"], "conf_ece") == "+0.200 [+0.150, +0.250], +200.0%"
-    assert wording.change_text(here["accuracy"], "accuracy") == (
-        "+5.00 pts [+1.00, +10.00], +10.0%"
-    )
-    assert wording.change_text(changes.between(0, 0.2), "conf_ece") == "+0.200"
-    assert wording.values_text(here["conf_ece"]) == "0.100 → 0.300"
-    assert [wording.percent(r) for r in (16.7834, 9.98, -0.0007, math.nan)] == [
+    ece, accuracy = here["conf_ece"], here["accuracy"]
+    assert wording.with_ratio(ece, "conf_ece") == "+0.200 (+200.0%)"
+    assert wording.interval_text(ece, "conf_ece") == "[+0.150, +0.250]"
+    assert wording.with_ratio(accuracy, "accuracy") == "+5.00 pts (+10.0%)"
+    assert wording.interval_text(accuracy, "accuracy") == "[+1.00, +10.00]"
+    assert wording.with_ratio(changes.between(0, 0.2), "conf_ece") == "+0.200"
+    assert wording.with_ratio(recovered(math.nan, 0.1, None, None), "accuracy") == "– (+10.0%)"
+    assert wording.values_text(ece) == "0.100 → 0.300"
+    assert [wording.ratio_text(r) for r in (16.7834, 9.98, -0.0007, math.nan)] == [
         "+1678%", "+998.0%", "-0.1%", ""
     ]  # fmt: skip
 
@@ -44,16 +47,16 @@ def recovered(change, ratio, pt, it):
 @pytest.mark.parametrize(
     ("change", "metric", "text"),
     [
-        (changes.between(0.4, 0.3996), "conf_ece", "-0.000, -0.1%"),
-        (changes.between(0.4, 0.4004), "conf_ece", "+0.000, +0.1%"),
-        (changes.between(0.4, 0.4), "conf_ece", "0.000, 0.0%"),
-        (changes.between(0.5, 0.49999), "accuracy", "-0.00 pts, -0.0%"),
+        (changes.between(0.4, 0.3996), "conf_ece", "-0.000 (-0.1%)"),
+        (changes.between(0.4, 0.4004), "conf_ece", "+0.000 (+0.1%)"),
+        (changes.between(0.4, 0.4), "conf_ece", "0.000 (0.0%)"),
+        (changes.between(0.5, 0.49999), "accuracy", "-0.00 pts (-0.0%)"),
         # As printed: the ratio knows the way.
-        (recovered(0.0, -0.001, (0, 0.5), (0, 0.5)), "conf_ece", "-0.000, -0.1%"),
+        (recovered(0.0, -0.001, (0, 0.5), (0, 0.5)), "conf_ece", "-0.000 (-0.1%)"),
     ],
 )
 def test_a_change_that_rounds_to_zero_keeps_its_sign(change, metric, text):
-    assert wording.change_text(change, metric) == text
+    assert wording.with_ratio(change, metric) == text
 
 
 @pytest.mark.parametrize(
@@ -68,18 +71,6 @@ def test_only_what_the_rounding_determines_is_printed(pt, it, text):
     assert wording.values_text(recovered(0.176, 0.4, pt, it)) == text
 
 
-def test_only_a_whole_interval_is_better_or_worse(cells):
-    verdicts = {
-        pair: {m: wording.verdict(c, m) for m, c in by_task["t"]["choice"].changes.items()}
-        for pair, by_task in cells.items()
-    }
-    # The one-vs-rest form rises with sharpness alone: never a verdict.
-    assert verdicts["a_1|x"] == {
-        "conf_ece": "worse", "cw_ece": "worse", "sce_ovr": "", "accuracy": "better"
-    }  # fmt: skip
-    assert verdicts["b"]["conf_ece"] == "" and verdicts["c"]["conf_ece"] == ""
-
-
 def test_the_headline_says_whose_figures_they_are(cells):
     said = (
         "by choice ECE in 1 of 3 (0 significantly; 1 significantly higher) and SCE in 0 of 3 "
@@ -91,3 +82,21 @@ def test_the_headline_says_whose_figures_they_are(cells):
         "Published figures of a.csv (SCE), b.csv (SCE, one-vs-rest), not measured here: "
         f"lower after alignment: {said}"
     )
+
+
+def test_notes_say_what_a_reader_must_know(cells):
+    dropped = {
+        pair: {"t": {"choice": dataclasses.replace(by_task["t"]["choice"], dropped=7)}}
+        for pair, by_task in cells.items()
+    }
+    notes = " ".join(wording.notes(dropped, ties=True))
+    assert "share a rank" in notes and "1 change has no ratio" in notes
+    assert "t, choice: 7 questions are left out" in notes
+    plain = changes.Cell({"conf_ece": changes.between(0.1, 0.2)})
+    assert wording.notes({"a": {"t": {"choice": plain}}}, ties=False) == []
+
+
+def test_the_median_ratio_leaves_out_what_has_none(cells):
+    assert wording.median_text(cells, "choice", "conf_ece") == "+75.0%"
+    nothing = {"a": {"t": {"choice": changes.Cell({"conf_ece": changes.between(0.0, 0.2)})}}}
+    assert wording.median_text(nothing, "choice", "conf_ece") == "–"

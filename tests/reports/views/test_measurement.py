@@ -47,10 +47,10 @@ def test_in_domain_comes_first(run):
 
 def test_states_the_uniform_guesser_and_the_base_rates(run):
     text = printed(run[0])
-    assert "uniform guesser, K = 4: accuracy 0.250, NLL ln 4 = 1.386, Brier 3/4 = 0.750" in text
+    assert "Uniform guesser, K = 4: accuracy 0.250, NLL ln 4 = 1.386, Brier 3/4 = 0.750" in text
     row = run[0]["before"]["far"]
-    assert f"uniform guesser, K = 2 to 4: accuracy {row['uniform_accuracy']:.3f}" in text
-    assert f"gold letters: A {100 * row['answer_counts'][0] / 60:.0f}%" in text
+    assert f"Uniform guesser, K = 2 to 4: accuracy {row['uniform_accuracy']:.3f}" in text
+    assert f"Gold letters: A {100 * row['answer_counts'][0] / 60:.0f}%" in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
@@ -88,7 +88,7 @@ def test_summaries_of_earlier_versions_leave_their_rows_out(run):
     old = {key: run[0]["after"]["near"][key] for key in keys}
     text = printed({"after": {"near": old}})
     assert "conf-ECE" in text and "accuracy" in text and "smooth" not in text and "NLL" not in (
-        text[: text.index("uniform")]
+        text[: text.index("Uniform")]
     )  # fmt: skip
 
 
@@ -115,10 +115,10 @@ def test_several_readings_show_their_overview_and_few_splits_their_details(run, 
     rows = {f"task_{i}": invented_row(make_scores(60), seed=i) for i in range(12)}
     summary = by_reading({"choice": rows, "continuation_sum": rows})
     text = printed(summary, width=160)
-    assert text.count("task_7") == 2 and "gold letters" not in text
+    assert text.count("task_7") == 2 and "Gold letters" not in text
     one = {name: rows[name] for name in ("task_0", "task_1")}
     text = printed({"states": ["measured"], "measured": one}, width=160)
-    assert text.count("gold letters") == 2 and "SCE ovr" in text
+    assert text.count("Gold letters") == 2 and "SCE ovr" in text
 
 
 def test_the_files_of_a_run_and_calibrators_as_rows(run):
@@ -148,7 +148,7 @@ def test_little_mass_on_the_letters_is_said_with_a_remedy(make_scores):
     text = " ".join(
         printed({"states": ["before", "after"], "before": little, "after": much}).split()
     )
-    assert "the letters hold less than half of the probability, 0.225 (before):" in text
+    assert "The letters hold less than half of the probability, 0.225 (before):" in text
     assert "the other setting of --config.prompt.chat" in text and "continuation_sum" in text
     assert "0.925 (" not in text
     assert "less than half" not in printed({"states": ["measured"], "measured": much})

@@ -158,7 +158,7 @@ def test_calibrators_follow_the_scores_as_they_are(run):
     # The proper score beside the error; no column that no calibrator fills.
     assert [c.arrow for c in table.columns] == ["method", "conf-ECE ↓", "NLL ↓", "accuracy ↑"]
     assert [cell.text for cell in table.rows[2].cells[1:]] == ["0.016", "1.250", "0.500"]
-    assert table.notes == ("vector scaling: hm",)
+    assert table.notes == ("Vector scaling: hm.",)
 
 
 def test_quantisation_is_a_column_per_split():

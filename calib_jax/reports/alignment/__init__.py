@@ -1,1 +1,0 @@
-"""What of an alignment is kept: preference pairs and text before and after."""

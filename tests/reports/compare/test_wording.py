@@ -1,0 +1,58 @@
+"""Sentences of a comparison: who beats whom, and whether that is sure."""
+
+import dataclasses
+
+from calib_jax.reports.compare import wording
+
+
+def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(comparison):
+    cft = {**comparison.rows["cft"], "out": comparison.rows["cft"]["in"]}
+    whole = dataclasses.replace(
+        comparison, rows={**comparison.rows, "cft": cft}, chance={"cft": {"in": 0.08}}
+    )
+    first, accuracy, wins, losses = wording.sentences(
+        whole, "dpo", ["temperature", "fixed_temperature"]
+    )
+    assert first.startswith("DPO, as it is → CFT: conf-ECE 0.400 → 0.200 in-domain")
+    # The interval of CFT against the model as it is: the other way round than that in the table.
+    said = "(no significant change: its 95% interval [-0.500, +0.100] holds 0)"
+    assert said in first and accuracy.startswith("DPO, as it is → CFT: accuracy 0.500 → 0.500")
+    assert (
+        "0.200 in-domain (no significant" in first and "more than 70 questions show of a" in first
+    )
+    assert wins.startswith("Temp. scale beats CFT on conf-ECE in-domain (0.100 against 0.200)")
+    assert "out-of-domain" not in wins
+    assert "CFT beats Temp. scale on conf-ECE out-of-domain (0.200 against 0.200, not" in losses
+
+
+def test_a_temperature_that_never_wins_is_said_to_win_nowhere(comparison):
+    rows = {n: {"in": by["in"]} for n, by in comparison.rows.items()}
+    rows["temperature"] = rows["dpo"]
+    whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
+    said = wording.sentences(whole, "dpo", ["temperature"])
+    assert said[2] == "Temp. scale beats CFT on none of conf-ECE, NLL, Brier and cw-ECE"
+
+
+def test_any_other_method_that_is_significantly_better_is_named(comparison):
+    cft = {**comparison.rows["cft"], "out": comparison.rows["cft"]["in"]}
+    rows = {**comparison.rows, "cft": cft}
+    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "dpo")
+    (better,) = said
+    assert better.startswith(
+        "Temp. scale is significantly better than CFT on conf-ECE in-domain (0.100 against 0.200), "
+    )
+    rows["temperature"] = comparison.rows["dpo"]
+    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "dpo")
+    assert said == [
+        "None of the other methods is significantly better than CFT on conf-ECE, NLL, Brier or "
+        "cw-ECE"
+    ]
+
+
+def test_headline_without_the_model_as_it_is(comparison):
+    assert wording.headline(comparison, "none of them") == [
+        "DPO, as it is, Temp. scale, CFT: compared with CFT"
+    ]
+    rows = {name: {"in": by["in"]} for name, by in comparison.rows.items()}
+    whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
+    assert wording.headline(whole, "dpo") == wording.sentences(whole, "dpo")[:2]
