@@ -10,8 +10,10 @@ from typing import Any
 
 from calib_jax.models.lora import LoraConfig
 from calib_jax.questions.prompts import letter_template
-from calib_jax.reports import card_method, reproduction
+from calib_jax.reports import card_method, reproduction, tables
 from calib_jax.reports.card_method import aligned
+from calib_jax.reports.states import states_of
+from calib_jax.reports.views import splits
 from calib_jax.training.terms import reads_bins
 
 # Methods of the job "align", as readers know them.

@@ -38,7 +38,7 @@ def methods_of(config: ml_collections.ConfigDict) -> list[str]:
     """The methods of ``config.compare.methods``, in the table's order.
 
     Raises:
-      UserError: a name that is unknown or appears twice, or a method that needs more than one model.
+      UserError: a name that is unknown or appears twice, or a method that needs another model.
     """
     found = split_list(config.compare.methods)
     for name in found:
