@@ -33,7 +33,7 @@ from calib_jax.models.quantize import SCHEMES, quantize
 from calib_jax.models.table import projections
 from calib_jax.questions.batching import asked, row_layout
 from calib_jax.questions.encoding import Encoded
-from calib_jax.training.objective import EmObjective
+from calib_jax.training.objective import EmObjective, weighted
 from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import TrainState, train_step
 
@@ -125,7 +125,7 @@ def measure_ours(args: argparse.Namespace, raw: dict, peak: float) -> None:
                 params,
                 batch,
                 decoder=decoder,
-                objective=EmObjective("sft1", 1.0),
+                objective=EmObjective(weighted(sft1=1.0, ece=1.0)),
                 optimizer=optimizer,
             )
             assert np.isfinite(float(terms["loss"]))

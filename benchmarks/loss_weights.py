@@ -23,8 +23,9 @@ from calib_jax.questions.encoding import Encoder
 from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
-from calib_jax.training.objective import EmObjective
+from calib_jax.training.objective import EmObjective, weighted
 from calib_jax.training.step import variables_of
+from calib_jax.training.terms import LABELS, Settings
 
 
 def main() -> None:
@@ -54,17 +55,17 @@ def main() -> None:
         gradient = jax.jit(jax.grad(loss))(training.state.trainable, batch | {"labels": labels})
         return float(optax.tree.norm(gradient))
 
-    ece = norm(EmObjective("none", config.train.ece_weight))
+    ece = norm(EmObjective(weighted(ece=config.train.ece_weight)))
     length = batch["num_tokens"] / batch["num_rows"]
     print(f"{len(batch['last'])} questions of {length:.0f} tokens; λ · ECE: norm {ece:.3f}")
     for name, objective in (
-        ("CFT", EmObjective("sft1", 0.0)),
-        ("RCFT, sum", EmObjective("sft2", 0.0)),
-        ("RCFT, mean", EmObjective("sft2", 0.0, sft2_reduction="mean")),
+        ("CFT", EmObjective(weighted(sft1=1.0))),
+        ("RCFT, sum", EmObjective(weighted(sft2=1.0))),
+        ("RCFT, mean", EmObjective(weighted(sft2=1.0), Settings(sft2_reduction="mean"))),
     ):
         answer = norm(objective)
         print(f"{name:11} answer {answer:8.3f}, {answer / ece:6.2f} : 1 of λ · ECE", end="")
-        if objective.sft == "sft2":
+        if LABELS in objective.needs:
             print(f"; question tokens {norm(objective, questions):8.3f}", end="")
         print()
 

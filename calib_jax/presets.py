@@ -6,6 +6,7 @@ import ml_collections
 
 from calib_jax.config import base
 from calib_jax.errors import UserError
+from calib_jax.training.terms import parse_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,28 +14,32 @@ class Method:
     """What makes a method of fine-tuning.
 
     Attributes:
+      label: what tables call it.
       sft: as ``config.train.sft``.
       calibrated: whether λ · ECE is added.
       smoothed: whether the SFT term's labels are smoothed.
       objective: as ``config.train.objective``.
+      terms: as ``config.train.terms``.
     """
 
+    label: str
     sft: str
     calibrated: bool = False
     smoothed: bool = False
     objective: str = "paper"
+    terms: str = ""
 
 
 # Xiao et al. 2025: Algorithm 1 with either SFT term, its ablations, label smoothing, and what the
 # authors' code minimises in place of Algorithm 1.
 METHODS = {
-    "cft": Method("sft1", calibrated=True),
-    "rcft": Method("sft2", calibrated=True),
-    "sft": Method("sft1"),
-    "sft2": Method("sft2"),
-    "ece_only": Method("none", calibrated=True),
-    "label_smoothing": Method("sft1", smoothed=True),
-    "released": Method("sft1", objective="released"),
+    "cft": Method("CFT", "sft1", calibrated=True),
+    "rcft": Method("RCFT", "sft2", calibrated=True),
+    "sft": Method("SFT only", "sft1"),
+    "sft2": Method("SFT2 only", "sft2"),
+    "ece_only": Method("ECE only", "none", calibrated=True),
+    "label_smoothing": Method("Label smooth", "sft1", smoothed=True),
+    "released": Method("Released objective", "sft1", objective="released"),
 }
 # ε of label smoothing; the paper does not state its own.
 SMOOTHING = 0.1
@@ -66,12 +71,12 @@ def set_method(config: ml_collections.ConfigDict, name: str) -> None:
     """Makes ``config`` one of the method ``name``.
 
     λ, ε and α stay as they are where the method has them (ε = 0 becomes ``SMOOTHING``); λ and ε are
-    0 and α is its default where it has not. The released objective brings its bins: [a, b), of the
-    model as it begins.
+    0 and α is its default where it has not. Further terms have the method's own weights. The
+    released objective brings its bins: [a, b), of the model as it begins.
     """
     method, train = METHODS[name], config.train
     config.method = name
-    train.sft, train.objective = method.sft, method.objective
+    train.sft, train.objective, train.terms = method.sft, method.objective, method.terms
     if not method.calibrated:
         train.ece_weight = 0.0
     train.label_smoothing = (train.label_smoothing or SMOOTHING) if method.smoothed else 0.0
@@ -97,12 +102,20 @@ def check_method(config: ml_collections.ConfigDict) -> None:
          else "0: it has no term λ · ECE"),
         ("label_smoothing", (train.label_smoothing > 0) == method.smoothed,
          "a number above 0" if method.smoothed else "0: its labels are not smoothed"),
+        ("terms", _weighed(train.terms) == _weighed(method.terms),
+         f"weights of the terms in {method.terms!r}" if method.terms
+         else "'': it has no further terms"),
     ):  # fmt: skip
         if not is_so:
             raise UserError(
                 f"{name}: config.train.{key} is {train[key]!r}; {name} needs {needed}. The methods "
                 f"are {', '.join(METHODS)}."
             )
+
+
+def _weighed(text: str) -> set[str]:
+    """The further terms that have a part in the loss."""
+    return {name for name, weight in parse_weights(text).items() if weight}
 
 
 # Of the stages before calibration.

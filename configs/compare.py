@@ -20,8 +20,9 @@ out-of-domain) over several seeds, with intervals and what is best in bold.
                                         not run by us. A run's two newest checkpoints (LoRA r 128
                                         and its moments, about 4 GB each) stay, of 15 runs.
 
-Methods (--config.compare.methods=dpo,temperature,cft): dpo (the model as it is), the trained ones
-cft, rcft, sft, sft2, ece_only, label_smoothing, released, and the post-hoc ones temperature,
+Methods (--config.compare.methods=before,temperature,cft): before (the model as it is; earlier
+versions called it dpo), the trained ones of calib_jax.presets.METHODS (cft, rcft, sft, sft2,
+ece_only, label_smoothing, released), and the post-hoc ones temperature,
 fixed_temperature (the published T = 1.5), histogram, isotonic, vector, matrix, dirichlet, beta,
 platt, batch_calibration. These are fitted on the training questions, as the model answers them
 before training; the reported questions never take part (--config.compare.calibration=cross: the
@@ -55,12 +56,12 @@ def get_config(preset: str = ""):
     if preset in ("", "demo"):
         config.compare.seeds = "0"
     if preset == "demo":
-        config.compare.methods = "dpo,temperature,sft,cft"
+        config.compare.methods = "before,temperature,sft,cft"
     if preset == "openbookqa":
         config.data.train_size = 256
         config.data.eval_size = 200
     if preset == "debug":
-        config.compare.methods = "dpo,fixed_temperature,temperature,cft"
+        config.compare.methods = "before,fixed_temperature,temperature,cft"
         config.compare.seeds = "0"
     if preset == "vicuna_7b":
         config.compare.base = "RLHF"

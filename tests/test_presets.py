@@ -55,7 +55,7 @@ def test_comparisons_are_of_the_same_questions():
             assert (ours.train, ours.eval) == (whole.train, whole.eval)
             assert ours.shuffle_options == whole.shuffle_options and ours.validation == ""
     demo = compare.get_config("demo")
-    assert demo.compare.methods == "dpo,temperature,sft,cft" and demo.compare.seeds == "0"
+    assert demo.compare.methods == "before,temperature,sft,cft" and demo.compare.seeds == "0"
     assert demo.data.train == presets.get("").data.train
     with pytest.raises(UserError, match="no preset 'demoo'; choose from: openbookqa, debug, tulu"):
         compare.get_config("demoo")

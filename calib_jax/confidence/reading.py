@@ -19,6 +19,7 @@ from calib_jax.confidence.methods import METHODS, check_methods, confidences
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.questions.chat import Chat, control_counts
+from calib_jax.questions.encoding import encode_letters
 from calib_jax.questions.pairs import Pair, PairEncoder
 from calib_jax.questions.prompts import (
     CONTENT_FREE,
@@ -28,7 +29,6 @@ from calib_jax.questions.prompts import (
     Shots,
     check_template,
     content_free,
-    ends_in_field,
     rotate,
 )
 from calib_jax.questions.record import Question
@@ -211,9 +211,9 @@ def plan_reading(
     )
     if any(m.startswith("choice") for m in methods):
         template = choice or (task.choice if task else DEFAULT_PROMPT)
-        check_template(template, True, "config.prompt.choice" if choice else planner.name)
+        check_template(template, True, "config.prompt.template" if choice else planner.name)
         description = task.description if task and not choice else ""
-        prompt = Prompt(template, True, description, delimiter=letter_prefix)
+        prompt = Prompt(template, True, description, delimiter=letter_prefix, chat=chat)
         planner.add_letters(
             prompt,
             questions,
@@ -226,7 +226,8 @@ def plan_reading(
             template, False, "config.prompt.continuation" if continuation else planner.name
         )
         description = task.continuation_description if task and not continuation else ""
-        prompt = Prompt(template, False, description, task.form if task else "options")
+        form = task.form if task else "options"
+        prompt = Prompt(template, False, description, form, chat=chat)
         planner.add_texts(prompt, questions, unconditional="continuation_pmi" in methods)
     return planner.reading(tuple(methods), questions)
 
@@ -254,21 +255,14 @@ class _Planner:
 
     def _whole(self, prompt: Prompt, question: Question, context: str) -> str:
         """Description, examples and one context: all that stands before the target."""
-        text = prompt.prefix(self.shots.of(question)) + context
-        description = prompt.described(question)
-        if not self.chat:
-            return description + text
-        if description and not self.chat.has_system:
+        if self.chat and not self.chat.has_system and prompt.described(question):
             self.left_out += 1
-        return self.chat.apply(description, text)
+        return prompt.text(question, context, self.shots.of(question))
 
     def _add(self, key: str, group: list[Pair]) -> int:
         self.keys.append(f"{self.name}/{key}")
         self.groups.append(group)
         return len(self.groups) - 1
-
-    def _delimiter(self, prompt: Prompt) -> str:
-        return "" if self.chat else prompt.delimiter
 
     def add_letters(
         self, prompt: Prompt, questions: Sequence[Question], permuted: bool, contextual: bool
@@ -294,13 +288,8 @@ class _Planner:
                 units[key] = context, K
                 free.append(key)
             self.places.setdefault(n, {}).update(shifts=shifts, content_free=free)
-        pairs = self.encoder.encode_letters(
-            [context for context, _ in units.values()],
-            [K for _, K in units.values()],
-            self._delimiter(prompt),
-            fixed_end=not ends_in_field(prompt.template),
-            chat=bool(self.chat),
-        )
+        texts, counts = [text for text, _ in units.values()], [K for _, K in units.values()]
+        pairs = encode_letters(self.encoder, prompt, texts, counts)
         added = {key: self._add(key, group) for key, group in zip(units, pairs, strict=True)}
         for places in self.places.values():
             for kind in ("shifts", "content_free"):
@@ -308,7 +297,7 @@ class _Planner:
 
     def add_texts(self, prompt: Prompt, questions: Sequence[Question], unconditional: bool) -> None:
         """The options' texts after every question, and after nothing."""
-        names, delimiter = _names(questions), self._delimiter(prompt)
+        names, delimiter = _names(questions), prompt.before_target
         keys, pairs = [], []
         for n, question in enumerate(questions):
             targets = prompt.targets(question)

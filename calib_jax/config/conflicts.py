@@ -67,10 +67,10 @@ def objective(config: Config) -> Iterator[str]:
                 "objective, and config.train.objective is 'paper', whose weight is "
                 "config.train.ece_weight. Set one of the two, or --config.train.objective=released."
             )
-        if train.sft == "none" and not train.ece_weight:
+        if train.sft == "none" and not train.ece_weight and not split_list(train.terms):
             yield (
-                "config.train.sft is 'none' and config.train.ece_weight is 0: no loss is left. Set "
-                "one of the two."
+                "config.train.sft is 'none', config.train.ece_weight is 0 and config.train.terms "
+                "names no term: no loss is left. Set one of them."
             )
     if train.label_smoothing and train.sft in ("sft2", "none"):
         yield (
@@ -93,6 +93,7 @@ def _released(config: Config) -> Iterator[str]:
         )
     for path, value, needed, why in (
         ("train.ece_weight", train.ece_weight, 0.0, "config.train.alpha stands in its place"),
+        ("train.terms", train.terms, "", "it has no further terms"),
         ("train.divergence", train.divergence, "squared", "it has the squared error alone"),
         ("em.binning", em.binning, "width", "its bins are of equal width"),
     ):

@@ -13,6 +13,7 @@ from calib_jax.config.field import (
     SCORES,
     TRAINS,
     Need,
+    find,
 )
 from calib_jax.grammar import split_list
 
@@ -57,6 +58,11 @@ FRESH_ADAPTER = _without("model.adapter", "an adapter that is trained on keeps i
 SFT2 = _under("train.sft", "sft2", "finetune", "plan", "sweep")
 RELEASED = _under("train.objective", "released", "finetune", "plan")
 CALIBRATES = _above_0("train.ece_weight", "finetune", "plan")
+READS_BINS = Need(
+    ("finetune", "plan"),
+    lambda c: find("calib_jax.training.terms:reads_bins")(c.train),
+    "where config.train.ece_weight is above 0, or another term reads the bins",
+)
 SMOOTHS = _above_0("train.label_smoothing", "finetune", "plan", "sweep")
 BY_STEPS = _under("em.refresh", "steps", *FINETUNES)
 STOPS_EARLY = _above_0("train.early_stopping", *FINETUNES)

@@ -32,9 +32,12 @@ COMPARE = section(
     "compare",
     ("compare",),
     methods=Field(
-        "dpo,fixed_temperature,temperature,label_smoothing,cft,rcft,sft,ece_only",
+        "before,fixed_temperature,temperature,label_smoothing,cft,rcft,sft,ece_only",
         check=values.compared,
-    ).means("The methods that are compared, in the table's order, separated by commas."),
+    ).means(
+        "The methods that are compared, in the table's order, separated by commas; before is the "
+        "model as it is."
+    ),
     seeds=Field("0,1,2", check=values.numbers()).means(
         "The seeds that every method runs with, separated by commas."
     ),

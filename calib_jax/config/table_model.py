@@ -9,7 +9,6 @@ from calib_jax.config.field import (
     FINETUNES,
     JOBS,
     LETTERS,
-    READS,
     RUNS_A_MODEL,
     SCORES,
     TRAINS,
@@ -186,18 +185,14 @@ PROMPT = section(
         needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
     ).means(
         "The prompt for letters, with the fields {question} and {options}; empty for a task's own "
-        'or the default, which ends in "Answer:".'
+        'where tasks are measured, and otherwise for the default, which ends in "Answer:".'
     ),
     choice=Field(
         "",
         check=values.template(letters=True),
-        jobs=READS,
-        needs=(needs.READS_LETTERS, needs.TASKS),
-        instead=dict.fromkeys((*FINETUNES[:-1], "align"), _TEMPLATE),
-    ).means(
-        "The template for letters in place of a task's own, as prompt.template, of which it takes "
-        "the place; set one of the two."
-    ),
+        jobs=(*SCORES, "export"),
+        needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
+    ).means("An older name of prompt.template; set one of the two."),
     continuation=Field(
         "",
         check=values.template(letters=False),

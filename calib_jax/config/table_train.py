@@ -1,6 +1,6 @@
 """The table of fields, continued: bins and targets, training, alignment and checkpoints."""
 
-from calib_jax.config import needs
+from calib_jax.config import needs, values
 from calib_jax.config.field import FINETUNES, LETTERS, TRAINS, Field, Registry, section
 
 _METHOD_JOBS = ("finetune", "sweep", "plan")  # the other series have a list of methods
@@ -15,22 +15,22 @@ EM = section(
     edges=Field("right", choices=("right", "left"), jobs=(*LETTERS, "report")).means(
         "Which edge belongs to a bin: right makes them (a, b], left [a, b)."
     ),
-    binning=Field("width", choices=("width", "mass"), needs=(needs.CALIBRATES,)).means(
+    binning=Field("width", choices=("width", "mass"), needs=(needs.READS_BINS,)).means(
         "Whether bins have equal width or equal mass (as many questions in each, where edges play "
         "no part)."
     ),
-    shrinkage=Field(0.0, least=0, needs=(needs.CALIBRATES,)).means(
+    shrinkage=Field(0.0, least=0, needs=(needs.READS_BINS,)).means(
         "κ: a bin's accuracy is drawn towards the overall one as by so many questions; 0 for not "
         "at all."
     ),
     refresh=Field(
-        "epoch", choices=("epoch", "steps", "once", "online"), needs=(needs.CALIBRATES,)
+        "epoch", choices=("epoch", "steps", "once", "online"), needs=(needs.READS_BINS,)
     ).means(
         "When bins and targets are made anew: every epoch, every em.refresh_steps steps, once (of "
         "the model as it begins), or online, from the training batches' own forward passes without "
         "any E-step (bins of equal width alone)."
     ),
-    refresh_steps=Field(50, least=1, needs=(needs.CALIBRATES, needs.BY_STEPS)).means(
+    refresh_steps=Field(50, least=1, needs=(needs.READS_BINS, needs.BY_STEPS)).means(
         "The steps between two refreshes under em.refresh=steps."
     ),
 )
@@ -70,6 +70,18 @@ TRAIN = section(
         jobs=_WEIGHT_JOBS,
         instead={"sweep": "config.sweep.ece_weight lists the values"},
     ).means("λ, the weight of the calibration term."),
+    terms=Field(
+        "",
+        check=values.by("calib_jax.training.terms:parse_weights"),
+        jobs=_METHOD_JOBS,
+        instead={
+            "compare": "every method of config.compare.methods has its own",
+            "stages": "every stage of config.stages.chain has its own",
+        },
+    ).means(
+        "The weights of further terms of the loss by their names (calib_jax.training.terms), "
+        "separated by commas: brier=0.1."
+    ),
     alpha=Field(0.5, least=0, most=1, jobs=_WEIGHT_JOBS, needs=(needs.RELEASED,)).means(
         "α of the objective released, which has no λ."
     ),

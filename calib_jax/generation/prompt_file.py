@@ -10,6 +10,7 @@ from calib_jax.errors import UserError
 from calib_jax.models.model import Checkpoint
 from calib_jax.questions import control
 from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.record import LETTERS, Question
 from calib_jax.reports.reproduction import EXAMPLE
 from calib_jax.runs import measuring
@@ -40,8 +41,8 @@ def describe(
     """
     prompt = config.prompt
     chat = measuring.chat_of(config, checkpoint.tokenizer)
-    settings = prompt.template or prompt.choice or None, prompt.letter_prefix
-    encoder = _encoder(checkpoint, *settings, chat)
+    template = letter_template(prompt) or None
+    encoder = _encoder(checkpoint, template, prompt.letter_prefix, chat)
     asks = encoder.prompt
     question = Question("example", EXAMPLE[0], EXAMPLE[1], 1, subject="food", context="A passage.")
     (tokens,) = encoder.encode([question]).tokens
@@ -50,7 +51,7 @@ def describe(
     literal = asks.literal()
     return {
         "prompt": literal.rstrip() if bare else literal,
-        "letters": [asks.delimiter + letter for letter in LETTERS[: len(encoder.letter_ids)]],
+        "letters": [asks.before_target + letter for letter in LETTERS[: len(encoder.letter_ids)]],
         "letter_ids": encoder.letter_ids.tolist(),
         "add_special_tokens": special,
         "dtype": _dtype(config, summary),

@@ -20,12 +20,12 @@ from calib_jax.grammar import numbers
 from calib_jax.jobs import finetune
 from calib_jax.reports import result
 from calib_jax.reports.compare import measure, wording
-from calib_jax.reports.compare.comparison import Comparison, as_dict, from_dict
+from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict, from_dict
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import View
 from calib_jax.reports.views import comparison as views
 from calib_jax.runs import comparing
-from calib_jax.runs.comparing import BEFORE, label
+from calib_jax.runs.comparing import label
 from calib_jax.runs.run import Run
 from calib_jax.runs.subruns import Before, Subruns
 
@@ -45,7 +45,7 @@ def main(run: Run) -> None:
     """
     config = run.config
     check_config(config)
-    methods = split_list(config.compare.methods)
+    methods = comparing.methods_of(config)
     seeds = numbers(config.compare.seeds, "config.compare.seeds")
     own = comparing.own_settings(config, methods)
     subruns = Subruns(run, finetune.main)
@@ -196,8 +196,8 @@ def read_beside(config: ml_collections.ConfigDict) -> list[Comparison]:
 def reference_of(methods: Collection[str]) -> str:
     """What the others are compared with: CFT, or the first that is trained, or the first of all.
 
-    >>> reference_of(["dpo", "rcft", "cft"]), reference_of(["dpo", "sft"]), reference_of(["dpo"])
-    ('cft', 'sft', 'dpo')
+    >>> reference_of(["before", "rcft", "cft"]), reference_of(["before", "sft"])
+    ('cft', 'sft')
     """
     trained = [name for name in methods if name in presets.METHODS]
     return "cft" if "cft" in trained else (trained or list(methods))[0]

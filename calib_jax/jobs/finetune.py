@@ -160,7 +160,7 @@ class Reporter:
 
     def on_step(self, epoch, step, count, done, terms) -> None:
         bar = self._open("M-step", epoch, initial=done - count)
-        bar.update(count, **{key: terms[key] for key in ("loss", "sft", "ece")})
+        bar.update(count, **{key: terms[key] for key in self.training.objective.logged})
         self.log.write("train", step, epoch, **terms)
 
     def on_epoch_end(self, epoch, step) -> float | None:

@@ -23,6 +23,7 @@ from calib_jax.reports.views import plan as views
 from calib_jax.runs.measuring import say
 from calib_jax.runs.planning import Compiled, Plan
 from calib_jax.runs.run import Run
+from calib_jax.training.em import objective_of
 
 # Of what is left beside the arguments, so much is asked of the second compilation; and of what the
 # straight line through two says, so much of the third.
@@ -67,6 +68,7 @@ def main(run: Run) -> None:
     m_step = compiled(f"M-step, {batch} questions", lambda: plan.m_step(batch))
     run.claim()
     e_step = compiled("E-step", plan.e_step)
+    needs_e_step = objective_of(config, batch).needs_e_step
     largest, sure = largest_batch(
         m_step,
         batch,
@@ -90,7 +92,7 @@ def main(run: Run) -> None:
         "max_batch_compiled": sure,
         "m_step": _figures(m_step, topology, mesh.size),
         "e_step": _figures(e_step, topology, mesh.size),
-        "notes": _notes((m_step, e_step), topology),
+        "notes": _notes((m_step, e_step), topology, needs_e_step),
         "wall_seconds": time.monotonic() - run.started,
     }
     run.finish(Result(own), views.view)
@@ -229,8 +231,12 @@ def _roofline(step: Compiled, topology: Topology) -> tuple[float | None, str | N
     return times[bound], bound
 
 
-def _notes(steps: tuple[Compiled, ...], topology: Topology) -> list[str]:
+def _notes(steps: tuple[Compiled, ...], topology: Topology, needs_e_step: bool) -> list[str]:
     notes = []
+    if not needs_e_step:
+        notes.append(
+            "this loss needs no E-step; its figures are those of scoring before and after training."
+        )
     if topology.kind != "tpu":
         notes.append(
             f"{topology.name} is compiled for by the CPU's compiler: memory is near that of "

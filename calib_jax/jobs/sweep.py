@@ -12,15 +12,12 @@ from calib_jax.grammar import numbers
 from calib_jax.jobs import finetune
 from calib_jax.jobs.compare import MethodScores, compare, finish
 from calib_jax.reports.compare import frontier
-from calib_jax.reports.compare.comparison import DOMAINS
+from calib_jax.reports.compare.comparison import BEFORE, DOMAINS
 from calib_jax.reports.compare.frontier import Point
 from calib_jax.reports.views import comparison as views
 from calib_jax.reports.words import DOMAINS as WHERE
-from calib_jax.runs.comparing import label
 from calib_jax.runs.run import Run
 from calib_jax.runs.subruns import Subruns
-
-BEFORE = "before"
 
 
 def points_of(config: ml_collections.ConfigDict) -> dict[str, Point]:
@@ -86,5 +83,6 @@ def main(run: Run) -> None:
         },
         "frontier": on_frontier,
     }
-    method = label(config, config.method) if config.method in presets.METHODS else config.method
+    known = presets.METHODS.get(config.method)
+    method = known.label if known else config.method
     finish(subruns, first, [compared], own, lambda summary: views.sweep(summary, method, BEFORE))

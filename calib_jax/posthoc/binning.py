@@ -89,7 +89,7 @@ def _equal_mass_edges(data: TopLabelData, num_bins: int) -> np.ndarray:
     return np.concatenate([[0], inner[(inner > 0) & (inner < values[-1])], [1]])
 
 
-@register("histogram")
+@register("histogram", "Histogram binning")
 @dataclasses.dataclass(frozen=True)
 class HistogramBinning(_Binned):
     """Histogram binning of the top label: the confidence becomes its bin's share of right rows.
@@ -171,7 +171,7 @@ class HistogramBinning(_Binned):
         return _apply_bins(log_scores, mask, self.floor, edges, values, self.side, logs)
 
 
-@register("isotonic")
+@register("isotonic", "Isotonic regression")
 @dataclasses.dataclass(frozen=True)
 class IsotonicRegression(_Binned):
     """Isotonic regression of the top label: the best non-decreasing map of the confidence.

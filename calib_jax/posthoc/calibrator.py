@@ -30,6 +30,7 @@ class Stored:
     """
 
     name: ClassVar[str]
+    label: ClassVar[str]
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -131,6 +132,7 @@ class Calibrator(Stored, abc.ABC):
         floor: ln of the probability that an option of probability exactly 0 is read as, where the
             rows of the fit held such options (see ``posthoc.floor``); else None.
         name: the method's key in ``METHODS``.
+        label: what tables call it.
         preserves_argmax: True when the most probable option always stays most probable (float32
             rounding may at most tie it with another), so that accuracy cannot change.
         needs_answers: False for label-free methods, which ignore ``answers``.
@@ -173,11 +175,11 @@ METHODS: dict[str, type[Calibrator]] = {}
 _STORED: dict[str, type[Stored]] = {}
 
 
-def register(name: str) -> Callable[[type], type]:
-    """Class decorator: gives the class its name and enters it where ``load`` looks."""
+def register(name: str, label: str) -> Callable[[type], type]:
+    """Class decorator: gives the class its name and label and enters it where ``load`` looks."""
 
     def enter(cls):
-        cls.name = name
+        cls.name, cls.label = name, label
         _STORED[name] = cls
         if issubclass(cls, Calibrator):
             METHODS[name] = cls

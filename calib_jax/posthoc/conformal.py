@@ -117,7 +117,7 @@ def _check_alpha(alpha: float) -> None:
         raise UserError(f"alpha must lie strictly between 0 and 1, got {alpha!r}")
 
 
-@register("lac")
+@register("lac", "LAC")
 @dataclasses.dataclass(frozen=True)
 class LAC(ConformalPredictor):
     """Least ambiguous sets: the options of probability at least 1 - threshold.
@@ -154,7 +154,7 @@ class LAC(ConformalPredictor):
         return _lac_scores(log_scores, mask)
 
 
-@register("aps")
+@register("aps", "APS")
 @dataclasses.dataclass(frozen=True)
 class APS(ConformalPredictor):
     """Adaptive prediction sets: the best options until their probabilities sum to the threshold.

@@ -39,7 +39,7 @@ def _fit(log_scores, reference, mask, weights) -> _Found:
     return _Found(fit, (agrees & counted).sum(), counted.sum())
 
 
-@register("daca")
+@register("daca", "DACA")
 @dataclasses.dataclass(frozen=True)
 class DACA(OneTemperature):
     """Disagreement-aware confidence alignment: temperature scaling without labels.

@@ -66,7 +66,7 @@ class _LetterPrior(Calibrator):
         return _apply(log_scores, np.float32(self.log_prior), mask, self.floor, logs)
 
 
-@register("batch_calibration")
+@register("batch_calibration", "Batch calibration")
 @dataclasses.dataclass(frozen=True)
 class BatchCalibration(_LetterPrior):
     """Batch calibration: divide by the mean probability of each letter over a batch.
@@ -98,7 +98,7 @@ class BatchCalibration(_LetterPrior):
         return cls(_mean_prior(log_probs, inputs.mask, inputs.weights), floor=floor)
 
 
-@register("contextual_calibration")
+@register("contextual_calibration", "Contextual calibration")
 @dataclasses.dataclass(frozen=True)
 class ContextualCalibration(_LetterPrior):
     """Contextual calibration: divide by the probabilities that a content-free prompt gets.
@@ -150,7 +150,7 @@ class ContextualCalibration(_LetterPrior):
         return cls(_mean_prior(log_probs, inputs.mask, inputs.weights), floor=floor)
 
 
-@register("pride")
+@register("pride", "PriDe")
 @dataclasses.dataclass(frozen=True)
 class PriDe(_LetterPrior):
     """PriDe: divide by the letters' prior, estimated from permutations of the options.

@@ -193,7 +193,7 @@ class _Scaling(Calibrator):
         return _apply(log_scores, weight, bias, mask, self.floor, kind=self.name, logs=logs)
 
 
-@register("vector")
+@register("vector", "Vector scaling")
 @dataclasses.dataclass(frozen=True)
 class VectorScaling(_Scaling):
     """Vector scaling: a slope and an offset per option.
@@ -233,7 +233,7 @@ class VectorScaling(_Scaling):
         return cls._fitted(check_inputs(log_scores, answers, mask, weights), penalty, penalty)
 
 
-@register("matrix")
+@register("matrix", "Matrix scaling")
 @dataclasses.dataclass(frozen=True)
 class MatrixScaling(_Scaling):
     """Matrix scaling with off-diagonal and intercept regularisation (ODIR).
@@ -276,7 +276,7 @@ class MatrixScaling(_Scaling):
         return cls._fitted(check_inputs(log_scores, answers, mask, weights), penalty, bias_penalty)
 
 
-@register("dirichlet")
+@register("dirichlet", "Dirichlet scaling")
 @dataclasses.dataclass(frozen=True)
 class DirichletScaling(MatrixScaling):
     """Dirichlet calibration: matrix scaling of the log-probabilities, with the same ODIR.

@@ -267,7 +267,7 @@ class OneTemperature(Calibrator):
         return _log_probs(log_scores, self.temperature, mask, self.floor)
 
 
-@register("temperature")
+@register("temperature", "Temp. scale, fitted")
 @dataclasses.dataclass(frozen=True)
 class Temperature(OneTemperature):
     """Temperature scaling, softmax(s / T): one parameter, the order of the options stays.
@@ -305,7 +305,7 @@ class Temperature(OneTemperature):
         return fitted
 
 
-@register("fixed_temperature")
+@register("fixed_temperature", "Temp. scale, T = 1.5")
 @dataclasses.dataclass(frozen=True)
 class FixedTemperature(OneTemperature):
     """Softmax at a T chosen beforehand; 1.5 is the published "temperature scaling" baseline.

@@ -173,7 +173,7 @@ class _Linear(Calibrator):
         return _apply_linear(log_scores, mask, self.floor, *self._linear(), logs=True)
 
 
-@register("platt")
+@register("platt", "Platt scaling")
 @dataclasses.dataclass(frozen=True)
 class PlattScaling(_Linear):
     """Platt scaling of the top label: logistic regression on the logit of the confidence c.
@@ -211,7 +211,7 @@ class PlattScaling(_Linear):
         return self.slope, -self.slope, self.intercept
 
 
-@register("beta")
+@register("beta", "Beta calibration")
 @dataclasses.dataclass(frozen=True)
 class BetaCalibration(_Linear):
     """Beta calibration of the top label's confidence c.

@@ -1,4 +1,4 @@
-"""From questions to tokens: the one encoder that evaluation, E-step and M-step share.
+"""From questions to tokens: the one encoding of letters that evaluation, E-step and M-step share.
 
 A row is the prompt alone. The answer position is the prompt's last token: the model's distribution
 after it is read for the letters, and the letter's token is the target there. The letter is never
@@ -15,10 +15,9 @@ import numpy as np
 import transformers
 
 from calib_jax.errors import UserError
-from calib_jax.questions import control
 from calib_jax.questions.chat import Chat
 from calib_jax.questions.pairs import Pair, PairEncoder
-from calib_jax.questions.prompts import DEFAULT_PROMPT, check_template, ends_in_field, render
+from calib_jax.questions.prompts import DEFAULT_PROMPT, Prompt, check_template
 from calib_jax.questions.record import LETTERS, Question
 
 log = logging.getLogger(__name__)
@@ -60,44 +59,26 @@ class Encoded:
         return digest.hexdigest()
 
 
-class LetterPrompt:
-    """How questions are put for their letters, and what stands before a letter.
+def encode_letters(
+    encoder: PairEncoder, prompt: Prompt, texts: Sequence[str], counts: Sequence[int]
+) -> list[list[Pair]]:
+    """``PairEncoder.encode_letters`` of whole prompts, as fine-tuning and every evaluation ask it.
 
     Args:
-      template: with the fields of ``prompts.render``; None: the default one.
-      letter_prefix: between the prompt and the letter, normally one space.
-      chat: where prompts are one turn of the user; nothing stands before the letter then.
-
-    Raises:
-      UserError: a template without a field that letters need.
+      encoder: of the model's tokenizer.
+      prompt: whose ``Prompt.text`` the texts are.
+      texts, counts: N of each.
     """
-
-    def __init__(
-        self, template: str | None = None, letter_prefix: str = " ", chat: Chat | None = None
-    ):
-        self.template = DEFAULT_PROMPT if template is None else template
-        check_template(self.template, True, "config.prompt.template")
-        self.chat = chat
-        self.delimiter = "" if chat else letter_prefix
-        # Whether every prompt ends in the same text, so that no letter can merge with a question.
-        self.fixed_end = chat is not None or not ends_in_field(self.template)
-
-    def text(self, question: Question) -> str:
-        """The whole prompt; in a chat with marks for ``control.encode``."""
-        return self._whole(render(question, self.template))
-
-    def literal(self) -> str:
-        """The whole prompt as its reader sees it, with the template's fields left in."""
-        return control.unmarked(self._whole(self.template))
-
-    def _whole(self, text: str) -> str:
-        return self.chat.apply("", text) if self.chat else text
+    return encoder.encode_letters(
+        texts, counts, prompt.before_target, fixed_end=prompt.fixed_end, chat=bool(prompt.chat)
+    )
 
 
 class Encoder:
     """Renders and tokenises questions for one model, and knows the tokens of the letters.
 
-    The tokens are those of ``PairEncoder.encode_letters``, as in the job evaluate.
+    Its tokens are those of ``encode_letters``, as in every evaluation; a prompt must fit, and all
+    questions share the letters' tokens, or they could not be learnt in batches.
 
     Args:
       tokenizer: the model's own; its BOS is used everywhere or nowhere, as it does by default.
@@ -125,19 +106,16 @@ class Encoder:
     ):
         self.pairs = PairEncoder(tokenizer, _NO_LIMIT)
         self.tokenizer = tokenizer
-        self.prompt = LetterPrompt(template, letter_prefix, chat)
+        template = DEFAULT_PROMPT if template is None else template
+        check_template(template, True, "config.prompt.template")
+        self.prompt = Prompt(template, True, delimiter=letter_prefix, chat=chat)
         self.max_length = max_length
         probe = Question(
             "probe", "What is 2 + 2?", ("1", "2", "3", "4"), 3, "sums", context="Sums."
         )
-        ((*letters,),) = self._letters([self.prompt.text(probe)], [num_options])
+        texts = [self.prompt.text(probe)]
+        ((*letters,),) = encode_letters(self.pairs, self.prompt, texts, [num_options])
         self.letter_ids = np.array([pair.tokens[-1] for pair in letters], np.int32)
-
-    def _letters(self, texts: list[str], counts: list[int]) -> list[list[Pair]]:
-        prompt = self.prompt
-        return self.pairs.encode_letters(
-            texts, counts, prompt.delimiter, fixed_end=prompt.fixed_end, chat=bool(prompt.chat)
-        )
 
     def encode(self, questions: Sequence[Question], what: str = "questions") -> Encoded:
         """Tokenises the questions.
@@ -182,12 +160,12 @@ class Encoder:
         texts = [self.prompt.text(question) for question in questions]
         if self.prompt.fixed_end:
             # One letter is enough: what follows is the same after all of them.
-            for (pair,) in self._letters(texts, [1] * len(texts)):
+            for (pair,) in encode_letters(self.pairs, self.prompt, texts, [1] * len(texts)):
                 yield pair.tokens[:-1]
             return
         for question, text in zip(questions, texts, strict=True):
             try:
-                ((pair,),) = self._letters([text], [1])
+                ((pair,),) = encode_letters(self.pairs, self.prompt, [text], [1])
             except UserError:
                 pair = None
             if pair is None or pair.tokens[-1] != self.letter_ids[0]:

@@ -8,9 +8,12 @@ delimiter, its target, and two line breaks.
 import dataclasses
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from calib_jax.errors import UserError
+from calib_jax.questions import control
+from calib_jax.questions.chat import Chat
 from calib_jax.questions.record import LETTERS, Question
 
 DEFAULT_PROMPT = "Question: {question}\n\nOptions:\n{options}\n\nAnswer:"
@@ -35,6 +38,7 @@ class Prompt:
       form: "options": K targets after one context; "contexts": the options stand in a gap of the
         question, and what follows the gap is the target they share.
       delimiter: between a context and its target.
+      chat: where the prompt is one turn of the user; nothing stands before the target then.
     """
 
     template: str
@@ -42,6 +46,37 @@ class Prompt:
     description: str = ""
     form: str = "options"
     delimiter: str = " "
+    chat: Chat | None = None
+
+    @property
+    def before_target(self) -> str:
+        """What stands between the whole prompt and its target."""
+        return "" if self.chat else self.delimiter
+
+    @property
+    def fixed_end(self) -> bool:
+        """Whether every prompt ends in the same text, so that no target merges with a question."""
+        return self.chat is not None or not ends_in_field(self.template)
+
+    def text(
+        self, question: Question, context: str | None = None, shots: Sequence[Question] = ()
+    ) -> str:
+        """The whole prompt: description, examples and one context; in a chat with its marks.
+
+        Args:
+          question: what is asked.
+          context: one of ``contexts``, or another; None: the first.
+          shots: the answered examples.
+        """
+        context = self.contexts(question)[0] if context is None else context
+        return self._whole(self.described(question), self.prefix(shots) + context)
+
+    def literal(self) -> str:
+        """The whole prompt as its reader sees it, with the template's fields left in."""
+        return control.unmarked(self._whole(self.description, self.template))
+
+    def _whole(self, description: str, text: str) -> str:
+        return self.chat.apply(description, text) if self.chat else description + text
 
     def contexts(self, question: Question) -> list[str]:
         """One context for every target: K of them, all the same but in the form "contexts"."""
@@ -124,6 +159,22 @@ def _fill(template: str, text: str, choices: Sequence[str], context: str, subjec
 def _sentence(text: str) -> str:
     text = text[:1].upper() + text[1:]
     return text if text.endswith(".") else text + "."
+
+
+def letter_template(prompt: Mapping[str, Any]) -> str:
+    """The template for letters that ``config.prompt`` sets; "" for none.
+
+    It is ``prompt.template``, or ``prompt.choice``, an older name of the same.
+
+    Raises:
+      UserError: both are set.
+    """
+    if prompt["choice"] and prompt["template"]:
+        raise UserError(
+            "config.prompt.choice and config.prompt.template are both templates for letters; set "
+            "one of them."
+        )
+    return prompt["template"] or prompt["choice"]
 
 
 def check_template(template: str, letters: bool, name: str) -> None:

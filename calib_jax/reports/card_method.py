@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from calib_jax.training import terms
+
 if TYPE_CHECKING:
     from calib_jax.reports.model_card import Facts
 
@@ -17,35 +19,14 @@ def aligned(config: Mapping[str, Any]) -> bool:
     return config["job"] == "align"
 
 
-def calibrated(train: Mapping[str, Any]) -> bool:
-    """Whether there was a calibration term."""
-    weight = train["alpha"] if train["objective"] == "released" else train["ece_weight"]
-    return bool(weight)
-
-
 def _calibrating(facts: "Facts") -> dict[str, Any]:
     """What the job "finetune" did: what is not the default is stated, the rest where it matters."""
     train, em = facts.config["train"], facts.config["em"]
-    rows: dict[str, Any] = {
-        "supervised term": {
-            "sft1": "SFT1 (the answer's token)",
-            "sft2": f"SFT2 (question and answer tokens, their {train['sft2_reduction']})",
-            "none": "none",
-        }[train["sft"]]
-    }
-    if train["label_smoothing"]:
-        over = {"vocabulary": "the vocabulary", "letters": "the options' letters"}
-        rows["label smoothing"] = f"{train['label_smoothing']} over {over[train['smooth_over']]}"
-    if train["objective"] == "released":
-        rows["objective"] = "of the authors' code: (1 − α) · SFT + α · 10⁻³ · CAL"
-        rows["α"] = train["alpha"]
-    else:
-        rows["weight of the calibration term"] = train["ece_weight"]
+    rows: dict[str, Any] = {"supervised term": "none"}
+    for term in terms.active(train):
+        rows |= term.rows(train)
     iterations = ""
-    if calibrated(train):
-        if train["divergence"] != "squared":
-            names = {"kl": "Kullback-Leibler divergence", "cross_entropy": "cross-entropy"}
-            rows["calibration term"] = f"{names[train['divergence']]} of the targets and the model"
+    if terms.reads_bins(train):
         rows["confidence bins"] = f"{em['num_bins']}, closed on the {em['edges']}"
         if em["binning"] == "mass":
             rows["confidence bins"] = f"{em['num_bins']}, with as many questions in each"

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.models.lora import LoraConfig
+from calib_jax.questions.prompts import letter_template
 from calib_jax.reports import card_method, reproduction, tables
-from calib_jax.reports.card_method import aligned, calibrated
+from calib_jax.reports.card_method import aligned
 from calib_jax.reports.states import states_of
 from calib_jax.reports.views import splits
+from calib_jax.training.terms import reads_bins
 
 # Methods of the job "align", as readers know them.
 ALIGNED = {
@@ -143,7 +145,7 @@ def _title(facts: Facts) -> str:
             f"There was no calibration term{told}\n"
         )
     method = str(facts.config["method"]).upper().replace("_", " ")
-    if not calibrated(facts.config["train"]):
+    if not reads_bins(facts.config["train"]):
         return (
             f"# {name}, fine-tuned by {method}\n\n{what} supervised fine-tuning on "
             "multiple-choice questions with calib_jax, without a calibration term"
@@ -261,7 +263,7 @@ def _data(facts: Facts, learnt: list[str]) -> str:
     if facts.measured:
         lines.append(f"- measured on: {facts.config['data']['eval']}")
         lines += [f"  - {name}: {n} questions" for name, n in counts.items()]
-    template = facts.config["prompt"]["template"]
+    template = letter_template(facts.config["prompt"])
     prompt = "calib_jax's default" if not template else f"`{json.dumps(template)}`"
     which = "prompt of these" if aligned(facts.config) else "prompt"
     chat = ", as a turn of the chat" if facts.config["prompt"].get("chat") else ""

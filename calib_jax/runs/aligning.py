@@ -13,6 +13,7 @@ from calib_jax.questions import domains, pipeline, preferences, sources
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import Loaded
+from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.record import normalised
 from calib_jax.runs import measuring, results
 from calib_jax.runs.measuring import say
@@ -105,7 +106,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
             )
     encoder = Encoder(
         model.tokenizer,
-        config.prompt.template or None,
+        letter_template(config.prompt) or None,
         config.prompt.letter_prefix,
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in prepared.evals.values() for q in split),
@@ -172,7 +173,7 @@ def _reading(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """How pairs are read that are made of questions."""
     return {
         "seed": config.seed,
-        "template": config.prompt.template or None,
+        "template": letter_template(config.prompt) or None,
         "prefix": config.prompt.letter_prefix,
         "chat": config.prompt.chat,
         "answer_base": config.data.answer_base,

@@ -1,38 +1,23 @@
 """What the job ``compare`` compares: its methods, and the settings that each of them has."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import ml_collections
 
 from calib_jax import grammar, posthoc, presets
-from calib_jax.config import base, check_config
-from calib_jax.errors import UserError
+from calib_jax.config import base, check_config, split_list
+from calib_jax.errors import UserError, UserNotice
 from calib_jax.models.lora import check_lora
 from calib_jax.models.model import open_checkpoint
 from calib_jax.parallel.mesh import batch_shards
 from calib_jax.reports import calibrated
+from calib_jax.reports.compare.comparison import BEFORE, current_name
 from calib_jax.runs import measuring, settings
 from calib_jax.runs.trained import blamed_on
+from calib_jax.training import terms
 from calib_jax.training.loop import check_shards, lora_settings
 
-BEFORE = "dpo"
-# What the table calls them; the rest by their name.
-_LABELS = {
-    "temperature": "Temp. scale, fitted",
-    "fixed_temperature": "Temp. scale, T = 1.5",
-    "label_smoothing": "Label smooth",
-    "cft": "CFT",
-    "rcft": "RCFT",
-    "sft": "SFT only",
-    "sft2": "SFT2 only",
-    "ece_only": "ECE only",
-    "released": "Released objective",
-    "histogram": "Histogram binning",
-    "isotonic": "Isotonic regression",
-    "vector": "Vector scaling",
-    "matrix": "Matrix scaling",
-    "dirichlet": "Dirichlet scaling",
-}
 _FIELD = "config.compare.settings"
 # Sections whose fields a method cannot have for itself.
 _SHARED = dict.fromkeys(
@@ -47,11 +32,29 @@ def known_methods() -> list[str]:
     return [BEFORE, *presets.METHODS, *fitted]
 
 
+def methods_of(config: ml_collections.ConfigDict) -> list[str]:
+    """The methods of ``config.compare.methods``, in the table's order.
+
+    An older name is accepted with a notice.
+    """
+    found = split_list(config.compare.methods)
+    for name in found:
+        if name != current_name(name):
+            warnings.warn(
+                f"config.compare.methods names {name!r}, which is now called "
+                f"{current_name(name)!r}: the model as it is, on which nothing is trained.",
+                UserNotice,
+                stacklevel=1,
+            )
+    methods = [current_name(name) for name in found]
+    return methods
+
+
 def label(config: ml_collections.ConfigDict, name: str) -> str:
     """What the table calls a method."""
     if name == BEFORE:
         return f"{config.compare.base}, as it is"
-    return _LABELS.get(name) or name.replace("_", " ").capitalize()
+    return (presets.METHODS.get(name) or posthoc.METHODS[name]).label
 
 
 def own_settings(config: ml_collections.ConfigDict, methods: Sequence[str]) -> dict[str, dict]:
@@ -116,20 +119,6 @@ def check(
                 measuring.load_questions(derived)
 
 
-def loss(train: ml_collections.ConfigDict) -> str:
-    """What a run minimises, in signs."""
-    terms = {"sft1": "SFT1", "sft2": "SFT2", "none": ""}[train.sft]
-    if train.sft == "sft2" and train.sft2_reduction == "mean":
-        terms += " (mean over tokens)"
-    if train.label_smoothing:
-        terms += f" with ε = {train.label_smoothing:g} over the {train.smooth_over}"
-    if train.objective == "released":
-        return f"(1 − α) · {terms} + α · 10⁻³ · CAL, α = {train.alpha:g}"
-    by = {"squared": "", "kl": " by KL", "cross_entropy": " by cross-entropy"}[train.divergence]
-    weight = f"{train.ece_weight:g} · ECE{by}" if train.ece_weight else ""
-    return " + ".join(filter(None, (terms, weight)))
-
-
 def describe(config: ml_collections.ConfigDict, name: str) -> str:
     """What a method that trains nothing does, in a few words."""
     if name == BEFORE:
@@ -160,7 +149,7 @@ def settings_rows(
             continue
         train = trained[name].train
         rows[name] = {
-            "method": loss(train),
+            "method": terms.formula(train),
             "λ": f"{train.ece_weight:g}" if presets.METHODS[name].calibrated else "",
             "learning rate": f"{train.learning_rate:g}",
             "epochs": str(train.epochs),

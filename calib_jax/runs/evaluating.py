@@ -20,6 +20,7 @@ from calib_jax.models.model import Model
 from calib_jax.questions import Question, prepare, shuffle_options, sources
 from calib_jax.questions.chat import control_line
 from calib_jax.questions.pairs import PairEncoder
+from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.tasks import Task, get_task, load_task
 from calib_jax.reports import Progress, predictions, remarks
 from calib_jax.runs import journal, measuring, quantization, results
@@ -118,6 +119,7 @@ def plan_tasks(
             f"{model.config.max_length} tokens. Set --config.prompt.max_length to at most that, or "
             "to 0."
         )
+    template = letter_template(prompt)
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
     chat = measuring.chat_of(config, model.tokenizer)
     readings = {}
@@ -130,7 +132,7 @@ def plan_tasks(
             shots=config.data.shots,
             seed=config.seed,
             chat=chat,
-            choice=prompt.choice or prompt.template,
+            choice=template,
             continuation=prompt.continuation,
             letter_prefix=prompt.letter_prefix,
             shot_questions=loaded.shot_questions,

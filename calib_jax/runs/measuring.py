@@ -21,6 +21,7 @@ from calib_jax.questions import Prepared, prepare, sample, sources
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
 from calib_jax.questions.encoding import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
+from calib_jax.questions.prompts import letter_template
 from calib_jax.reports import Progress, catalogue, measure, predictions
 from calib_jax.reports.atomic import atomic_path
 from calib_jax.runs import results
@@ -66,7 +67,7 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
         )
     encoder = Encoder(
         model.tokenizer,
-        config.prompt.template or None,
+        letter_template(config.prompt) or None,
         config.prompt.letter_prefix,
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in splits for q in split),

@@ -27,8 +27,10 @@ from calib_jax.parallel.sharding import lora_sharding, row_sharding, sharding
 from calib_jax.parallel.topology import GIB, Topology
 from calib_jax.questions.encoding import Encoded
 from calib_jax.questions.record import Question
+from calib_jax.training import terms
 from calib_jax.training.em import EmTraining
 from calib_jax.training.step import TrainState, train_step
+from calib_jax.training.terms import LABELS
 
 # Options of a question, and what an accelerator's engine takes where the config says 0.
 OPTIONS, TOKEN_BUDGET, MULTIPLE, READS_AT_A_TIME = 4, 16384, 128, 2048
@@ -344,7 +346,8 @@ def ideal_m_step(
     """Operations of an optimiser step over questions of a length.
 
     Forward once, backward towards the activations once and towards what trains once; with
-    ``train.remat`` the layers' forward pass again, and SFT2's logits, which are never kept.
+    ``train.remat`` the layers' forward pass again, and the logits at every token, which are never
+    kept, where a term (SFT2) needs them.
     """
     flops, tokens = Flops.of(config), questions * length
     pairs = questions * length * (length + 1) // 2
@@ -354,7 +357,7 @@ def ideal_m_step(
     total += tokens * _lora(config, lora) * (3 + bool(train.remat))
     total += pairs * flops.key * (3 + bool(train.remat))
     total += questions * flops.read * (2 if frozen else 3)
-    if train.sft == "sft2":
+    if LABELS in terms.needs(train):
         total += tokens * flops.read * (3 if frozen else 4)
     return total
 

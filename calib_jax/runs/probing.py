@@ -21,6 +21,7 @@ from calib_jax.models.model import Checkpoint, Model, open_checkpoint
 from calib_jax.questions import text as texts
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import Preference, encode_preferences, load_preferences
+from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.text import Document
 from calib_jax.reports import predictions, result
 from calib_jax.reports.atomic import write_text
@@ -114,7 +115,7 @@ def load_material(
             pairs[0],
             pairs[1],
             config.seed,
-            template=prompt.template or None,
+            template=letter_template(prompt) or None,
             prefix=prompt.letter_prefix,
             chat=prompt.chat,
             answer_base=config.data.answer_base,

@@ -20,11 +20,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from calib_jax import provenance
-from calib_jax.config import base
+from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.provenance import Inputs
 from calib_jax.reports import console, result
 from calib_jax.reports.atomic import write_text
+from calib_jax.reports.compare.comparison import current_name
 from calib_jax.reports.figures import files
 from calib_jax.reports.page.render import render
 from calib_jax.reports.result import SUMMARY, Result
@@ -57,7 +58,8 @@ def as_json(config: ml_collections.ConfigDict) -> str:
 def _as_asked(text: str) -> str:
     """The config of a run as far as it makes the run's numbers.
 
-    A run may change its devices; and a field that its version did not have yet has the default.
+    A run may change its devices; a field that its version did not have yet has the default, and a
+    method that its version called otherwise its present name.
     """
     try:
         config = json.loads(text)
@@ -65,6 +67,8 @@ def _as_asked(text: str) -> str:
         return text
     config = _filled(config, base().to_dict())
     config["mesh"].pop("shape", None)
+    methods = split_list(config["compare"]["methods"])
+    config["compare"]["methods"] = ",".join(map(current_name, methods))
     config.pop("accept_other_code", None)
     return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
 

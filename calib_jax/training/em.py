@@ -20,11 +20,12 @@ from calib_jax.questions.batching import (
     training_order,
 )
 from calib_jax.questions.encoding import Encoded
+from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener, Training
 from calib_jax.training.objective import EmObjective, OnlineBins
-from calib_jax.training.released import SCALE, ReleasedTerm
 from calib_jax.training.targets import EStep, e_step
+from calib_jax.training.terms import BINS, LABELS, TARGETS, Settings
 
 
 class EmTraining(Training):
@@ -113,11 +114,13 @@ class EmTraining(Training):
 
     def prepares(self, epoch: int, index: int) -> bool:
         em = self.config.em
+        if not self.objective.needs_e_step:
+            return False
         if em.refresh == "steps":
             return (epoch * self.steps_per_epoch + index) % em.refresh_steps == 0
         if em.refresh == "once":
             return epoch == index == 0
-        return em.refresh == "epoch" and index == 0
+        return index == 0
 
     def prepare(self, epoch: int, stop: StopRequest, listener: Listener) -> dict[str, np.ndarray]:
         """The E-step: π on every training question, then bins z, accuracies q, targets p."""
@@ -151,13 +154,14 @@ class EmTraining(Training):
             "num_rows": np.float32(len(rows)),
             "num_tokens": np.float32(lengths[rows].sum()),
         }
-        if self.objective.released is not None:
+        needs = self.objective.needs
+        if BINS in needs:
             whole |= {name: aux[name] for name in ("bin_accuracy", "bin_counts")}
-        elif self.objective.online is None:
+        if TARGETS in needs and self.objective.online is None:
             batch["targets"] = aux["targets"][batch["index"]] * batch["weights"][..., None]
         del batch["index"]
         names = ["tokens"]
-        if self.objective.sft == "sft2":
+        if LABELS in needs:
             names.append("labels")
         if self.packed:
             names += ["positions", "ends", "segments"]
@@ -192,20 +196,16 @@ def objective_of(config: ml_collections.ConfigDict, questions: int) -> EmObjecti
     """
     check_config(config)
     train, em = config.train, config.em
-    weights = {"ece_weight": train.ece_weight}
-    released = online = None
-    if train.objective == "released":
-        released = ReleasedTerm(em.num_bins, em.edges)
-        weights = {"sft_weight": 1.0 - train.alpha, "ece_weight": train.alpha * SCALE}
-    elif em.refresh == "online":
+    online = None
+    if em.refresh == "online" and TARGETS in terms.needs(train):
         online = OnlineBins(em.num_bins, em.edges, em.shrinkage, questions)
-    return EmObjective(
-        sft=train.sft,
-        sft2_reduction=train.sft2_reduction,
+    settings = Settings(
         label_smoothing=train.label_smoothing,
         smooth_over=train.smooth_over,
+        sft2_reduction=train.sft2_reduction,
         divergence=train.divergence,
-        online=online,
-        released=released,
-        **weights,
+        num_bins=em.num_bins,
+        edges=em.edges,
     )
+    weighted = tuple((term, term.weight(train)) for term in terms.active(train))
+    return EmObjective(weighted, settings, online)

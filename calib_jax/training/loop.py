@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.scores import Scores
@@ -212,19 +213,14 @@ class Training:
     def _moment_shardings(self, trainable: Tree) -> Any:
         """A moment lies where its parameter lies; counters lie everywhere."""
         layout = meshes.replicated(self.mesh)
-        by_path = {
-            jax.tree_util.keystr(path): leaf.sharding
-            for path, leaf in jax.tree_util.tree_leaves_with_path(trainable)
-        }
-
-        def find(path: tuple, leaf: Any) -> Any:
-            for start in range(len(path)):
-                if (found := by_path.get(jax.tree_util.keystr(path[start:]))) is not None:
-                    return found
-            return layout
-
-        abstract = jax.eval_shape(self.optimizer.transformation().init, trainable)
-        return jax.tree_util.tree_map_with_path(find, abstract)
+        transformation = self.optimizer.transformation()
+        return optax.tree.map_params(
+            transformation,
+            lambda _, parameter: parameter.sharding,
+            jax.eval_shape(transformation.init, trainable),
+            trainable,
+            transform_non_params=lambda _: layout,
+        )
 
     @property
     def variables(self) -> Tree:

@@ -1,4 +1,4 @@
-"""What CFT and its relatives minimise: SFT + λ · ECE on multiple-choice questions.
+"""What CFT and its relatives minimise: weighted terms such as SFT + λ · ECE.
 
 Source: Xiao et al. 2025, Algorithm 1.
 """
@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from calib_jax import metrics
-from calib_jax.confidence.choice import choice_log_scores, renormalise
 from calib_jax.models.attention import Forest
 from calib_jax.models.decoder import Decoder, head_logits, head_weights
 from calib_jax.models.table import Tree
 from calib_jax.training import losses
-from calib_jax.training.released import ReleasedTerm
 from calib_jax.training.targets import shrunk_accuracy, target_distribution
+from calib_jax.training.terms import BINS, LABELS, TARGETS, TERMS, Answers, Settings, Term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,33 +44,39 @@ class OnlineBins:
         return {"count": count, "correct": count * chance}
 
 
+def weighted(**weights: float) -> tuple[tuple[Term, float], ...]:
+    """Terms with their weights, by their names in ``terms.TERMS``."""
+    return tuple((TERMS[name], weight) for name, weight in weights.items())
+
+
 @dataclasses.dataclass(frozen=True)
 class EmObjective:
-    """Which losses are minimised.
+    """Σ_t w_t · L_t over some of ``terms.TERMS``.
 
     Attributes:
-      sft: "sft1", the answer's token; "sft2", question and answer tokens; "none".
-      ece_weight: λ; 0 leaves the calibration term out.
-      sft_weight: of the SFT term; 1 but in the released objective.
-      sft2_reduction: "sum" over the tokens of a question, averaged over questions: the answer's
-        token has the weight that it has in SFT1. Or "mean" over the tokens of a batch, which
-        divides the answer's weight by the questions' length T and leaves λ · ECE as it is.
-      label_smoothing: ε of SFT1, see ``losses.sft1``.
-      smooth_over: "vocabulary" or "letters".
-      divergence: of the calibration term, see ``losses.calibration``.
+      weighted: the terms and their weights.
+      settings: what the terms read beside them.
       online: how targets are made within the step; None where the batch brings them.
-      released: the calibration term of the authors' code in place of ``losses.calibration``.
     """
 
-    sft: str
-    ece_weight: float
-    sft_weight: float = 1.0
-    sft2_reduction: str = "sum"
-    label_smoothing: float = 0.0
-    smooth_over: str = "vocabulary"
-    divergence: str = "squared"
+    weighted: tuple[tuple[Term, float], ...]
+    settings: Settings = Settings()
     online: OnlineBins | None = None
-    released: ReleasedTerm | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the terms need together; see ``terms.Term``."""
+        return frozenset().union(*(term.needs for term, _ in self.weighted))
+
+    @property
+    def needs_e_step(self) -> bool:
+        """Whether anything reads what an E-step finds."""
+        return self.online is None and bool(self.needs & {TARGETS, BINS})
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        """What the log calls the loss and its terms."""
+        return ("loss", *(term.key for term, _ in self.weighted))
 
     def terms(
         self,
@@ -81,14 +86,14 @@ class EmObjective:
         dropout: jax.Array | None = None,
         vocab_shards: int = 1,
     ) -> dict[str, Any]:
-        """See ``step.Objective``; "sft", "ece" and "loss", their weighted sum.
+        """See ``step.Objective``: every term by its name in the log, and "loss", their sum.
 
         Args:
           batch: tokens [B, L]; positions, ends, segments [B, L] where rows hold several questions;
             for Q questions a row: last [B, Q], mask [B, Q, K], answers [B, Q], weights [B, Q] (0
-            for none) and, unless they are made here, targets [B, Q, K]; for SFT2 labels [B, L],
-            -1 where nothing is predicted; and of the whole batch letter_ids [K], num_rows,
-            num_tokens and, for ``released``, bin_accuracy and bin_counts [M].
+            for none); of the whole batch letter_ids [K], num_rows and num_tokens; and what the
+            terms need: targets [B, Q, K] (unless they are made here), labels [B, L], -1 where
+            nothing is predicted, or bin_accuracy and bin_counts [M] of the whole batch.
         """
         rngs = None if dropout is None else {"dropout": dropout}
         forest = None
@@ -103,20 +108,19 @@ class EmObjective:
             if name in batch
         }
         hidden_NxD = hidden_BxQxD.reshape(-1, hidden_BxQxD.shape[-1])
-        logits_NxV = head_logits(decoder.config, variables["params"], hidden_NxD)
-        letters_K, mask_NxK, num_rows = batch["letter_ids"], asked["mask"], batch["num_rows"]
-
-        sft = jnp.zeros((), jnp.float32)
-        if self.sft == "sft1":
-            smoothed = {"letter_ids_K": letters_K, "mask_BxK": mask_NxK}
-            sft_N = losses.sft1(
-                logits_NxV,
-                letters_K[asked["answers"]],
-                self.label_smoothing,
-                **(smoothed if self.smooth_over == "letters" else {}),
-            )
-            sft = jnp.sum(asked["weights"] * sft_N) / num_rows
-        elif self.sft == "sft2":
+        answers = Answers(
+            logits_NxV=head_logits(decoder.config, variables["params"], hidden_NxD),
+            mask_NxK=asked["mask"],
+            answers_N=asked["answers"],
+            weights_N=asked["weights"],
+            letter_ids_K=batch["letter_ids"],
+            num_rows=batch["num_rows"],
+            num_tokens=batch["num_tokens"],
+            targets_NxK=asked.get("targets"),
+            bin_accuracy_M=batch.get("bin_accuracy"),
+            bin_counts_M=batch.get("bin_counts"),
+        )
+        if LABELS in self.needs:
             loss_BxL = losses.next_token_loss(
                 hidden_BxLxD,
                 head_weights(variables["params"]),
@@ -124,41 +128,30 @@ class EmObjective:
                 shards=vocab_shards,
                 softcap=decoder.config.logit_softcap,
             )
-            total = jnp.sum(jnp.where(batch["labels"] >= 0, loss_BxL, 0.0))
-            sft = total / (batch["num_tokens"] if self.sft2_reduction == "mean" else num_rows)
-
-        log_scores_NxK = choice_log_scores(logits_NxV, letters_K, mask_NxK)
+            loss_BxL = jnp.where(batch["labels"] >= 0, loss_BxL, 0.0)
+            answers = dataclasses.replace(answers, token_losses_BxL=loss_BxL)
         seen = {}
-        if self.released is not None:
-            ece_N = self.released.per_question(
-                renormalise(log_scores_NxK, mask_NxK),
-                mask_NxK,
-                batch["bin_accuracy"],
-                batch["bin_counts"],
-            )
-            ece = jnp.sum(asked["weights"] * ece_N)
-        else:
-            if self.online is not None:
-                probs_NxK = renormalise(log_scores_NxK, mask_NxK)
-                asked["targets"], seen["stats"] = self._online(probs_NxK, asked, batch["stats"])
-            ece_N = losses.calibration(log_scores_NxK, asked["targets"], mask_NxK, self.divergence)
-            ece = jnp.sum(asked["weights"] * ece_N) / num_rows
-        loss = self.sft_weight * sft + self.ece_weight * ece
-        return {"sft": sft, "ece": ece, "loss": loss, **seen}
+        if self.online is not None:
+            targets_NxK, seen["stats"] = self._online(answers, batch["stats"])
+            answers = dataclasses.replace(answers, targets_NxK=targets_NxK)
+        values = {term.key: term.loss(answers, self.settings) for term, _ in self.weighted}
+        loss = sum(weight * values[term.key] for term, weight in self.weighted)
+        return {**values, "loss": loss, **seen}
 
-    def _online(self, probs_NxK: jax.Array, asked: Tree, stats: Tree) -> tuple[jax.Array, Tree]:
+    def _online(self, answers: Answers, stats: Tree) -> tuple[jax.Array, Tree]:
         """Targets from the running sums, and what these questions add to the sums."""
-        probs_NxK = jax.lax.stop_gradient(probs_NxK)
+        mask_NxK = answers.mask_NxK
+        probs_NxK = jax.lax.stop_gradient(answers.probs_NxK)
         bins_N = metrics.bin_index(
-            metrics.confidences(probs_NxK, asked["mask"]),
+            metrics.confidences(probs_NxK, mask_NxK),
             num_bins=self.online.num_bins,
             edges=self.online.edges,
         )
         shrinkage = max(self.online.shrinkage, 1.0)
         accuracy_M = shrunk_accuracy(stats["correct"], stats["count"], shrinkage)
-        targets_NxK = target_distribution(probs_NxK, accuracy_M[bins_N], asked["mask"])
-        correct_N = jnp.argmax(probs_NxK, axis=-1) == asked["answers"]
-        held_NxM = jax.nn.one_hot(bins_N, self.online.num_bins) * asked["weights"][:, None]
+        targets_NxK = target_distribution(probs_NxK, accuracy_M[bins_N], mask_NxK)
+        correct_N = jnp.argmax(probs_NxK, axis=-1) == answers.answers_N
+        held_NxM = jax.nn.one_hot(bins_N, self.online.num_bins) * answers.weights_N[:, None]
         seen = {
             "count": held_NxM.sum(axis=0),
             "correct": jnp.where(correct_N[:, None], held_NxM, 0.0).sum(axis=0),

@@ -247,7 +247,7 @@ def test_no_questions():
     ("settings", "problem"),
     [
         ({"methods": ["choise"]}, "'choise' is not known; there is choice, "),
-        ({"choice": "{question}"}, r"config.prompt.choice: .*lacks the field \{options\}"),
+        ({"choice": "{question}"}, r"config.prompt.template: .*lacks the field \{options\}"),
         ({"continuation": "no"}, r"config.prompt.continuation: .*lacks the field \{question\}"),
         ({"shots": 2}, "2 examples.*there are 0"),
         ({"chat": True}, "no chat template"),

@@ -69,7 +69,7 @@ def brief(monkeypatch):
 @pytest.fixture
 def config(tmp_path, tiny_model):
     config = fill(compare_config("debug"), tmp_path, tiny_model)
-    config.compare.methods = "dpo,fixed_temperature,temperature,cft"
+    config.compare.methods = "before,fixed_temperature,temperature,cft"
     return config
 
 
@@ -112,12 +112,12 @@ def test_a_comparison_from_model_to_page(config, tmp_path, capsys):
     workdir = tmp_path / "run"
     result = start(config, workdir)
     found = result["comparisons"][0]
-    assert list(found["rows"]) == ["dpo", "fixed_temperature", "temperature", "cft"]
+    assert list(found["rows"]) == ["before", "fixed_temperature", "temperature", "cft"]
     assert found["reference"] == "cft" and found["seeds"] == [0]
     assert {k: p["splits"] for k, p in found["parts"].items()} == {"in": ["exam"], "out": ["other"]}
     for domain in ("in", "out"):
         accuracy = {m: found["rows"][m][domain]["accuracy"]["value"] for m in found["rows"]}
-        assert accuracy["dpo"] == accuracy["temperature"] == accuracy["fixed_temperature"]
+        assert accuracy["before"] == accuracy["temperature"] == accuracy["fixed_temperature"]
         nll = {m: found["rows"][m][domain]["nll"]["value"] for m in found["rows"]}
         assert len(set(nll.values())) == 4
     # What CFT started from is what was scored once.
@@ -198,7 +198,7 @@ def test_a_killed_comparison_continues(config, tmp_path, trained, monkeypatch):
 def test_methods_have_settings_of_their_own(config, tmp_path, trained, capsys):
     """Each run has its own, the rest what all have, and the finished table says which."""
     _, calls = trained
-    config.compare.methods = "dpo,cft,rcft,sft,released"
+    config.compare.methods = "before,cft,rcft,sft,released"
     config.compare.seeds = "3,5"
     config.compare.settings = (
         "cft:train.ece_weight=3, cft:em.num_bins=5,rcft:train.learning_rate=1e-5,"
@@ -230,7 +230,7 @@ def test_methods_have_settings_of_their_own(config, tmp_path, trained, capsys):
         "its own": "train.ece_weight=3, em.num_bins=5, train.packing=False",
     }
     assert settings["released"]["method"] == "(1 − α) · SFT1 + α · 10⁻³ · CAL, α = 0.9"
-    assert settings["sft"]["λ"] == "" and settings["dpo"] == {"method": "the model as it is"}
+    assert settings["sft"]["λ"] == "" and settings["before"] == {"method": "the model as it is"}
     text = (tmp_path / "run" / "tables" / "settings.md").read_text()
     assert "| RCFT | SFT2 + 1 · ECE | 1 | 1e-05 | 1 | train.learning_rate=1e-5 |" in text
     assert r"$\alpha$" in (tmp_path / "run" / "tables" / "settings.tex").read_text()
@@ -268,12 +268,12 @@ def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypa
 
 
 def test_cross_fitting_and_other_calibrators(config, tmp_path, trained):
-    config.compare.methods = "dpo,temperature,histogram,cft"
+    config.compare.methods = "before,temperature,histogram,cft"
     config.compare.calibration = "cross"
     config.posthoc.folds = 3
     result = start(config, tmp_path / "run")
     rows = result["comparisons"][0]["rows"]
-    assert rows["temperature"]["in"]["nll"]["value"] != rows["dpo"]["in"]["nll"]["value"]
+    assert rows["temperature"]["in"]["nll"]["value"] != rows["before"]["in"]["nll"]["value"]
     assert result["comparisons"][0]["labels"]["histogram"] == "Histogram binning"
     assert not (tmp_path / "run/before-seed0/predictions/calibration-train.parquet").exists()
     assert "out of fold" in result["methods"]["Temp. scale, fitted"] or "folds" in str(
@@ -308,7 +308,7 @@ def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("compare.methods", "dpo,ctf", "names 'ctf'; choose from: .* Did you mean 'cft'"),
+        ("compare.methods", "before,ctf", "names 'ctf'; choose from: .* Did you mean 'cft'"),
         ("compare.methods", "temprature", "Did you mean 'temperature'"),
         ("compare.methods", "cft,cft", "names 'cft' twice"),
         ("compare.methods", " ,", "names nothing"),

@@ -54,7 +54,7 @@ JOBS = {
                       "align.eval_size": 0, "align.max_length": 256, "data.eval": "test.jsonl",
                       "data.eval_size": 0, "prompt.max_length": 256, "train.batch_size": 8},
               ["pairs.jsonl", "test.jsonl"]),
-    "compare": ("compare", {**TRAINING, "compare.methods": "dpo,temperature,sft"},
+    "compare": ("compare", {**TRAINING, "compare.methods": "before,temperature,sft"},
                 ["train.jsonl", "test.jsonl"]),
     "sweep": ("sweep", {**TRAINING, "sweep.ece_weight": "1"}, ["train.jsonl", "test.jsonl"]),
     "stages": ("stages", {**TRAINING, "stages.chain": "cft", "align.eval": "pairs.jsonl",

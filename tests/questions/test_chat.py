@@ -12,11 +12,12 @@ from tokenizers import AddedToken
 from calib_jax.errors import UserError
 from calib_jax.questions import control
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
-from calib_jax.questions.encoding import Encoder, LetterPrompt
+from calib_jax.questions.encoding import Encoder
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.preference_encoding import encode_preference
 from calib_jax.questions.preference_rows import Preference
 from calib_jax.questions.preferences import load_preferences
+from calib_jax.questions.prompts import DEFAULT_PROMPT, Prompt
 from calib_jax.questions.record import Question
 from tests.confidence import lm_eval_cases as cases
 from tests.conftest import make_questions, tiny_tokenizer, write_questions
@@ -137,7 +138,7 @@ def test_a_question_writes_no_turns():
     assert [(ids == end).sum() for ids in plain.tokens] == [3, 0]
     # What has none is encoded as ever.
     whole = tokenizer.apply_chat_template(
-        ask(LetterPrompt().text(good)), add_generation_prompt=True
+        ask(Prompt(DEFAULT_PROMPT, True).text(good)), add_generation_prompt=True
     )["input_ids"]
     assert encoded.tokens[1].tolist() == whole
     assert control_counts([bad, good], tokenizer, chat) == {"control_tokens_as_text": 1}
@@ -189,7 +190,7 @@ def test_a_blank_line_at_the_end_is_the_prompts_own_tokens():
     question = Question("q", "Why?", ("x", "y"), 0)
     encoded = Encoder(tokenizer, chat=chat, num_options=2).encode([question])
     assert encoded.letter_ids.tolist() == letters
-    whole = LetterPrompt().text(question)
+    whole = Prompt(DEFAULT_PROMPT, True).text(question)
     assert encoded.tokens[0].tolist() == tokenizer(chat.apply("", whole)).input_ids
 
 

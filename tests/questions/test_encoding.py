@@ -8,10 +8,16 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from calib_jax.confidence.reading import plan_reading
 from calib_jax.errors import UserError
 from calib_jax.models.tokenizer import from_folder
-from calib_jax.questions.encoding import DEFAULT_PROMPT, Encoder, render
+from calib_jax.questions.chat import Chat
+from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.pairs import PairEncoder
+from calib_jax.questions.prompts import DEFAULT_PROMPT, letter_template, render
 from calib_jax.questions.record import LETTERS, Question
+from calib_jax.questions.tasks import get_task, task_names
+from tests.confidence import lm_eval_cases as cases
 from tests.conftest import make_questions, tiny_tokenizer
 
 QUESTION = Question("q", "Which is a fruit?", ["stone", "pear", "rope"], 1)
@@ -192,3 +198,71 @@ def test_more_options_than_letters_read(tokenizer):
 def test_no_questions(tokenizer):
     encoded = Encoder(tokenizer, num_options=3).encode([])
     assert len(encoded) == 0 and encoded.mask.shape == (0, 3) and encoded.lengths.shape == (0,)
+
+
+# --- Fine-tuning and evaluation -------------------------------------------------------------------
+
+TEMPLATES = {name: get_task(name).choice for name in task_names()} | {
+    "default": DEFAULT_PROMPT,
+    "ends in a field": "{question}\n{options}",
+    "ends in a line break": "{subject}: {question}\n{options_inline}\nAnswer:\n\n",
+}
+
+
+def learnt(tokenizer, template, prefix, chat):
+    """The pairs (prompt's tokens, letter's token) that fine-tuning learns; None: it is refused."""
+    try:
+        encoded = Encoder(tokenizer, template, prefix, num_options=4, chat=chat).encode(ASKED)
+    except UserError:
+        return None
+    return [
+        [[*tokens.tolist(), int(letter)] for letter in encoded.letter_ids[: mask.sum()]]
+        for tokens, mask in zip(encoded.tokens, encoded.mask, strict=True)
+    ]
+
+
+def read(tokenizer, template, prefix, chat, task=None):
+    """Those that an evaluation reads."""
+    encoder = PairEncoder(tokenizer, 2048)
+    settings = {"choice": template, "letter_prefix": prefix, "chat": chat}
+    try:
+        reading = plan_reading(ASKED, task, ("choice",), encoder, **settings)
+    except UserError:
+        return None
+    return [[pair.tokens.tolist() for pair in group] for group in reading.groups]
+
+
+ASKED = [
+    dataclasses.replace(q, subject="odd_things", context=["Some stand.\n", None][i % 2])
+    for i, q in enumerate([QUESTION, *make_questions(5, options=(2, 4))])
+]
+
+
+@pytest.mark.parametrize("chat", ["", "CHATML", "NO_SYSTEM"])
+@pytest.mark.parametrize("name", [*cases.TOKENIZERS, "tiny"])
+def test_what_is_learnt_is_what_is_read(name, chat):
+    """For every packaged task's template, with and without a chat: the same tokens, or none."""
+    make = cases.TOKENIZERS.get(name, lambda: wrap(tiny_tokenizer()))
+    tokenizer, same = make(), 0
+    if chat:
+        tokenizer.chat_template = getattr(cases, chat)
+    for place, template in TEMPLATES.items():
+        for prefix in (" ", ""):
+            asked = (tokenizer, template, prefix, Chat(tokenizer) if chat else None)
+            found = learnt(*asked)
+            if found is None and place == "ends in a field":
+                continue  # fine-tuning needs one token of a letter after all prompts
+            assert found == read(*asked), (place, prefix)
+            same += found is not None
+            if place in task_names() and not get_task(place).description:
+                default = (tokenizer, "", prefix, asked[-1], get_task(place))
+                assert found == read(*default), (place, prefix)
+    assert same or (chat and name == "joined")
+
+
+def test_the_older_name_of_the_template():
+    assert letter_template({"template": "", "choice": "x"}) == "x"
+    assert letter_template({"template": "y", "choice": ""}) == "y"
+    assert letter_template({"template": "", "choice": ""}) == ""
+    with pytest.raises(UserError, match="are both templates for letters; set one of them"):
+        letter_template({"template": "y", "choice": "x"})

@@ -7,9 +7,10 @@ import pytest
 from calib_jax.errors import UserError
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import Stopped
-from calib_jax.training.objective import EmObjective
+from calib_jax.training.objective import EmObjective, weighted
 from calib_jax.training.step import variables_of
 from calib_jax.training.targets import EStep, target_distribution
+from calib_jax.training.terms import Settings
 from tests.training.conftest import tiny_config
 
 
@@ -52,10 +53,13 @@ def test_every_loss_goes_down(start):
         run = start(config, f"{sft}{weight}").run()
         first, last = run.terms[0][1]["loss"], run.terms[-1][1]["loss"]
         assert last < first, (sft, weight, first, last)
-        if sft == "none":
-            assert all(terms["sft"] == 0 for _, terms in run.terms)
+        # A term that has no part in the loss is neither computed nor logged, and needs no E-step.
+        weights = {"sft": float(sft != "none"), "ece": weight}
+        assert len(run.e_steps) == (6 if weight else 0)
         for _, terms in run.terms:
-            assert terms["loss"] == pytest.approx(terms["sft"] + weight * terms["ece"], rel=1e-5)
+            assert [name in terms for name in weights] == [bool(w) for w in weights.values()]
+            expected = sum(w * terms[name] for name, w in weights.items() if w)
+            assert terms["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_e_step_is_done_again_every_epoch(start):
@@ -117,7 +121,7 @@ def test_the_answer_weighs_in_rcft_what_it_weighs_in_cft(start):
     N, K = training.encoded.mask.shape
     mask = training.encoded.mask
     aux["targets"] = np.where(mask, 1 / mask.sum(axis=1, keepdims=True), 0).astype(np.float32)
-    training.objective = EmObjective("sft2", 1.0)  # whose batches have labels
+    training.objective = EmObjective(weighted(sft2=1.0, ece=1.0))  # whose batches have labels
     batch = training.make_batch(training.batch_rows(0)[0], aux)
     batch = {name: x[0] for name, x in batch["rows"].items()} | batch["whole"]
     questions_alone = batch["labels"].copy()
@@ -131,12 +135,14 @@ def test_the_answer_weighs_in_rcft_what_it_weighs_in_cft(start):
         found = jax.jit(jax.grad(loss))(training.state.trainable, batch | {"labels": labels})
         return np.concatenate([np.ravel(x) for x in jax.tree.leaves(found)])
 
-    cft, ece = gradient(EmObjective("sft1", 1.0)), gradient(EmObjective("none", 1.0))
-    rcft = gradient(EmObjective("sft2", 1.0))
-    tokens = gradient(EmObjective("sft2", 0.0), questions_alone)
+    cft = gradient(EmObjective(weighted(sft1=1.0, ece=1.0)))
+    ece = gradient(EmObjective(weighted(ece=1.0)))
+    rcft = gradient(EmObjective(weighted(sft2=1.0, ece=1.0)))
+    tokens = gradient(EmObjective(weighted(sft2=1.0)), questions_alone)
     scale = np.abs(rcft).max()
     np.testing.assert_allclose(rcft, cft + tokens, atol=2e-5 * scale)
-    mean = gradient(EmObjective("sft2", 1.0, sft2_reduction="mean"))
+    settings = Settings(sft2_reduction="mean")
+    mean = gradient(EmObjective(weighted(sft2=1.0, ece=1.0), settings))
     length = batch["num_tokens"] / batch["num_rows"]
     assert length > 10
     np.testing.assert_allclose(mean, ece + (cft - ece + tokens) / length, atol=2e-5 * scale)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calib_jax.training.objective import EmObjective
+from calib_jax.training import terms
 from calib_jax.training.released import ReleasedTerm
 from calib_jax.training.targets import target_distribution
 from tests.training.conftest import tiny_config
@@ -79,9 +79,9 @@ def released(**train):
 def test_a_run_weighs_its_terms_by_alpha_and_keeps_its_first_bins(start):
     run = start(released(alpha=0.9, epochs=2, learning_rate=5e-3, microbatches=4)).run()
     assert len(run.e_steps) == 1
-    for _, terms in run.terms:
-        loss = 0.1 * terms["sft"] + 0.9e-3 * terms["ece"]
-        assert terms["loss"] == pytest.approx(loss, rel=1e-5)
+    for _, told in run.terms:
+        loss = 0.1 * told["sft"] + 0.9e-3 * told["ece"]
+        assert told["loss"] == pytest.approx(loss, rel=1e-5)
     # The first step's CAL, of what the E-step has just scored: a sum over the parts of the batch.
     scores, estep = run.scores[0], run.e_steps[0]
     rows = run.training.batch_rows(0)[0]
@@ -93,5 +93,5 @@ def test_a_run_weighs_its_terms_by_alpha_and_keeps_its_first_bins(start):
 
 
 def test_it_is_never_a_default():
-    assert EmObjective("sft1", 1.0).released is None
+    assert [term.name for term in terms.active(tiny_config().train)] == ["sft1", "ece"]
     assert tiny_config().train.objective == "paper"

@@ -10,6 +10,8 @@ from calib_jax.errors import UserError
 from calib_jax.reports.result import Contrast, Measured
 
 DOMAINS = {"in": "ID", "out": "OOD"}
+# The model as it is, among the methods; and what earlier versions called it.
+BEFORE, _OLD_BEFORE = "before", "dpo"
 # What stands among a part's estimates as a plain number: conf-ECE by chance.
 CHANCE = "conf_ece_null_q95"
 
@@ -141,6 +143,11 @@ class Comparison:
         return tuple(found)
 
 
+def current_name(method: str) -> str:
+    """The name of a method, whatever an earlier version called it."""
+    return BEFORE if method == _OLD_BEFORE else method
+
+
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """A comparison as ``summary.json`` holds it."""
     plain = ("model", "labels", "seeds", "reference", "guesser", "remarks", "settings")
@@ -176,6 +183,9 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
     def number(value: float | None) -> float:
         return math.nan if value is None else float(value)
 
+    def by_name(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {current_name(name): value for name, value in row.items()}
+
     def interval(ends: list[float] | None) -> tuple[float, float] | None:
         return tuple(ends) if ends else None
 
@@ -189,14 +199,14 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
 
     try:
         rows = {
-            name: {
+            current_name(name): {
                 key: {metric: estimate(row) for metric, row in part.items() if metric != CHANCE}
                 for key, part in by_part.items()
             }
             for name, by_part in found["rows"].items()
         }
         chance = {
-            name: {key: number(part.get(CHANCE)) for key, part in by_part.items()}
+            current_name(name): {key: number(part.get(CHANCE)) for key, part in by_part.items()}
             for name, by_part in found["rows"].items()
         }
         parts = {
@@ -204,10 +214,11 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
             for key, p in found["parts"].items()
         }
         return Comparison(
-            found["model"], found["labels"], parts, tuple(found["seeds"]), found["reference"],
-            frozenset(found["unchanged"]), rows, chance,
+            found["model"], by_name(found["labels"]), parts, tuple(found["seeds"]),
+            current_name(found["reference"]), frozenset(found["unchanged"]), rows, chance,
             # Summaries of earlier versions may lack these.
-            found.get("guesser", {}), tuple(found.get("remarks", ())), found.get("settings", {}),
+            found.get("guesser", {}), tuple(found.get("remarks", ())),
+            by_name(found.get("settings", {})),
         )  # fmt: skip  # as many arguments as the class has attributes
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no comparison of methods ({error!r})") from None

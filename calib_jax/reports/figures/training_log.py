@@ -7,13 +7,13 @@ from calib_jax.reports import catalogue
 from calib_jax.reports.figures.canvas import Axes, Figure, MaxNLocator, drawn, new_figure
 from calib_jax.reports.figures.drawing import COLOURS, CONFIDENCE, INK, MARKERS, plain_axes
 from calib_jax.reports.words import number
+from calib_jax.training.terms import titles
 
 _COLOURS = (COLOURS[4], *COLOURS[:4], COLOURS[5])
-_TERM_COLOURS = (INK, CONFIDENCE, COLOURS[3])
+_TERM_COLOURS = (INK, CONFIDENCE, COLOURS[3], COLOURS[1])
 # Lines of the table on the page; a long run has thousands.
 MAX_ROWS = 200
 TRAINING_SET = "training set (E-step)"
-TERMS = (("loss", "loss"), ("sft", "SFT term"), ("ece", "ECE term"))
 COLUMNS = tuple((metric.key, metric.label) for metric in catalogue.at(catalogue.LOG))
 
 
@@ -60,7 +60,7 @@ def has_curves(log: Sequence[Mapping[str, Any]]) -> bool:
         key in line for _, line in _measurements(log) for key in ("conf_ece", "accuracy")
     )
     train = [line for line in log if line.get("kind") == "train"]
-    return measured or any(t.get(key) is not None for t in train for key, _ in TERMS)
+    return measured or any(t.get(key) is not None for t in train for key in titles())
 
 
 @drawn
@@ -69,7 +69,7 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
 
     Args:
       log: the lines of metrics.jsonl. "estep" and "eval" lines give conf_ece and accuracy, "train"
-        lines loss, sft and ece; keys that no line holds leave their curve out.
+        lines the loss and its terms; keys that no line holds leave their curve out.
 
     Returns:
       The figure, or None when there is nothing to draw.
@@ -79,7 +79,8 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
     names = list(dict.fromkeys(name for name, _ in lines))
     wanted = [("conf_ece", "conf-ECE"), ("accuracy", "accuracy")]
     wanted = [(key, label) for key, label in wanted if any(key in line for _, line in lines)]
-    terms = [(key, label) for key, label in TERMS if any(t.get(key) is not None for t in train)]
+    logged = {key for line in train for key, value in line.items() if value is not None}
+    terms = [(key, label) for key, label in titles().items() if key in logged]
     count = len(wanted) + bool(terms)
     if not count:
         return None
@@ -106,7 +107,8 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
         ax = axes[-1]
         for i, (key, label) in enumerate(terms):
             points = [(t["step"], t[key]) for t in train if t.get(key) is not None]
-            ax.plot(*zip(*points, strict=True), color=_TERM_COLOURS[i], linewidth=1.3, label=label)
+            colour = _TERM_COLOURS[i % len(_TERM_COLOURS)]
+            ax.plot(*zip(*points, strict=True), color=colour, linewidth=1.3, label=label)
         _style(ax, "training loss")
         ax.set_ylim(bottom=0)
         _legend(ax)

@@ -63,17 +63,17 @@ def make_comparison():
     higher = Versus(0.2, (-0.1, 0.5), 0.3, 2)
     return Comparison(
         model="a_b 50%",
-        labels={"dpo": "DPO, as it is", "temperature": "Temp. scale", "cft": "CFT"},
+        labels={"before": "DPO, as it is", "temperature": "Temp. scale", "cft": "CFT"},
         parts={"in": Part("in", ("x", "y"), 70), "out": Part("out", ("z",), 30)},
         seeds=(0, 1, 2),
         reference="cft",
         unchanged=frozenset({"temperature"}),
         rows={
-            "dpo": {"in": row(0.4, versus=higher), "out": row(0.3, versus=higher)},
+            "before": {"in": row(0.4, versus=higher), "out": row(0.3, versus=higher)},
             "temperature": {"in": row(0.1, True, lower), "out": row(0.2, versus=higher)},
             "cft": {"in": row(0.2)},
         },
-        chance={"dpo": {"in": 0.08}},
+        chance={"before": {"in": 0.08}},
         guesser={"in": uniform(np.array([4, 2])), "out": uniform(np.array([4, 4]))},
         remarks=("Temp. scale (seeds 0, 2): T stays at its upper bound 1000",),
     )

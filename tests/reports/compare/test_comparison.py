@@ -15,15 +15,19 @@ def rows_of(comparison):
 def test_rows_hold_the_mean_and_every_seed(comparison):
     rows, _ = rows_of(comparison)
     found = [
-        row for row in rows if (row["subject"], row["probe"], row["metric"]) == ("dpo", "in", "nll")
+        row
+        for row in rows
+        if (row["subject"], row["probe"], row["metric"]) == ("before", "in", "nll")
     ]
-    estimate = comparison.rows["dpo"]["in"]["nll"]
+    estimate = comparison.rows["before"]["in"]["nll"]
     assert [row["seed"] for row in found] == [None, 0, 1, 2]
     assert [row["value"] for row in found] == [estimate.value, *estimate.per_seed]
     assert (found[0]["low"], found[0]["high"]) == estimate.interval and found[1]["low"] is None
     assert {row["n"] for row in found} == {70} and {row["reading"] for row in found} == {"choice"}
     chance = [row for row in rows if row["metric"] == "conf_ece_null_q95" and row["value"]]
-    assert [(row["subject"], row["probe"], row["value"]) for row in chance] == [("dpo", "in", 0.08)]
+    assert [(row["subject"], row["probe"], row["value"]) for row in chance] == [
+        ("before", "in", 0.08)
+    ]
     assert {(row["subject"], row["probe"]) for row in rows} == {
         (method, part) for method, by_part in comparison.rows.items() for part in by_part
     }
@@ -44,12 +48,15 @@ def test_contrasts_hold_the_difference_to_the_reference(comparison):
 
 def test_no_interval_is_no_row(comparison):
     found = as_dict(comparison)
-    for row in (found["rows"]["dpo"]["in"]["nll"], found["rows"]["dpo"]["in"]["nll"]["versus"]):
+    for row in (
+        found["rows"]["before"]["in"]["nll"],
+        found["rows"]["before"]["in"]["nll"]["versus"],
+    ):
         row["ci"] = None
-    found["rows"]["dpo"]["in"]["nll"]["versus"]["p_value"] = None
+    found["rows"]["before"]["in"]["nll"]["versus"]["p_value"] = None
     again = from_dict(found)
-    assert math.isnan(again.rows["dpo"]["in"]["nll"].versus.p_value)
+    assert math.isnan(again.rows["before"]["in"]["nll"].versus.p_value)
     rows, contrasts = rows_of(again)
     assert not [row for row in [*rows, *contrasts] if row["metric"].endswith(("_ci", "_p"))]
-    (one,) = (r for r in contrasts if (r["b"], r["probe"], r["metric"]) == ("dpo", "in", "nll"))
+    (one,) = (r for r in contrasts if (r["b"], r["probe"], r["metric"]) == ("before", "in", "nll"))
     assert one["low"] is None and math.isnan(one["p"])

@@ -11,7 +11,7 @@ def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(compa
         comparison, rows={**comparison.rows, "cft": cft}, chance={"cft": {"in": 0.08}}
     )
     first, accuracy, wins, losses = wording.sentences(
-        whole, "dpo", ["temperature", "fixed_temperature"]
+        whole, "before", ["temperature", "fixed_temperature"]
     )
     assert first.startswith("DPO, as it is → CFT: conf-ECE 0.400 → 0.200 in-domain")
     # The interval of CFT against the model as it is: the other way round than that in the table.
@@ -27,22 +27,22 @@ def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(compa
 
 def test_a_temperature_that_never_wins_is_said_to_win_nowhere(comparison):
     rows = {n: {"in": by["in"]} for n, by in comparison.rows.items()}
-    rows["temperature"] = rows["dpo"]
+    rows["temperature"] = rows["before"]
     whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
-    said = wording.sentences(whole, "dpo", ["temperature"])
+    said = wording.sentences(whole, "before", ["temperature"])
     assert said[2] == "Temp. scale beats CFT on none of conf-ECE, NLL, Brier and cw-ECE"
 
 
 def test_any_other_method_that_is_significantly_better_is_named(comparison):
     cft = {**comparison.rows["cft"], "out": comparison.rows["cft"]["in"]}
     rows = {**comparison.rows, "cft": cft}
-    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "dpo")
+    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "before")
     (better,) = said
     assert better.startswith(
         "Temp. scale is significantly better than CFT on conf-ECE in-domain (0.100 against 0.200), "
     )
-    rows["temperature"] = comparison.rows["dpo"]
-    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "dpo")
+    rows["temperature"] = comparison.rows["before"]
+    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "before")
     assert said == [
         "None of the other methods is significantly better than CFT on conf-ECE, NLL, Brier or "
         "cw-ECE"
@@ -55,4 +55,4 @@ def test_headline_without_the_model_as_it_is(comparison):
     ]
     rows = {name: {"in": by["in"]} for name, by in comparison.rows.items()}
     whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
-    assert wording.headline(whole, "dpo") == wording.sentences(whole, "dpo")[:2]
+    assert wording.headline(whole, "before") == wording.sentences(whole, "before")[:2]

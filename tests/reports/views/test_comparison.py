@@ -132,7 +132,7 @@ def test_chance_stands_beside_conf_ece_in_the_extended_table(comparison):
 
 def test_csv_holds_every_figure_and_every_seed(comparison):
     rows = list(csv.DictReader(io.StringIO(views.results_csv([comparison]))))
-    found = [r for r in rows if (r["method"], r["part"], r["metric"]) == ("dpo", "in", "nll")]
+    found = [r for r in rows if (r["method"], r["part"], r["metric"]) == ("before", "in", "nll")]
     assert [r["seed"] for r in found] == ["mean", "0", "1", "2"]
     assert float(found[0]["difference"]) == 0.2 and found[0]["reference"] == "cft"
     assert float(found[0]["p_value"]) == 0.3 and found[1]["p_value"] == ""
@@ -211,7 +211,7 @@ def test_a_sweep_as_page_files_and_figures(comparison):
     points = {"temperature": {"ece_weight": 0.0, "num_bins": None},
               "cft": {"ece_weight": 1.0, "num_bins": 5}}  # fmt: skip  # a pair
     summary = summary_of(whole(comparison), job="sweep", points=points)
-    view = views.sweep(summary, "CFT", "dpo")
+    view = views.sweep(summary, "CFT", "before")
     assert list(view.figures) == ["figures/frontier_conf_ece", "figures/frontier_cw_ece"]
     assert {"tables/sweep.md", "tables/sweep.tex", "tables/results.csv"} <= set(view.files)
     assert (

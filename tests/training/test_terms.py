@@ -1,0 +1,91 @@
+"""The registry of loss terms: what each computes, and what follows from it."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calib_jax import metrics, presets
+from calib_jax.config import base
+from calib_jax.errors import UserError
+from calib_jax.training import em, terms
+from calib_jax.training.terms import TERMS, Answers, Settings
+from tests.training.conftest import tiny_config
+
+
+def answers_of(seed=0, N=6, V=40, K=4):
+    """Invented logits; the last place holds no question, and its weight is 0."""
+    rng = np.random.default_rng(seed)
+    mask = np.arange(K) < rng.integers(2, K + 1, N)[:, None]
+    return Answers(
+        logits_NxV=jnp.asarray(rng.normal(size=(N, V)) * 3, jnp.float32),
+        mask_NxK=jnp.asarray(mask),
+        answers_N=jnp.asarray(rng.integers(0, 2, N)),
+        weights_N=jnp.asarray(np.arange(N) < N - 1, jnp.float32),
+        letter_ids_K=jnp.asarray(rng.choice(V, K, replace=False)),
+        num_rows=jnp.float32(N - 1),
+        num_tokens=jnp.float32(10 * N),
+    )
+
+
+def test_the_brier_term_is_the_brier_score():
+    answers = answers_of()
+    found = TERMS["brier"].loss(answers, Settings())
+    probs, mask, right = (x[:-1] for x in (answers.probs_NxK, answers.mask_NxK, answers.answers_N))
+    assert float(found) == pytest.approx(float(metrics.brier(probs, right, mask)), rel=1e-6)
+
+
+def test_further_terms_are_weighed_by_name_and_named_in_formulas():
+    config = base()
+    config.train.terms, config.train.sft = "brier=0.25", "none"
+    assert terms.formula(config.train) == "1 · ECE + 0.25 · Brier"
+    config.train.ece_weight = 0.0
+    assert terms.formula(config.train) == "0.25 · Brier"
+    objective = em.objective_of(config, 10)
+    assert objective.logged == ("loss", "brier")
+    assert not objective.needs_e_step and not terms.reads_bins(config.train)
+    config.train.terms = "brier=0"
+    with pytest.raises(UserError, match=r"config.train.terms has no weight .* there is no loss"):
+        em.check_objective(config)
+    config.train.terms, config.train.objective = "brier=1", "released"
+    with pytest.raises(UserError, match="it has no further terms"):
+        em.check_objective(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ece=0.1", "names 'ece', which config.train.ece_weight weighs"),
+        ("breir=0.1", "names 'breir'; choose from: brier. Did you mean 'brier'"),
+        ("brier", r"'brier' is not valid; write brier=0.1"),
+        ("brier=-1", "'brier=-1' is not valid"),
+        ("brier=inf", "'brier=inf' is not valid"),
+        ("brier=1,brier=2", "'brier' appears twice"),
+    ],
+)
+def test_weights_that_are_not_valid(text, message):
+    with pytest.raises(UserError, match=f"config.train.terms.*{message}"):
+        terms.parse_weights(text)
+
+
+def test_a_further_term_that_needs_targets_brings_the_e_step(start, monkeypatch):
+    ece = dataclasses.replace(TERMS["ece"], name="pull", field="", weight_of=None)
+    monkeypatch.setitem(TERMS, "pull", ece)
+    run = start(tiny_config(ece_weight=0.0, terms="pull=0.5"), count=8).run()
+    assert len(run.e_steps) == 2
+    same = start(tiny_config(ece_weight=0.5), "same", count=8).run()
+    assert [told["loss"] for _, told in run.terms] == [told["loss"] for _, told in same.terms]
+    assert "pull" in run.terms[0][1] and "ece" not in run.terms[0][1]
+
+
+def test_terms_of_one_method_have_columns_of_their_own():
+    """Alternatives share a column of the log; terms that are minimised together must not."""
+    for name in presets.METHODS:
+        config = base()
+        presets.set_method(config, name)
+        presets.check_method(config)
+        keys = [term.key for term in terms.active(config.train)]
+        assert keys and len(set(keys)) == len(keys)
+        assert set(keys) <= set(terms.titles())
+    assert not {term.key for term in TERMS.values()} & {"loss", "grad_norm", "learning_rate"}
