@@ -1,8 +1,8 @@
 """A hook of mkdocs: the pages of metrics and calibrators, from the package's own docstrings.
 
 A line ``<!-- reference: calib_jax.metrics -->`` becomes a section for each module that the package
-exports from, titled by the first words of the module's docstring, with the exported names in it. The
-sources are parsed and not imported, so that neither JAX nor a model's libraries are needed.
+exports from, titled by the first words of the module's docstring, with the exported names in it.
+The sources are parsed and not imported: neither JAX nor a model's libraries are needed.
 """
 
 import ast

@@ -127,10 +127,15 @@ def test_config_preset_and_fields_exist_and_are_obeyed(command, monkeypatch):
     assert config is not None and not workdir.is_absolute()
 
 
+def test_help_is_printed(capsys):
+    assert command_line.parse(["calib_jax", "--help"])[0] is None
+    assert "--config.FIELD" in capsys.readouterr().out
+
+
 def test_fields_in_the_text_exist():
     for page in PAGES:
         for path in re.findall(
-            r"(?:--|`)config\.(?!py\b)([a-z_0-9]+(?:\.[a-z_0-9]+)*)", page.read_text()
+            r"(?:--|`)config\.(?!py\b|json\b)([a-z_0-9]+(?:\.[a-z_0-9]+)*)", page.read_text()
         ):
             value = base()
             for key in path.split("."):
