@@ -100,14 +100,13 @@ def main(run: Run) -> None:
     )
     own_facts = {
         "methods": {labels[name]: row["method"] for name, row in rows.items()},
-        "said": wording.sentences(compared, BEFORE, TEMPERATURES),
+        "said": wording.sentences(compared, TEMPERATURES),
         "fitted": {labels[name]: by_seed for name, by_seed in said.items()},
     }
     shown = {name: by_seed[seeds[0]] for name, by_seed in scores.items()}
-    headline = wording.headline(compared, BEFORE)
 
     def view(summary: Mapping[str, Any]) -> View:
-        return views.view(summary, headline, shown, config.em.num_bins, config.em.edges)
+        return views.view(summary, shown, config.em.num_bins, config.em.edges)
 
     finish(subruns, first, [compared, *beside], own_facts, view)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calib_jax.reports import catalogue, console
+from calib_jax.reports.compare import wording
 from calib_jax.reports.compare.comparison import Comparison, Part, as_dict
 from calib_jax.reports.page.render import render
 from calib_jax.reports.tables import latex, markdown
@@ -180,7 +181,10 @@ def test_a_comparison_as_page_files_and_figures(comparison):
         name: {"x": make_scores(i), "z": make_scores(i, n=30)}
         for i, name in enumerate(comparison.labels)
     }
-    view = views.view(summary, ["It was 1 and is 2"], scores, 10, "right")
+    headline = wording.headline(views.comparisons_of(summary)[0])
+    summary["said"] = [*headline, "So it is"]
+    view = views.view(summary, scores, 10, "right")
+    assert view.said == headline
     assert set(view.files) == {
         f"tables/{name}.{kind}"
         for name in ("table2", "extended", "versus", "settings")
@@ -196,8 +200,8 @@ def test_a_comparison_as_page_files_and_figures(comparison):
         "Accuracy, confidence and scores", "Settings", "Runs", "Data",
     ]  # fmt: skip  # in order
     page = render(view, summary)
-    assert page.count("<svg") == 4 and "<p>It was 1 and is 2.</p>" in page
-    assert "<li>So it is.</li>" in page and "<li>It was" not in page
+    assert page.count("<svg") == 4 and f"<p>{headline[0]}.</p>" in page
+    assert "<li>So it is.</li>" in page and f"<li>{headline[0]}" not in page
     assert "cft &lt;b&gt;" in page and "<i>" not in page.replace("<i class", "")
     assert "a_b 50% · 3 seeds · 3 rows" in page
     for table in (views.main_table, views.extended, views.versus):
@@ -211,7 +215,7 @@ def test_a_sweep_as_page_files_and_figures(comparison):
     points = {"temperature": {"ece_weight": 0.0, "num_bins": None},
               "cft": {"ece_weight": 1.0, "num_bins": 5}}  # fmt: skip  # a pair
     summary = summary_of(whole(comparison), job="sweep", points=points)
-    view = views.sweep(summary, "CFT", "before")
+    view = views.sweep(summary, "CFT")
     assert list(view.figures) == ["figures/frontier_conf_ece", "figures/frontier_cw_ece"]
     assert {"tables/sweep.md", "tables/sweep.tex", "tables/results.csv"} <= set(view.files)
     assert (
