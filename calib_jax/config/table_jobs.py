@@ -162,7 +162,7 @@ LIFECYCLE = section(
     ),
     axis=Field(
         "scale",
-        check=values.by("calib_jax.runs.lifecycle_series:check_axis"),
+        check=values.by("calib_jax.runs.series:check_axis"),
         needs=(needs.SEVERAL_MODELS,),
     ).means("What the labels are: scale, step, epoch, or any other name of the axis."),
     text=Field("").means(

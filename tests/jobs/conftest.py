@@ -11,8 +11,9 @@ import pytest
 
 from calib_jax.api import load_model
 from calib_jax.config import FIELDS, base
-from calib_jax.runs import measuring
+from calib_jax.runs import measuring, score
 from calib_jax.runs import run as runs
+from calib_jax.runs.tasks import task_probes
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 from tests.devices import xla_flags
@@ -33,6 +34,14 @@ class StopWhen(StopRequest):
     def check(self):
         if self.path.exists():
             raise Stopped
+
+
+def measure_tasks(config, model, tasks, folder, check=lambda: None):
+    """task -> method -> scores, as the job evaluate gets them."""
+    probes = task_probes(config, tasks)
+    asked = {probe.name: probe.asked(model) for probe in probes}
+    found = score.ask(config, model, probes, asked, folder, check, label="measured")
+    return {probe.name: found[probe.file] for probe in probes}
 
 
 @pytest.fixture

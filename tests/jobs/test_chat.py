@@ -18,10 +18,12 @@ from calib_jax.questions.encoding import Encoder
 from calib_jax.questions.record import Question
 from calib_jax.reports import predictions, read_metrics
 from calib_jax.reports.reproduction import EXAMPLE, HERE
-from calib_jax.runs import evaluating, measuring
+from calib_jax.runs import measuring
 from calib_jax.runs.run import Run
+from calib_jax.runs.tasks import load_tasks
 from calib_jax.training.interrupt import StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
+from tests.jobs.conftest import measure_tasks
 
 TEMPLATE = (
     "{{ strftime_now('%Y') }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
@@ -64,9 +66,7 @@ def config(tmp_path, chat_model, one_device):
     return config
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    monkeypatch.setattr("calib_jax.runs.results.write_figures", lambda *args, **options: None)
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def evaluated(config, folder, source, adapter=""):
@@ -74,8 +74,8 @@ def evaluated(config, folder, source, adapter=""):
     asked = config.copy_and_resolve_references()
     asked.job, asked.data.eval, asked.prompt.max_length = "evaluate", source, 0
     model = load_model(config.model.name, adapter=adapter or None)
-    tasks = evaluating.load_tasks(asked)
-    (scores,) = evaluating.measure_tasks(asked, model, tasks, folder, lambda: None).values()
+    tasks = load_tasks(asked)
+    (scores,) = measure_tasks(asked, model, tasks, folder).values()
     return scores["choice"]
 
 
