@@ -129,7 +129,7 @@ WINRATE = section(
 PLAN = section(
     "plan",
     ("plan",),
-    topology=Field("v5e-8", check=values.by("calib_jax.parallel.topology:find")).means(
+    topology=Field("v5e-8", check=values.by("calib_jax.plan.topology:find")).means(
         "The hardware: v5e-8, v5e-16, v6e-8, v4-8, v5p-8, gpu-80gib, cpu-16gib, ..."
     ),
     model=Field("").means(

@@ -16,8 +16,7 @@ from calib_jax.reports.result import Contrast, Result, of_states
 from calib_jax.reports.views import alignment
 from calib_jax.runs import score, subjects
 from calib_jax.runs.material import PAIRS, TEXT, Material
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run
+from calib_jax.runs.run import Run, say
 from calib_jax.runs.score import Said
 from calib_jax.runs.subjects import Subject
 

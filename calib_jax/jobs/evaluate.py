@@ -9,7 +9,7 @@ import ml_collections
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import check_config, split_list
 from calib_jax.models.model import Model
-from calib_jax.runs import measuring, quantization, results, score
+from calib_jax.runs import base_model, quantization, results, score
 from calib_jax.runs.probe import Asked, TaskProbe
 from calib_jax.runs.run import Run
 from calib_jax.runs.tasks import LoadedTask, load_tasks, task_probes
@@ -32,8 +32,8 @@ def main(run: Run, quietly: bool = False) -> None:
     check_config(config)
     methods, tasks = split_list(config.confidence.methods), load_tasks(config)
     results.check_folds(config, {loaded.name: len(loaded.questions) for loaded in tasks})
-    compared = measuring.measures_quantization(config)
-    model = measuring.load(config, "" if compared else config.model.quantize)
+    compared = base_model.measures_quantization(config)
+    model = base_model.load(config, "" if compared else config.model.quantize)
     probes = task_probes(config, tasks)
     asked = {probe.name: probe.asked(model) for probe in probes}
     run.claim()
@@ -47,7 +47,7 @@ def main(run: Run, quietly: bool = False) -> None:
         unquantized = {name: s[shifted] for name, s in _ask(run, model, plain, "").items()}
         # Freed first: both at once would take the memory that quantisation is to save.
         model = model.without_params()
-        model = measuring.load(config, config.model.quantize)
+        model = base_model.load(config, config.model.quantize)
     scores = _ask(run, model, probes, config.model.quantize, asked)
     if jax.process_index() != 0:
         return

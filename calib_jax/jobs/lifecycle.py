@@ -19,9 +19,8 @@ from calib_jax.reports.result import Result
 from calib_jax.reports.views import lifecycle
 from calib_jax.runs import score, subjects
 from calib_jax.runs.material import Material
-from calib_jax.runs.measuring import say
 from calib_jax.runs.probe import TaskProbe
-from calib_jax.runs.run import Run
+from calib_jax.runs.run import Run, say
 from calib_jax.runs.series import series
 
 Read = NextTokens | Scores

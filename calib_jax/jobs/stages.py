@@ -28,10 +28,9 @@ from calib_jax.reports.pairs import measure as of_pairs
 from calib_jax.reports.result import Contrast, Result
 from calib_jax.reports.stages import figures
 from calib_jax.reports.views import stages
-from calib_jax.runs import aligning, measuring, score, subjects
+from calib_jax.runs import preference_setting, run_setting, score, subjects
 from calib_jax.runs.material import PAIRS, Material
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, check_workdir
+from calib_jax.runs.run import Run, check_workdir, say
 from calib_jax.runs.score import Said
 from calib_jax.runs.stages_chain import Stage, chain_of, start_label
 from calib_jax.runs.subjects import Subject
@@ -132,7 +131,7 @@ def _load_examples(stage: Stage) -> tuple[list, Origins]:
     config = stage.config
     check_config(config)
     if config.job != "align":
-        measuring.load_questions(config)
+        run_setting.load_questions(config)
         train = split_list(config.data.train)
         return [], pipeline.training_origins(train, config.seed, config.data.answer_base)
     specs = split_list(config.data.eval)
@@ -141,8 +140,8 @@ def _load_examples(stage: Stage) -> tuple[list, Origins]:
         for spec in specs
         for q in sources.load(spec, config.seed, config.data.answer_base)
     }
-    source = aligning.load_source(config)
-    learnt = aligning.load_examples(config, asked, source)[0]
+    source = preference_setting.load_source(config)
+    learnt = preference_setting.load_examples(config, asked, source)[0]
     return learnt, Origins(source.data_sets, frozenset(item.text for item in source.items))
 
 

@@ -27,7 +27,7 @@ from calib_jax.questions.text import Document
 from calib_jax.reports import predictions
 from calib_jax.reports.lifecycle import predictions as token_files
 from calib_jax.reports.pairs import predictions as pair_files
-from calib_jax.runs import measuring
+from calib_jax.runs import chat_prompt
 
 # Of a task, the confidence over the whole vocabulary beside that over the letters.
 VOCABULARY = "{}_vocabulary"
@@ -199,7 +199,7 @@ class PairsProbe(Probe):
                 f"config.align.max_length is {align.max_length}, and {model.name} was made for "
                 f"{model.config.max_length} tokens. Set it to at most that."
             )
-        chat = measuring.chat_settings(self.config) if align.chat else None
+        chat = chat_prompt.chat_settings(self.config) if align.chat else None
         items, groups, skipped = encode_preferences(
             model.tokenizer, self.items, align.max_length, chat
         )

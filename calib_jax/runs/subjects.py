@@ -15,7 +15,7 @@ from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model, open_checkpoint
 from calib_jax.parallel import mesh as meshes
-from calib_jax.runs import measuring, trained
+from calib_jax.runs import base_model, trained
 from calib_jax.runs.run import as_json
 
 RUN, OFFLINE = "run:", "offline:"
@@ -174,13 +174,13 @@ def load(config: ml_collections.ConfigDict, subject: Subject) -> Model:
     derived = config_of(config, subject)
     derived.job = "evaluate"  # nothing trains: no float32 copy
     if subject.run is None:
-        return measuring.load(derived, config.model.quantize)
+        return base_model.load(derived, config.model.quantize)
     run = trained.read_run(subject.run, subject.epoch)
     setting = run.config.model
     derived.model.name, derived.model.revision = setting.name, setting.revision
     derived.model.adapter = setting.adapter
     with run.same_base():
-        model = measuring.load(derived, setting.quantize)
+        model = base_model.load(derived, setting.quantize)
     full = run.config.train.method == "full"
     adapter = None
     if setting.adapter:

@@ -18,9 +18,9 @@ from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.tasks import Task, get_task, load_task
 from calib_jax.reports import remarks
-from calib_jax.runs import measuring
-from calib_jax.runs.measuring import say
+from calib_jax.runs import chat_prompt
 from calib_jax.runs.probe import TaskProbe
+from calib_jax.runs.run import say
 
 TaskScores = dict[str, dict[str, Scores]]
 
@@ -121,7 +121,7 @@ def plan_task(
         PairEncoder(model.tokenizer, model.config.max_length),
         shots=config.data.shots,
         seed=config.seed,
-        chat=measuring.chat_of(config, model.tokenizer),
+        chat=chat_prompt.chat_of(config, model.tokenizer),
         choice=letter_template(prompt),
         continuation=prompt.continuation,
         letter_prefix=prompt.letter_prefix,

@@ -11,7 +11,7 @@ import pytest
 
 from calib_jax.api import load_model
 from calib_jax.config import FIELDS, base
-from calib_jax.runs import measuring, score
+from calib_jax.runs import base_model, score
 from calib_jax.runs import run as runs
 from calib_jax.runs.tasks import task_probes
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -51,7 +51,7 @@ def one_device(monkeypatch):
     def load(config, quantize):
         return load_model(config.model.name, adapter=config.model.adapter or None)
 
-    monkeypatch.setattr(measuring, "load", load)
+    monkeypatch.setattr(base_model, "load", load)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from calib_jax.questions import prepare
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.reports import predictions
 from calib_jax.reports.lifecycle import predictions as next_tokens
-from calib_jax.runs import measuring
+from calib_jax.runs import base_model
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
 from tests.jobs.conftest import StopWhen
@@ -99,7 +99,7 @@ def loads(monkeypatch):
         names.append(Path(config.model.name).name)
         return load_model(config.model.name)
 
-    monkeypatch.setattr(measuring, "load", load)
+    monkeypatch.setattr(base_model, "load", load)
     return names
 
 
@@ -259,7 +259,7 @@ def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(
     ],
 )
 def test_bad_input_is_one_message_before_any_weights(call, inputs, monkeypatch, flags, message):
-    monkeypatch.setattr(measuring, "load", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(base_model, "load", lambda *_: pytest.fail("weights were loaded"))
     if "lifecycle.context_length=600" in flags:
         # Only where a text is as long as that.
         (inputs / "long.txt").write_text("abc " * 300)

@@ -11,7 +11,7 @@ from calib_jax import UserError, load_model
 from calib_jax.config import base
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import result
-from calib_jax.runs import measuring, subjects
+from calib_jax.runs import base_model, subjects
 from calib_jax.runs.run import as_json
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.optimizer import OptimizerConfig
@@ -23,7 +23,7 @@ TOKENS = np.arange(24, dtype=np.int32).reshape(2, 12) * 11
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
     """Compiles faster than a mesh of eight."""
-    monkeypatch.setattr(measuring, "load", lambda config, _: load_model(config.model.name))
+    monkeypatch.setattr(base_model, "load", lambda config, _: load_model(config.model.name))
 
 
 def finish_run(folder, model, trainable, method, job):
