@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import ml_collections
 
-from calib_jax.config.field import READS
+from calib_jax.config.field import READS, find
 from calib_jax.config.table_model import MODEL
 from calib_jax.config.table_train import TRAIN
 from calib_jax.grammar import numbers, split_list
@@ -67,10 +67,11 @@ def objective(config: Config) -> Iterator[str]:
                 "objective, and config.train.objective is 'paper', whose weight is "
                 "config.train.ece_weight. Set one of the two, or --config.train.objective=released."
             )
-        if train.sft == "none" and not train.ece_weight and not split_list(train.terms):
+        further = split_list(train.terms) and find("calib_jax.training.terms:active")(train)
+        if train.sft == "none" and not train.ece_weight and not further:
             yield (
                 "config.train.sft is 'none', config.train.ece_weight is 0 and config.train.terms "
-                "names no term: no loss is left. Set one of them."
+                "has no weight above 0: no loss is left. Set one of them."
             )
     if train.label_smoothing and train.sft in ("sft2", "none"):
         yield (

@@ -136,7 +136,7 @@ def takes_log_scores(metric: Callable) -> bool:
 
 def call(metric, probs, answers, mask, weights, log_scores) -> Any:
     """A metric of one set of rows, given the log-scores if it takes them."""
-    given = {} if weights is None else {"weights": weights}
+    given = {"weights": weights}
     if log_scores is not None and takes_log_scores(metric):
         given["log_scores"] = log_scores
     return metric(probs, answers, mask, **given)

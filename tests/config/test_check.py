@@ -354,7 +354,7 @@ def test_the_command_line_tells_misspelt_flags_bad_values_and_limits_together(tm
         "seed=many",
         "train.epochs=0",
         "data.shots=2",
-        "prompt.choice={question}{options}",
+        "prompt.continuation={question}",
         "confidence.methods=continuation_sum",
     )
     command = ["x", "--config=configs/cft.py", f"--workdir={tmp_path / 'run'}"]

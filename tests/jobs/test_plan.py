@@ -72,7 +72,7 @@ def test_the_job(tmp_path, capsys):
         (["--config.plan.model=nowhere"], "nowhere.*no such file"),
         (["--config.train.sft=sft9"], "'sft9'"),
         (["--config.model.attention=splash"], "'splash', which is for TPUs"),
-        (["--config.model.attention=flash"], "'flash', which is none"),
+        (["--config.model.attention=flash"], "is 'flash'; choose from: auto, xla"),
     ],
 )
 def test_bad_input(tmp_path, capsys, changes, words):
@@ -166,11 +166,12 @@ def test_ideal_operations_by_hand():
     assert programs.ideal_e_step(config, None, 3, 10) == 30 * 2 * weights + keys + 3 * 2 * D * V
     lora = LoraConfig(rank=4, alpha=8.0, targets=("q_proj",))
     adapters = 30 * 2 * layers * 4 * (D + D)
-    train = ml_collections.ConfigDict({"remat": True, "sft": "sft1"})
+    train = base().train
+    train.remat = True
     assert programs.ideal_m_step(config, train, lora, 3, 10) == (
         3 * 30 * 2 * weights + 4 * adapters + 4 * keys + 2 * 3 * 2 * D * V
     )
-    train = ml_collections.ConfigDict({"remat": False, "sft": "sft2"})
+    train.remat, train.sft = False, "sft2"
     assert programs.ideal_m_step(config, train, None, 3, 10) == (
         3 * 30 * 2 * weights + 3 * keys + 3 * 3 * 2 * D * V + 4 * 30 * 2 * D * V
     )

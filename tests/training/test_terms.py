@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from calib_jax import metrics, presets
-from calib_jax.config import base
+from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
 from calib_jax.training import em, terms
 from calib_jax.training.terms import TERMS, Answers, Settings
@@ -46,11 +46,11 @@ def test_further_terms_are_weighed_by_name_and_named_in_formulas():
     assert objective.logged == ("loss", "brier")
     assert not objective.needs_e_step and not terms.reads_bins(config.train)
     config.train.terms = "brier=0"
-    with pytest.raises(UserError, match=r"config.train.terms has no weight .* there is no loss"):
-        em.check_objective(config)
+    with pytest.raises(UserError, match=r"config.train.terms has no weight .* no loss is left"):
+        check_config(config)
     config.train.terms, config.train.objective = "brier=1", "released"
     with pytest.raises(UserError, match="it has no further terms"):
-        em.check_objective(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize(
