@@ -105,7 +105,7 @@ def check_method(config: ml_collections.ConfigDict) -> None:
         ("terms", _weighed(train.terms) == _weighed(method.terms),
          f"weights of the terms in {method.terms!r}" if method.terms
          else "'': it has no further terms"),
-    ):  # fmt: skip
+    ):  # fmt: skip  # a table: field, condition and remedy
         if not is_so:
             raise UserError(
                 f"{name}: config.train.{key} is {train[key]!r}; {name} needs {needed}. The methods "

@@ -84,9 +84,17 @@ def bootstrap(
         True
     """
     return bootstrap_all(
-        {"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level, groups, method,
+        {"metric": metric_fn},
+        probs,
+        answers,
+        mask,
+        num_resamples,
+        seed,
+        level,
+        groups,
+        method,
         log_scores=log_scores,
-    )["metric"]  # fmt: skip
+    )["metric"]
 
 
 def bootstrap_all(

@@ -86,9 +86,12 @@ def splash_attention(
         ("batch", None, "kv_heads" if k.shape[2] > 1 else None, None)
     )
     kernel = functools.partial(
-        _kernel, window=window, scale=C**-0.5 if scale is None else scale, softcap=softcap,
+        _kernel,
+        window=window,
+        scale=C**-0.5 if scale is None else scale,
+        softcap=softcap,
         interpret=interpret,
-    )  # fmt: skip
+    )
     inputs = (q, k, v) if segments is None else (q, k, v, segments)
     if not mesh.empty:
         rows = nn.logical_to_mesh_axes(("batch", None))

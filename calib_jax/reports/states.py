@@ -43,8 +43,9 @@ def states_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
             continue
         if all(map(_is_row, splits.values())):
             found[name] = splits
-        elif all(isinstance(m, Mapping) and m and all(map(_is_row, m.values()))
-                 for m in splits.values()):  # fmt: skip  # one condition
+        elif all(
+            isinstance(m, Mapping) and m and all(map(_is_row, m.values())) for m in splits.values()
+        ):
             found |= _transposed(splits)
     if not found:
         raise UserError(

@@ -157,9 +157,11 @@ def change(row: Mapping[str, Any] | None, metric: Metric) -> Cell:
     if metric.factor:
         text, null = f"× {text}", 1.0
     return Cell(
-        text, interval(ends, signed=not metric.factor),
-        verdict=verdict(ends, metric.direction, null), value=value,
-    )  # fmt: skip  # text and interval side by side
+        text,
+        interval(ends, signed=not metric.factor),
+        verdict=verdict(ends, metric.direction, null),
+        value=value,
+    )
 
 
 def transposed(
@@ -242,10 +244,12 @@ def _drawn(tables: Sequence[Table], layout: str) -> list[rich.table.Table]:
             cells = [row.cells[i] for other in alike for row in other.rows]
             lines = [line for c in cells for line in _console_cell(c, layout).plain.split("\n")]
             shown.add_column(
-                rich.text.Text(head), justify="left" if column.text else "right",
+                rich.text.Text(head),
+                justify="left" if column.text else "right",
                 no_wrap=(whole := layout != "fold" and (i == 0 or not column.text)),
-                min_width=max(map(len, lines), default=0) if whole else None, overflow="fold",
-            )  # fmt: skip  # one column's settings
+                min_width=max(map(len, lines), default=0) if whole else None,
+                overflow="fold",
+            )
         for section, rows in table.by_section:
             if section:
                 shown.add_row(rich.text.Text(section, style="bold"))
@@ -378,9 +382,12 @@ def latex(tables: Sequence[Table], caption: str = "") -> str:
                     lines.append(" & ".join(beneath) + r" \\")
         said = " ".join([*([f"{table.title}."] if table.title else []), *table.notes, caption])
         lines += [
-            r"\bottomrule", r"\end{tabular}", rf"\caption{{{latex_escape(said.strip())}}}",
-            rf"\label{{tab:{table.name}}}", r"\end{table}",
-        ]  # fmt: skip  # the table's end
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{latex_escape(said.strip())}}}",
+            rf"\label{{tab:{table.name}}}",
+            r"\end{table}",
+        ]
         parts.append("\n".join(lines))
     return "\n".join(parts) + "\n"
 

@@ -115,9 +115,14 @@ def of_states(states: Rows, changes: Rows | None = None) -> list[str]:
             chances = {state: of_chance(row) for state, row in rows.items()}
             several = len(rows) > 1
             said.append(
-                course(name, values, chances if several else {}, "; ",
-                       "" if several else of_chance(last))
-            )  # fmt: skip
+                course(
+                    name,
+                    values,
+                    chances if several else {},
+                    "; ",
+                    "" if several else of_chance(last),
+                )
+            )
     if len(splits) > MAX_SENTENCES:
         said.append(f"The tables hold {len(splits) - MAX_SENTENCES} more splits")
     return said

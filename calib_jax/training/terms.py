@@ -272,7 +272,7 @@ TERMS: dict[str, Term] = {
             title="Brier",
         ),
     )
-}  # fmt: skip
+}  # fmt: skip  # a table: name, function and labels of a term together
 
 
 # --- What follows from a config -------------------------------------------------------------------

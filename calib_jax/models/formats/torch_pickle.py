@@ -201,9 +201,14 @@ class _Machine:
 
 
 def _tensor(
-    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any = None, _hooks: Any = None,
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    _grad: Any = None,
+    _hooks: Any = None,
     metadata: Any = None,
-) -> View:  # fmt: skip
+) -> View:
     """``torch._utils._rebuild_tensor_v2``. Metadata would hold the bits for lazy negation."""
     plain = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
     if not isinstance(storage, Storage) or not plain or len(size) > _MAX_AXES or metadata:

@@ -28,10 +28,17 @@ LEGEND = (
 )
 # Where a label may stand, in points from its mark, the dearest first.
 _PLACES = (
-    (7, 5, "left"), (-7, 5, "right"), (7, -12, "left"), (-7, -12, "right"), (0, 9, "center"),
-    (0, -17, "center"), (12, 14, "left"), (-12, 14, "right"), (12, -22, "left"),
+    (7, 5, "left"),
+    (-7, 5, "right"),
+    (7, -12, "left"),
+    (-7, -12, "right"),
+    (0, 9, "center"),
+    (0, -17, "center"),
+    (12, 14, "left"),
+    (-12, 14, "right"),
+    (12, -22, "left"),
     (-12, -22, "right"),
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +121,18 @@ def draw(
     handles = [Line2D([], [], **_style(j)) for j in range(len(bins))]
     handles += [Line2D([], [], **_BEFORE), Line2D([], [], color=GREY, linewidth=1.4)]
     figure.legend(
-        handles, [*names, "before", "Pareto frontier"], ncols=min(len(handles), 6), fontsize=8.8,
-        frameon=False, loc="upper left", labelcolor=INK, borderaxespad=0, handletextpad=0.5,
-        bbox_to_anchor=(_LEFT / width, 1 - 0.42 / height), columnspacing=1.4,
-    )  # fmt: skip
+        handles,
+        [*names, "before", "Pareto frontier"],
+        ncols=min(len(handles), 6),
+        fontsize=8.8,
+        frameon=False,
+        loc="upper left",
+        labelcolor=INK,
+        borderaxespad=0,
+        handletextpad=0.5,
+        bbox_to_anchor=(_LEFT / width, 1 - 0.42 / height),
+        columnspacing=1.4,
+    )
     add_title(figure, title, _LEFT)
     return figure
 
@@ -186,9 +201,15 @@ def _label(
         best = None
         for dx, dy, side in _PLACES:
             note = ax.annotate(
-                text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side,
-                color=colour, zorder=4,
-            )  # fmt: skip
+                text,
+                mark,
+                (dx, dy),
+                textcoords="offset points",
+                fontsize=8.5,
+                ha=side,
+                color=colour,
+                zorder=4,
+            )
             box = extent(note)
             cost = sum(_overlap(box, other) for other in taken)
             cost += box.width * box.height - _overlap(box, frame)
@@ -199,9 +220,15 @@ def _label(
                 break
         _, dx, dy, side, box = best
         ax.annotate(
-            text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side,
-            color=colour, zorder=4,
-        )  # fmt: skip
+            text,
+            mark,
+            (dx, dy),
+            textcoords="offset points",
+            fontsize=8.5,
+            ha=side,
+            color=colour,
+            zorder=4,
+        )
         taken.append(box)
 
 

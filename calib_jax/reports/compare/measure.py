@@ -123,10 +123,18 @@ def compare(
         for i, name in enumerate(names)
     }
     return Comparison(
-        model, dict(labels), parts, tuple(seeds), reference, frozenset(unchanged), rows, chance,
-        {key: _guesser(scores[names[0]], part) for key, part in parts.items()}, tuple(remarks),
+        model,
+        dict(labels),
+        parts,
+        tuple(seeds),
+        reference,
+        frozenset(unchanged),
+        rows,
+        chance,
+        {key: _guesser(scores[names[0]], part) for key, part in parts.items()},
+        tuple(remarks),
         settings or {},
-    )  # fmt: skip  # as many arguments as the class has attributes
+    )
 
 
 def _guesser(by_seed: Mapping[int, Mapping[str, Scores]], part: Part) -> dict[str, Any]:
@@ -265,9 +273,20 @@ def _resample(
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "num_resamples"))
 def _weighted(
-    probs_PxNxK, logs_PxNxK, limits, answers, mask, member_QxN, rows_N, plan, seed, *,
-    num_bins, edges, num_resamples,
-):  # fmt: skip  # arrays, then what is static
+    probs_PxNxK,
+    logs_PxNxK,
+    limits,
+    answers,
+    mask,
+    member_QxN,
+    rows_N,
+    plan,
+    seed,
+    *,
+    num_bins,
+    edges,
+    num_resamples,
+):
     """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
     answers that are drawn from the probabilities themselves."""
     functions = catalogue.functions(catalogue.LOG, num_bins, edges)

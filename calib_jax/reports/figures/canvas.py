@@ -40,7 +40,7 @@ __all__ = [
     "ListedColormap", "MaxNLocator", "NullLocator", "Patch", "PercentFormatter", "PowerNorm",
     "ScalarMappable", "ScaledTranslation", "Text", "drawn", "extent", "new_figure", "png",
     "readable", "svg", "to_hex",
-]  # fmt: skip
+]  # fmt: skip  # names, several on a line
 
 # Comes with matplotlib; the others are asked, where they are installed, for what it lacks.
 _FONT = "DejaVu Sans"
@@ -48,7 +48,7 @@ _FONTS_BESIDE = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "WenQuanYi Zen Hei",
     "Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Malgun Gothic", "Noto Sans Devanagari",
     "Noto Sans Thai", "Arial Unicode MS",
-)  # fmt: skip
+)  # fmt: skip  # names, several on a line
 _NO_GLYPH = re.compile(r"Glyph \d+ .*missing from")
 # Of these XML can hold none.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")

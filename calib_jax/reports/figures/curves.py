@@ -178,7 +178,14 @@ def _framed(width: float, height: float, title: str, states: Iterable[str]) -> F
         for i in range(len(names))
     ]
     figure.legend(
-        handles, names, ncols=columns, fontsize=9, frameon=False, loc="upper left",
-        bbox_to_anchor=(0.2 / width, 1 - 0.42 / height), labelcolor=INK, borderaxespad=0,
-    )  # fmt: skip
+        handles,
+        names,
+        ncols=columns,
+        fontsize=9,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(0.2 / width, 1 - 0.42 / height),
+        labelcolor=INK,
+        borderaxespad=0,
+    )
     return figure

@@ -151,8 +151,15 @@ def draw_line(
         ends = np.array([row[f"{key}_ci"] for row in rows], float)
         ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.8, **look)
     values = np.array([row[key] for row in rows], float)
-    ax.plot(xs, values, marker=MARKERS[mark % len(MARKERS)], markersize=5, linewidth=1.6,
-            label=label, **look)  # fmt: skip
+    ax.plot(
+        xs,
+        values,
+        marker=MARKERS[mark % len(MARKERS)],
+        markersize=5,
+        linewidth=1.6,
+        label=label,
+        **look,
+    )
     return look
 
 

@@ -78,7 +78,14 @@ def draw(scores: Mapping[str, Scores], title: str) -> Figure:
             ax.set_ylabel("questions", fontsize=10, color=INK)
     add_title(figure, title, 0.7)
     figure.legend(
-        handles=ax.containers[:2], ncols=2, fontsize=9, frameon=False, loc="upper right",
-        bbox_to_anchor=(0.995, 0.905), labelcolor=INK, borderaxespad=0, handlelength=1.2,
-    )  # fmt: skip
+        handles=ax.containers[:2],
+        ncols=2,
+        fontsize=9,
+        frameon=False,
+        loc="upper right",
+        bbox_to_anchor=(0.995, 0.905),
+        labelcolor=INK,
+        borderaxespad=0,
+        handlelength=1.2,
+    )
     return figure

@@ -252,9 +252,11 @@ def _pair(
         if missing or added:
             unnamed = [f for f in files if "none" in str(about[f].get("ids", ""))]
             hint = f"; {unnamed[0]} has no ids, so its rows are named by number" if unnamed else ""
-            example = f"{missing[0]!r} is only in {files[0]}" if missing else (
-                f"{min(added)!r} is only in {files[1]}"
-            )  # fmt: skip
+            example = (
+                f"{missing[0]!r} is only in {files[0]}"
+                if missing
+                else (f"{min(added)!r} is only in {files[1]}")
+            )
             raise UserError(
                 f"{files[0]} and {files[1]} hold other questions for {split!r}: {len(missing)} ids "
                 f"are only in the first, {len(added)} only in the second ({example}{hint}). Give "

@@ -85,8 +85,17 @@ def render(
     """
     css, script, policy = _assets()
     costs = {name: (summary or {}).get(key) for key, name in _COSTS.items()}
-    return _environment().get_template("page.html").render(
-        view=view, sections=list(view.sections), css=css, script=script, policy=policy,
-        costs={name: value for name, value in costs.items() if value}, command=command,
-        config=json.dumps(plain(config), indent=2, default=str) if config else "",
-    )  # fmt: skip  # the template's values
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            view=view,
+            sections=list(view.sections),
+            css=css,
+            script=script,
+            policy=policy,
+            costs={name: value for name, value in costs.items() if value},
+            command=command,
+            config=json.dumps(plain(config), indent=2, default=str) if config else "",
+        )
+    )

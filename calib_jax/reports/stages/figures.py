@@ -102,10 +102,17 @@ def draw(
         plot(ax)
         _stage_axis(ax, stages, title, slanted)
     figure.legend(
-        handles, labels, ncols=columns, fontsize=8.8, frameon=False, loc="lower left",
-        bbox_to_anchor=(panels.EDGE / width, 0.32 / height), borderaxespad=0, labelcolor=INK,
+        handles,
+        labels,
+        ncols=columns,
+        fontsize=8.8,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(panels.EDGE / width, 0.32 / height),
+        borderaxespad=0,
+        labelcolor=INK,
         columnspacing=1.4,
-    )  # fmt: skip
+    )
     said = "Bars: 95% intervals. Dotted: by chance (95%). Dashed: mean confidence."
     figure.text(panels.EDGE / width, 0.1 / height, said, fontsize=8.5, color=GREY)
     return figure
@@ -194,8 +201,9 @@ def _legend_items(
     ]
     labels = list(splits)
     for i, name in enumerate(pairs):
-        handles.append(Line2D([], [], color=_PAIR_COLOURS[i], marker=MARKERS[i], markersize=5,
-                              linewidth=1.6))  # fmt: skip
+        handles.append(
+            Line2D([], [], color=_PAIR_COLOURS[i], marker=MARKERS[i], markersize=5, linewidth=1.6)
+        )
         labels.append(f"policy ratio, {name.replace('_', ' ')}")
     # Of pairs whose rate is known; see `_collapse`.
     drawn = [next(iter(by_stage.values())) for by_stage in pairs.values()]

@@ -19,8 +19,12 @@ from calib_jax.reports.measure import values_of
 
 # The paper's names. Its SCE is taken as the class-wise ECE; the figures that its authors published
 # fit the one-vs-rest form.
-_LABELS = {"conf_ece": ("ECE", ""), "cw_ece": ("SCE", ""),
-           "sce_ovr": ("SCE, one-vs-rest", "SCE (ovr)"), "accuracy": ("accuracy", "")}  # fmt: skip
+_LABELS = {
+    "conf_ece": ("ECE", ""),
+    "cw_ece": ("SCE", ""),
+    "sce_ovr": ("SCE, one-vs-rest", "SCE (ovr)"),
+    "accuracy": ("accuracy", ""),
+}
 # Key -> the catalogue's metric under the paper's name.
 METRICS: Mapping[str, catalogue.Metric] = MappingProxyType(
     {
@@ -233,10 +237,15 @@ def measure(
     first, second = (_part(scores, keep, width) for scores in (base, aligned))
     pt, it = (values_of(s, num_bins, edges, catalogue.STUDY) for s in (first, second))
     intervals = metrics.paired_bootstrap_all(
-        catalogue.functions(catalogue.STUDY, num_bins, edges), first.probs, second.probs,
-        first.answers, first.mask, num_resamples=num_resamples, seed=seed,
+        catalogue.functions(catalogue.STUDY, num_bins, edges),
+        first.probs,
+        second.probs,
+        first.answers,
+        first.mask,
+        num_resamples=num_resamples,
+        seed=seed,
         log_scores=(first.log_scores, second.log_scores),
-    )  # fmt: skip  # the two sides and what they share
+    )
     changes = {key: between(pt[key], it[key], tuple(intervals[key])) for key in METRICS}
     return Cell(changes, int(keep.sum()), int((~keep).sum()))
 
@@ -291,9 +300,10 @@ def from_dict(found: Mapping[str, Any]) -> Cells:
     def change(row: Mapping[str, Any]) -> Change:
         ends = {key: row.get(key) for key in ("change_ci", *_RANGES)}
         return Change(
-            *(number(row[key]) for key in ("pt", "it", "change", "ratio")), row["rank"],
+            *(number(row[key]) for key in ("pt", "it", "change", "ratio")),
+            row["rank"],
             **{key: pair and tuple(map(number, pair)) for key, pair in ends.items()},
-        )  # fmt: skip  # figures, then their ranges
+        )
 
     def cell(pair: str, task: str, method: str, row: Mapping[str, Any]) -> Cell:
         changes = {metric: change(row[metric]) for metric in METRICS if metric in row}

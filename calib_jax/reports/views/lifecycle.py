@@ -112,9 +112,11 @@ def sentences(parts: Sequence[Part]) -> list[str]:
         ends = {model: part.rows[model] for model in figures.spread(list(part.rows), 2)}
         *_, last = ends.values()
         text = verdicts.course(
-            f"conf-ECE on {part.name}", {model: row["conf_ece"] for model, row in ends.items()}, {},
+            f"conf-ECE on {part.name}",
+            {model: row["conf_ece"] for model, row in ends.items()},
+            {},
             after=verdicts.of_chance(last, "answers"),
-        )  # fmt: skip  # a sentence's parts
+        )
         bounds = [row.get("conf_ece_ci") for row in ends.values()]
         if len(ends) > 1 and all(b and None not in b for b in bounds):
             (low, high), (other_low, other_high) = bounds

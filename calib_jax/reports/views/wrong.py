@@ -45,10 +45,13 @@ def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[
         for row in wrong[:limit]:
             found.append(
                 Wrong(
-                    split, int(row), float(confidences[row]), int(chosen[row]),
+                    split,
+                    int(row),
+                    float(confidences[row]),
+                    int(chosen[row]),
                     int(scores.answers[row]),
                 )
-            )  # fmt: skip
+            )
         seen |= set(zip(scores.tasks, scores.ids, strict=True))
     return sorted(found, key=lambda wrong: -wrong.confidence)[:limit]
 
