@@ -13,7 +13,7 @@ from calib_jax.config.table_model import MODEL
 from calib_jax.config.table_train import TRAIN
 from calib_jax.grammar import numbers, split_list
 
-Config = ml_collections.ConfigDict
+Config: TypeAlias = ml_collections.ConfigDict
 _NOTHING_TO_MEASURE = "there would be nothing to measure. Name a source of questions."
 
 
