@@ -5,6 +5,7 @@ Every function takes the config and yields messages, each of which names the fie
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import ml_collections
 

@@ -307,7 +307,11 @@ def _resampled(fns, sides, logs, answers, mask, plan, seed, num_resamples):
 
 
 def interval(
-    draws: np.ndarray, estimate: np.ndarray, level: float, method: str, signed: bool = False
+    draws: np.ndarray,
+    estimate: np.ndarray | np.floating,
+    level: float,
+    method: str,
+    signed: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval over axis 0 of ``draws`` [R, ...] around ``estimate`` [...]; see ``bootstrap_all``.
 

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
@@ -47,7 +48,7 @@ def answer_counts(
         >>> answer_counts([0, 2, 2], num_options=4).tolist()
         [1, 0, 2, 0]
     """
-    answers = as_answers(answers, len(answers))
+    answers = as_answers(answers, np.shape(answers)[0])
     return _counts(answers, num_options, as_weights(weights, answers.shape[0]))
 
 
@@ -69,7 +70,7 @@ def top_letter_share(
         0.6667
     """
     counts = letter_counts(probs, mask, weights)
-    num_rows = len(probs)
+    num_rows = np.shape(probs)[0]
     if answers is not None:
         as_answers(answers, num_rows)
     return counts.max() / total_weight(as_weights(weights, num_rows), num_rows)
@@ -103,7 +104,7 @@ def letter_entropy(
         0.6931
     """
     counts = letter_counts(probs, mask, weights).astype(jnp.float32)
-    num_rows = len(probs)
+    num_rows = np.shape(probs)[0]
     if answers is not None:
         as_answers(answers, num_rows)
     share = counts / total_weight(as_weights(weights, num_rows), num_rows)

@@ -4,7 +4,7 @@ A row is either one sequence or a forest of sequences that share their beginning
 depth-first order (``Forest``), before which a prefix that all rows share may stand (``Prefix``).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,7 @@ def forest_sight(forest: Forest, prefix: Prefix | Cache | None) -> Sight:
     visible = (place[None, :] <= place[:, None]) & (place[:, None] < forest.ends[:, None, :])
     keys = forest.positions
     if isinstance(prefix, Cache):
+        assert prefix.positions is not None  # outside the layers
         earlier = prefix.positions[:, None, :] < forest.positions[:, :, None]
         visible = jnp.concatenate([earlier, visible], axis=-1)
         keys = jnp.concatenate([prefix.positions, keys], axis=-1)
@@ -102,7 +103,7 @@ def attend(
     *,
     sight: Sight | None = None,
     prefix: Prefix | Cache | None = None,
-    window: int | jax.Array | None = None,
+    window: Any = None,
     scale: float | None = None,
     softcap: float | None = None,
     implementation: str = "xla",
@@ -141,11 +142,12 @@ def attend(
                 for old, new in ((prefix.keys, k), (prefix.values, v))
             )
         causal = visible is None
+        seen = None if visible is None else visible[:, None]
         return jax.nn.dot_product_attention(
             q,
             k,
             v,
-            mask=None if causal else visible[:, None],
+            mask=seen,
             scale=scale,
             is_causal=causal,
             local_window_size=(window - 1, 0) if causal and window is not None else None,

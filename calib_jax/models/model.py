@@ -104,7 +104,7 @@ class Model:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(decoder: Decoder, variables: Tree, tokens_BxL: jax.Array) -> jax.Array:
-    hidden_BxLxD = decoder.apply(variables, tokens_BxL)
+    hidden_BxLxD: Any = decoder.apply(variables, tokens_BxL)
     return head_logits(decoder.config, variables["params"], hidden_BxLxD)
 
 
@@ -142,11 +142,13 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         tokenizer = tokenizers.from_folder(path)
         files = [path / "config.json", *source.files]
     else:
-        source = open_source(path)
-        raw = source.config
+        from calib_jax.models.formats.gguf import GgufSource  # loads gguf
+
+        gguf = GgufSource(path)
+        raw = gguf.config
         config = parse_config(raw, str(path), internal=True)
-        tokenizer = from_gguf(source)
-        files = source.files
+        tokenizer = from_gguf(gguf)
+        source, files = gguf, gguf.files
     return Checkpoint(name, path, source, config, tokenizer, _fingerprint(files), raw)
 
 

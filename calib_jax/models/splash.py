@@ -119,7 +119,7 @@ def _kernel(
     """One device's rows and heads."""
     _, L, H, C = q.shape
     block = next(size for size in _BLOCKS if L % size == 0)
-    mask = masks.CausalMask((L, L))
+    mask: masks.Mask = masks.CausalMask((L, L))
     if window is not None:
         mask = masks.LocalMask((L, L), (window - 1, 0), 0)
     make = kernels.make_splash_mha(

@@ -99,7 +99,7 @@ class EmObjective:
         forest = None
         if "ends" in batch:
             forest = Forest(batch["positions"], batch["ends"], batch["segments"])
-        hidden_BxLxD = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
+        hidden_BxLxD: Any = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
         hidden_BxQxD = jnp.take_along_axis(hidden_BxLxD, batch["last"][:, :, None], axis=1)
         # From here on questions alone matter, N = B · Q of them.
         asked = {

@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 _DEFAULT_ALIGNMENT = 32
 
 # Value types of the format, little-endian.
-_SCALARS = {
+_SCALARS: dict[int, np.dtype] = {
     0: np.dtype("<u1"),
     1: np.dtype("<i1"),
     2: np.dtype("<u2"),

@@ -237,9 +237,9 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _parameter,
 }
 
-_STEPS: dict[bytes, Callable[[_Machine], None]] = {
-    pickle.PROTO: lambda m: m.take(1) and None,
-    pickle.FRAME: lambda m: m.take(8) and None,
+_STEPS: dict[bytes, Callable[[_Machine], object]] = {
+    pickle.PROTO: lambda m: m.take(1),
+    pickle.FRAME: lambda m: m.take(8),
     pickle.MARK: lambda m: m.marks.append(len(m.stack)),
     pickle.NONE: lambda m: m.push(None),
     pickle.NEWTRUE: lambda m: m.push(True),
