@@ -53,7 +53,7 @@ class Cache(NamedTuple):
 
     keys: jax.Array
     values: jax.Array
-    positions: jax.Array | None
+    positions: Any
 
 
 # A position that no query reaches.
@@ -83,7 +83,6 @@ def forest_sight(forest: Forest, prefix: Prefix | Cache | None) -> Sight:
     visible = (place[None, :] <= place[:, None]) & (place[:, None] < forest.ends[:, None, :])
     keys = forest.positions
     if isinstance(prefix, Cache):
-        assert prefix.positions is not None  # outside the layers
         earlier = prefix.positions[:, None, :] < forest.positions[:, :, None]
         visible = jnp.concatenate([earlier, visible], axis=-1)
         keys = jnp.concatenate([prefix.positions, keys], axis=-1)

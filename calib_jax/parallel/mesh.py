@@ -51,8 +51,12 @@ def join_pod() -> None:
             _initialize()
 
 
-def _initialize(*pod: Any) -> None:
-    jax.distributed.initialize(*pod, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT)
+def _initialize(
+    address: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    jax.distributed.initialize(
+        address, processes, process, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT
+    )
 
 
 def leave_pod(status: int) -> None:

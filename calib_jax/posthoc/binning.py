@@ -170,7 +170,7 @@ class HistogramBinning(_Binned):
         values = [
             float(v) if n > 0 else None for v, n in zip(share.astype(np.float32), rows, strict=True)
         ]
-        return cls(limits.tolist(), values, edges, floor=data.floor)
+        return cls(limits.tolist(), tuple(values), edges, floor=data.floor)
 
     def _applied(self, log_scores, mask, logs) -> jax.Array:
         values = np.array([np.nan if x is None else x for x in self.values], np.float32)

@@ -34,7 +34,7 @@ def _log_softmax(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where(valid, scores - np.log(total), 0)
 
 
-def _mean_prior(log_probs: np.ndarray, valid: np.ndarray, weights: np.ndarray) -> list[float]:
+def _mean_prior(log_probs: np.ndarray, valid: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:
     """ln of each option's mean probability over the rows that have it.
 
     An option that no row has gets the mean of the others' ln: it is neither raised nor lowered.
@@ -46,7 +46,7 @@ def _mean_prior(log_probs: np.ndarray, valid: np.ndarray, weights: np.ndarray) -
     sums = (counted * np.exp(np.where(counted > 0, log_probs - shift, -np.inf))).sum(axis=0)
     seen = rows > 0
     log_prior = shift + np.log(np.where(seen, sums, 1)) - np.log(np.where(seen, rows, 1))
-    return np.where(seen, log_prior, log_prior[seen].mean()).tolist()
+    return tuple(np.where(seen, log_prior, log_prior[seen].mean()).tolist())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,7 +99,8 @@ def top_label_data(log_scores, answers, mask, weights) -> TopLabelData:
     # float32, as it will be when the calibrator is applied.
     confidence = np.exp(top.log_top)
     columns = (top.log_top, top.log_rest, confidence, correct, inputs.weights)
-    return TopLabelData(*(column[kept].astype(np.float64) for column in columns), floor=floor)
+    top_, rest, c, right, weights = (column[kept].astype(np.float64) for column in columns)
+    return TopLabelData(top_, rest, c, right, weights, floor)
 
 
 def _targets(data: TopLabelData, smooth: bool) -> np.ndarray:

@@ -164,6 +164,7 @@ class Encoder:
                 yield pair.tokens[:-1]
             return
         for question, text in zip(questions, texts, strict=True):
+            pair: Pair | None
             try:
                 ((pair,),) = encode_letters(self.pairs, self.prompt, [text], [1])
             except UserError:
