@@ -193,7 +193,7 @@ class _Counter:
             if known is None:
                 costs.unknown_kernels.add(x.op_name or x.name)
             costs.flops += known or 0
-            costs.kernel_flops += flops or 0
+            costs.kernel_flops += known or 0
 
 
 def _numbers(text: str, key: str) -> list[int]:

@@ -183,9 +183,8 @@ def whole(value: Any) -> int | None:
     if isinstance(value, str):
         match = _WHOLE.fullmatch(value.strip())
         return int(match[1]) if match else None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real | decimal.Decimal):
-        return None
-    return int(value) if value == value and value % 1 == 0 else None
+    number = isinstance(value, numbers.Real | decimal.Decimal) and not isinstance(value, bool)
+    return int(value) if number and value == value and value % 1 == 0 else None
 
 
 def _same(choice, text: str) -> bool:

@@ -186,8 +186,8 @@ def _sides(row: Mapping) -> tuple[Prompt, str, str]:
     else:
         # What is no text is looked at first: it tells which of the two is wrong.
         keys = sorted(("chosen", "rejected"), key=lambda key: isinstance(row[key], str))
-        found = {key: messages(row[key], key) for key in keys}
-        dialogues = [found["chosen"], found["rejected"]]
+        turns = {key: messages(row[key], key) for key in keys}
+        dialogues = [turns["chosen"], turns["rejected"]]
     (before, chosen), (also, rejected) = (
         _split(dialogue, key, alone=True)
         for dialogue, key in zip(dialogues, ("chosen", "rejected"), strict=True)

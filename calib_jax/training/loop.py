@@ -293,7 +293,7 @@ class Training:
         if best is not None and not at["taken"]:
             # One more step number, so that the newest checkpoint is what the run ends with.
             self.state, _, _ = best.restore(self.state, self.empty_aux())
-            step = checkpoints.latest_step() + 1
+            step = (checkpoints.latest_step() or 0) + 1
             checkpoints.save(step, self.state, aux, at | {"taken": True})
         checkpoints.wait()
 
