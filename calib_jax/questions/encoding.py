@@ -174,4 +174,4 @@ class Encoder:
                     "it is not one more token. Set config.prompt.template so that it ends in fixed "
                     "text, for example in 'Answer:'."
                 )
-            yield pair.tokens[:-1]
+            yield groups[0][0].tokens[:-1]
