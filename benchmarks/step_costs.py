@@ -17,9 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from calib_jax.jobs.plan import dimensions
-from calib_jax.parallel import topology as topologies
 from calib_jax.parallel.mesh import make_mesh
-from calib_jax.runs.planning import Compiled, Plan
+from calib_jax.plan import topology as topologies
+from calib_jax.plan.programs import Compiled, Plan
 from configs import plan as presets
 
 E_BAR, M_BAR = 1.15, 1.2

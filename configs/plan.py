@@ -37,7 +37,7 @@ import ml_collections
 
 from calib_jax import presets
 from calib_jax.errors import UserError
-from calib_jax.parallel import topology as topologies
+from calib_jax.plan import topology as topologies
 
 LLAMA3 = {
     "model_type": "llama",

@@ -129,7 +129,7 @@ WINRATE = section(
 PLAN = section(
     "plan",
     ("plan",),
-    topology=Field("v5e-8", check=values.by("calib_jax.parallel.topology:find")).means(
+    topology=Field("v5e-8", check=values.by("calib_jax.plan.topology:find")).means(
         "The hardware: v5e-8, v5e-16, v6e-8, v4-8, v5p-8, gpu-80gib, cpu-16gib, ..."
     ),
     model=Field("").means(
@@ -162,7 +162,7 @@ LIFECYCLE = section(
     ),
     axis=Field(
         "scale",
-        check=values.by("calib_jax.runs.lifecycle_series:check_axis"),
+        check=values.by("calib_jax.runs.series:check_axis"),
         needs=(needs.SEVERAL_MODELS,),
     ).means("What the labels are: scale, step, epoch, or any other name of the axis."),
     text=Field("").means(

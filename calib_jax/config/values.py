@@ -46,7 +46,7 @@ def compared(text: str, where: str) -> None:
     for name in names:
         if name in needs_more:
             raise UserError(f"{where} names {name!r}, which needs {needs_more[name]}.")
-    grammar.names(",".join(names), where, find("calib_jax.runs.comparing:known_methods")())
+    grammar.names(",".join(names), where, find("calib_jax.runs.compared_methods:known_methods")())
 
 
 def answer_name(name: str, where: str) -> None:

@@ -13,7 +13,7 @@ from calib_jax.questions.encoding import Encoder
 from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.record import LETTERS, Question
 from calib_jax.reports.reproduction import EXAMPLE
-from calib_jax.runs import measuring
+from calib_jax.runs import chat_prompt
 
 # Numbers of letters that are tried, most first: not every tokenizer has a token for each.
 _MOST = (len(LETTERS), 10, 5, 4, 3)
@@ -40,7 +40,7 @@ def describe(
       UserError: the tokenizer and the prompt give no letters.
     """
     prompt = config.prompt
-    chat = measuring.chat_of(config, checkpoint.tokenizer)
+    chat = chat_prompt.chat_of(config, checkpoint.tokenizer)
     template = letter_template(prompt) or None
     encoder = _encoder(checkpoint, template, prompt.letter_prefix, chat)
     asks = encoder.prompt

@@ -14,10 +14,9 @@ from calib_jax import metrics
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.reports import Progress, open_metrics
 from calib_jax.reports.pairs import measure, predictions
-from calib_jax.runs import journal, measuring, results
-from calib_jax.runs.aligning import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, agreed, claim
+from calib_jax.runs import journal, results, split_scores
+from calib_jax.runs.preference_setting import HELD_OUT, METHODS, PairSet, Setting, prepare_setting
+from calib_jax.runs.run import Run, agreed, claim, say
 from calib_jax.training.answers import AnswerTraining
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.interrupt import StopRequest
@@ -67,7 +66,7 @@ def main(run: Run) -> None:
     # --- Before ----------------------------------------------------------------------------------
     folder = workdir / "predictions"
     if resumed is None:  # otherwise these lie in the folder: they precede every checkpoint
-        measuring.measure_splits(setting.evals, folder, "before", training.score, stop.check)
+        split_scores.measure_splits(setting.evals, folder, "before", training.score, stop.check)
         measure_pairs(training, setting.pair_sets, folder, "before", stop)
 
     # --- Training --------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ def main(run: Run) -> None:
     # --- After -----------------------------------------------------------------------------------
     states, pairs = {}, {}
     for state in ("before", "after"):
-        states[state] = measuring.measure_splits(
+        states[state] = split_scores.measure_splits(
             setting.evals, folder, state, training.score, stop.check
         )
         pairs[state] = measure_pairs(training, setting.pair_sets, folder, state, stop)

@@ -14,11 +14,11 @@ from calib_jax.errors import UserError
 from calib_jax.reports.pairs import measure
 from calib_jax.reports.result import Contrast, Result, of_states
 from calib_jax.reports.views import alignment
-from calib_jax.runs import probing, restoring
-from calib_jax.runs.measuring import say
-from calib_jax.runs.pairs import Side
-from calib_jax.runs.probing import PAIRS, TEXT, Answers
-from calib_jax.runs.run import Run
+from calib_jax.runs import score, subjects
+from calib_jax.runs.material import PAIRS, TEXT, Material
+from calib_jax.runs.run import Run, say
+from calib_jax.runs.score import Said
+from calib_jax.runs.subjects import Subject
 
 # What config.model is called.
 BEFORE = "before"
@@ -34,57 +34,55 @@ def main(run: Run) -> None:
       UserError: bad input, or models that were not asked the same.
       Stopped: SIGTERM; the same command continues.
     """
-    config, stop = run.config, run.stop
+    config = run.config
 
     # --- What is cheap to find wrong comes first --------------------------------------------------
     check_config(config)
-    sides = models_of(config)
-    for label, side in sides.items():
+    models = models_of(config)
+    for label, subject in models.items():
         named = "config.model" if label == BEFORE else f"config.alignment.models, {label}"
-        restoring.check(side, named)
+        subjects.check(subject, named)
     asked = config.alignment
-    material = probing.load_material(
-        config,
-        pairs=(asked.pairs, asked.pairs_size),
-        text=(asked.text, asked.text_size),
-    )
-    if material.documents:
-        material.data[TEXT]["window"] = asked.window
+    material = Material(config, data={"seed": config.seed})
+    material.add_pairs(asked.pairs, asked.pairs_size)
+    material.add_running_text(asked.text, asked.text_size, asked.window)
 
     # --- Model by model ---------------------------------------------------------------------------
-    found: dict[str, Answers] = {}
-    for label, side in sides.items():
-        say(f"{label}: {side.text}")
+    found: dict[str, Said] = {}
+    for label, subject in models.items():
+        say(f"{label}: {subject.text}")
         folder = run.workdir / "models" / label
-        found[label] = probing.ask(config, label, side, material, folder, run.claim, stop)
-        stop.check()
+        found[label] = score.ask_subject(
+            config, label, subject, material.probes, folder, run.claim, run.stop.check
+        )
+        run.stop.check()
     if jax.process_index() == 0:
-        pairs = {label: one.pairs[PAIRS] for label, one in found.items() if one.pairs}
-        text = {label: one.text for label, one in found.items() if one.text is not None}
+        pairs, text = (_said(found, name) for name in (PAIRS, TEXT))
         run.finish(
             measured(config, material.data, found),
             lambda summary: alignment.view(summary, pairs, text),
         )
 
 
-def models_of(config: ml_collections.ConfigDict) -> dict[str, Side]:
+def models_of(config: ml_collections.ConfigDict) -> dict[str, Subject]:
     """config.model as "before", then those of ``config.alignment.models``, by label.
 
     Raises:
       UserError: an entry that is not understood.
     """
-    model = config.model
-    text = model.name + (f"@{model.revision}" if model.revision else "")
-    text += f"+{model.adapter}" if model.adapter else ""
-    before = Side(text, model.name, model.revision, model.adapter)
-    after = restoring.parse_labelled(
+    after = subjects.parse_labelled(
         config.alignment.models, "config.alignment.models", taken=(BEFORE,)
     )
-    return {BEFORE: before, **after}
+    return {BEFORE: subjects.of_config(config), **after}
+
+
+def _said(found: Mapping[str, Said], name: str) -> dict[str, Any]:
+    """label -> observations of one probe, of the models that were asked it."""
+    return {label: said.files[name] for label, said in found.items() if name in said.files}
 
 
 def measured(
-    config: ml_collections.ConfigDict, data: Mapping[str, Any], found: Mapping[str, Answers]
+    config: ml_collections.ConfigDict, data: Mapping[str, Any], found: Mapping[str, Said]
 ) -> Result:
     """Figures of pairs and text of every model, and their changes from the first one's.
 
@@ -93,8 +91,7 @@ def measured(
     """
     resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
     beta = config.align.beta
-    pairs = {label: one.pairs[PAIRS] for label, one in found.items() if one.pairs}
-    text = {label: one.text for label, one in found.items() if one.text is not None}
+    pairs, text = (_said(found, name) for name in (PAIRS, TEXT))
     if pairs:
         measure.check_same_pairs(pairs)
     for label, losses in text.items():

@@ -24,8 +24,8 @@ from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict, fr
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import View
 from calib_jax.reports.views import comparison as views
-from calib_jax.runs import comparing
-from calib_jax.runs.comparing import label
+from calib_jax.runs import compared_methods
+from calib_jax.runs.compared_methods import label
 from calib_jax.runs.run import Run
 from calib_jax.runs.subruns import Before, Subruns
 
@@ -45,20 +45,20 @@ def main(run: Run) -> None:
     """
     config = run.config
     check_config(config)
-    methods = comparing.methods_of(config)
+    methods = compared_methods.methods_of(config)
     seeds = numbers(config.compare.seeds, "config.compare.seeds")
-    own = comparing.own_settings(config, methods)
+    own = compared_methods.own_settings(config, methods)
     subruns = Subruns(run, finetune.main)
 
     def configs(seed: int) -> dict[str, ml_collections.ConfigDict]:
         return {
-            name: comparing.with_method(subruns.settings(seed), name, own.get(name, {}))
+            name: compared_methods.with_method(subruns.settings(seed), name, own.get(name, {}))
             for name in methods
             if name in presets.METHODS
         }
 
     trained = configs(seeds[0])
-    comparing.check(config, trained, own)
+    compared_methods.check(config, trained, own)
     beside = read_beside(config)
     fitted = [name for name in methods if name not in (BEFORE, *trained)]
     on_train = config.compare.calibration == "train"
@@ -87,7 +87,7 @@ def main(run: Run) -> None:
         return
 
     labels = {name: label(config, name) for name in methods}
-    rows = comparing.settings_rows(config, methods, trained, own)
+    rows = compared_methods.settings_rows(config, methods, trained, own)
     compared = compare(
         config,
         scores,
@@ -100,14 +100,13 @@ def main(run: Run) -> None:
     )
     own_facts = {
         "methods": {labels[name]: row["method"] for name, row in rows.items()},
-        "said": wording.sentences(compared, BEFORE, TEMPERATURES),
+        "said": wording.sentences(compared, TEMPERATURES),
         "fitted": {labels[name]: by_seed for name, by_seed in said.items()},
     }
     shown = {name: by_seed[seeds[0]] for name, by_seed in scores.items()}
-    headline = wording.headline(compared, BEFORE)
 
     def view(summary: Mapping[str, Any]) -> View:
-        return views.view(summary, headline, shown, config.em.num_bins, config.em.edges)
+        return views.view(summary, shown, config.em.num_bins, config.em.edges)
 
     finish(subruns, first, [compared, *beside], own_facts, view)
 

@@ -26,9 +26,9 @@ from calib_jax.models.table import Row, Tree, parameter_table
 from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, reproduction
+from calib_jax.runs.base_model import loading_bar
 from calib_jax.runs.costs import versions
-from calib_jax.runs.measuring import loading_bar, say
-from calib_jax.runs.run import LOCK, Run, agreed, as_json, locked
+from calib_jax.runs.run import LOCK, Run, agreed, as_json, locked, say
 from calib_jax.runs.trained import (
     TrainedRun,
     abstract_trained,

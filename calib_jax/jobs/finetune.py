@@ -8,9 +8,8 @@ import ml_collections
 from calib_jax import metrics
 from calib_jax.models.model import Model
 from calib_jax.reports import Progress, open_metrics
-from calib_jax.runs import measuring, quantization
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run, claim
+from calib_jax.runs import base_model, quantization, run_setting, split_scores
+from calib_jax.runs.run import Run, claim, say
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.em import EmTraining
 from calib_jax.training.loop import Listener
@@ -33,7 +32,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
     config, workdir, stop = run.config, run.workdir, run.stop
 
     # --- Questions, model, plan ------------------------------------------------------------------
-    setting = measuring.prepare_setting(config, model)
+    setting = run_setting.prepare_setting(config, model)
     measured = [*([setting.validation] if setting.validation else []), *setting.evals.values()]
     training = EmTraining(config, setting.model, setting.train, measured)
     splits = {"config.data.train": setting.train, **setting.evals}
@@ -41,13 +40,13 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
         splits["config.data.validation"] = setting.validation
     claim(workdir, config, {name: split.fingerprint() for name, split in splits.items()})
     folder, unquantized = workdir / "predictions", {}
-    if measuring.measures_quantization(config):
-        unquantized = measuring.measure_splits(
+    if base_model.measures_quantization(config):
+        unquantized = split_scores.measure_splits(
             setting.evals, folder, "unquantized", training.score, stop.check
         )
         # Freed first: both at once would take the memory that quantisation is to save.
         setting.model, training.base = setting.model.without_params(), None
-        setting.model = measuring.load(config, config.model.quantize)
+        setting.model = base_model.load(config, config.model.quantize)
         training.base = setting.model.params
     setting.model = setting.model.without_params()  # full fine-tuning consumes them
     checkpoints = Checkpoints(
@@ -71,9 +70,9 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
     # --- Before ----------------------------------------------------------------------------------
     states = {}
     if before is not None:
-        measuring.take_scores(before, folder, "before", setting.evals)
+        split_scores.take_scores(before, folder, "before", setting.evals)
     if resumed is None:  # otherwise these lie in the folder: they precede every checkpoint
-        measuring.measure_splits(setting.evals, folder, "before", training.score, stop.check)
+        split_scores.measure_splits(setting.evals, folder, "before", training.score, stop.check)
 
     # --- EM --------------------------------------------------------------------------------------
     with open_metrics(workdir, config.report.writers, config.to_dict()) as log:
@@ -87,7 +86,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
 
     # --- After -----------------------------------------------------------------------------------
     for state in ("before", "after"):
-        states[state] = measuring.measure_splits(
+        states[state] = split_scores.measure_splits(
             setting.evals, folder, state, training.score, stop.check
         )
     if jax.process_index() == 0:
@@ -102,7 +101,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
                 "resumed_from_step": resumed,
             }
         }
-        measuring.finish(run, setting, states, extra)
+        split_scores.finish(run, setting, states, extra)
 
 
 class Reporter:
@@ -143,7 +142,7 @@ class Reporter:
 
     def on_e_step(self, epoch, step, scores, estep) -> None:
         self._close()
-        figures = measuring.figures(scores, self.config)
+        figures = split_scores.figures(scores, self.config)
         self.log.write(
             "estep",
             step,
@@ -174,7 +173,7 @@ class Reporter:
                 self.stop.check()
 
             scores = self.training.score(self.setting.validation, on_batch)
-        figures = measuring.figures(scores, self.config)
+        figures = split_scores.figures(scores, self.config)
         self.log.write("eval", step, epoch, split="validation", **figures)
         say(f"Held out after epoch {epoch + 1}: {_line(figures)}")
         return figures[self.config.train.early_stopping_metric]

@@ -27,10 +27,9 @@ from calib_jax.questions.chat import Chat
 from calib_jax.reports import Progress
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import generate as views
-from calib_jax.runs import measuring
+from calib_jax.runs import base_model, chat_prompt
 from calib_jax.runs.journal import Journal
-from calib_jax.runs.measuring import say
-from calib_jax.runs.run import Run
+from calib_jax.runs.run import Run, say
 from calib_jax.training.interrupt import StopRequest
 
 
@@ -48,7 +47,7 @@ def main(run: Run) -> None:
     # --- What is cheap to find wrong comes first --------------------------------------------------
     asked = config.generate
     check_config(config)
-    settings = measuring.chat_settings(config)
+    settings = chat_prompt.chat_settings(config)
     sampling = Sampling(asked.temperature, asked.top_k, asked.top_p)
     prompts = load_prompts(asked.prompts, asked.size)
     name = asked.name or default_name(config.model.name, config.model.adapter)
@@ -65,7 +64,7 @@ def main(run: Run) -> None:
     tokens = encode_prompts(checkpoint.tokenizer, prompts, chat, longest)
 
     # --- The model --------------------------------------------------------------------------------
-    model = measuring.load(config, config.model.quantize)
+    model = base_model.load(config, config.model.quantize)
     generator = Generator(
         model,
         sampling,

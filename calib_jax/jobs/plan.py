@@ -13,16 +13,15 @@ from calib_jax.errors import UserError
 from calib_jax.models import splash
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.hf_config import parse_config, read_config
-from calib_jax.parallel import topology as topologies
 from calib_jax.parallel.mesh import batch_shards, make_mesh
 from calib_jax.parallel.sharding import check_mesh
-from calib_jax.parallel.topology import GIB, Topology
+from calib_jax.plan import topology as topologies
+from calib_jax.plan.programs import Compiled, Plan
+from calib_jax.plan.topology import GIB, Topology
 from calib_jax.provenance import reads
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import plan as views
-from calib_jax.runs.measuring import say
-from calib_jax.runs.planning import Compiled, Plan
-from calib_jax.runs.run import Run
+from calib_jax.runs.run import Run, say
 from calib_jax.training.em import objective_of
 
 # Of what is left beside the arguments, so much is asked of the second compilation; and of what the

@@ -5,7 +5,6 @@ the one before; or models that went through the stages elsewhere.
 Source: Xiao et al. 2025 (arXiv 2505.01997), Figure 1.
 """
 
-import dataclasses
 import gc
 import itertools
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from calib_jax.confidence.scores import Scores
 from calib_jax.config import base, check_config, split_list
 from calib_jax.jobs import align, export, finetune
 from calib_jax.questions import pipeline, sources
@@ -28,16 +28,17 @@ from calib_jax.reports.pairs import measure as of_pairs
 from calib_jax.reports.result import Contrast, Result
 from calib_jax.reports.stages import figures
 from calib_jax.reports.views import stages
-from calib_jax.runs import aligning, measuring, probing, restoring
-from calib_jax.runs.measuring import say
-from calib_jax.runs.pairs import Side
-from calib_jax.runs.probing import PAIRS, Answers
-from calib_jax.runs.run import Run, check_workdir
+from calib_jax.runs import preference_setting, run_setting, score, subjects
+from calib_jax.runs.material import PAIRS, Material
+from calib_jax.runs.run import Run, check_workdir, say
+from calib_jax.runs.score import Said
 from calib_jax.runs.stages_chain import Stage, chain_of, start_label
+from calib_jax.runs.subjects import Subject
 from calib_jax.training.interrupt import StopRequest
 
 # Besides the held-out pairs ("pairs"): those that DPO has learnt from.
 TRAINED = "pairs_trained"
+MEASURED = "measured-"  # what the files of letters begin with
 
 
 def main(run: Run) -> None:
@@ -56,20 +57,19 @@ def main(run: Run) -> None:
     # --- What is cheap to find wrong comes first --------------------------------------------------
     check_config(config)
     chain: list[Stage] = []
-    sides: dict[str, Side] = {}
+    models: dict[str, Subject] = {}
     if split_list(config.stages.models):
-        sides = restoring.parse_labelled(config.stages.models, "config.stages.models")
-        for label, side in sides.items():
-            restoring.check(side, f"config.stages.models, {label}")
+        models = subjects.parse_labelled(config.stages.models, "config.stages.models")
+        for label, subject in models.items():
+            subjects.check(subject, f"config.stages.models, {label}")
     else:
         chain = chain_of(config, workdir)
-        model = config.model
         start = start_label(config, chain)
-        sides[start] = Side(model.name, model.name, model.revision, model.adapter)
-        restoring.check(sides[start], "config.model")
-    material = probing.load_material(
-        config, tasks=config.data.eval, pairs=(config.align.eval, config.align.eval_size)
-    )
+        models[start] = subjects.of_config(config)
+        subjects.check(models[start], "config.model")
+    material = Material(config, data={"seed": config.seed})
+    tasks = material.add_tasks(config.data.eval, "config.data.eval")
+    material.add_pairs(config.align.eval, config.align.eval_size)
     # What any stage has learnt from is in-domain.
     train_specs = split_list(config.data.train) if not chain else ()
     reading = config.seed, config.data.answer_base
@@ -78,12 +78,11 @@ def main(run: Run) -> None:
         check_workdir(stage.folder, stage.config)
         learnt, origins = _load_examples(stage)
         known |= origins
-        if stage.name == "dpo" and TRAINED not in material.pairs:
+        if stage.name == "dpo" and TRAINED not in [probe.name for probe in material.probes]:
             # On pairs that were learnt collapse is seen first.
-            some = draw(learnt, config.align.eval_size, config.seed)
-            material = dataclasses.replace(material, pairs={**material.pairs, TRAINED: some})
+            material.add_set(TRAINED, draw(learnt, config.align.eval_size, config.seed))
     specs = split_list(config.data.eval)
-    names = [task.name for task in material.tasks]
+    names = [task.name for task in tasks]
     whole = {n: sources.load(spec, *reading) for n, spec in zip(names, specs, strict=True)}
     decided = decide(
         known,
@@ -92,26 +91,29 @@ def main(run: Run) -> None:
         split_list(config.data.out_of_domain),
     )
     domains = {name: row["domain"] for name, row in decided.items()}
-    material = dataclasses.replace(material, data={**material.data, "domains": decided})
+    material.data["domains"] = decided
 
     # --- Stage after stage ------------------------------------------------------------------------
-    found: dict[str, Answers] = {}
+    found: dict[str, Said] = {}
 
-    def ask(label: str, side: Side) -> None:
+    def ask(label: str, subject: Subject) -> None:
         folder = workdir / "models" / label
-        found[label] = probing.ask(config, label, side, material, folder, run.claim, stop)
+        found[label] = score.ask_subject(
+            config, label, subject, material.probes, folder, run.claim, stop.check
+        )
         stop.check()
 
-    for label, side in sides.items():
-        say(f"{label}: {side.text}")
-        ask(label, side)
+    for label, subject in models.items():
+        say(f"{label}: {subject.text}")
+        ask(label, subject)
     for number, stage in enumerate(chain, 1):
         say(f"\n{stage.label}: stage {number} of {len(chain)}, {stage.folder}")
         train(stage, stop)
         name, revision = config.model.name, config.model.revision
-        ask(stage.label, Side(f"{name}+{stage.adapter}", name, revision, str(stage.adapter)))
+        adapter = str(stage.adapter)
+        ask(stage.label, Subject(f"{name}+{adapter}", name, revision, adapter))
     if jax.process_index() == 0:
-        about = {label: {"model": side.text} for label, side in sides.items()}
+        about = {label: {"model": subject.text} for label, subject in models.items()}
         about |= {stage.label: _about(stage) for stage in chain}
         outcome, panels = measured(config, material.data, about, found, domains)
         run.finish(outcome, lambda summary: stages.view(summary, panels))
@@ -129,7 +131,7 @@ def _load_examples(stage: Stage) -> tuple[list, Origins]:
     config = stage.config
     check_config(config)
     if config.job != "align":
-        measuring.load_questions(config)
+        run_setting.load_questions(config)
         train = split_list(config.data.train)
         return [], pipeline.training_origins(train, config.seed, config.data.answer_base)
     specs = split_list(config.data.eval)
@@ -138,8 +140,8 @@ def _load_examples(stage: Stage) -> tuple[list, Origins]:
         for spec in specs
         for q in sources.load(spec, config.seed, config.data.answer_base)
     }
-    source = aligning.load_source(config)
-    learnt = aligning.load_examples(config, asked, source)[0]
+    source = preference_setting.load_source(config)
+    learnt = preference_setting.load_examples(config, asked, source)[0]
     return learnt, Origins(source.data_sets, frozenset(item.text for item in source.items))
 
 
@@ -178,11 +180,20 @@ def _about(stage: Stage) -> dict[str, Any]:
     return about
 
 
+def _letters(said: Said) -> dict[str, Scores]:
+    """Split -> scores by its one reading."""
+    return {
+        name.removeprefix(MEASURED): next(iter(by_method.values()))
+        for name, by_method in said.files.items()
+        if name.startswith(MEASURED)
+    }
+
+
 def measured(
     config: ml_collections.ConfigDict,
     data: Mapping[str, Any],
     about: Mapping[str, Mapping[str, Any]],
-    found: Mapping[str, Answers],
+    found: Mapping[str, Said],
     domains: Mapping[str, str],
 ) -> tuple[Result, dict[str, dict[str, Panel]]]:
     """Figures of questions and pairs after every stage, and their changes from the stage before.
@@ -204,19 +215,21 @@ def measured(
     resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
     labels = list(found)
     pairs = {
-        name: {label: answers.pairs[name] for label, answers in found.items()}
-        for name in found[labels[0]].pairs
+        name: {label: said.files[name] for label, said in found.items()}
+        for name in found[labels[0]].files
+        if not name.startswith(MEASURED)
     }
+    read = {label: _letters(said) for label, said in found.items()}
     for by_stage in pairs.values():
         of_pairs.check_same_pairs(by_stage)
     drawn = figures.parts(domains)
     pools = {name: part["splits"] for name, part in drawn.items() if len(part["splits"]) > 1}
     scored = {
         label: {
-            **{name: pooled({s: answers.letters[s] for s in of}) for name, of in pools.items()},
-            **answers.letters,
+            **{name: pooled({s: by_split[s] for s in of}) for name, of in pools.items()},
+            **by_split,
         }
-        for label, answers in found.items()
+        for label, by_split in read.items()
     }
     of_parts = {**domains, **{name: part["domain"] for name, part in drawn.items()}}
     letters = {

@@ -12,14 +12,16 @@ import ml_collections
 
 from calib_jax.config import check_config
 from calib_jax.errors import UserError
+from calib_jax.jobs import evaluate
 from calib_jax.reports.result import Contrast, Measured, Result
 from calib_jax.reports.study import authors_csv, changes
 from calib_jax.reports.study.changes import Cell
 from calib_jax.reports.views import study as study_view
-from calib_jax.runs import evaluated, evaluating
-from calib_jax.runs.evaluating import TaskScores
-from calib_jax.runs.pairs import Pair, Side, check_models, model_folders, parse_pairs, sides_of
+from calib_jax.runs import evaluated, subjects
+from calib_jax.runs.pairs import Pair, model_folders, parse_pairs, subjects_of
 from calib_jax.runs.run import Run, say
+from calib_jax.runs.subjects import Subject
+from calib_jax.runs.tasks import TaskScores, load_tasks, low_mass
 from calib_jax.training.interrupt import StopRequest
 
 
@@ -36,34 +38,35 @@ def main(run: Run) -> None:
     check_config(config)
     pairs = parse_pairs(config.study.pairs)
     published, files = authors_csv.read_all(config.study.published)
-    sides = sides_of(pairs)
-    not_used = evaluated.check_settings(config, sides)
-    if own := [side for side in sides if side.run is None]:
+    models = subjects_of(pairs)
+    not_used = evaluated.check_settings(config, models)
+    if own := [model for model in models if model.run is None]:
         check_config(_config_of(config, own[0]))
-        check_models(sides)
-        evaluating.load_tasks(config)
+        for model in own:
+            subjects.check_files(model)
+        load_tasks(config)
     run.claim()
 
     # --- Every model once -------------------------------------------------------------------------
-    folders = model_folders(sides, run.workdir / "models")
-    for side in sides:
-        if side.run is None:
-            say(f"\n{side.text}: {folders[side.key]}")
-            evaluate(config, side, folders[side.key], run.stop)
+    folders = model_folders(models, run.workdir / "models")
+    for model in models:
+        if model.run is None:
+            say(f"\n{model.text}: {folders[model.key]}")
+            _evaluate(config, model, folders[model.key], run.stop)
         run.stop.check()
     if jax.process_index() != 0:
         return
 
     # --- Changes ----------------------------------------------------------------------------------
-    scores = {side.key: evaluated.read_scores(folders[side.key]) for side in sides}
+    scores = {model.key: evaluated.read_scores(folders[model.key]) for model in models}
     cells = measure_pairs(config, pairs, scores, run.stop)
     own = {
         "method": config.method,
         "compared": _compared(pairs, scores),
         "not_used": not_used,
-        "low_mass": evaluating.low_mass({side.text: scores[side.key] for side in sides}),
-        "questions": {side.text: _sizes(scores[side.key]) for side in sides},
-        "models": {side.text: str(folders[side.key]) for side in sides},
+        "low_mass": low_mass({model.text: scores[model.key] for model in models}),
+        "questions": {model.text: _sizes(scores[model.key]) for model in models},
+        "models": {model.text: str(folders[model.key]) for model in models},
         "pairs": changes.as_dict(cells),
         "published": changes.as_dict(published),
         "published_files": files,
@@ -71,24 +74,22 @@ def main(run: Run) -> None:
     run.finish(Result(own, *rows_of(pairs, cells)), study_view.view)
 
 
-def _config_of(config: ml_collections.ConfigDict, side: Side) -> ml_collections.ConfigDict:
+def _config_of(config: ml_collections.ConfigDict, subject: Subject) -> ml_collections.ConfigDict:
     """The config with which the job ``evaluate`` measures one model of this study."""
-    derived = config.copy_and_resolve_references()
+    derived = subjects.config_of(config, subject)
     derived.job = derived.method = "evaluate"
-    derived.model.name, derived.model.revision = side.name, side.revision
-    derived.model.adapter = side.adapter
     # A study with further pairs measures the same.
     derived.study.pairs = derived.study.published = ""
     return derived
 
 
-def evaluate(
-    config: ml_collections.ConfigDict, side: Side, folder: Path, stop: StopRequest
+def _evaluate(
+    config: ml_collections.ConfigDict, subject: Subject, folder: Path, stop: StopRequest
 ) -> None:
     """Measures one model in a run of its own, of the job ``evaluate``; a finished one is kept."""
-    with Run(_config_of(config, side), folder, stop) as inner:
+    with Run(_config_of(config, subject), folder, stop) as inner:
         if not inner.finished:
-            evaluating.run_evaluation(inner, quietly=True)
+            evaluate.main(inner, quietly=True)
 
 
 def measure_pairs(
@@ -100,7 +101,7 @@ def measure_pairs(
     """pair -> task -> method -> cell, with ranks.
 
     Raises:
-      UserError: the two sides of a pair were not asked the same questions.
+      UserError: the two models of a pair were not asked the same questions.
     """
     options = {
         "num_bins": config.em.num_bins, "edges": config.em.edges, "seed": config.seed,
@@ -127,18 +128,18 @@ def rows_of(
     pairs: Sequence[Pair], cells: changes.Cells
 ) -> tuple[tuple[Measured, ...], tuple[Contrast, ...]]:
     """Every model's figures once, and every pair's differences."""
-    sides = {pair.name: (pair.base, pair.aligned) for pair in pairs}
-    names = {side.key: side.text for side in sides_of(pairs)}
+    models = {pair.name: (pair.base, pair.aligned) for pair in pairs}
+    names = {model.key: model.text for model in subjects_of(pairs)}
     measured: dict[tuple[str, str, str], Measured] = {}
     contrasts = []
     for pair, task, method, cell in changes.each(cells):
-        base, aligned = (names[side.key] for side in sides[pair])
+        base, aligned = (names[model.key] for model in models[pair])
         differences: dict[str, Any] = {}
         for metric, change in cell.changes.items():
             differences |= {metric: change.change, f"{metric}_ci": change.change_ci}
         contrasts.append(Contrast(base, aligned, task, differences, method))
-        for subject, side in ((base, "pt"), (aligned, "it")):
-            values = {metric: getattr(change, side) for metric, change in cell.changes.items()}
+        for subject, model in ((base, "pt"), (aligned, "it")):
+            values = {metric: getattr(change, model) for metric, change in cell.changes.items()}
             one = Measured(subject, task, {"n": cell.n, **values}, method)
             measured[subject, task, method] = one
     return tuple(measured.values()), tuple(contrasts)

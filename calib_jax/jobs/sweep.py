@@ -85,4 +85,4 @@ def main(run: Run) -> None:
     }
     known = presets.METHODS.get(config.method)
     method = known.label if known else config.method
-    finish(subruns, first, [compared], own, lambda summary: views.sweep(summary, method, BEFORE))
+    finish(subruns, first, [compared], own, lambda summary: views.sweep(summary, method))

@@ -13,8 +13,8 @@ from calib_jax.provenance import reads
 from calib_jax.questions import sources
 from calib_jax.reports import predictions
 from calib_jax.runs import results
-from calib_jax.runs.evaluating import TaskScores
-from calib_jax.runs.pairs import RUN, Side
+from calib_jax.runs.subjects import RUN, Subject
+from calib_jax.runs.tasks import TaskScores
 
 CHAT_FIELDS = ("template_arguments", "date")
 PROMPT_FIELDS = ("template", "choice", "continuation", "chat", "letter_prefix", *CHAT_FIELDS)
@@ -30,16 +30,16 @@ _SHARED = (
 _LISTS = ("eval", "methods", "shuffle_tasks")
 
 
-def check_settings(config: ml_collections.ConfigDict, sides: Sequence[Side]) -> list[str]:
-    """A sentence for every setting of `config` that the finished runs among `sides` overrule.
+def check_settings(config: ml_collections.ConfigDict, subjects: Sequence[Subject]) -> list[str]:
+    """A sentence for every setting of `config` that the finished runs among `subjects` overrule.
 
     Raises:
       UserError: a folder holds no finished run, or one that was measured differently from the rest.
     """
     known: list[tuple[str, Mapping[str, Any]]] = []
-    if any(side.run is None for side in sides):
+    if any(side.run is None for side in subjects):
         known.append(("this study", config.to_dict()))
-    known += [(side.text, read_run(side.run)) for side in sides if side.run is not None]
+    known += [(side.text, read_run(side.run)) for side in subjects if side.run is not None]
     for what, settings in known[1:]:
         for path in _SHARED:
             first, value = (_setting(s, path) for s in (known[0][1], settings))

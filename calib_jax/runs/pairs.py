@@ -7,10 +7,8 @@ from pathlib import Path
 
 from calib_jax.errors import UserError
 from calib_jax.grammar import cut, labelled
-from calib_jax.models import peft
-from calib_jax.models.model import open_checkpoint
+from calib_jax.runs.subjects import Subject, parse
 
-RUN, OFFLINE = "run:", "offline:"
 _SPELLING = (
     "name=base->aligned, several separated by commas (and quotes around it all: > means something "
     "to the shell)"
@@ -19,38 +17,12 @@ _NAME, _NAME_RULE = re.compile(r'[^"|]+'), "A name holds neither a quote nor a b
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
-    """One model of a pair: to be measured, or measured already.
-
-    Attributes:
-      text: as the config states it.
-      name: what model.name takes; "" for a finished run.
-      revision, adapter: as in the config of a model.
-      run, epoch: the folder of a finished run, or None; of its epochs one from 1, or 0, its end.
-    """
-
-    text: str
-    name: str = ""
-    revision: str = ""
-    adapter: str = ""
-    run: Path | None = None
-    epoch: int = 0
-
-    @property
-    def key(self) -> tuple:
-        """The same for two spellings of one model in one place."""
-        parts = (self.name, self.adapter, str(self.run) if self.run else "")
-        real = (str(Path(p).resolve()) if p and Path(p).exists() else p for p in parts)
-        return (*real, self.revision, self.epoch)
-
-
-@dataclasses.dataclass(frozen=True)
 class Pair:
     """A base model and the aligned one that was made from it."""
 
     name: str
-    base: Side
-    aligned: Side
+    base: Subject
+    aligned: Subject
 
 
 def parse_pairs(text: str) -> list[Pair]:
@@ -71,7 +43,7 @@ def parse_pairs(text: str) -> list[Pair]:
             raise UserError(
                 f"config.study.pairs: {models!r} is not a pair; write {_SPELLING}. {_NAME_RULE}"
             )
-        pair = Pair(name, parse_side(base), parse_side(aligned))
+        pair = Pair(name, parse(base), parse(aligned))
         if pair.base.key == pair.aligned.key:
             raise UserError(f"config.study.pairs: {name!r} has {base} on both sides.")
         for other in pairs:
@@ -83,47 +55,15 @@ def parse_pairs(text: str) -> list[Pair]:
     return pairs
 
 
-def parse_side(text: str) -> Side:
-    """One model of a pair; see `parse_pairs`.
-
-    >>> side = parse_side("owner/model@v1+runs/cft/export/adapter")
-    >>> side.name, side.revision, side.adapter
-    ('owner/model', 'v1', 'runs/cft/export/adapter')
-    """
-    if text.startswith(RUN):
-        return Side(text, run=Path(text.removeprefix(RUN)))
-    if Path(text).exists():
-        return Side(text, text)
-    name, _, adapter = cut(text, "+")
-    revision = ""
-    if not Path(name).exists():
-        name, _, revision = cut(name, "@")
-    return Side(text, name, revision, adapter)
-
-
-def sides_of(pairs: Sequence[Pair]) -> list[Side]:
+def subjects_of(pairs: Sequence[Pair]) -> list[Subject]:
     """Every model of any pair, once."""
     return list({side.key: side for pair in pairs for side in (pair.base, pair.aligned)}.values())
 
 
-def check_models(sides: Sequence[Side]) -> None:
-    """Raises UserError for a model or an adapter on this machine that cannot be read.
-
-    What must come from the hub is found missing when its turn comes.
-    """
-    for side in sides:
-        if side.name.startswith(OFFLINE) or Path(side.name).exists() and side.name:
-            checkpoint = open_checkpoint(side.name)
-            if side.adapter and Path(side.adapter).exists():
-                peft.read_adapter(side.adapter, checkpoint.config)
-        elif side.name and "/" not in side.name.strip("./"):
-            raise UserError(f"{side.text}: no such file or folder, and not a hub id (owner/name).")
-
-
-def model_folders(sides: Sequence[Side], parent: Path) -> dict[tuple, Path]:
-    """Side's key -> the folder of its run: a finished one's own, or a new one named after it."""
+def model_folders(subjects: Sequence[Subject], parent: Path) -> dict[tuple, Path]:
+    """subject's key -> the folder of its run: a finished one's own, or a new one named after it."""
     folders: dict[tuple, Path] = {}
-    for side in sides:
+    for side in subjects:
         name = re.sub(r"[^\w.-]+", "_", side.text).strip("._") or "model"
         folder, i = side.run or parent / name, 1
         while side.run is None and folder in folders.values():

@@ -7,8 +7,8 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import measure
-from calib_jax.runs import measuring
-from calib_jax.runs.measuring import say
+from calib_jax.runs import split_scores
+from calib_jax.runs.run import say
 
 
 def shift(
@@ -41,7 +41,7 @@ def shift(
             config.seed,
             config.report.num_resamples,
         )
-        first, last = (measuring.figures(scores, config) for scores in (before, after))
+        first, last = (split_scores.figures(scores, config) for scores in (before, after))
         result[split] = {
             "n": len(moved),
             "mean_abs_confidence_shift": float(np.abs(moved).mean()),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,18 +9,17 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from calib_jax.config import split_list
 from calib_jax.errors import UserError
+from calib_jax.grammar import cut, labelled
 from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.model import Model, open_checkpoint
 from calib_jax.parallel import mesh as meshes
-from calib_jax.runs import measuring, trained
+from calib_jax.runs import base_model, trained
 from calib_jax.runs.run import as_json
 
 RUN, OFFLINE = "run:", "offline:"
 SPELLING = "label=model[@revision][+adapter] or label=run:<folder>[@<epoch>], separated by commas"
-LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +77,10 @@ def parse(text: str) -> Subject:
 
 def _divided(text: str, sign: str) -> tuple[str, str]:
     """The text before and after a sign: the last one before which a path exists, or the first."""
-    for i in reversed([match.start() for match in re.finditer(re.escape(sign), text)]):
+    for i in reversed([i for i, letter in enumerate(text) if letter == sign]):
         if _path(text[:i]).exists():
             return text[:i], text[i + 1 :]
-    before, _, after = text.partition(sign)
+    before, _, after = cut(text, sign)
     return before, after
 
 
@@ -90,7 +88,7 @@ def _run(text: str) -> Subject:
     """A run's folder and the epoch behind it; a folder may have such a name itself."""
     place = text.removeprefix(RUN)
     if not _path(place).exists():
-        folder, _, epoch = place.rpartition("@")
+        folder, _, epoch = cut(place, "@", last=True)
         if folder and epoch.isdecimal() and int(epoch):
             return Subject(text, run=_path(folder), epoch=int(epoch))
     return Subject(text, run=_path(place))
@@ -115,19 +113,8 @@ def parse_labelled(text: str, field: str, taken: Sequence[str] = ()) -> dict[str
     Raises:
       UserError: an entry that is not understood, or a label that is taken or appears twice.
     """
-    found: dict[str, Subject] = {}
-    for entry in split_list(text):
-        label, equals, rest = (part.strip() for part in entry.partition("="))
-        if not equals or not rest or not LABEL.fullmatch(label):
-            raise UserError(
-                f"{field}: {entry!r} is not understood; write {SPELLING}. A label has letters, "
-                "digits, '_', '.', '+' and '-'."
-            )
-        # Labels become folders, and some systems do not tell capitals apart.
-        if label.lower() in [name.lower() for name in (*found, *taken)]:
-            raise UserError(f"{field}: the label {label!r} appears twice, or is taken.")
-        found[label] = parse(rest)
-    return found
+    entries = labelled(text, field, SPELLING, taken)
+    return {label: parse(model) for label, model in entries.items()}
 
 
 def check(subject: Subject, where: str) -> None:
@@ -142,12 +129,22 @@ def check(subject: Subject, where: str) -> None:
     with trained.blamed_on(where):
         if subject.run is not None:
             trained.read_run(subject.run, subject.epoch)
-        elif subject.name.startswith(OFFLINE) or (subject.name and _path(subject.name).exists()):
-            checkpoint = open_checkpoint(subject.name, subject.revision or None)
-            if subject.adapter and _path(subject.adapter).exists():
-                peft.read_adapter(subject.adapter, checkpoint.config)
-        elif "/" not in subject.name.strip("./"):
-            raise UserError(f"{subject.text}: no such file or folder, and no hub id (owner/name).")
+        else:
+            check_files(subject)
+
+
+def check_files(subject: Subject) -> None:
+    """Raises UserError for a model or adapter on this machine that cannot be read."""
+    if subject.name.startswith(OFFLINE) or (subject.name and _path(subject.name).exists()):
+        checkpoint = open_checkpoint(subject.name, subject.revision or None)
+        if subject.adapter and _path(subject.adapter).exists():
+            peft.read_adapter(subject.adapter, checkpoint.config)
+    elif not _may_be_hub(subject.name):
+        raise UserError(f"{subject.text}: no such file or folder, and not a hub id (owner/name).")
+
+
+def _may_be_hub(name: str) -> bool:
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1
 
 
 def base_of(subject: Subject) -> tuple[str, str | None]:
@@ -177,13 +174,13 @@ def load(config: ml_collections.ConfigDict, subject: Subject) -> Model:
     derived = config_of(config, subject)
     derived.job = "evaluate"  # nothing trains: no float32 copy
     if subject.run is None:
-        return measuring.load(derived, config.model.quantize)
+        return base_model.load(derived, config.model.quantize)
     run = trained.read_run(subject.run, subject.epoch)
     setting = run.config.model
     derived.model.name, derived.model.revision = setting.name, setting.revision
     derived.model.adapter = setting.adapter
     with run.same_base():
-        model = measuring.load(derived, setting.quantize)
+        model = base_model.load(derived, setting.quantize)
     full = run.config.train.method == "full"
     adapter = None
     if setting.adapter:

@@ -19,7 +19,7 @@ from calib_jax.provenance import Heard
 from calib_jax.questions.encoding import Encoded
 from calib_jax.reports import predictions, result
 from calib_jax.reports.study.changes import difference
-from calib_jax.runs import measuring
+from calib_jax.runs import base_model, run_setting, split_scores
 from calib_jax.runs.run import Run, say
 
 # The training questions as the model scores them before training, and their file's state.
@@ -85,7 +85,7 @@ class Subruns:
         return self._model
 
     def _loaded(self, config: ml_collections.ConfigDict) -> Model:
-        self._model = self._held(config) or measuring.load(config, config.model.quantize)
+        self._model = self._held(config) or base_model.load(config, config.model.quantize)
         return self._model
 
     def series(
@@ -148,7 +148,7 @@ class Subruns:
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     # Loads the model where none is yet, after it has found the questions good.
-                    setting = measuring.prepare_setting(config, self._held(config))
+                    setting = run_setting.prepare_setting(config, self._held(config))
                 check({name: len(split) for name, split in setting.evals.items()})
                 self.whole.claim()
                 run.claim()
@@ -168,7 +168,7 @@ class Subruns:
         self.folders[name] = str(self.whole.workdir / name)
         return self.whole.workdir / name
 
-    def _score(self, run: Run, setting: measuring.Setting, calibration: bool) -> None:
+    def _score(self, run: Run, setting: run_setting.Setting, calibration: bool) -> None:
         self._model, config = setting.model, run.config
         engine = Engine(
             setting.model,
@@ -184,10 +184,10 @@ class Subruns:
             return score_encoded(engine, split, on_batch)
 
         place, check = run.workdir / "predictions", run.stop.check
-        measuring.measure_splits(train, place, CALIBRATION, score, check)
-        scores = measuring.measure_splits(setting.evals, place, "before", score, check)
+        split_scores.measure_splits(train, place, CALIBRATION, score, check)
+        scores = split_scores.measure_splits(setting.evals, place, "before", score, check)
         if jax.process_index() == 0:
-            measuring.finish(run, setting, {"before": scores}, {}, quietly=True)
+            split_scores.finish(run, setting, {"before": scores}, {}, quietly=True)
 
     def train(
         self, name: str, config: ml_collections.ConfigDict, before: Before

@@ -16,7 +16,7 @@ from calib_jax.config.check import problems, refused, without_effect
 from calib_jax.config.field import JOBS, TRAINS, Field, section
 from calib_jax.main import main
 from calib_jax.questions.answers import BASES
-from calib_jax.runs import aligning
+from calib_jax.runs import preference_setting
 from configs import cft
 
 # What a job cannot do without, beside the defaults.
@@ -89,7 +89,7 @@ def test_choices_are_those_of_the_code_that_reads_them():
     assert FIELDS["model.dtype"].choices == ("auto", *api.DTYPES)
     assert FIELDS["model.attention"].choices == api.ATTENTIONS
     assert FIELDS["data.answer_base"].choices == BASES
-    assert set(FIELDS["align.method"].choices) == set(aligning.METHODS)
+    assert set(FIELDS["align.method"].choices) == set(preference_setting.METHODS)
 
 
 def test_the_config_can_be_read_without_jax():

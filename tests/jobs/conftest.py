@@ -11,8 +11,9 @@ import pytest
 
 from calib_jax.api import load_model
 from calib_jax.config import FIELDS, base
-from calib_jax.runs import measuring
+from calib_jax.runs import base_model, score
 from calib_jax.runs import run as runs
+from calib_jax.runs.tasks import task_probes
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
 from tests.devices import xla_flags
@@ -35,6 +36,14 @@ class StopWhen(StopRequest):
             raise Stopped
 
 
+def measure_tasks(config, model, tasks, folder, check=lambda: None):
+    """task -> method -> scores, as the job evaluate gets them."""
+    probes = task_probes(config, tasks)
+    asked = {probe.name: probe.asked(model) for probe in probes}
+    found = score.ask(config, model, probes, asked, folder, check, label="measured")
+    return {probe.name: found[probe.file] for probe in probes}
+
+
 @pytest.fixture
 def one_device(monkeypatch):
     """Jobs load their models onto one device, which compiles faster than a mesh of eight."""
@@ -42,7 +51,7 @@ def one_device(monkeypatch):
     def load(config, quantize):
         return load_model(config.model.name, adapter=config.model.adapter or None)
 
-    monkeypatch.setattr(measuring, "load", load)
+    monkeypatch.setattr(base_model, "load", load)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from calib_jax.jobs import align
 from calib_jax.questions import preference_rows
 from calib_jax.reports import read_metrics
 from calib_jax.reports.pairs import predictions
-from calib_jax.runs import aligning, measuring
+from calib_jax.runs import base_model, preference_setting
 from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions
@@ -24,7 +24,7 @@ from tests.conftest import make_questions, write_questions
 @pytest.fixture
 def config(tmp_path, tiny_model, undrawn, monkeypatch):
     one = jax.devices()[:1]
-    monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
+    monkeypatch.setattr(base_model, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
     # As many questions as in the other tests of jobs, which compile the same metrics.
     train = write_questions(tmp_path / "train.jsonl", make_questions(24))
     held_out = [
@@ -116,7 +116,7 @@ def test_sft_on_the_chosen_answers_of_a_file(config, tmp_path):
 
 def load(config):
     check_config(config)
-    return aligning.load_examples(config, set())
+    return preference_setting.load_examples(config, set())
 
 
 def test_pairs_of_one_file_are_held_out_by_prompt(config, tmp_path):
@@ -133,7 +133,7 @@ def test_pairs_of_one_file_are_held_out_by_prompt(config, tmp_path):
 
 
 def test_nothing_is_learnt_that_is_measured(config):
-    train, held_out, report = aligning.load_examples(config, {"which number is item 3"})
+    train, held_out, report = preference_setting.load_examples(config, {"which number is item 3"})
     assert report["train"]["removed_overlap"] == 1 and len(train) == 23
     assert all(item.asked.startswith("Held out.") for item in held_out)
 
@@ -148,13 +148,13 @@ def test_sizes_are_at_most_so_many_and_what_is_left_aside_is_said(config, tmp_pa
     train, held_out, report = load(config)
     assert (len(train), len(held_out)) == (24, 6) and report["train"]["not_drawn"] == 0
     rest = "config.align.train: left out of 32 rows: 1 with identical answers, 1 that occurred"
-    assert aligning.left_out(report, config.align) == [f"{rest} before"]
+    assert preference_setting.left_out(report, config.align) == [f"{rest} before"]
     config.align.train_size = config.align.eval_size = 4
     train, held_out, report = load(config)
     assert (len(train), len(held_out), report["train"]["n"]) == (4, 4, 4)
     assert (report["train"]["not_drawn"], report["eval"]["not_drawn"]) == (20, 2)
     report["train"] |= {"n": 3, "skipped_too_long": 1}  # found later, of the four
-    found = aligning.left_out(report, config.align)
+    found = preference_setting.left_out(report, config.align)
     assert found[0].endswith(", 1 longer than 256 tokens (config.align.max_length)")
     assert found[1:] == [
         "config.align.train: 4 of 24 pairs (config.align.train_size)",
@@ -165,7 +165,7 @@ def test_sizes_are_at_most_so_many_and_what_is_left_aside_is_said(config, tmp_pa
 def test_every_reason_has_words():
     known = {row_reason.reason for row_reason in vars(preference_rows).values()
              if isinstance(row_reason, preference_rows.Skipped)}  # fmt: skip
-    assert known | {"duplicates", "duplicate_options"} == set(aligning._REASONS)
+    assert known | {"duplicates", "duplicate_options"} == set(preference_setting._REASONS)
 
 
 @pytest.mark.parametrize(

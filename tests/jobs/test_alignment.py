@@ -135,7 +135,7 @@ def test_before_and_after_with_paired_changes_over_a_stop(
         ),
         ({"models": "a=nowhere"}, "no such file or folder"),
         ({"pairs": "", "text": ""}, "config.alignment.pairs and config.alignment.text are empty"),
-        ({"window": 4096}, "config.alignment.window is 4096; expected 2 to 512"),
+        ({"window": 4096}, "config.alignment.window is 4096; choose 2 to 512"),
     ],
 )
 def test_bad_input_is_found_before_anything_is_written(config, tmp_path, changes, said, capsys):

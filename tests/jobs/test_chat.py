@@ -18,10 +18,12 @@ from calib_jax.questions.encoding import Encoder
 from calib_jax.questions.record import Question
 from calib_jax.reports import predictions, read_metrics
 from calib_jax.reports.reproduction import EXAMPLE, HERE
-from calib_jax.runs import evaluating, measuring
+from calib_jax.runs import chat_prompt, run_setting
 from calib_jax.runs.run import Run
+from calib_jax.runs.tasks import load_tasks
 from calib_jax.training.interrupt import StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
+from tests.jobs.conftest import measure_tasks
 
 TEMPLATE = (
     "{{ strftime_now('%Y') }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
@@ -64,9 +66,7 @@ def config(tmp_path, chat_model, one_device):
     return config
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    monkeypatch.setattr("calib_jax.runs.results.write_figures", lambda *args, **options: None)
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def evaluated(config, folder, source, adapter=""):
@@ -74,8 +74,8 @@ def evaluated(config, folder, source, adapter=""):
     asked = config.copy_and_resolve_references()
     asked.job, asked.data.eval, asked.prompt.max_length = "evaluate", source, 0
     model = load_model(config.model.name, adapter=adapter or None)
-    tasks = evaluating.load_tasks(asked)
-    (scores,) = evaluating.measure_tasks(asked, model, tasks, folder, lambda: None).values()
+    tasks = load_tasks(asked)
+    (scores,) = measure_tasks(asked, model, tasks, folder).values()
     return scores["choice"]
 
 
@@ -112,7 +112,7 @@ def test_finetune_reads_and_learns_in_the_chat(config, tmp_path, capsys):
 
 def test_what_the_template_is_told_changes_the_prompt(config):
     def tokens():
-        return measuring.prepare_setting(config).train.tokens[0]
+        return run_setting.prepare_setting(config).train.tokens[0]
 
     first = tokens()
     config.prompt.template_arguments = '{"enable_thinking": true}'
@@ -128,7 +128,7 @@ def test_what_the_template_is_told_changes_the_prompt(config):
 def test_a_model_without_a_template_is_refused(config, tiny_model):
     config.model.name = str(tiny_model)
     with pytest.raises(UserError, match="config.prompt.chat is set.*no chat template"):
-        measuring.prepare_setting(config)
+        run_setting.prepare_setting(config)
 
 
 # --- What an export tells others ------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_the_cards_lines_compute_the_confidence(chat_model, settings, tmp_path):
         model.tokenizer,
         config.prompt.template or None,
         num_options=3,
-        chat=measuring.chat_of(config, model.tokenizer),
+        chat=chat_prompt.chat_of(config, model.tokenizer),
     )
     encoded = encoder.encode([QUESTION])
     assert names["tokens"] == encoded.tokens[0].tolist()

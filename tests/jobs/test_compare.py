@@ -16,7 +16,7 @@ from calib_jax.reports import predictions
 from calib_jax.reports.figures.canvas import drawn, new_figure
 from calib_jax.reports.result import read, write
 from calib_jax.reports.views import comparison as views
-from calib_jax.runs import measuring, subruns
+from calib_jax.runs import base_model, split_scores, subruns
 from calib_jax.runs.run import Run, as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
 from configs.compare import get_config as compare_config
@@ -56,12 +56,12 @@ def brief(monkeypatch):
         found = {"fingerprint": "f", "data": setting.data, **rows, **extra}
         write(run.workdir / "summary.json", found)
 
-    monkeypatch.setattr(measuring, "finish", finish)
+    monkeypatch.setattr(split_scores, "finish", finish)
     one = jax.devices()[:1]
-    monkeypatch.setattr(measuring, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
+    monkeypatch.setattr(base_model, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
     monkeypatch.setattr(compare.measure, "catalogue", Few)
     logged = dict.fromkeys(("conf_ece", "accuracy", "mean_confidence", "nll"), 0.5)
-    monkeypatch.setattr(measuring, "figures", lambda *_: logged)
+    monkeypatch.setattr(split_scores, "figures", lambda *_: logged)
     monkeypatch.setattr(views.diagrams, "draw_all", lambda *_: {})
     monkeypatch.setattr(views.frontier, "draw", drawn(lambda *_: new_figure(1, 1)))
 
@@ -158,8 +158,8 @@ def test_a_comparison_from_model_to_page(config, tmp_path, capsys):
 def test_a_killed_comparison_continues(config, tmp_path, trained, monkeypatch):
     train, calls = trained
     loads = []
-    load = measuring.load
-    monkeypatch.setattr(measuring, "load", lambda *args: loads.append(1) or load(*args))
+    load = base_model.load
+    monkeypatch.setattr(base_model, "load", lambda *args: loads.append(1) or load(*args))
     config.compare.methods = "cft,rcft,label_smoothing,ece_only"
     config.compare.seeds = "3,5"
     train.stop_after = 3
@@ -243,7 +243,7 @@ def test_methods_have_settings_of_their_own(config, tmp_path, trained, capsys):
 def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypatch):
     config.train.method = "full"
     loaded = iter("abc")
-    monkeypatch.setattr(measuring, "load", lambda *_: next(loaded))
+    monkeypatch.setattr(base_model, "load", lambda *_: next(loaded))
     given = []
 
     def train(run, model, before):
@@ -262,7 +262,7 @@ def test_full_fine_tuning_is_given_a_model_of_its_own(config, tmp_path, monkeypa
     # What was loaded to train itself is no base of adapters.
     assert given == ["a", "b", "c", "c"]
     config.train.method = "full"
-    monkeypatch.setattr(measuring, "load", lambda *_: "d")
+    monkeypatch.setattr(base_model, "load", lambda *_: "d")
     whole.train("fifth", config, before)
     assert given[-1] == "d"
 

@@ -6,11 +6,12 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import evaluate
 from calib_jax.reports import predictions
 from calib_jax.reports.result import read as read_result
-from calib_jax.runs import evaluating, results
-from calib_jax.runs.evaluating import run_evaluation
+from calib_jax.runs import results
 from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 from tests.jobs.conftest import METHODS
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture
@@ -24,9 +25,7 @@ def config(exam_config, monkeypatch):
         row |= {"mean_confidence": confidence, "conf_ece": abs(confidence - right)}
         return row | {"answer_counts": [len(scores)], "top_letter": "A", "top_letter_share": 1.0}
 
-    monkeypatch.setattr(results.summary, "measure", measure)
-    monkeypatch.setattr(results, "write_figures", lambda *args, **options: None)
-    monkeypatch.setattr(results.html, "write", lambda *args, **options: None)
+    monkeypatch.setattr(results.measure, "measure", measure)
     return exam_config
 
 
@@ -51,13 +50,14 @@ def test_several_methods(config, tmp_path, monkeypatch, capsys):
     assert row["accuracy"] == pytest.approx((scores.predictions == scores.answers).mean())
     assert (tmp_path / "run" / "tables" / "overview.csv").exists()
 
-    # A finished folder is read back: no model, no questions.
-    monkeypatch.setattr(evaluating.measuring, "load", None)
-    monkeypatch.setattr(evaluating, "load_tasks", None)
-    assert run_evaluation(config, tmp_path / "run", StopRequest()) == result
+    # A finished folder is shown again: no model, no questions.
+    monkeypatch.setattr(evaluate, "load_tasks", None)
+    with Run(config, tmp_path / "run") as again:
+        assert again.show_if_finished()
+    assert "exam_hard" in capsys.readouterr().out
     config.confidence.methods = "choice"
-    with pytest.raises(UserError, match="another config"):
-        run_evaluation(config, tmp_path / "run", StopRequest())
+    with pytest.raises(UserError, match="another config"), Run(config, tmp_path / "run"):
+        pass
 
 
 def test_one_method_is_the_state_measured(config, tmp_path, capsys):

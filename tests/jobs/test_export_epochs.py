@@ -16,7 +16,7 @@ from calib_jax.reports import result
 from calib_jax.runs.run import Run, as_json
 from calib_jax.training.checkpoints import kept_epochs
 from calib_jax.training.interrupt import StopRequest
-from tests.runs.test_restoring import finish_run
+from tests.runs.test_subjects import finish_run
 
 LORA = LoraConfig(2, 32.0)
 ROW = {"n": 16, "domain": "out", "accuracy": 0.5, "answer_counts": [8, 8]}

@@ -15,7 +15,7 @@ from calib_jax.questions import prepare
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.reports import predictions
 from calib_jax.reports.lifecycle import predictions as next_tokens
-from calib_jax.runs import measuring
+from calib_jax.runs import base_model
 from calib_jax.training.interrupt import Stopped, StopRequest
 from tests.conftest import make_questions, write_questions, write_tiny_model
 from tests.jobs.conftest import StopWhen
@@ -99,7 +99,7 @@ def loads(monkeypatch):
         names.append(Path(config.model.name).name)
         return load_model(config.model.name)
 
-    monkeypatch.setattr(measuring, "load", load)
+    monkeypatch.setattr(base_model, "load", load)
     return names
 
 
@@ -251,7 +251,7 @@ def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(
         (["lifecycle.patterns=some"], "choose from: auto, sentences, first, all"),
         (["lifecycle.tasks=a=mmlu,a_vocabulary=mmlu"], "no task can be called 'a_vocabulary'"),
         (["lifecycle.axis=steps"], "did you mean 'step'"),
-        (["lifecycle.models=1m=no/such/folder"], "'no/such/folder': no such folder"),
+        (["lifecycle.models=1m=no/such/folder"], "no/such/folder: no such file or folder"),
         (["lifecycle.models=1m=./a,1M=./b"], "the label '1M' appears twice"),
         (["confidence.methods=choice,continuation_sum"], "names several methods"),
         (["em.edges=up"], "config.em.edges is 'up'"),
@@ -259,7 +259,7 @@ def test_tasks_alone_are_measured_also_over_the_whole_vocabulary(
     ],
 )
 def test_bad_input_is_one_message_before_any_weights(call, inputs, monkeypatch, flags, message):
-    monkeypatch.setattr(measuring, "load", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(base_model, "load", lambda *_: pytest.fail("weights were loaded"))
     if "lifecycle.context_length=600" in flags:
         # Only where a text is as long as that.
         (inputs / "long.txt").write_text("abc " * 300)
@@ -274,9 +274,3 @@ def test_a_wrong_column_is_named_with_its_file(call, inputs):
     path.write_text(json.dumps({"a": "x", "b": "y"}) + "\n")
     status, _, err = call(f"--config.lifecycle.text={path}")
     assert status == 1 and f"{path}: no column 'text'" in err and "among a, b" in err
-
-
-def test_local_models_are_the_ones_that_are_opened_first():
-    assert lifecycle._on_the_hub("owner/name")
-    for name in ("./a/b", "/a/b", "~/a", "offline:x", "a/b/c", "name.gguf"):
-        assert not lifecycle._on_the_hub(name)

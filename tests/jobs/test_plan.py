@@ -18,9 +18,8 @@ from calib_jax.jobs import plan
 from calib_jax.main import main
 from calib_jax.models.hf_config import parse_config
 from calib_jax.models.lora import LoraConfig
-from calib_jax.parallel import topology
-from calib_jax.parallel.topology import GIB
-from calib_jax.runs import planning
+from calib_jax.plan import programs, topology
+from calib_jax.plan.topology import GIB
 from configs import plan as plan_config
 from tests.conftest import TINY
 
@@ -41,7 +40,7 @@ def tiny_plan(**train):
     config.train.update(train)
     found = topology.find("cpu-16gib")
     mesh = make_mesh((1, 1, 1), topology.devices(found))
-    return planning.Plan(config, plan.dimensions(config), found, mesh)
+    return programs.Plan(config, plan.dimensions(config), found, mesh)
 
 
 def test_the_job(tmp_path, capsys):
@@ -134,8 +133,8 @@ def test_the_e_step_is_the_engines():
 
     fake = type("Fake", (), {"lower": staticmethod(lower)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "score_rows", fake)
-        patch.setattr(planning, "CPU_READS_AT_A_TIME", 8)
+        patch.setattr(programs, "score_rows", fake)
+        patch.setattr(programs, "CPU_READS_AT_A_TIME", 8)
         step = planned.e_step()
     assert seen["sent"] == sent[0]
     assert 1 <= step.costs.flops / step.ideal < 1.15
@@ -152,7 +151,7 @@ def test_a_quantised_base_is_planned_as_it_is_held(scheme, bits):
     pytest.importorskip("qwix")
     mesh = make_mesh((1, 4, 2))
     config = parse_config(DIMENSIONS, "config.json")
-    weight = planning.abstract_params(config, mesh, jnp.bfloat16, scheme)["layers"]["gate_proj"]
+    weight = programs.abstract_params(config, mesh, jnp.bfloat16, scheme)["layers"]["gate_proj"]
     assert weight.qvalue.size * weight.qvalue.dtype.itemsize * 8 == 2 * 128 * 512 * bits
     for part in (weight.qvalue, weight.scale):
         assert part.sharding.shard_shape(part.shape)[-1] == 256
@@ -164,15 +163,15 @@ def test_ideal_operations_by_hand():
     weights = layers * (D * D + 2 * D * 64 + D * D + 3 * D * F)
     pairs = 3 * 10 * 11 // 2
     keys = pairs * 4 * layers * D
-    assert planning.ideal_e_step(config, None, 3, 10) == 30 * 2 * weights + keys + 3 * 2 * D * V
+    assert programs.ideal_e_step(config, None, 3, 10) == 30 * 2 * weights + keys + 3 * 2 * D * V
     lora = LoraConfig(rank=4, alpha=8.0, targets=("q_proj",))
     adapters = 30 * 2 * layers * 4 * (D + D)
     train = ml_collections.ConfigDict({"remat": True, "sft": "sft1"})
-    assert planning.ideal_m_step(config, train, lora, 3, 10) == (
+    assert programs.ideal_m_step(config, train, lora, 3, 10) == (
         3 * 30 * 2 * weights + 4 * adapters + 4 * keys + 2 * 3 * 2 * D * V
     )
     train = ml_collections.ConfigDict({"remat": False, "sft": "sft2"})
-    assert planning.ideal_m_step(config, train, None, 3, 10) == (
+    assert programs.ideal_m_step(config, train, None, 3, 10) == (
         3 * 30 * 2 * weights + 3 * keys + 3 * 3 * 2 * D * V + 4 * 30 * 2 * D * V
     )
 
@@ -199,8 +198,8 @@ def linear(fixed, slope, arguments=2 * GIB):
     def step(batch):
         compiled.append(batch)
         needed = int((fixed + slope * batch) * GIB)
-        memory = planning.Memory(arguments, max(0, needed - arguments), 0)
-        return planning.Compiled(batch, 1, memory, needed, None, 0)
+        memory = programs.Memory(arguments, max(0, needed - arguments), 0)
+        return programs.Compiled(batch, 1, memory, needed, None, 0)
 
     return step, compiled
 
@@ -230,15 +229,15 @@ def test_the_largest_batch_where_memory_grows_faster_than_the_line_says():
 
     def step(batch):
         needed = int(sizes[batch] * GIB)
-        memory = planning.Memory(int(3.42 * GIB), int(2.55 * GIB), 0)
-        return planning.Compiled(batch, 1, memory, needed, None, 0)
+        memory = programs.Memory(int(3.42 * GIB), int(2.55 * GIB), 0)
+        return programs.Compiled(batch, 1, memory, needed, None, 0)
 
     assert plan.largest_batch(step(4), 4, 4, int(15.75 * GIB), step) == (32, False)
 
 
 def test_what_a_compiler_needs_that_gave_up():
     used = "RESOURCE_EXHAUSTED: Ran out of memory. Used 16.70G of 15.75G hbm. Exceeded by 972.0M."
-    assert planning._needed(used) == int(16.7 * GIB)
+    assert programs._needed(used) == int(16.7 * GIB)
     over = "RESOURCE_EXHAUSTED: total memory required for HLO temporaries (20.00G) exceeds (15.75G)"
-    assert planning._needed(over) == 20 * GIB
-    assert planning._needed("INTERNAL: something else") is None
+    assert programs._needed(over) == 20 * GIB
+    assert programs._needed("INTERNAL: something else") is None

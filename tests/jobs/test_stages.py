@@ -17,7 +17,7 @@ from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.questions.preferences import encode_preferences, load_preferences
 from calib_jax.reports import result as results
 from calib_jax.reports.pairs import predictions as stored
-from calib_jax.runs import measuring
+from calib_jax.runs import base_model
 from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.runs.stages_chain import chain_of
 from calib_jax.training.checkpoints import Checkpoints
@@ -67,7 +67,7 @@ def trained(monkeypatch):
 
     def train(run):
         config, workdir = run.config, run.workdir
-        model = measuring.load(config, "")
+        model = base_model.load(config, "")
         lora = LoraConfig(config.train.lora.rank, config.train.lora.alpha)
         shapes = lora_shapes(model.config, lora)
         start = model.adapters or jax.tree.map(

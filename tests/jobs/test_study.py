@@ -10,12 +10,12 @@ from calib_jax import metrics
 from calib_jax.confidence.methods import METHODS
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.jobs import study
+from calib_jax.jobs import evaluate, study
 from calib_jax.main import main
 from calib_jax.questions import sources
 from calib_jax.reports import predictions, result
 from calib_jax.reports.study import authors_csv, figures
-from calib_jax.runs import evaluating, run
+from calib_jax.runs import run
 from calib_jax.runs.pairs import parse_pairs
 from calib_jax.runs.run import Run, as_json, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
@@ -154,30 +154,29 @@ def measured(monkeypatch):
     """Stands for the job "evaluate": finishes a folder at once; notes which model it measured."""
     calls = []
 
-    def run_evaluation(inner, quietly):
+    def measure(inner, quietly):
         assert quietly
-        if len(calls) == run_evaluation.stop_after:
+        if len(calls) == measure.stop_after:
             raise Stopped
         calls.append((inner.config, inner.workdir))
         inner.claim()
         finish_run(inner.workdir, inner.config, sharp=1.0 + len(calls))
 
-    run_evaluation.stop_after = -1
-    calls_and_stop = run_evaluation, calls
-    monkeypatch.setattr(evaluating, "run_evaluation", run_evaluation)
-    return calls_and_stop
+    measure.stop_after = -1
+    monkeypatch.setattr(evaluate, "main", measure)
+    return measure, calls
 
 
 def test_every_model_is_measured_once_and_a_stopped_study_goes_on(config, measured, tmp_path):
-    run_evaluation, calls = measured
+    measure, calls = measured
     a, b, c = (str(write_tiny_model(tmp_path / name, i)) for i, name in enumerate("abc"))
     config.study.pairs = f"one={a}->{b}, two={a}->{c}, three={b}->{c}"
     config.data.eval_size = 8
-    run_evaluation.stop_after = 2
+    measure.stop_after = 2
     with pytest.raises(Stopped):
         start(config, tmp_path / "study")
     assert not (tmp_path / "study" / "summary.json").exists() and len(calls) == 2
-    run_evaluation.stop_after = -1
+    measure.stop_after = -1
     summary = start(config, tmp_path / "study")
     assert [c.model.name for c, _ in calls] == [a, b, c]
     assert len({folder for _, folder in calls}) == 3
@@ -191,7 +190,7 @@ def test_every_model_is_measured_once_and_a_stopped_study_goes_on(config, measur
 def test_two_models_end_to_end(config, tmp_path, tiny_model, monkeypatch):
     """The results of each model's own run have tests of their own."""
     monkeypatch.setattr(
-        evaluating.results, "finish",
+        evaluate.results, "finish",
         lambda inner, *_, **__: result.write(inner.workdir / "summary.json", {}),
     )  # fmt: skip  # what is called, and what is done instead
     aligned = write_tiny_model(tmp_path / "aligned", seed=7)

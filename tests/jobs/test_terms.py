@@ -8,7 +8,7 @@ from calib_jax.jobs import finetune
 from calib_jax.models.lora import LoraConfig
 from calib_jax.reports import card_method, model_card, read_metrics
 from calib_jax.reports.figures import training_log
-from calib_jax.runs import comparing, measuring
+from calib_jax.runs import compared_methods, split_scores
 from calib_jax.runs.run import Run
 from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
@@ -39,7 +39,7 @@ def test_a_new_term_and_method_are_everywhere(
 ):
     workdir, trained = tmp_path / "run", {}
     # What was measured and how it is drawn has tests of its own.
-    monkeypatch.setattr(measuring, "finish", lambda *given: trained.update(given[-1]))
+    monkeypatch.setattr(split_scores, "finish", lambda *given: trained.update(given[-1]))
     config = fill(get_config("penalised@debug"), tmp_path, tiny_model)
     config.data.validation = ""
     finetune.main(Run(config, workdir, StopRequest()))
@@ -69,10 +69,10 @@ def test_a_new_term_and_method_are_everywhere(
     whole.compare.methods = "before,penalised"
     own = {"penalised": {"train.terms": "penalty=0.25"}}
     derived = whole.copy_and_resolve_references()
-    trained = {"penalised": comparing.with_method(derived, "penalised", own["penalised"])}
-    rows = comparing.settings_rows(whole, comparing.methods_of(whole), trained, own)
+    trained = {"penalised": compared_methods.with_method(derived, "penalised", own["penalised"])}
+    rows = compared_methods.settings_rows(whole, compared_methods.methods_of(whole), trained, own)
     assert rows["penalised"]["method"] == "SFT1 + 0.25 · (−H)"
-    assert comparing.label(whole, "penalised") == "Confidence penalty"
+    assert compared_methods.label(whole, "penalised") == "Confidence penalty"
 
 
 def test_a_method_keeps_its_further_terms(added):

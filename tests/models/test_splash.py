@@ -13,8 +13,8 @@ from calib_jax.models import attention, splash
 from calib_jax.models.attention import Forest, attend, forest_sight
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.hf_config import parse_config
-from calib_jax.parallel import costs, topology
 from calib_jax.parallel import mesh as meshes
+from calib_jax.plan import costs, topology
 from tests.conftest import TINY
 from tests.models.conftest import random_params
 

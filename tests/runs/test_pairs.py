@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.runs import pairs
+from calib_jax.runs import pairs, subjects
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,7 @@ def test_one_model_in_two_spellings_is_one(tmp_path, monkeypatch):
     assert len(pairs.parse_pairs("a=m->m+adapter,b=o/m@v1->o/m@v2")) == 2
 
 
-def test_a_path_that_exists_is_taken_whole(tmp_path):
-    for name in ("a@b+c", "plain"):
-        (tmp_path / name).mkdir()
-    side = pairs.parse_side(f"{tmp_path}/a@b+c")
-    assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/a@b+c", "", "")
-    side = pairs.parse_side(f"{tmp_path}/plain+x@y")
-    assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/plain", "", "x@y")
-    side = pairs.parse_side("owner/m@main")
-    assert (side.name, side.revision, side.adapter) == ("owner/m", "main", "")
-
-
 def test_folders_have_names_of_their_own():
-    sides = [pairs.parse_side(text) for text in ("o/m@1", "o/m_1", "o_m_1")]
+    sides = [subjects.parse(text) for text in ("o/m@1", "o/m_1", "o_m_1")]
     folders = pairs.model_folders(sides, Path("models"))
     assert [f.name for f in folders.values()] == ["o_m_1", "o_m_1-2", "o_m_1-3"]

@@ -11,7 +11,7 @@ from calib_jax.errors import UserError
 from calib_jax.jobs import finetune
 from calib_jax.metrics import conf_ece
 from calib_jax.reports import predictions
-from calib_jax.runs import measuring
+from calib_jax.runs import base_model
 from calib_jax.runs.quantization import shift
 from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
@@ -103,11 +103,11 @@ def test_both_jobs_report_the_shift(command, tmp_path):
 
 def test_not_measured_where_not_asked_for():
     config = base()
-    assert not measuring.measures_quantization(config)
+    assert not base_model.measures_quantization(config)
     config.model.quantize = "int8"
-    assert measuring.measures_quantization(config)
+    assert base_model.measures_quantization(config)
     config.model.measure_quantization = False
-    assert not measuring.measures_quantization(config)
+    assert not base_model.measures_quantization(config)
 
 
 def test_full_fine_tuning_has_no_frozen_base_to_quantise(tmp_path):

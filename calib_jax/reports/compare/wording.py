@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from calib_jax.reports import catalogue, verdicts
-from calib_jax.reports.compare.comparison import CHANCE, Comparison
+from calib_jax.reports.compare.comparison import BEFORE, CHANCE, Comparison
 from calib_jax.reports.words import DOMAINS as WHERE
 from calib_jax.reports.words import listed, number
 
@@ -12,52 +12,45 @@ _CONTESTED = [m for m in catalogue.at(catalogue.VERSUS) if m.direction and m.key
 _NAMES = [metric.brief for metric in _CONTESTED]
 
 
-def headline(comparison: Comparison, before: str) -> list[str]:
-    """The first sentences: what the reference changed, or else what is compared with what.
-
-    Arguments as of ``sentences``.
-    """
-    if before in comparison.rows and comparison.reference != before:
-        return change(comparison, before, comparison.reference)
+def headline(comparison: Comparison) -> list[str]:
+    """The first sentences: what the reference changed, or else what is compared with what."""
     labels = comparison.labels
-    return [f"{', '.join(labels.values())}: compared with {labels[comparison.reference]}"]
+    return change(comparison) or [
+        f"{', '.join(labels.values())}: compared with {labels[comparison.reference]}"
+    ]
 
 
-def sentences(comparison: Comparison, before: str, rivals: Sequence[str] = ()) -> list[str]:
+def sentences(comparison: Comparison, rivals: Sequence[str] = ()) -> list[str]:
     """Sentences without their full stops, the most important first.
 
     Args:
       comparison: of one model.
-      before: the method that is the model as it is.
       rivals: methods that are compared with the reference one by one (the temperatures), as far as
         they were measured.
     """
-    reference = comparison.reference
-    changed = before in comparison.rows and reference != before
-    said = change(comparison, before, reference) if changed else []
+    reference, said = comparison.reference, change(comparison)
     for rival in rivals:
         if rival in comparison.rows and rival != reference:
             said += _duel(comparison, rival)
-    if reference != before:
-        others = (name for name in comparison.rows if name not in {before, reference, *rivals})
+    if reference != BEFORE:
+        others = (name for name in comparison.rows if name not in {BEFORE, reference, *rivals})
         said += _others(comparison, list(others))
     return said
 
 
-def change(comparison: Comparison, before: str, after: str) -> list[str]:
-    """conf-ECE and accuracy before and after, a sentence each: significance, and chance.
+def change(comparison: Comparison) -> list[str]:
+    """conf-ECE and accuracy of the model as it is and of the reference, a sentence each.
 
-    Args:
-      comparison: of one model.
-      before: the method that is the model as it is.
-      after: the reference, which ``before`` is compared with.
+    With significance and chance; [] where the model as it is was not compared.
     """
-    labels = comparison.labels
+    labels, after = comparison.labels, comparison.reference
+    if BEFORE not in comparison.rows or after == BEFORE:
+        return []
     said = []
     for metric in ("conf_ece", "accuracy"):
         parts = []
         for domain in (d for d in WHERE if d in comparison.parts):
-            first, last = (comparison.rows[method][domain][metric] for method in (before, after))
+            first, last = (comparison.rows[method][domain][metric] for method in (BEFORE, after))
             versus = first.versus  # of the model as it is less the method
             ends = versus and versus.interval and (-versus.interval[1], -versus.interval[0])
             known = verdicts.of_change(ends)
@@ -74,7 +67,7 @@ def change(comparison: Comparison, before: str, after: str) -> list[str]:
                 text += f", {chance}" if chance else ""
             parts.append(text)
         name = catalogue.get(metric).label
-        said.append(f"{labels[before]} → {labels[after]}: {name} {'; '.join(parts)}")
+        said.append(f"{labels[BEFORE]} → {labels[after]}: {name} {'; '.join(parts)}")
     return said
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import catalogue, tables
 from calib_jax.reports.catalogue import Metric
-from calib_jax.reports.compare import diagrams, frontier
+from calib_jax.reports.compare import diagrams, frontier, wording
 from calib_jax.reports.compare.comparison import (
+    BEFORE,
     CHANCE,
     DOMAINS,
     Comparison,
@@ -236,7 +237,6 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
 
 def view(
     summary: Mapping[str, Any],
-    headline: Sequence[str],
     scores: Mapping[str, Mapping[str, Scores]],
     num_bins: int,
     edges: str,
@@ -245,25 +245,24 @@ def view(
 
     Args:
       summary: of the run.
-      headline: the page's first sentences.
       scores: method -> split -> scores, of the first seed.
       num_bins, edges: of the bins.
     """
-    drawn = diagrams.draw_all(comparisons_of(summary)[0], scores, num_bins, edges)
+    comparison = comparisons_of(summary)[0]
     pictures = []
-    for name, figure in drawn.items():
+    for name, figure in diagrams.draw_all(comparison, scores, num_bins, edges).items():
         about = f"Reliability diagrams, {name.replace('_', ', ')}: a panel per method."
         pictures.append(Picture(figure, name, about, wide=True))
+    headline = wording.headline(comparison)
     return _view(summary, "Methods compared", headline, pictures, diagrams.LEGEND, "table2")
 
 
-def sweep(summary: Mapping[str, Any], method: str, before: str) -> View:
+def sweep(summary: Mapping[str, Any], method: str) -> View:
     """One method by λ and M, with the frontier of accuracy and calibration.
 
     Args:
       summary: of the run.
       method: what it is called.
-      before: the name of the model as it is.
     """
     comparison = comparisons_of(summary)[0]
     points = {
@@ -275,7 +274,7 @@ def sweep(summary: Mapping[str, Any], method: str, before: str) -> View:
     pictures = []
     for key in ("conf_ece", "cw_ece"):
         label = catalogue.get(key).label
-        figure = frontier.draw(comparison, points, before, title, key, label)
+        figure = frontier.draw(comparison, points, BEFORE, title, key, label)
         about = f"Accuracy against {label} of every setting, a panel per domain. {said}"
         pictures.append(Picture(figure, f"frontier_{key}", about, wide=True))
     heading = f"λ and M of {method}"

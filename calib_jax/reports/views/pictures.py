@@ -1,6 +1,7 @@
 """The page's figures of measured splits, as blocks: reliability, classes, confidences, risk."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
@@ -89,7 +90,7 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> li
         rows = splits.here(states, split)
         pictures = [
             Picture(
-                reliability.draw_panel(panels[state, split], norm),
+                partial(reliability.draw_panel, panels[state, split], norm),
                 f"reliability-{i}-{j}",
                 f"Reliability diagram of {split}, {state}: {figures_of(row)}",
                 state,
@@ -104,7 +105,7 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> li
         )
         if not any(row.get("classes") for row in rows.values()):
             label = f"Letters chosen on {split}: {said}"
-            drawn = letters.draw(rows)
+            drawn = partial(letters.draw, rows)
             title, text = "letters chosen", f"most-chosen: {said}"
             pictures.append(Picture(drawn, f"letters-{i}", label, title, text))
         blocks += [Heading(split), Panels(pictures)]
@@ -126,7 +127,7 @@ def smooth(states: States, scores: AllScores) -> list[Block]:
     """Smooth reliability curves, a panel per split."""
     pictures = [
         Picture(
-            curves.smooth_panel(one),
+            partial(curves.smooth_panel, one),
             f"smooth-{i}",
             f"Smooth reliability curves of {split}: accuracy as a function of confidence.",
             split,
@@ -155,7 +156,7 @@ def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> 
             norm = reliability.shade_norm(panels.values())
             pictures = [
                 Picture(
-                    classwise.draw_panel(bins, norm),
+                    partial(classwise.draw_panel, bins, norm),
                     f"class-{i}-{j}-{k}",
                     f"Reliability of {name} on {split}, {state}: probability against how often "
                     "it is the answer.",
@@ -198,7 +199,7 @@ def confidences(states: States, scores: AllScores, log: Sequence[Mapping[str, An
             sure = int((wrong & (one.confidences > 0.9)).sum())
             text = f"{sure:,} of {int(wrong.sum()):,} wrong answers with confidence above 0.9"
             label = f"Histogram of confidences on {split}, {state}: {text}."
-            drawn = histograms.draw_panel(one)
+            drawn = partial(histograms.draw_panel, one)
             pictures.append(Picture(drawn, f"histogram-{i}-{j}", label, state, text))
         blocks += [Heading(split), Panels(pictures)]
     blocks += [note("Each histogram has its own scale."), Heading("Sorted probabilities")]
@@ -216,7 +217,7 @@ def _boxes(by_split: Mapping[str, Mapping[str, Scores]], epochs: Mapping[str, An
     named = boxplots.RANKS[: min(ranks, boxplots.MAX_RANKS)]
     pictures = [
         Picture(
-            boxplots.draw(boxes, legend=False),
+            partial(boxplots.draw, boxes, legend=False),
             f"boxes-{i}",
             f"Box plots of the sorted probabilities, {name}: {', '.join(boxes)}.",
             name,
@@ -244,7 +245,7 @@ def risk_coverage(states: States, scores: AllScores) -> list[Block]:
     """Risk-coverage curves, a panel per split."""
     pictures = [
         Picture(
-            curves.risk_panel(one),
+            partial(curves.risk_panel, one),
             f"risk-{i}",
             f"Risk-coverage curves of {split}: the share of wrong answers among the most "
             "confident questions.",
@@ -263,14 +264,14 @@ def risk_coverage(states: States, scores: AllScores) -> list[Block]:
 def course_of_training(log: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Curves over the optimiser's steps and a row per measurement."""
     blocks: list[Block] = []
-    figure = training_log.draw(log)
-    if figure is not None:
+    if training_log.has_curves(log):
         label = "Curves over the optimiser's steps: conf-ECE, accuracy and the training loss."
         text = (
             "Every E-step measures the training set, every evaluation held-out questions. A "
             "training set that keeps improving while held-out questions get worse overfits."
         )
-        blocks += [Picture(figure, "training", label, wide=True), note(text)]
+        drawn = partial(training_log.draw, log)
+        blocks += [Picture(drawn, "training", label, wide=True), note(text)]
     header, rows = training_log.table(log)
     if rows:
         blocks.append(splits.measurements(header, rows, training_log.MAX_ROWS))
@@ -289,7 +290,7 @@ def files(
     found: dict[str, Any] = {}
 
     def add(path: str, function: Any, *arguments: Any, **options: Any) -> None:
-        found[f"figures/{path}"] = lambda: function(*arguments, **options)
+        found[f"figures/{path}"] = partial(function, *arguments, **options)
 
     for split in ordered_splits(states):
         safe = reliability.file_name(split)

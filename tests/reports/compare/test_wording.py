@@ -10,9 +10,7 @@ def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(compa
     whole = dataclasses.replace(
         comparison, rows={**comparison.rows, "cft": cft}, chance={"cft": {"in": 0.08}}
     )
-    first, accuracy, wins, losses = wording.sentences(
-        whole, "before", ["temperature", "fixed_temperature"]
-    )
+    first, accuracy, wins, losses = wording.sentences(whole, ["temperature", "fixed_temperature"])
     assert first.startswith("DPO, as it is → CFT: conf-ECE 0.400 → 0.200 in-domain")
     # The interval of CFT against the model as it is: the other way round than that in the table.
     said = "(no significant change: its 95% interval [-0.500, +0.100] includes 0)"
@@ -29,30 +27,31 @@ def test_a_temperature_that_never_wins_is_said_to_win_nowhere(comparison):
     rows = {n: {"in": by["in"]} for n, by in comparison.rows.items()}
     rows["temperature"] = rows["before"]
     whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
-    said = wording.sentences(whole, "before", ["temperature"])
+    said = wording.sentences(whole, ["temperature"])
     assert said[2] == "Temp. scale beats CFT on none of conf-ECE, NLL, Brier and cw-ECE"
 
 
 def test_any_other_method_that_is_significantly_better_is_named(comparison):
     cft = {**comparison.rows["cft"], "out": comparison.rows["cft"]["in"]}
     rows = {**comparison.rows, "cft": cft}
-    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "before")
+    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows))
     (better,) = said
     assert better.startswith(
         "Temp. scale is significantly better than CFT on conf-ECE in-domain (0.100 against 0.200), "
     )
     rows["temperature"] = comparison.rows["before"]
-    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows), "before")
+    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows))
     assert said == [
         "None of the other methods is significantly better than CFT on conf-ECE, NLL, Brier or "
         "cw-ECE"
     ]
 
 
-def test_headline_without_the_model_as_it_is(comparison):
-    assert wording.headline(comparison, "none of them") == [
-        "DPO, as it is, Temp. scale, CFT: compared with CFT"
-    ]
+def test_headline_with_and_without_the_model_as_it_is(comparison):
     rows = {name: {"in": by["in"]} for name, by in comparison.rows.items()}
-    whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
-    assert wording.headline(whole, "before") == wording.sentences(whole, "before")[:2]
+    one = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
+    assert wording.headline(one) == wording.sentences(one)[:2]
+    del rows["before"]
+    labels = {name: comparison.labels[name] for name in rows}
+    alone = dataclasses.replace(one, rows=rows, labels=labels)
+    assert wording.headline(alone) == ["Temp. scale, CFT: compared with CFT"]

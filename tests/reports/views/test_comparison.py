@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calib_jax.reports import catalogue, console
+from calib_jax.reports.compare import wording
 from calib_jax.reports.compare.comparison import Comparison, Part, as_dict
 from calib_jax.reports.page.render import render
 from calib_jax.reports.tables import latex, markdown
@@ -197,7 +198,10 @@ def test_a_comparison_as_page_files_and_figures(comparison):
         name: {"x": make_scores(i), "z": make_scores(i, n=30)}
         for i, name in enumerate(comparison.labels)
     }
-    view = views.view(summary, ["It was 1 and is 2"], scores, 10, "right")
+    headline = wording.headline(views.comparisons_of(summary)[0])
+    summary["said"] = [*headline, "So it is"]
+    view = views.view(summary, scores, 10, "right")
+    assert view.said == headline
     assert set(view.files) == {
         f"tables/{name}.{kind}"
         for name in ("table2", "extended", "versus", "settings")
@@ -219,8 +223,8 @@ def test_a_comparison_as_page_files_and_figures(comparison):
         "Data",
     ]
     page = render(view, summary)
-    assert page.count("<svg") == 4 and "<p>It was 1 and is 2.</p>" in page
-    assert "<li>So it is.</li>" in page and "<li>It was" not in page
+    assert page.count("<svg") == 4 and f"<p>{headline[0]}.</p>" in page
+    assert "<li>So it is.</li>" in page and f"<li>{headline[0]}" not in page
     assert "cft &lt;b&gt;" in page and "<i>" not in page.replace("<i class", "")
     assert "a_b 50% · 3 seeds · 3 rows" in page
     for table in (views.main_table, views.extended, views.versus):
@@ -236,7 +240,7 @@ def test_a_sweep_as_page_files_and_figures(comparison):
         "cft": {"ece_weight": 1.0, "num_bins": 5},
     }
     summary = summary_of(whole(comparison), job="sweep", points=points)
-    view = views.sweep(summary, "CFT", "before")
+    view = views.sweep(summary, "CFT")
     assert list(view.figures) == ["figures/frontier_conf_ece", "figures/frontier_cw_ece"]
     assert {"tables/sweep.md", "tables/sweep.tex", "tables/results.csv"} <= set(view.files)
     assert (

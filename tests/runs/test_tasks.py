@@ -12,11 +12,14 @@ from calib_jax.api import load_model
 from calib_jax.confidence.engine import Engine
 from calib_jax.config import check_config
 from calib_jax.errors import UserError
-from calib_jax.runs import evaluating, results
-from calib_jax.runs.evaluating import load_tasks, measure_tasks, plan_tasks, run_evaluation
+from calib_jax.jobs import evaluate
+from calib_jax.runs import results
+from calib_jax.runs import score as scoring
+from calib_jax.runs.run import Run
+from calib_jax.runs.tasks import load_tasks, plan_task
 from calib_jax.training.interrupt import StopRequest
 from tests.confidence.plain_engine import PlainEngine
-from tests.jobs.conftest import ROOT, SUBJECTS, CommandLine
+from tests.jobs.conftest import ROOT, SUBJECTS, CommandLine, measure_tasks
 
 
 @pytest.fixture
@@ -29,8 +32,13 @@ def model(tiny_model):
     return load_model(tiny_model)
 
 
-def measure(config, model, folder, check=lambda: None, **options):
-    return measure_tasks(config, model, load_tasks(config), folder, check, **options)
+def measure(config, model, folder, check=lambda: None):
+    return measure_tasks(config, model, load_tasks(config), folder, check)
+
+
+def plan_tasks(config, model, tasks):
+    methods = config.confidence.methods.split(",")
+    return {task.name: plan_task(config, task, methods, model) for task in tasks}
 
 
 def same(one, other, exact=True):
@@ -94,7 +102,7 @@ def test_bad_settings_are_one_message_and_leave_nothing(config, tmp_path, field,
     section, key = field.split(".")
     config[section][key] = value
     with pytest.raises(UserError, match=message) as caught:
-        run_evaluation(config, tmp_path / "run", StopRequest())
+        evaluate.main(Run(config, tmp_path / "run", StopRequest()))
     assert not (tmp_path / "run").exists() and "\n" not in str(caught.value)
 
 
@@ -135,6 +143,7 @@ def test_scores_are_those_of_the_plain_engine(config, model, tmp_path, monkeypat
     class Plain(PlainEngine):
         def __init__(self, model, **options):
             super().__init__(model)
+            self.top_tokens = False
 
         def plan(self, groups):
             pass
@@ -142,7 +151,7 @@ def test_scores_are_those_of_the_plain_engine(config, model, tmp_path, monkeypat
         def score(self, groups, on_group, check, name_of):
             return super().score(groups, on_group, check)
 
-    monkeypatch.setattr(evaluating, "Engine", Plain)
+    monkeypatch.setattr(scoring, "Engine", Plain)
     same(found, measure(config, model, tmp_path / "plain"), exact=False)
 
 
@@ -162,7 +171,7 @@ def test_stopped_anywhere_it_ends_with_the_same_scores(config, model, tmp_path, 
     class Killed(Exception):
         pass
 
-    monkeypatch.setattr(evaluating, "Engine", Counting)
+    monkeypatch.setattr(scoring, "Engine", Counting)
     total = sum(len(r.keys) for r in plan_tasks(config, model, load_tasks(config)).values())
     for stop_after in (1, 3, 6):
         left = [stop_after]
@@ -209,7 +218,8 @@ import os, signal, sys
 from pathlib import Path
 import ml_collections, json
 from calib_jax.api import load_model
-from calib_jax.runs.evaluating import load_tasks, measure_tasks
+from calib_jax.runs.tasks import load_tasks
+from tests.jobs.conftest import measure_tasks
 config = ml_collections.ConfigDict(json.loads(Path(sys.argv[1]).read_text()))
 batches = []
 def check():

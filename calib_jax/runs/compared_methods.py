@@ -13,7 +13,7 @@ from calib_jax.models.model import open_checkpoint
 from calib_jax.parallel.mesh import batch_shards
 from calib_jax.reports import calibrated
 from calib_jax.reports.compare.comparison import BEFORE, current_name
-from calib_jax.runs import measuring, settings
+from calib_jax.runs import base_model, run_setting, settings
 from calib_jax.runs.trained import blamed_on
 from calib_jax.training import terms
 from calib_jax.training.loop import check_shards, lora_settings
@@ -106,7 +106,7 @@ def check(
     """
     if not own:
         return
-    shards = batch_shards(measuring.make_mesh(config.mesh.shape))
+    shards = batch_shards(base_model.make_mesh(config.mesh.shape))
     for name in own:
         derived = trained[name]
         with blamed_on(f"{_FIELD}, {name}"):
@@ -116,7 +116,7 @@ def check(
                 model = open_checkpoint(config.model.name, config.model.revision or None)
                 check_lora(model.config, lora_settings(derived.train, None))
             if derived.train.early_stopping:
-                measuring.load_questions(derived)
+                run_setting.load_questions(derived)
 
 
 def describe(config: ml_collections.ConfigDict, name: str) -> str:

@@ -15,8 +15,8 @@ from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import Loaded
 from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.record import normalised
-from calib_jax.runs import measuring, results
-from calib_jax.runs.measuring import say
+from calib_jax.runs import base_model, chat_prompt, results, run_setting
+from calib_jax.runs.run import say
 from calib_jax.training.dpo import DpoTraining
 from calib_jax.training.sft import SftTraining
 
@@ -97,7 +97,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         split_list(data.out_of_domain),
     )
 
-    model = measuring.load(config, config.model.quantize)
+    model = base_model.load(config, config.model.quantize)
     for section, key in (("align", "max_length"), ("prompt", "max_length")):
         if config[section][key] > model.config.max_length:
             raise UserError(
@@ -110,9 +110,9 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         config.prompt.letter_prefix,
         config.prompt.max_length,
         num_options=max(len(q.choices) for split in prepared.evals.values() for q in split),
-        chat=measuring.chat_of(config, model.tokenizer),
+        chat=chat_prompt.chat_of(config, model.tokenizer),
     )
-    measuring.report_control_tokens(encoder, prepared.evals, prepared.report)
+    run_setting.report_control_tokens(encoder, prepared.evals, prepared.report)
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
 
@@ -120,7 +120,7 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
         "dpo": preferences.encode_preferences,
         "sft": preferences.encode_demonstrations,
     }[align.method]
-    fitting = align.max_length, measuring.chat_settings(config) if align.chat else None
+    fitting = align.max_length, chat_prompt.chat_settings(config) if align.chat else None
     items, groups, too_long = encode(model.tokenizer, train, *fitting)
     report["train"] |= {"n": len(items), "skipped_too_long": too_long}
     if not items:

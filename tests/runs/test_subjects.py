@@ -11,8 +11,7 @@ from calib_jax import UserError, load_model
 from calib_jax.config import base
 from calib_jax.models.lora import LoraConfig, lora_shapes
 from calib_jax.reports import result
-from calib_jax.runs import measuring, restoring
-from calib_jax.runs.pairs import parse_side
+from calib_jax.runs import base_model, subjects
 from calib_jax.runs.run import as_json
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.optimizer import OptimizerConfig
@@ -24,7 +23,7 @@ TOKENS = np.arange(24, dtype=np.int32).reshape(2, 12) * 11
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
     """Compiles faster than a mesh of eight."""
-    monkeypatch.setattr(measuring, "load", lambda config, _: load_model(config.model.name))
+    monkeypatch.setattr(base_model, "load", lambda config, _: load_model(config.model.name))
 
 
 def finish_run(folder, model, trainable, method, job):
@@ -62,9 +61,9 @@ def test_what_a_run_has_trained(tiny_model, tmp_path, method, job):
     folder = finish_run(tmp_path / "run", model, trainable, method, job)
     config = base()
     config.model.name = "not looked at"
-    side = parse_side(f"run:{folder}")
-    assert restoring.base_of(side) == (model.name, "")
-    found = restoring.load(config, side)
+    side = subjects.parse(f"run:{folder}")
+    assert subjects.base_of(side) == (model.name, None)
+    found = subjects.load(config, side)
     np.testing.assert_array_equal(found.logits(TOKENS), expected.logits(TOKENS))
     assert np.abs(found.logits(TOKENS) - model.logits(TOKENS)).max() > 0.1
     # What has been scored of the base is not taken for the run's.
@@ -76,34 +75,64 @@ def test_what_a_run_has_trained(tiny_model, tmp_path, method, job):
     kept = Checkpoints(folder / "checkpoints/epochs", keep=None, fingerprint=model.fingerprint)
     kept.save(1, {"trainable": earlier}, {"targets": jnp.zeros(3)}, {"epoch": 0})
     kept.close()
-    (side,) = restoring.parse_labelled(f"a=run:{folder}@1", "field").values()
-    restoring.check(side, "field")
-    first = restoring.load(config, side)
+    (side,) = subjects.parse_labelled(f"a=run:{folder}@1", "field").values()
+    subjects.check(side, "field")
+    first = subjects.load(config, side)
     expected = dataclasses.replace(model, lora=lora, adapters=earlier)
     np.testing.assert_array_equal(first.logits(TOKENS), expected.logits(TOKENS))
     assert first.fingerprint not in (model.fingerprint, found.fingerprint)
     with pytest.raises(UserError, match="^field: .*no model of epoch 3; .*those of epochs 1"):
-        restoring.check(dataclasses.replace(side, epoch=3), "field")
+        subjects.check(dataclasses.replace(side, epoch=3), "field")
 
 
 def test_runs_that_cannot_be(tmp_path):
     (tmp_path / "dpo").mkdir()
     with pytest.raises(UserError, match=r"^a field, cft: .*Did you mean .*dpo\?"):
-        restoring.check(parse_side(f"run:{tmp_path / 'dop'}"), "a field, cft")
+        subjects.check(subjects.parse(f"run:{tmp_path / 'dop'}"), "a field, cft")
     with pytest.raises(UserError, match="^a field, cft: .*no run's folder"):
-        restoring.check(parse_side(f"run:{tmp_path / 'dpo'}"), "a field, cft")
+        subjects.check(subjects.parse(f"run:{tmp_path / 'dpo'}"), "a field, cft")
     with pytest.raises(UserError, match="^a field, cft: nowhere: no such file"):
-        restoring.check(parse_side("nowhere"), "a field, cft")
+        subjects.check(subjects.parse("nowhere"), "a field, cft")
 
 
 def test_labels():
-    found = restoring.parse_labelled("a=owner/x@v1+y, b=run:z", "field")
+    found = subjects.parse_labelled("a=owner/x@v1+y, b=run:z", "field")
     assert found["a"].revision == "v1" and found["a"].adapter == "y"
     assert str(found["b"].run) == "z"
     assert (found["b"].epoch, found["a"].epoch) == (0, 0)
-    found = restoring.parse_labelled("a=run:runs/x@2, b=run:runs/x@y, c=run:runs/x@0", "field")
+    found = subjects.parse_labelled("a=run:runs/x@2, b=run:runs/x@y, c=run:runs/x@0", "field")
     assert (str(found["a"].run), found["a"].epoch) == ("runs/x", 2)
     assert (str(found["b"].run), str(found["c"].run)) == ("runs/x@y", "runs/x@0")
     for text, said in (("a", "is not understood"), ("a=x,A=y", "'A' appears twice")):
         with pytest.raises(UserError, match=said):
-            restoring.parse_labelled(text, "field")
+            subjects.parse_labelled(text, "field")
+
+
+def test_a_path_that_exists_is_taken_whole(tmp_path):
+    for name in ("a@b+c", "plain"):
+        (tmp_path / name).mkdir()
+    side = subjects.parse(f"{tmp_path}/a@b+c")
+    assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/a@b+c", "", "")
+    side = subjects.parse(f"{tmp_path}/plain+x@y")
+    assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/plain", "", "x@y")
+    side = subjects.parse("owner/m@main")
+    assert (side.name, side.revision, side.adapter) == ("owner/m", "main", "")
+    side = subjects.parse(f"{tmp_path}/a@b+c+adapter")
+    assert (side.name, side.revision, side.adapter) == (f"{tmp_path}/a@b+c", "", "adapter")
+    side = subjects.parse("m@a@b")  # a branch may hold the sign, a hub id does not
+    assert (side.name, side.revision) == ("m", "a@b")
+
+
+def test_a_home_is_spelt_out_where_it_is_looked_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "models" / "a+b").mkdir(parents=True)
+    side = subjects.parse("~/models/a+b")
+    assert (side.name, side.adapter) == ("~/models/a+b", "")
+    assert side.key == subjects.parse(f"{tmp_path}/models/a+b").key
+
+
+def test_what_may_be_a_hub_id_is_not_looked_for_here():
+    subjects.check(subjects.parse("owner/name"), "a field")
+    for name in ("./a/b", "/a/b", "~/a", "a/b/c", "name.gguf"):
+        with pytest.raises(UserError, match="no such file or folder, and not a hub id"):
+            subjects.check(subjects.parse(name), "a field")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from calib_jax.models import splash
-from calib_jax.parallel.hlo import (
+from calib_jax.plan.hlo import (
     Arguments,
     Computation,
     Instruction,

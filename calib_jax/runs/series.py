@@ -4,15 +4,14 @@ import dataclasses
 import difflib
 import math
 import re
-from pathlib import Path
 
 import ml_collections
 
 from calib_jax.errors import UserError
-from calib_jax.grammar import cut, labelled, split_list
+from calib_jax.grammar import labelled, split_list
+from calib_jax.runs.subjects import SPELLING, Subject, of_config, parse
 
 AXES = ("scale", "step", "epoch")
-SPELLING = "label=model[@revision][+adapter], separated by commas"
 # What a summary holds beside the labels.
 RESERVED = ("job", "method", "axis", "models", "data", "wall_time_s", "peak_memory_gib", "versions")
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([kmbt])(?![a-z0-9])", re.IGNORECASE)
@@ -31,15 +30,13 @@ class Entry:
 
     Attributes:
       label: its name in tables and folders.
-      model, revision, adapter: as in ``config.model``; "" for none.
+      subject: the model.
       place: on the axis: parameters, steps or epochs; None where the axis is of names.
       setting: what else the label says, "lora" of "lora-epoch2"; "" for nothing.
     """
 
     label: str
-    model: str
-    revision: str = ""
-    adapter: str = ""
+    subject: Subject
     place: float | None = None
     setting: str = ""
 
@@ -55,7 +52,7 @@ def series(config: ml_collections.ConfigDict) -> list[Entry]:
     if not split_list(text):
         name = config.model.name.removeprefix("offline:").rstrip("/").rsplit("/", 1)[-1]
         label = re.sub(r"[^\w.+-]", "_", name).lstrip("_.+-") or "model"
-        return [Entry(label, config.model.name, config.model.revision, config.model.adapter)]
+        return [Entry(label, of_config(config))]
     entries: list[Entry] = []
     for label, model in labelled(text, "config.lifecycle.models", SPELLING).items():
         if label in RESERVED:
@@ -68,7 +65,7 @@ def series(config: ml_collections.ConfigDict) -> list[Entry]:
                     f"{axis}, and their labels tell no setting apart. Write for example "
                     f"full-{other.label} and lora-{label}."
                 )
-        entries.append(Entry(label, *_model(model), place=place, setting=setting))
+        entries.append(Entry(label, parse(model), place, setting))
     return entries
 
 
@@ -84,17 +81,6 @@ def check_axis(axis: str) -> None:
             f"config.lifecycle.axis is {axis!r}; did you mean {near[0]!r}? Choose from: "
             f"{', '.join(AXES)}; any name unlike these is an axis of names."
         )
-
-
-def _model(text: str) -> tuple[str, str, str]:
-    """Model, revision and adapter; a path that exists is taken whole."""
-    adapter = ""
-    if "+" in text and not Path(text).expanduser().exists():
-        text, _, adapter = cut(text, "+")
-    revision = ""
-    if "@" in text and not Path(text).expanduser().exists():
-        text, _, revision = cut(text, "@", last=True)
-    return text, revision, adapter
 
 
 def _place(axis: str, label: str) -> tuple[float | None, str]:

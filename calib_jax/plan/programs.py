@@ -21,10 +21,10 @@ from calib_jax.models.config import ModelConfig
 from calib_jax.models.lora import LoraConfig, init_lora
 from calib_jax.models.model import Model
 from calib_jax.models.table import Row, Tree, build_tree, projections, stacked_shape
-from calib_jax.parallel import costs
 from calib_jax.parallel import mesh as meshes
 from calib_jax.parallel.sharding import lora_sharding, row_sharding, sharding
-from calib_jax.parallel.topology import GIB, Topology
+from calib_jax.plan import costs
+from calib_jax.plan.topology import GIB, Topology
 from calib_jax.questions.encoding import Encoded
 from calib_jax.questions.record import Question
 from calib_jax.training import terms

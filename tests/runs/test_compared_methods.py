@@ -7,10 +7,10 @@ import re
 import pytest
 
 from calib_jax import presets
-from calib_jax.config import base
+from calib_jax.config import base, check_config
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.jobs import compare
-from calib_jax.runs import comparing
+from calib_jax.runs import compared_methods
 from calib_jax.runs.run import Run, as_json, check_workdir
 from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
@@ -71,17 +71,17 @@ def test_the_old_name_of_the_model_as_it_is(config, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(as_json(config))
     with pytest.warns(UserNotice, match="names 'dpo', which is now called 'before'"):
-        methods = comparing.methods_of(config)
+        methods = compared_methods.methods_of(config)
     assert methods == ["before", "temperature", "cft"]
-    assert comparing.label(config, "before") == "DPO, as it is"
+    assert compared_methods.label(config, "before") == "DPO, as it is"
     config.compare.methods = "before,temperature,cft"
     check_workdir(tmp_path / "run", config)
     config.compare.methods = "before,cft"
     with pytest.raises(UserError, match="another config"):
         check_workdir(tmp_path / "run", config)
     config.compare.methods = "dpo,before"
-    with pytest.warns(UserNotice), pytest.raises(UserError, match="names 'before' twice"):
-        comparing.methods_of(config)
+    with pytest.raises(UserError, match="names 'before' twice"):
+        check_config(config)
 
 
 def test_what_is_minimised_in_signs():
@@ -99,7 +99,7 @@ def test_the_config_file_names_the_methods():
     """Every calibrator, and of the trained ones those with a config file of their own."""
     words = set(re.split(r"[^a-z_0-9]+", compare_module.__doc__))
     own = {name for name in presets.METHODS if importlib.util.find_spec(f"configs.{name}")}
-    assert {*comparing.known_methods()} - {*presets.METHODS} | own <= words
+    assert {*compared_methods.known_methods()} - {*presets.METHODS} | own <= words
     assert len(own) >= 7 and "calib_jax.presets.METHODS" in compare_module.__doc__
 
 

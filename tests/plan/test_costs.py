@@ -10,8 +10,8 @@ import pytest
 from calib_jax import make_mesh
 from calib_jax.models.decoder import Decoder, head_logits
 from calib_jax.models.hf_config import parse_config
-from calib_jax.parallel import costs
 from calib_jax.parallel import mesh as meshes
+from calib_jax.plan import costs
 from tests.conftest import TINY
 from tests.models.conftest import random_params
 

@@ -4,7 +4,7 @@ import pytest
 
 from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
-from calib_jax.runs.lifecycle_series import Entry, series
+from calib_jax.runs.series import series
 from configs import lifecycle as configs
 
 
@@ -44,11 +44,15 @@ def test_what_a_label_says_beside_its_place_is_its_setting():
         parsed("1b=a/b,1000m=c/d")
 
 
+def key(subject):
+    return subject.name, subject.revision, subject.adapter
+
+
 def test_models_revisions_and_adapters(tmp_path):
     odd = tmp_path / "a@b+c"
     odd.mkdir()
     found = parsed(f"1b=owner/name@step4, 2b = {odd} ,3b=owner/name@x+other/adapter,4b=a/b+{odd}")
-    assert [(e.label, e.model, e.revision, e.adapter) for e in found] == [
+    assert [(e.label, *key(e.subject)) for e in found] == [
         ("1b", "owner/name", "step4", ""),
         ("2b", str(odd), "", ""),
         ("3b", "owner/name", "x", "other/adapter"),
@@ -57,11 +61,11 @@ def test_models_revisions_and_adapters(tmp_path):
 
 
 def test_without_a_series_the_configs_model_stands_alone():
-    assert parsed("", name="offline:smollm2-135m-instruct") == [
-        Entry("smollm2-135m-instruct", "offline:smollm2-135m-instruct")
-    ]
+    (entry,) = parsed("", name="offline:smollm2-135m-instruct")
+    assert entry.label == "smollm2-135m-instruct"
+    assert key(entry.subject) == ("offline:smollm2-135m-instruct", "", "")
     (entry,) = parsed("", name="own/model!", revision="r", adapter="x")
-    assert entry == Entry("model_", "own/model!", "r", "x")
+    assert entry.label == "model_" and key(entry.subject) == ("own/model!", "r", "x")
 
 
 @pytest.mark.parametrize(
