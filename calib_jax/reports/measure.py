@@ -71,7 +71,7 @@ def measure(
     row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
     row |= values_of(scores, num_bins, edges)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
-    tails = {"log_scores": scores.log_scores}
+    tails: dict[str, Any] = {"log_scores": scores.log_scores}
     row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
     row |= zeros(scores)
 
@@ -110,7 +110,7 @@ def measure(
         row["groups"] = metrics.group_table(
             scores.probs,
             scores.answers,
-            subjects,
+            np.array(subjects),
             scores.mask,
             num_bins,
             edges,

@@ -34,10 +34,10 @@ def states_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     if "states" in summary:
         names = summary["states"]
         if is_by_reading(summary):
-            found = _transposed(summary[MEASURED])
-            return {name: found[name] for name in names}
+            by_state = _transposed(summary[MEASURED])
+            return {name: by_state[name] for name in names}
         return {name: summary[name] for name in names}
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, Any] = {}
     for name, splits in summary.items():
         if name in _NO_STATES or not isinstance(splits, Mapping) or not splits:
             continue

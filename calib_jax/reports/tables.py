@@ -142,9 +142,10 @@ def figure(row: Mapping[str, Any] | None, metric: Metric, digits: int = 3) -> Ce
 
 def verdict(ends: Sequence[float | None] | None, direction: int, null: float = 0.0) -> str:
     """ "better" or "worse" where the whole interval lies on one side of ``null``, else ""."""
-    if not direction or not ends or any(end is None or math.isnan(end) for end in ends):
+    known = [end for end in ends or () if end is not None and not math.isnan(end)]
+    if not direction or len(known) < 2:
         return ""
-    low, high = ((end - null) * direction for end in ends)
+    low, high = ((end - null) * direction for end in known)
     return "better" if min(low, high) > 0 else "worse" if max(low, high) < 0 else ""
 
 
@@ -256,8 +257,8 @@ def _drawn(tables: Sequence[Table], layout: str) -> list[rich.table.Table]:
             for row in rows:
                 first, *rest = row.cells
                 indent = "  " * ((row.kind == "inset") + bool(section))
-                cells = [rich.text.Text(indent + first.text)]
-                shown.add_row(*cells, *(_console_cell(cell, layout) for cell in rest))
+                name = rich.text.Text(indent + first.text)
+                shown.add_row(name, *(_console_cell(cell, layout) for cell in rest))
         drawn.append(shown)
     return drawn
 

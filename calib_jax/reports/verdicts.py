@@ -31,13 +31,15 @@ def of_change(ends: Sequence[float | None] | None, null: float = 0.0, signed: bo
     >>> of_change(None)
     ''
     """
-    if not ends or any(end is None or math.isnan(end) for end in ends):
+    known = [end for end in ends or () if end is not None and not math.isnan(end)]
+    if len(known) < 2:
         return ""
-    shown = interval(list(ends), signed)
-    if ends[0] <= null <= ends[1]:
+    low, high = known
+    shown = interval(known, signed)
+    if low <= null <= high:
         return f"no significant change: its 95% interval {shown} includes {null:g}"
     factor = "" if null == 0 else "× "
-    way = "lower" if ends[1] < null else "higher"
+    way = "lower" if high < null else "higher"
     return f"significantly {way}: by {factor}{shown}"
 
 

@@ -120,7 +120,7 @@ class Comparison:
         for method, by_part in self.rows.items():
             for part, estimates in by_part.items():
                 n = {"n": self.parts[part].questions}
-                mean = {key: estimate.value for key, estimate in estimates.items()}
+                mean: dict[str, Any] = {key: estimate.value for key, estimate in estimates.items()}
                 mean |= {f"{key}_ci": e.interval for key, e in estimates.items() if e.interval}
                 mean[CHANCE] = self.chance.get(method, {}).get(part)
                 found.append(Measured(method, part, n | mean, "choice"))
@@ -187,7 +187,7 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
         return {current_name(name): value for name, value in row.items()}
 
     def interval(ends: list[float] | None) -> tuple[float, float] | None:
-        return tuple(ends) if ends else None
+        return (ends[0], ends[1]) if ends else None
 
     def estimate(row: Mapping[str, Any]) -> Estimate:
         per_seed, against = tuple(map(number, row["per_seed"])), row["versus"]

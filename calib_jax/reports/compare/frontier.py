@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -137,18 +138,19 @@ def draw(
     return figure
 
 
-_BEFORE = {"marker": "X", "color": INK, "linestyle": "", "markersize": 8, "markeredgecolor": PAPER}
+_BEFORE: dict[str, Any] = {
+    "marker": "X",
+    "color": INK,
+    "linestyle": "",
+    "markersize": 8,
+    "markeredgecolor": PAPER,
+}
 
 
-def _style(j: int) -> dict:
+def _style(j: int) -> dict[str, Any]:
     """The mark of the j-th number of bins."""
-    return {
-        "marker": MARKERS[j % len(MARKERS)],
-        "color": COLOURS[(4, 1, 5)[j % 3]],
-        "linestyle": "",
-        "markersize": 7,
-        "markeredgecolor": PAPER,
-    }
+    colour = COLOURS[(4, 1, 5)[j % 3]]
+    return _MARK | {"marker": MARKERS[j % len(MARKERS)], "color": colour, "markersize": 7}
 
 
 def _panel(
@@ -171,8 +173,8 @@ def _panel(
         style = _BEFORE if name == before else _style(bins.index(points[name].bins))
         for ends, axis in ((found["accuracy"].interval, 0), (found[metric].interval, 1)):
             if ends is not None:
-                line = (ends, [y, y]) if axis == 0 else ([x, x], ends)
-                ax.plot(*line, color=style["color"], linewidth=0.9, alpha=0.28, zorder=1.5)
+                xs, ys = (ends, [y, y]) if axis == 0 else ([x, x], ends)
+                ax.plot(xs, ys, color=style["color"], linewidth=0.9, alpha=0.28, zorder=1.5)
         ax.plot(x, y, **style, zorder=3)
         marks.append((x, y))
         text = "before" if name == before else f"λ = {points[name].weight:g}"
@@ -198,7 +200,7 @@ def _label(
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in at]
     frame = ax.get_window_extent()
     for mark, (text, colour) in zip(marks, texts, strict=True):
-        best = None
+        best: tuple[Any, ...] = (math.inf,)
         for dx, dy, side in _PLACES:
             note = ax.annotate(
                 text,
@@ -214,7 +216,7 @@ def _label(
             cost = sum(_overlap(box, other) for other in taken)
             cost += box.width * box.height - _overlap(box, frame)
             note.remove()
-            if best is None or cost < best[0]:
+            if cost < best[0]:
                 best = (cost, dx, dy, side, box)
             if not cost:
                 break

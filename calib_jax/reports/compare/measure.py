@@ -61,7 +61,8 @@ def parts_of(domains: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, 
     >>> {name: part.questions for name, part in parts.items()}
     {'in': 7, 'out': 3, 'a': 2, 'c': 5}
     """
-    parts, singles = {}, {}
+    parts: dict[str, Part] = {}
+    singles: dict[str, Part] = {}
     for domain in DOMAINS:
         splits = tuple(split for split, of in domains.items() if of == domain)
         if splits:
@@ -176,16 +177,16 @@ def estimates(
             best[i] = i == top or not worse
     found = {}
     base = names.index(reference) if reference in names else None
-    for i, name in enumerate(names):
+    for j, name in enumerate(names):
         versus = None
-        if base is not None and i != base:
-            each = values[:, i] - values[:, base]
-            versus = _versus(draws[:, i] - draws[:, base], each)
+        if base is not None and j != base:
+            each = values[:, j] - values[:, base]
+            versus = _versus(draws[:, j] - draws[:, base], each)
         found[name] = Estimate(
-            float(means[i]),
-            tuple(map(float, values[:, i])),
-            _bounds(draws[:, i], means[i], signed=False),
-            bool(best[i]),
+            float(means[j]),
+            tuple(map(float, values[:, j])),
+            _bounds(draws[:, j], means[j], signed=False),
+            bool(best[j]),
             versus,
         )
     return found
@@ -254,7 +255,8 @@ def _resample(
     place = {key: i for i, key in enumerate(keys)}
     split_of = np.array([key.partition("/")[0] for key in keys])  # ids may hold slashes
     plan = strata(len(keys), np.unique(split_of, return_inverse=True)[1])
-    values, draws, quantiles = [], 0.0, 0.0
+    values: list[np.ndarray] = []
+    draws, quantiles = np.zeros(()), np.zeros(())
     for s, scores in enumerate(first):
         rows = np.array([place[i] for i in scores.ids], np.int32)
         # The questions of a part: the rest weigh nothing, so all parts share one compilation.

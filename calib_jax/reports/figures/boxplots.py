@@ -34,7 +34,8 @@ def quantiles_of(scores: Scores) -> list[list[float]]:
 
 def _known(ranks: Sequence[Sequence[float | None]]) -> list[list[float]]:
     """The ranks whose quantiles are numbers: NaN is null in a file."""
-    return [list(r) for r in ranks if all(q is not None and q == q for q in r)]
+    known = ([q for q in r if q is not None and q == q] for r in ranks)
+    return [k for k, r in zip(known, ranks, strict=True) if len(k) == len(r)]
 
 
 def of_log(log: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:

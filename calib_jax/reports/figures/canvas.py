@@ -60,12 +60,14 @@ _depth = 0
 
 
 @functools.cache
-def _settings() -> dict[str, Any]:
+def _settings() -> Any:
     """matplotlib's own defaults, our fonts, and text that is taken as it stands."""
     installed = {font.name for font in fontManager.ttflist}
     fonts = [_FONT, *(name for name in _FONTS_BESIDE if name in installed)]
     # The backend is left alone: to read it would choose one.
-    defaults = {k: v for k, v in dict.items(matplotlib.rcParamsDefault) if k != "backend"}
+    defaults: dict[str, Any] = {
+        k: v for k, v in dict.items(matplotlib.rcParamsDefault) if k != "backend"
+    }
     return defaults | {
         "font.family": fonts,
         "text.usetex": False,
@@ -148,7 +150,9 @@ def readable(text: str) -> str:
 def extent(artist: Artist) -> Bbox:
     """Where an artist stands, with all that hangs on it, in pixels."""
     _make_readable(artist)
-    return artist.get_tightbbox()
+    found = artist.get_tightbbox()
+    assert found is not None, artist  # nothing that is drawn has none
+    return found
 
 
 def _make_readable(artist: Artist) -> None:

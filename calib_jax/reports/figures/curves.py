@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ from calib_jax.reports.figures.drawing import (
 _POINTS, _RESAMPLES = 128, 200
 # A curve is drawn over the middle 99 % of the confidences: a wide kernel reaches beyond them.
 _ENDS = (0.005, 0.995)
-LINES = ("-", "--", "-.", ":")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 
 
 @functools.partial(jax.jit, static_argnames="num_resamples")

@@ -1,6 +1,7 @@
 """Histograms of confidence, right answers upwards and wrong ones downwards."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def shares(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     confidences = np.asarray(scores.confidences, np.float64)
     right = np.asarray(scores.predictions) == np.asarray(scores.answers)
     total = max(len(confidences), 1)
-    return tuple(np.histogram(confidences[w], _EDGES)[0] / total for w in (right, ~right))
+    found, lost = (np.histogram(confidences[w], _EDGES)[0] / total for w in (right, ~right))
+    return found, lost
 
 
 def draw_histogram(ax: Axes, scores: Scores) -> None:
@@ -43,7 +45,7 @@ def draw_histogram(ax: Axes, scores: Scores) -> None:
     right, wrong = shares(scores)
     top = max(float(right.max()), float(wrong.max()))
     width = np.diff(_EDGES)
-    style = {"align": "edge", "edgecolor": PAPER, "linewidth": 0.5, "zorder": 2}
+    style: dict[str, Any] = {"align": "edge", "edgecolor": PAPER, "linewidth": 0.5, "zorder": 2}
     ax.bar(_EDGES[:-1], right, width, color=RIGHT, label="right", **style)
     ax.bar(_EDGES[:-1], -wrong, width, color=WRONG, label="wrong", **style)
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=3)

@@ -238,7 +238,8 @@ def _legend(figure: Figure, norm: PowerNorm, unit: str, bottom: float) -> None:
     bar = place(figure, width - EDGE - 1.85, bottom + 0.2, 1.62, 0.13)
     scale = figure.colorbar(ScalarMappable(norm, SHADES), cax=bar, orientation="horizontal")
     scale.outline.set_visible(False)
-    ticks = [0, norm.vmax / 4, norm.vmax]
+    full = float(norm.vmax or 1)
+    ticks = [0, full / 4, full]
     scale.set_ticks(ticks, labels=[f"{100 * t:.0f}%" for t in ticks])
     scale.ax.minorticks_off()
     scale.ax.tick_params(labelsize=8, length=2, color=GREY, labelcolor=INK, pad=2)

@@ -143,14 +143,14 @@ def draw_bars(ax: Axes, bins: Bins, norm: PowerNorm, size: float = 9, tick: floa
             label="over-confident" if over else "under-confident",
         )
     if len(filled):
-        low, high = (end[filled] for end in bins.interval)
+        below, above = (end[filled] for end in bins.interval)
         middle = (bins.edges[filled] + bins.edges[filled + 1]) / 2
         # Pale beneath dark: seen on the darkest bar as on white.
         for colour, width in ((PAPER, 3.2), (INK, 1.2)):
-            ax.vlines(middle, low, high, color=colour, linewidth=width, zorder=5)
+            ax.vlines(middle, below, above, color=colour, linewidth=width, zorder=5)
         ax.plot(
             np.repeat(middle, 2),
-            np.stack([low, high], axis=1).ravel(),
+            np.stack([below, above], axis=1).ravel(),
             linestyle="none",
             marker="_",
             markersize=5,
@@ -170,10 +170,12 @@ def draw_bars(ax: Axes, bins: Bins, norm: PowerNorm, size: float = 9, tick: floa
 
 def draw_strip(ax: Axes, panel: Panel, size: float = 9) -> None:
     """The histogram of confidences, with accuracy and mean confidence as vertical lines."""
-    weights = np.full(len(panel.confidences), 1 / max(len(panel.confidences), 1))
+    confidences = panel.confidences
+    assert confidences is not None  # asked for where there is a histogram
+    weights = np.full(len(confidences), 1 / max(len(confidences), 1))
     ax.hist(
-        panel.confidences,
-        bins=np.linspace(0, 1, 41),
+        confidences,
+        bins=np.linspace(0, 1, 41).tolist(),
         weights=weights,
         color=POPULATION,
         histtype="stepfilled",

@@ -49,7 +49,7 @@ def _legend(ax: Axes) -> None:
     # Of lines found by themselves it would leave out a split whose name begins with "_".
     ax.legend(
         ax.lines,
-        [line.get_label() for line in ax.lines],
+        [str(line.get_label()) for line in ax.lines],
         fontsize=8.8,
         frameon=False,
         loc="upper left",

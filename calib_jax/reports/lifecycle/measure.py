@@ -47,7 +47,7 @@ def measure(
       ``metrics.binary_group_table`` by relation.
     """
     confidence, correct = tokens.confidences, tokens.correct
-    bins = {"num_bins": num_bins, "edges": edges}
+    bins: dict[str, Any] = {"num_bins": num_bins, "edges": edges}
     nll = -tokens.log_probs.astype(np.float64)
     clusters = np.unique(np.array(tokens.documents), return_inverse=True)[1]
     row: dict[str, Any] = {

@@ -57,6 +57,7 @@ def _assets() -> tuple[Markup, Markup, str]:
         .render(figure_colours=theme_css(dark=False), figure_colours_dark=theme_css(dark=True))
     )
     loader = _environment().loader
+    assert loader is not None
     script = loader.get_source(_environment(), "script.js")[0].strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (

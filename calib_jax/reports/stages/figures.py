@@ -50,7 +50,7 @@ def parts(domains: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     >>> list(parts({"a": "in", "b": "in", "c": "out"})), list(parts({"a": "", "b": ""}))
     (['in-domain (pooled)', 'c'], ['a', 'b'])
     """
-    found = {}
+    found: dict[str, list[str]] = {}
     for domain, where in {**WHERE, "": "all"}.items():
         splits = [split for split, of in domains.items() if of == domain]
         if len(splits) == 1 or not domain and len(splits) <= MAX_SPLITS:

@@ -246,7 +246,8 @@ def measure(
         seed=seed,
         log_scores=(first.log_scores, second.log_scores),
     )
-    changes = {key: between(pt[key], it[key], tuple(intervals[key])) for key in METRICS}
+    ends = {key: (float(low), float(high)) for key, (low, high) in intervals.items()}
+    changes = {key: between(pt[key], it[key], ends[key]) for key in METRICS}
     return Cell(changes, int(keep.sum()), int((~keep).sum()))
 
 
@@ -298,12 +299,10 @@ def from_dict(found: Mapping[str, Any]) -> Cells:
         return math.nan if value is None else float(value)
 
     def change(row: Mapping[str, Any]) -> Change:
+        values = {key: number(row[key]) for key in ("pt", "it", "change", "ratio")}
         ends = {key: row.get(key) for key in ("change_ci", *_RANGES)}
-        return Change(
-            *(number(row[key]) for key in ("pt", "it", "change", "ratio")),
-            row["rank"],
-            **{key: pair and tuple(map(number, pair)) for key, pair in ends.items()},
-        )
+        pairs: dict[str, Any] = {k: e and tuple(map(number, e)) for k, e in ends.items()}
+        return Change(**values, rank=row["rank"], **pairs)
 
     def cell(pair: str, task: str, method: str, row: Mapping[str, Any]) -> Cell:
         changes = {metric: change(row[metric]) for metric in METRICS if metric in row}

@@ -51,7 +51,8 @@ def figure1(cells: Cells) -> Figure:
     # Of pairs and tasks the fewer are marks: there are more places than marks to be told apart.
     pairs, tasks = (list(dict.fromkeys(names)) for names in zip(*keys, strict=True))
     of_pairs = len(pairs) > len(tasks)
-    lines, marks = _lines(cells, keys), []
+    lines: Sequence[str] = list(_lines(cells, keys))
+    marks: Sequence[str] = []
     if crowded:
         lines, marks = (pairs, tasks) if of_pairs else (tasks, pairs)
     room = max(0.9, _LETTER * max(map(len, lines)) + 0.15)

@@ -40,7 +40,7 @@ def best(rows: Sequence[Mapping[str, Any] | None], metric: Metric) -> int | None
       The row's index; None where the intervals do not allow to say, where there is nothing to
       compare, or where neither direction is better.
     """
-    known = []
+    known: list[tuple[int, float, Any, Any]] = []
     for i, row in enumerate(rows):
         value = (row or {}).get(metric.key)
         if value is None or not math.isfinite(value):
@@ -152,8 +152,8 @@ def methods(states: States) -> Table:
                     for i, row in enumerate(rows)
                 ]
             )
-    rows = (Row((Cell(name), *(column[i] for column in cells))) for i, name in enumerate(states))
-    return Table("methods", tuple(columns), tuple(rows), "Calibration by method", (BEST,))
+    lines = (Row((Cell(name), *(column[i] for column in cells))) for i, name in enumerate(states))
+    return Table("methods", tuple(columns), tuple(lines), "Calibration by method", (BEST,))
 
 
 def methods_csv(table: Table) -> str:

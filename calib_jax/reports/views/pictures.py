@@ -41,7 +41,7 @@ def chosen(states: States, most: int = MAX_SPLITS) -> tuple[dict[str, Any], list
     """The states and splits that get figures, and a note for each limit that was met."""
     names = ordered_splits(states)
     kept_splits, kept_states = names[:most], list(states)[:MAX_STATES]
-    notes = [
+    notes: list[Block] = [
         note(f"Figures: the first {kept} of {of} {what}; the table of results holds all.")
         for kept, of, what in (
             (len(kept_splits), len(names), "splits"),
@@ -84,7 +84,7 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> li
     """Reliability diagrams with the letters beside them, a row per split."""
     panels = reliability.panels_of(states, scores, num_bins, edges)
     norm = reliability.shade_norm(panel.bins for panel in panels.values())
-    scale = ("scale", "", f"share of the questions: 0 to {100 * norm.vmax:.0f}%")
+    scale = ("scale", "", f"share of the questions: 0 to {100 * (norm.vmax or 1):.0f}%")
     blocks: list[Block] = [Legend((*MARKS[:5], scale, *MARKS[5:]))]
     for i, split in enumerate(ordered_splits(states)):
         rows = splits.here(states, split)
@@ -166,9 +166,9 @@ def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> 
             ]
             value = number(states[state][split].get("cw_ece"))
             blocks += [Heading(f"{split}, {state}: cw-ECE {value}"), Panels(pictures, small=True)]
-    one, many = " or ".join(sorted(kinds)), "classes" if kinds == {"class"} else "letters"
+    each, many = " or ".join(sorted(kinds)), "classes" if kinds == {"class"} else "letters"
     text = (
-        f"Across: the probability given to the {one}; up: how often it is the answer among "
+        f"Across: the probability given to the {each}; up: how often it is the answer among "
         "those questions. Shades are scaled within a row of diagrams."
     )
     blocks.append(note(text))

@@ -45,7 +45,7 @@ def result(
 ) -> Table:
     """The table of one split: state -> figures, and the paired differences."""
     first = next(iter(rows.values()))
-    about = [DOMAINS.get(first.get("domain"), ""), plural(first["n"], "question")]
+    about = [DOMAINS.get(first.get("domain", ""), ""), plural(first["n"], "question")]
     notes = [remarks.uniform(first), remarks.gold(first)]
     notes += remarks.zero_notes(rows) + remarks.low_mass(rows)
     table = transposed(
@@ -115,7 +115,7 @@ def subjects(states: States) -> list[Table]:
             Column("questions"),
             *(Column(m.label if alone else f"{m.label}, {state}") for state, m in chosen),
         )
-        notes = ()
+        notes: tuple[str, ...] = ()
         if len(names) < len(every):
             notes = (f"The {len(names)} subjects with the most questions, of {len(every):,}.",)
         found.append(
@@ -225,7 +225,8 @@ def _bin(bins: Bins, m: int) -> list[Cell]:
 
 def measurements(header: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> Table:
     """The course of a training as a table: the first and the last measurements of many."""
-    shown, notes = rows, ()
+    shown = rows
+    notes: tuple[str, ...] = ()
     if len(rows) > most:
         half = most // 2
         shown = [*rows[:half], *rows[-half:]]

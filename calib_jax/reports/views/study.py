@@ -67,7 +67,7 @@ def view(summary: Mapping[str, Any]) -> View:
     }
     sections = []
     if cells:
-        compared = [Facts(summary.get("compared", {})), *map(note, _warnings(summary))]
+        compared: list[Block] = [Facts(summary.get("compared", {})), *map(note, _warnings(summary))]
         sections.append(Section("What was compared", compared))
         if len(cells) > 1:
             ranked = _rankings(cells, RANKED)
