@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import transformers
 
 from calib_jax import provenance
 from calib_jax.errors import UserError
@@ -59,7 +58,7 @@ class Model:
     name: str
     config: ModelConfig
     params: Tree
-    tokenizer: transformers.PreTrainedTokenizerBase | None
+    tokenizer: Any  # a transformers.PreTrainedTokenizerBase, or None
     dtype: jnp.dtype
     fingerprint: str
     mesh: jax.sharding.Mesh | None = None
@@ -116,7 +115,7 @@ class Checkpoint:
     path: Path
     source: TensorSource
     config: ModelConfig
-    tokenizer: transformers.PreTrainedTokenizerBase | None
+    tokenizer: Any  # a transformers.PreTrainedTokenizerBase, or None
     fingerprint: str
     raw_config: dict[str, Any]
 

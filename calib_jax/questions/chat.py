@@ -259,7 +259,7 @@ class Chat:
 
 def control_counts(
     questions: Iterable[Question],
-    tokenizer: transformers.PreTrainedTokenizerBase,
+    tokenizer: Any,
     chat: Chat | None,
 ) -> dict[str, int]:
     """How many questions have a text that looks like a control token; {} where none has.

@@ -138,13 +138,8 @@ def draw(
     return figure
 
 
-_BEFORE: dict[str, Any] = {
-    "marker": "X",
-    "color": INK,
-    "linestyle": "",
-    "markersize": 8,
-    "markeredgecolor": PAPER,
-}
+_MARK: dict[str, Any] = {"linestyle": "", "markeredgecolor": PAPER}
+_BEFORE = _MARK | {"marker": "X", "color": INK, "markersize": 8}
 
 
 def _style(j: int) -> dict[str, Any]:

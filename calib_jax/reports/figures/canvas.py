@@ -18,6 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import (
     LinearSegmentedColormap,
     ListedColormap,
@@ -36,8 +37,9 @@ from calib_jax.characters import encodable
 from calib_jax.errors import UserNotice
 
 __all__ = [
-    "Axes", "Bbox", "Figure", "FuncFormatter", "Line2D", "LinearSegmentedColormap",
-    "ListedColormap", "MaxNLocator", "NullLocator", "Patch", "PercentFormatter", "PowerNorm",
+    "Axes", "Bbox", "Figure", "FuncFormatter", "Line2D", "LineCollection",
+    "LinearSegmentedColormap", "ListedColormap", "MaxNLocator", "NullLocator", "Patch",
+    "PercentFormatter", "PowerNorm",
     "ScalarMappable", "ScaledTranslation", "Text", "drawn", "extent", "new_figure", "png",
     "readable", "svg", "to_hex",
 ]  # fmt: skip  # names, several on a line
@@ -65,9 +67,8 @@ def _settings() -> Any:
     installed = {font.name for font in fontManager.ttflist}
     fonts = [_FONT, *(name for name in _FONTS_BESIDE if name in installed)]
     # The backend is left alone: to read it would choose one.
-    defaults: dict[str, Any] = {
-        k: v for k, v in dict.items(matplotlib.rcParamsDefault) if k != "backend"
-    }
+    defaults: dict[Any, Any] = dict(dict.items(matplotlib.rcParamsDefault))
+    del defaults["backend"]
     return defaults | {
         "font.family": fonts,
         "text.usetex": False,
@@ -85,7 +86,8 @@ def _our_settings(**more: Any) -> Iterator[None]:
         # Those of the reader come back as they were, whatever they were.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
-            inside = matplotlib.rc_context(more if _depth else _settings() | more)
+            settings: Any = more if _depth else _settings() | more
+            inside = matplotlib.rc_context(settings)
             inside.__enter__()
         _depth += 1
         try:

@@ -11,12 +11,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from matplotlib.collections import LineCollection
 
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
     LinearSegmentedColormap,
+    LineCollection,
     ListedColormap,
     ScaledTranslation,
     Text,

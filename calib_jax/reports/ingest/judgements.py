@@ -144,7 +144,7 @@ def _rows(path: Path, name: str) -> list[tuple[int, Mapping[str, Any]]]:
     if path.suffix.lower() not in (".json", ".jsonl"):
         raise UserError(f"{name}: expected a .json or a .jsonl file.")
     if path.suffix.lower() == ".jsonl":
-        rows = list(READERS[".jsonl"](path))
+        rows: list[tuple[int, Mapping[str, Any]]] = list(READERS[".jsonl"](path))
     else:
         reads(path)
         try:

@@ -183,7 +183,7 @@ def _as_number(value: Any) -> float | None:
         return None
 
 
-def _values_of(place: Place, rows, group: _Group):
+def _values_of(place: Place, rows, group: _Group) -> tuple[Any, Any]:
     """(option values of every row, their names where there are any)."""
     if len(group.columns) > 1:
         values = [_from_columns(place, i, row, group.columns) for i, row in enumerate(rows)]

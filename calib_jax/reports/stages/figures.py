@@ -50,7 +50,7 @@ def parts(domains: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     >>> list(parts({"a": "in", "b": "in", "c": "out"})), list(parts({"a": "", "b": ""}))
     (['in-domain (pooled)', 'c'], ['a', 'b'])
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for domain, where in {**WHERE, "": "all"}.items():
         splits = [split for split, of in domains.items() if of == domain]
         if len(splits) == 1 or not domain and len(splits) <= MAX_SPLITS:
@@ -207,10 +207,11 @@ def _legend_items(
         labels.append(f"policy ratio, {name.replace('_', ' ')}")
     # Of pairs whose rate is known; see `_collapse`.
     drawn = [next(iter(by_stage.values())) for by_stage in pairs.values()]
-    for key, style, name in (
+    further: tuple[tuple[str, Any, str], ...] = (
         ("mean_ratio_normalised", "-.", "the same per token"),
         ("share_above_rate", "--", "share above the rate"),
-    ):
+    )
+    for key, style, name in further:
         having = [_PAIR_COLOURS[i] for i, row in enumerate(drawn) if key in row]
         if having:
             handles.append(Line2D([], [], color=having[0], linestyle=style, linewidth=1.3))

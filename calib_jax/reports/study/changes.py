@@ -299,7 +299,7 @@ def from_dict(found: Mapping[str, Any]) -> Cells:
         return math.nan if value is None else float(value)
 
     def change(row: Mapping[str, Any]) -> Change:
-        values = {key: number(row[key]) for key in ("pt", "it", "change", "ratio")}
+        values: dict[str, Any] = {key: number(row[key]) for key in ("pt", "it", "change", "ratio")}
         ends = {key: row.get(key) for key in ("change_ci", *_RANGES)}
         pairs: dict[str, Any] = {k: e and tuple(map(number, e)) for k, e in ends.items()}
         return Change(**values, rank=row["rank"], **pairs)

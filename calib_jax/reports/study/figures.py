@@ -51,8 +51,8 @@ def figure1(cells: Cells) -> Figure:
     # Of pairs and tasks the fewer are marks: there are more places than marks to be told apart.
     pairs, tasks = (list(dict.fromkeys(names)) for names in zip(*keys, strict=True))
     of_pairs = len(pairs) > len(tasks)
-    lines: Sequence[str] = list(_lines(cells, keys))
-    marks: Sequence[str] = []
+    of_line = _lines(cells, keys)
+    lines, marks = list(of_line), list[str]()
     if crowded:
         lines, marks = (pairs, tasks) if of_pairs else (tasks, pairs)
     room = max(0.9, _LETTER * max(map(len, lines)) + 0.15)
@@ -81,11 +81,11 @@ def figure1(cells: Cells) -> Figure:
             _foot(ax, "change, aligned - base")
     else:
         ax = place(figure, room, _BOTTOM, side, height)
-        for i, key in enumerate(lines.values()):
+        for i, key in enumerate(of_line.values()):
             for metric, (colour, marker), shift in zip(two, _TWO, (-0.17, 0.17), strict=True):
                 if key in every[metric]:
                     _dot(ax, every[metric][key], i + shift, colour, marker)
-        _rows_axis(ax, list(lines))
+        _rows_axis(ax, lines)
         _foot(ax, f"change, aligned - base ({method})")
 
     _ratios(place(figure, room + left + right, _BOTTOM, 3.6, height), cells, methods, two)
