@@ -234,8 +234,11 @@ def left_out(report: dict[str, Any], align: ml_collections.ConfigDict) -> list[s
     lines = []
     for part, found in report.items():
         what = "answers" if part == "train" and align.method == "sft" else "pairs"
-        reasons = {why: found["left_out"][key] for key, why in _REASONS.items()
-                   if found.get("left_out", {}).get(key)}  # fmt: skip
+        reasons = {
+            why: found["left_out"][key]
+            for key, why in _REASONS.items()
+            if found.get("left_out", {}).get(key)
+        }
         reasons["with a prompt that is measured"] = found.get("removed_overlap", 0)
         long = found.get("skipped_too_long", 0)
         reasons[f"longer than {align.max_length} tokens (config.align.max_length)"] = long
