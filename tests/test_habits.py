@@ -11,8 +11,6 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "calib_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -143,19 +141,20 @@ def comments(path: Path) -> Iterator[tuple[int, str]]:
                 yield token.start[0], token.string
 
 
-@pytest.mark.parametrize(
-    ("marked", "reasoned"),
-    [
-        (r"# fmt: (skip|off)", r"# fmt: (skip|off)  # \w.*"),
-        (r"# type: ignore", r"# type: ignore\[[a-z-]+\]  # \w.*"),
-        (r"# noqa: B", r"# noqa: B\d+  \(\w.*\)"),
-    ],
-)
-def test_an_exception_from_a_tool_has_its_reason_beside_it(marked, reasoned):
+# What marks an exception, and the exception with its reason.
+REASONED = {
+    r"# fmt: (skip|off)": r"# fmt: (skip|off)  # \w.*",
+    r"# type: ignore": r"# type: ignore\[[a-z-]+\]  # \w.*",
+    r"# noqa: B": r"# noqa: B\d+  \(\w.*\)",
+}
+
+
+def test_an_exception_from_a_tool_has_its_reason_beside_it():
     bare = [
         f"{path.relative_to(ROOT)}:{line}: {text}"
         for path in SOURCES
         for line, text in comments(path)
+        for marked, reasoned in REASONED.items()
         if re.match(marked, text) and not re.fullmatch(reasoned, text)
     ]
     assert not bare
