@@ -1,6 +1,7 @@
 """Which options a model chooses, and how often it is nearly certain."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,9 @@ def letter_counts(
 @checked
 @functools.partial(jax.jit, static_argnames=("num_options",))
 def answer_counts(
-    answers: ArrayLike, num_options: int, weights: ArrayLike | None = None
+    answers: jax.Array | np.ndarray | Sequence[int],
+    num_options: int,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     """How many rows have each option as their answer, [K]: the base rates of the letters.
 
@@ -48,7 +51,7 @@ def answer_counts(
         >>> answer_counts([0, 2, 2], num_options=4).tolist()
         [1, 0, 2, 0]
     """
-    answers = as_answers(answers, np.shape(answers)[0])
+    answers = as_answers(answers, len(answers))
     return _counts(answers, num_options, as_weights(weights, answers.shape[0]))
 
 
@@ -70,7 +73,7 @@ def top_letter_share(
         0.6667
     """
     counts = letter_counts(probs, mask, weights)
-    num_rows = np.shape(probs)[0]
+    num_rows = as_probs(probs)[0].shape[0]
     if answers is not None:
         as_answers(answers, num_rows)
     return counts.max() / total_weight(as_weights(weights, num_rows), num_rows)
@@ -104,7 +107,7 @@ def letter_entropy(
         0.6931
     """
     counts = letter_counts(probs, mask, weights).astype(jnp.float32)
-    num_rows = np.shape(probs)[0]
+    num_rows = as_probs(probs)[0].shape[0]
     if answers is not None:
         as_answers(answers, num_rows)
     share = counts / total_weight(as_weights(weights, num_rows), num_rows)
