@@ -59,6 +59,7 @@ def fetch(name: str, revision: str | None = None, *, adapter: bool = False) -> P
         # Where the files are known, a download that broke off is no copy.
         if cached is None or not all((Path(cached) / file).exists() for file in files):
             raise UserError(_remedy(name, label, error)) from None
+        folder = cached
         choose((path.name for path in Path(folder).iterdir()), name, adapter=adapter)
     return Path(folder)
 

@@ -51,12 +51,9 @@ def join_pod() -> None:
             _initialize()
 
 
-def _initialize(
-    address: str | None = None, processes: int | None = None, process: int | None = None
-) -> None:
-    jax.distributed.initialize(
-        address, processes, process, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT
-    )
+def _initialize(*pod: Any) -> None:
+    settings: Any = {"heartbeat_timeout_seconds": HEARTBEAT_TIMEOUT}
+    jax.distributed.initialize(*pod, **settings)
 
 
 def leave_pod(status: int) -> None:
