@@ -15,6 +15,7 @@ demo: env
 
 test: env
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 # The sources are parsed and not imported: mkdocs and its plugins are all that it needs.

@@ -14,7 +14,7 @@ from calib_jax.errors import UserError
 _ASCII = {
     "→": "->", "·": "-", "−": "-", "–": "-", "↓": "v", "↑": "^", "±": "+-", "∞": "inf",
     "×": "x", "λ": "lambda", "ε": "epsilon", "β": "beta", "√": "sqrt", "…": "...", "≥": ">=",
-}  # fmt: skip
+}  # fmt: skip  # pairs, several on a line
 _HANDLER = "calib_jax.ascii"
 
 

@@ -20,6 +20,7 @@ a stated date where a template asks for today's; and control tokens in a documen
 control tokens, as there.
 """
 
+import dataclasses
 import functools
 import json
 import sys
@@ -117,7 +118,8 @@ class CalibJaxLM(LM):
             chat_template_args = json.dumps(chat_template_args or {})
         settings = ChatSettings.read(chat_template_args, chat_date)
         if enable_thinking is not None:
-            settings.arguments["enable_thinking"] = enable_thinking
+            arguments = {**settings.arguments, "enable_thinking": enable_thinking}
+            settings = dataclasses.replace(settings, arguments=arguments)
         self.chat_settings = settings
         _check_device(device)
         if not isinstance(pretrained, Model):
@@ -130,7 +132,7 @@ class CalibJaxLM(LM):
                 attention=attention,
             )
         self.model, self.revision = pretrained, revision
-        self.tokenizer = self.model.tokenizer
+        self.tokenizer: Any = self.model.tokenizer
         self.max_length = int(max_length or self.model.config.max_length)
         self.encoder = PairEncoder(self.tokenizer, self.max_length)
         self.engine = Engine(self.model, token_budget=int(token_budget))

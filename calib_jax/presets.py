@@ -1,6 +1,7 @@
 """What every method's config file offers: its loss, and presets of model, questions and size."""
 
 import dataclasses
+from collections.abc import Callable
 
 import ml_collections
 
@@ -105,7 +106,7 @@ def check_method(config: ml_collections.ConfigDict) -> None:
         ("terms", _weighed(train.terms) == _weighed(method.terms),
          f"weights of the terms in {method.terms!r}" if method.terms
          else "'': it has no further terms"),
-    ):  # fmt: skip
+    ):  # fmt: skip  # a table: field, condition and remedy
         if not is_so:
             raise UserError(
                 f"{name}: config.train.{key} is {train[key]!r}; {name} needs {needed}. The methods "
@@ -213,7 +214,7 @@ def _debug(config: ml_collections.ConfigDict) -> None:
     config.report.num_resamples = 100
 
 
-def _paper(model: str) -> object:
+def _paper(model: str) -> Callable[[ml_collections.ConfigDict], None]:
     """The paper's setting for one of its 7-8B models: LoRA on 3,000 questions, 5 epochs."""
 
     def apply(config: ml_collections.ConfigDict) -> None:
@@ -248,7 +249,7 @@ def _paper(model: str) -> object:
     return apply
 
 
-_PRESETS = {
+_PRESETS: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
     "": _demo,
     "openbookqa": _openbookqa,
     "debug": _debug,

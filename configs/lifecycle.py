@@ -58,7 +58,7 @@ PILE = "hf:mit-han-lab/pile-val-backup:validation"
 SIZES = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
 # Powers of two at first, where most happens; Pythia has every thousandth step after that.
 STEPS = (0, 1, 4, 16, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 96000,
-         128000, 143000)  # fmt: skip
+         128000, 143000)  # fmt: skip  # numbers, several on a line
 # T-REx's sentences, as LAMA's data.zip unpacks them.
 FACTS = "data/TREx"
 LLAMA = "huggyllama/llama-7b"

@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def score(
     if prompt is not None and not prompt.strip():
         raise UserError("prompt is empty; give a template, or None for the task's own.")
     encoder = PairEncoder(model.tokenizer, model.config.max_length)
-    template = {method.partition("_")[0]: prompt} if prompt is not None else {}
+    template: dict[str, Any] = {method.partition("_")[0]: prompt} if prompt is not None else {}
     readings = []
     tasks = [_task_of(q) if prompt is None else None for q in questions]
     names = list(dict.fromkeys(task and task.name for task in tasks))

@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def choice_log_scores(
@@ -29,7 +30,9 @@ def choice_log_scores(
     return jnp.where(mask_BxK, log_scores_BxK, -jnp.inf)
 
 
-def renormalise(log_scores_BxK: jax.Array, mask_BxK: jax.Array) -> jax.Array:
+def renormalise(
+    log_scores_BxK: jax.Array | np.ndarray, mask_BxK: jax.Array | np.ndarray
+) -> jax.Array:
     """A float32 softmax over the options: the confidence that all three papers mean.
 
     Args:

@@ -8,6 +8,7 @@ the places that are read alone, a few hundred at a time.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -192,7 +193,7 @@ class Engine:
 
         def collect(rows: list[_Row], out: dict) -> None:
             out = {name: np.asarray(value) for name, value in out.items()}
-            done = []
+            done: list[int] = []
             for b, row in enumerate(rows):
                 seen: dict[int, list[int]] = {}
                 for (group, pair), found in zip(row.pairs, row.tree.found, strict=True):
@@ -244,7 +245,8 @@ class Engine:
                 tree_size(read[m]).room > longest for m in members
             )
 
-        families, sizes = [], {}
+        families: list[Family] = []
+        sizes: dict[int, Size] = {}
         for family in find_families(prefixes, worth):
             prefix = family.prefix
             if family.cached and self.shapes.cached:
@@ -271,7 +273,7 @@ class Engine:
             )
         plain: dict[int, list[_Row]] = {length: [] for length in self.shapes.plain}
         for family in families:
-            by_shape: dict[tuple[int, int], list[int]] = {}
+            by_shape: dict[Any, list[int]] = {}
             for i in family.members:
                 by_shape.setdefault(self._shape(family, sizes[i]), []).append(i)
             P = len(family.prefix)

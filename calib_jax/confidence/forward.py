@@ -1,6 +1,7 @@
 """The engine's compiled programs: rows of trees in, log-probabilities at the places read out."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def score_rows(
       held whole by every device; 0 beyond ``count``.
     """
     forest = Forest(rows["positions"], rows["ends"], rows.get("segments"))
-    hidden_BxLxD = decoder.apply(variables, rows["tokens"], forest, prefix)
+    hidden_BxLxD: Any = decoder.apply(variables, rows["tokens"], forest, prefix)
     B, R, J = rows["targets"].shape
 
     def read(i: jax.Array, out: dict) -> dict:

@@ -49,7 +49,7 @@ def confidences(methods: tuple[str, ...], arrays: dict[str, jax.Array]) -> dict[
     def choice():
         return arrays["letters"][:, 0]
 
-    def tokens():
+    def tokens() -> tuple[jax.Array, jax.Array]:
         return arrays["log_probs"], arrays["tokens"]
 
     scores: dict[str, Callable] = {

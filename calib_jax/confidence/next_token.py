@@ -239,7 +239,8 @@ def fact_places(
     _check(tokenizer, context_length)
     groups: dict[str, list[Pair]] = {}
     rows, several = [], 0
-    for _, fact, tokens in _tokenised(facts, range(len(facts)), tokenizer):
+    for i, _, tokens in _tokenised(facts, range(len(facts)), tokenizer):
+        fact = facts[i]
         place, last = _span_tokens(fact, tokens)
         if place is None:
             continue

@@ -100,7 +100,7 @@ class Reading:
         mask = np.arange(K) < counts[:, None]
         arrays = {"mask": mask, **self._arrays(token_scores, K)}
         found = jax.device_get(confidences(self.methods, arrays))
-        common = {
+        common: dict[str, Any] = {
             "mask": mask,
             "answers": np.array([q.answer for q in self.questions], np.int32),
             "ids": tuple(q.id for q in self.questions),
@@ -140,8 +140,8 @@ class Reading:
             arrays["log_probs"], arrays["tokens"] = _padded(groups, K)
             for unit, lengths in self.lengths.items():
                 arrays[unit] = np.ones((N, K), np.int32)
-                for n, row in enumerate(lengths):
-                    arrays[unit][n, : len(row)] = row
+                for n, counts in enumerate(lengths):
+                    arrays[unit][n, : len(counts)] = counts
         if "continuation_pmi" in self.methods:
             groups = [token_scores[p.unconditional] for p in self.places]
             arrays["prior_log_probs"], arrays["prior_tokens"] = _padded(groups, K)
@@ -381,9 +381,8 @@ def _groups_of(places: Mapping[str, Any]) -> list[int]:
 
 
 def _moved(places: Mapping[str, Any], place: Mapping[int, int]) -> _Places:
-    return _Places(
-        **{
-            kind: tuple(place[i] for i in at) if isinstance(at, tuple) else place[at]
-            for kind, at in places.items()
-        }
-    )
+    moved: dict[str, Any] = {
+        kind: tuple(place[i] for i in at) if isinstance(at, tuple) else place[at]
+        for kind, at in places.items()
+    }
+    return _Places(**moved)

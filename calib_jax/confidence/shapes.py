@@ -84,14 +84,15 @@ def row_lengths(
       flops: of the model.
       batch_rows: how many rows of a length make a batch; the last one is computed whole.
     """
-    sizes = np.sort(np.asarray(sizes))
-    step = -(-len(sizes) // SAMPLE)
-    sample = sizes[step // 2 :: step]
-    longest = _round_up(int(sizes[-1]), multiple)
+    ordered = np.sort(np.asarray(sizes))
+    step = -(-len(ordered) // SAMPLE)
+    sample = ordered[step // 2 :: step]
+    longest = _round_up(int(ordered[-1]), multiple)
     bases = {_round_up(base, multiple) for base in _BASES}
-    best, least = (longest,), np.inf
-    for base in sorted({base for base in bases if base >= sizes[0]} | {longest}):
-        above = sizes[sizes > base]
+    best: tuple[int, ...] = (longest,)
+    least = np.inf
+    for base in sorted({base for base in bases if base >= ordered[0]} | {longest}):
+        above = ordered[ordered > base]
         if len(above) and max_lengths == 1:
             continue
         for more in range(1, max_lengths) if len(above) else (0,):

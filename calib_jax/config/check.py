@@ -133,16 +133,16 @@ def problems(
     mended = config.copy_and_resolve_references()
     for path in errors:
         set_field(mended, path, FIELDS[path].default)
-    found, wrong = [*errors.values()], set(errors)
+    found, unsure = [*errors.values()], set(errors)
     several = [text for jobs, check in CONFLICTS if config.job in jobs for text in check(mended)]
     for messages in (
         refused(mended, (*asked, *written)),
         several,
         without_effect(mended, asked),
     ):
-        told = [text for text in messages if not wrong & set(_NAMED.findall(text))]
+        told = [text for text in messages if not unsure & set(_NAMED.findall(text))]
         found += told
-        wrong.update(*map(_NAMED.findall, told))
+        unsure.update(*map(_NAMED.findall, told))
     return found
 
 

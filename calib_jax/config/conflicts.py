@@ -5,6 +5,7 @@ Every function takes the config and yields messages, each of which names the fie
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import ml_collections
 
@@ -13,7 +14,7 @@ from calib_jax.config.table_model import MODEL
 from calib_jax.config.table_train import TRAIN
 from calib_jax.grammar import numbers, split_list
 
-Config = ml_collections.ConfigDict
+Config: TypeAlias = ml_collections.ConfigDict
 _NOTHING_TO_MEASURE = "there would be nothing to measure. Name a source of questions."
 
 

@@ -6,7 +6,7 @@ sequence is another number; the cache knows both.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class State(NamedTuple):
 
     cache: Cache
     tokens: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # in the place of tuple.count
     sizes: jax.Array
     stopped: jax.Array
     broken: jax.Array
@@ -90,10 +90,8 @@ def _choose(
 def _laid_out(decoder: Decoder, state: State) -> State:
     """The cache split as keys and values are inside the layers; the small rest whole everywhere."""
     heads = "kv_heads" if decoder.config.num_kv_heads > 1 else None
-    cache = Cache(
-        *(constrain(x, None, "batch", None, heads, None) for x in state.cache[:2]),
-        constrain(state.cache.positions, "batch", None),
-    )
+    keys, values = (constrain(x, None, "batch", None, heads, None) for x in state.cache[:2])
+    cache = Cache(keys, values, constrain(state.cache.positions, "batch", None))
     whole = (constrain(x, *(None,) * x.ndim) for x in state[1:])
     return State(cache, *whole)
 
@@ -121,6 +119,7 @@ def prefill(
       room: T, places for the answers.
     """
     B, P = tokens_BxP.shape
+    kept: Any
     hidden_BxPxD, kept = decoder.clone(keep_kv=True).apply(variables, tokens_BxP)
     keys, values = (jnp.pad(x, [(0, 0), (0, 0), (0, room), (0, 0), (0, 0)]) for x in kept)
     place = jnp.arange(P + room)

@@ -47,7 +47,7 @@ def describe(
     question = Question("example", EXAMPLE[0], EXAMPLE[1], 1, subject="food", context="A passage.")
     (tokens,) = encoder.encode([question]).tokens
     text = control.unmarked(asks.text(question))
-    special, bare = _how(checkpoint, text, tokens.tolist())
+    special, bare = _how(checkpoint.tokenizer, text, tokens.tolist())
     literal = asks.literal()
     return {
         "prompt": literal.rstrip() if bare else literal,
@@ -74,12 +74,12 @@ def _encoder(checkpoint: Checkpoint, template: str | None, prefix: str, chat: An
     return Encoder(checkpoint.tokenizer, template, prefix, _NO_LIMIT, _MOST[-1], chat)
 
 
-def _how(checkpoint: Checkpoint, text: str, tokens: list[int]) -> tuple[bool, bool]:
+def _how(tokenizer: Any, text: str, tokens: list[int]) -> tuple[bool, bool]:
     """Whether the tokenizer adds special tokens, and whether white space at the end falls away."""
     for bare in (False, True):
         for special in (False, True):
             shown = text.rstrip() if bare else text
-            ids = checkpoint.tokenizer(shown, add_special_tokens=special, verbose=False).input_ids
+            ids = tokenizer(shown, add_special_tokens=special, verbose=False).input_ids
             if list(ids) == tokens:
                 return special, bare
     raise UserError("the prompt's tokens depend on the letter that follows it.")

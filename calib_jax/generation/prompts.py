@@ -169,7 +169,7 @@ def encode_prompts(
     Raises:
       UserError: no tokenizer, a conversation without a template, or a prompt that is too long.
     """
-    encoder = None if chat else PairEncoder(tokenizer, max_length)
+    encoder: Any = None if chat else PairEncoder(tokenizer, max_length)
     result = []
     for prompt in prompts:
         if chat:

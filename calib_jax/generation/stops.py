@@ -45,7 +45,7 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
         for name in _GGUF:
             value = checkpoint.source.field(f"tokenizer.ggml.{name}")
             found |= _ids(value, f"{where}: tokenizer.ggml.{name}")
-    tokenizer = checkpoint.tokenizer
+    tokenizer: Any = checkpoint.tokenizer
     if tokenizer is not None and tokenizer.eos_token_id is not None:
         found.add(tokenizer.eos_token_id)
     if chat is not None and (end := chat.end_of_turn()) is not None:
@@ -58,7 +58,8 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
             f"{GENERATION}, or eos_token to tokenizer_config.json."
         )
     texts = tokenizer.convert_ids_to_tokens(sorted(found)) if tokenizer else []
-    return {i: str(text) for i, text in zip(sorted(found), texts or sorted(found), strict=True)}
+    ids = sorted(found)
+    return {i: str(text) for i, text in zip(ids, texts or map(str, ids), strict=True)}
 
 
 def _ids(value: Any, where: str) -> set[int]:

@@ -3,6 +3,7 @@
 Letters and preference pairs are measured before and after, so that collapse can be seen coming.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +79,20 @@ def main(run: Run) -> None:
         kept.close()
 
     # --- After -----------------------------------------------------------------------------------
-    states, pairs = {}, {}
+    states: dict[str, Any] = {}
+    measured: dict[str, dict[str, PreferenceScores]] = {}
     for state in ("before", "after"):
         states[state] = split_scores.measure_splits(
             setting.evals, folder, state, training.score, stop.check
         )
-        pairs[state] = measure_pairs(training, setting.pair_sets, folder, state, stop)
+        measured[state] = measure_pairs(training, setting.pair_sets, folder, state, stop)
     if jax.process_index() == 0:
         name = config.model.name.removeprefix("offline:")
         own = {
             "method": config.align.method,
             "model": config.model.name,
             "fingerprint": fingerprint,
-            "preferences": preference_figures(config, pairs),
+            "preferences": preference_figures(config, measured),
             "data": setting.data,
             "training": {
                 "examples": len(setting.groups),
@@ -121,7 +123,7 @@ def measure_pairs(
             continue
         with Progress(len(part.ids), f"{state}: pairs, {name.replace('_', ' ')}") as bar:
             found[name] = training.score_pairs(
-                part.pairs, part.ids, part.rates, lambda bar=bar: bar.update(1), stop.check
+                part.pairs, part.ids, part.rates, functools.partial(bar.update, 1), stop.check
             )
         if jax.process_index() == 0:
             predictions.write_pairs(path, found[name])
@@ -153,7 +155,7 @@ class Reporter:
     def __init__(self, config, setting: Setting, training, log, stop):
         self.config, self.setting, self.training = config, setting, training
         self.log, self.stop = log, stop
-        self.bar = None
+        self.bar: Progress | None = None
         self.listener = Listener(
             on_scored=self.on_scored, on_step=self.on_step, on_epoch_end=self.on_epoch_end
         )

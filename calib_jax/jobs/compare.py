@@ -70,7 +70,7 @@ def main(run: Run) -> None:
     scores: MethodScores = {name: {} for name in methods}
     said: dict[str, dict[str, str]] = {}
     warned: dict[tuple[str, str], list[int]] = {}  # (method, what its fit warns of) -> seeds
-    first = None
+    first: Any = None
     for seed, before, found in subruns.series(seeds, configs, bool(fitted) and on_train, check):
         first = first or before
         if jax.process_index() != 0:
@@ -217,6 +217,7 @@ def calibrate(
         warnings.simplefilter("always", posthoc.CalibrationWarning)
         if config.compare.calibration == "train":
             on = before.calibration
+            assert on is not None  # asked for with this setting
             fitted = posthoc.METHODS[name].fit(on.log_scores, on.answers, on.mask)
             temperature = getattr(fitted, "temperature", None)
             said += [f"T = {temperature:.3f}"] if isinstance(temperature, float) else []

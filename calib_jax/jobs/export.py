@@ -22,7 +22,7 @@ from calib_jax.models import export, peft
 from calib_jax.models import model as models
 from calib_jax.models.families import FAMILIES
 from calib_jax.models.lora import LoraConfig
-from calib_jax.models.table import Row, Tree, parameter_table
+from calib_jax.models.table import Row, parameter_table
 from calib_jax.models.weights import stored_dtype
 from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, reproduction
@@ -65,12 +65,12 @@ def main(run: Run) -> None:
         models.check_no_adapter_beside(checkpoint.path)
     elif warning := peft.other_base(adapter, checkpoint.name):
         warnings.warn(warning, UserNotice, stacklevel=1)
-    lora = lora_of(trained, adapter, checkpoint, asked.format)
+    lora: Any = lora_of(trained, adapter, checkpoint, asked.format)
     fingerprint = checkpoint.fingerprint
     if adapter:
         fingerprint = peft.joint_fingerprint(fingerprint, adapter)
-    checkpoints = trained.checkpoints(fingerprint) if trained else None
-    step = checkpoints.latest_step() if checkpoints else None
+    checkpoints: Any = trained.checkpoints(fingerprint) if trained else None
+    step: Any = checkpoints.latest_step() if checkpoints else None
     if asked.epoch:
         step = f"epoch {step}"
     made_of = (
@@ -87,7 +87,8 @@ def main(run: Run) -> None:
     mesh = make_mesh(config.mesh.shape)
     check_mesh(checkpoint.config, mesh)
     full = trained is not None and trained.config.train.method == "full"
-    adapters: Tree | None = None
+    params: Any = None
+    adapters: Any = None
     if adapter and not trained:
         adapters = place_lora(adapter.tree, mesh, checkpoint.config, lora)
     if trained:
@@ -275,7 +276,9 @@ def lora_of(
     wanted: str,
 ) -> LoraConfig | None:
     """The settings of the adapters that are exported or merged; None where there are none."""
-    found = run_lora_of(trained, adapter, checkpoint) if trained else adapter and adapter.lora
+    found = adapter.lora if adapter else None
+    if trained:
+        found = run_lora_of(trained, adapter, checkpoint)
     if trained and wanted == "adapter" and not found:
         raise UserError(
             f"{trained.folder}: the run trained all parameters (train.method 'full'), so there is "

@@ -168,10 +168,10 @@ def answer_with_journal(
             say(f"{path} is of other prompts, settings or weights, and is started anew.")
         if book.done:
             say(f"{path} holds {len(book.done)} of {len(names)} answers; going on from there.")
-    done = np.array([bool(book) and name in book.done for name in names], bool)
+    done = np.array([book is not None and name in book.done for name in names], np.bool_)
     if jax.process_count() > 1:
         done = np.asarray(multihost_utils.broadcast_one_to_all(done))
-    left = np.flatnonzero(~done)
+    left = np.flatnonzero(~done).tolist()
     found = dict(book.done) if book else {}
     try:
         with Progress(len(names), "answers", unit="answers", initial=int(done.sum())) as bar:
@@ -198,7 +198,7 @@ def _encode(key: str, answer: Answer) -> bytes:
 
 def _decode(line: bytes) -> tuple[str, Answer] | None:
     try:
-        entry = json.loads(line) if line.endswith(b"\n") else None
+        entry: Any = json.loads(line) if line.endswith(b"\n") else None
         return entry["key"], Answer(tuple(entry["tokens"]), bool(entry["stopped"]))
     except (ValueError, TypeError, KeyError):
         return None

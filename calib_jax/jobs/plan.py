@@ -154,6 +154,7 @@ def largest_batch(
     if first.needed > limit:
         second = unit
     else:
+        assert first.memory is not None  # else nothing would be needed
         room, grown = limit - first.memory.arguments, max(1, first.memory.temporaries)
         second = max(2 * batch, int(_SECOND * batch * room / grown))
     second = max(unit, second // unit * unit)
@@ -219,14 +220,15 @@ def _figures(step: Compiled, topology: Topology, chips: int) -> dict[str, Any]:
 
 def _roofline(step: Compiled, topology: Topology) -> tuple[float | None, str | None]:
     """The longest of computing, reading and sending, as if each went on beside the others."""
-    if step.costs is None or topology.flops is None:
+    flops, hbm, links = topology.flops, topology.hbm_bandwidth, topology.ici_bandwidth
+    if step.costs is None or flops is None or hbm is None or links is None:
         return None, None
     times = {
-        "computing": step.costs.flops / topology.flops,
-        "memory": step.costs.memory_bytes / topology.hbm_bandwidth,
-        "links": step.costs.sent_bytes / topology.ici_bandwidth,
+        "computing": step.costs.flops / flops,
+        "memory": step.costs.memory_bytes / hbm,
+        "links": step.costs.sent_bytes / links,
     }
-    bound = max(times, key=times.get)
+    bound = max(times, key=lambda name: times[name])
     return times[bound], bound
 
 

@@ -80,7 +80,8 @@ def main(run: Run) -> None:
         known |= origins
         if stage.name == "dpo" and TRAINED not in [probe.name for probe in material.probes]:
             # On pairs that were learnt collapse is seen first.
-            material.add_set(TRAINED, draw(learnt, config.align.eval_size, config.seed))
+            drawn: list[Any] = draw(learnt, config.align.eval_size, config.seed)
+            material.add_set(TRAINED, drawn)
     specs = split_list(config.data.eval)
     names = [task.name for task in tasks]
     whole = {n: sources.load(spec, *reading) for n, spec in zip(names, specs, strict=True)}

@@ -60,7 +60,7 @@ def main(run: Run) -> None:
     # --- Changes ----------------------------------------------------------------------------------
     scores = {model.key: evaluated.read_scores(folders[model.key]) for model in models}
     cells = measure_pairs(config, pairs, scores, run.stop)
-    own = {
+    facts = {
         "method": config.method,
         "compared": _compared(pairs, scores),
         "not_used": not_used,
@@ -71,7 +71,7 @@ def main(run: Run) -> None:
         "published": changes.as_dict(published),
         "published_files": files,
     }
-    run.finish(Result(own, *rows_of(pairs, cells)), study_view.view)
+    run.finish(Result(facts, *rows_of(pairs, cells)), study_view.view)
 
 
 def _config_of(config: ml_collections.ConfigDict, subject: Subject) -> ml_collections.ConfigDict:
@@ -113,7 +113,7 @@ def measure_pairs(
         for _, task, method, one in changes.each({pair.name: base}):
             other = aligned.get(task, {}).get(method)
             what = "not measured" if other is None else changes.difference(one, other)
-            if what:
+            if what or other is None:
                 raise UserError(
                     f"pair {pair.name!r}, task {task}, method {method}: {pair.base.text} and "
                     f"{pair.aligned.text} were not asked the same: {what}."

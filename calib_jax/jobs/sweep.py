@@ -3,6 +3,8 @@
 Source: Xiao et al. 2025: the regimes in the plane of accuracy and ECE; λ and M of Algorithm 1.
 """
 
+from typing import Any
+
 import jax
 import ml_collections
 
@@ -57,7 +59,7 @@ def main(run: Run) -> None:
         return found
 
     scores: MethodScores = {name: {} for name in (BEFORE, *points)}
-    first = None
+    first: Any = None
     for seed, before, found in subruns.series(seeds, configs):
         first = first or before
         for name, by_split in {BEFORE: before.scores, **found}.items():

@@ -259,8 +259,9 @@ def tace(
         stats, _ = equal_mass_stats(probs, labels, kept, weights, num_bins, edges)
     else:
         stats = group_bin_stats(probs, labels, kept, weights, num_bins=num_bins, edges=edges)
-    pairs = pair_weights(weights, jnp.ones_like(probs, bool) if mask is None else mask)
-    pairs = tree_sum(pairs).astype(jnp.float32)
+    weight = pair_weights(weights, jnp.ones_like(probs, bool) if mask is None else mask)
+    assert weight is not None  # None only without both
+    pairs = tree_sum(weight).astype(jnp.float32)
     total = jnp.abs(stats.gap()).sum(axis=-1)
     if denominator == "all":
         return total.sum() / pairs.sum()

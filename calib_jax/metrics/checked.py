@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,15 @@ _ARRAYS = frozenset(
 )
 
 
-def checked(kernel: Callable) -> Callable:
+class Checked(Protocol):
+    """A metric that looks at the values of its input first."""
+
+    kernel: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+def checked(kernel: Callable[..., Any]) -> Checked:
     """``kernel(probs, answers, mask=None, ..., weights=None)`` with its input validated first.
 
     Called with arrays, the function raises what ``validate`` and ``validate_weights`` raise; masked
@@ -43,7 +51,7 @@ each row over its valid options
     names = list(signature.parameters)
 
     @functools.wraps(kernel)
-    def metric(*args, **kwargs):
+    def with_check(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
         arrays = {name: given[name] for name in _ARRAYS & given.keys() if given[name] is not None}
         if not _is_concrete(arrays):
@@ -60,6 +68,7 @@ each row over its valid options
             **{name: arrays.get(name, value) for name, value in kwargs.items()},
         )
 
+    metric = cast(Checked, with_check)
     metric.kernel = kernel
     return metric
 
@@ -86,8 +95,9 @@ def _check(arrays: Mapping[str, Any], second: str) -> None:
     if weights is not None and np.ndim(weights) != 1:
         return
     # On the device 64-bit integers are cut to 32 bits.
-    wide = answers is not None and not known and answers.dtype.itemsize == 8
-    outside = wide and bool(((answers < 0) | (answers >= probs.shape[1])).any())
+    outside = False
+    if answers is not None and not known and answers.dtype.itemsize == 8:
+        outside = bool(((answers < 0) | (answers >= probs.shape[1])).any())
     limits = sum_tolerance(probs), rounding(probs)
     if not (known or outside or _suspicious(probs, answers, mask, weights, *limits)):
         return

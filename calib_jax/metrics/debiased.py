@@ -15,7 +15,13 @@ from calib_jax.metrics.adaptive import class_stats, top_stats
 from calib_jax.metrics.binning import BinStats
 from calib_jax.metrics.calibration import ece_from_bins, safe_root
 from calib_jax.metrics.checked import checked
-from calib_jax.metrics.equal_mass import edge_stats, inner_edges, sort_mass, split_starts
+from calib_jax.metrics.equal_mass import (
+    edge_stats,
+    inner_edges,
+    pair_weights,
+    sort_mass,
+    split_starts,
+)
 from calib_jax.metrics.inputs import as_answers, as_probs, as_weights
 from calib_jax.metrics.scores import confidences, predictions
 from calib_jax.metrics.sums import known_count
@@ -241,15 +247,15 @@ def sweep_ece(
         >>> float(sweep_ece(probs, [0, 1, 0, 0]))   # 1/2 |1 - 0.75|
         0.125
     """
-    confidence, correct, weights = _sweep_inputs(probs, answers, mask, weights)
-    num_bins, ordered, weighed = _sweep(confidence, correct, weights, edges, max_bins)
+    confidence, correct, counts = _sweep_inputs(probs, answers, mask, weights)
+    num_bins, ordered, weighed = _sweep(confidence, correct, counts, edges, max_bins)
     inner = inner_edges(ordered, weighed, num_bins, max_bins, edges)
-    weights = None if weights is None else weights[:, None]
-    stats = edge_stats(confidence[:, None], correct[:, None], weights, inner[None], edges)
+    counts = pair_weights(counts, None)
+    stats = edge_stats(confidence[:, None], correct[:, None], counts, inner[None], edges)
     return ece_from_bins(stats, norm)
 
 
-def _sweep_inputs(probs, answers, mask, weights):
+def _sweep_inputs(probs, answers, mask, weights) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     probs, mask = as_probs(probs, mask)
     correct = predictions(probs, mask) == as_answers(answers, len(probs))
     return confidences(probs, mask), correct, as_weights(weights, len(probs))

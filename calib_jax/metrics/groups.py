@@ -136,8 +136,8 @@ def macro_average(table: Sequence[dict]) -> dict[str, float]:
         >>> macro_average([{"group": "a", "n": 9, "nll": 1.0}, {"group": "b", "n": 1, "nll": 2.0}])
         {'nll': 1.5}
     """
-    names = ("accuracy", "mean_confidence", "conf_ece", "conf_ece_debiased", "conf_ece_null_q95")
-    names = [n for n in (*names, "cw_ece", "nll", "brier") if table and n in table[0]]
+    always = ("accuracy", "mean_confidence", "conf_ece", "conf_ece_debiased", "conf_ece_null_q95")
+    names = [n for n in (*always, "cw_ece", "nll", "brier") if table and n in table[0]]
     return {name: float(np.mean([row[name] for row in table])) for name in names}
 
 

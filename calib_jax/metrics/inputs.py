@@ -3,6 +3,7 @@
 Shape errors raise at trace time. Values are not looked at (see ``validation``): NaN propagates.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -56,7 +57,7 @@ def narrowed(answers: Any) -> Any:
     return answers
 
 
-def as_answers(answers: ArrayLike, num_rows: int) -> jax.Array:
+def as_answers(answers: ArrayLike | Sequence[int], num_rows: int) -> jax.Array:
     """``answers`` [N] as int32; what does not fit that is no option's index, and becomes -1."""
     answers = jnp.asarray(narrowed(answers))
     if answers.shape != (num_rows,):

@@ -84,9 +84,17 @@ def bootstrap(
         True
     """
     return bootstrap_all(
-        {"metric": metric_fn}, probs, answers, mask, num_resamples, seed, level, groups, method,
+        {"metric": metric_fn},
+        probs,
+        answers,
+        mask,
+        num_resamples,
+        seed,
+        level,
+        groups,
+        method,
         log_scores=log_scores,
-    )["metric"]  # fmt: skip
+    )["metric"]
 
 
 def bootstrap_all(
@@ -299,7 +307,11 @@ def _resampled(fns, sides, logs, answers, mask, plan, seed, num_resamples):
 
 
 def interval(
-    draws: np.ndarray, estimate: np.ndarray, level: float, method: str, signed: bool = False
+    draws: np.ndarray,
+    estimate: np.ndarray | np.floating,
+    level: float,
+    method: str,
+    signed: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval over axis 0 of ``draws`` [R, ...] around ``estimate`` [...]; see ``bootstrap_all``.
 

@@ -1,9 +1,11 @@
 """Which options a model chooses, and how often it is nearly certain."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
@@ -34,7 +36,9 @@ def letter_counts(
 @checked
 @functools.partial(jax.jit, static_argnames=("num_options",))
 def answer_counts(
-    answers: ArrayLike, num_options: int, weights: ArrayLike | None = None
+    answers: jax.Array | np.ndarray | Sequence[int],
+    num_options: int,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     """How many rows have each option as their answer, [K]: the base rates of the letters.
 
@@ -69,7 +73,7 @@ def top_letter_share(
         0.6667
     """
     counts = letter_counts(probs, mask, weights)
-    num_rows = len(probs)
+    num_rows = as_probs(probs)[0].shape[0]
     if answers is not None:
         as_answers(answers, num_rows)
     return counts.max() / total_weight(as_weights(weights, num_rows), num_rows)
@@ -103,7 +107,7 @@ def letter_entropy(
         0.6931
     """
     counts = letter_counts(probs, mask, weights).astype(jnp.float32)
-    num_rows = len(probs)
+    num_rows = as_probs(probs)[0].shape[0]
     if answers is not None:
         as_answers(answers, num_rows)
     share = counts / total_weight(as_weights(weights, num_rows), num_rows)

@@ -178,7 +178,7 @@ def reward_margins(
     rejected_logps: ArrayLike,
     reference_chosen_logps: ArrayLike,
     reference_rejected_logps: ArrayLike,
-    beta: ArrayLike = 0.1,
+    beta: jax.Array | float = 0.1,
 ) -> jax.Array:
     """DPO's implicit reward of the chosen answer less the rejected one's, float32 [N].
 

@@ -45,7 +45,8 @@ def bootstrap_ratios(
         >>> change["loss"]
         (-1.0, -1.0, -1.0)
     """
-    columns, spans = [], []
+    columns: list[np.ndarray] = []
+    spans = []
     for name, pairs in ratios.items():
         if len(pairs) not in (1, 2):
             raise ValueError(f"{name}: expected one pair (above, below) or two, got {len(pairs)}")

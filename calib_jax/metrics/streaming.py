@@ -81,7 +81,7 @@ def _stream(empty: State, measure: Callable[..., State], add: Callable, compute:
 def _of_options(measure: Callable[..., State], num_options: int) -> Callable[..., State]:
     """``measure``, which refuses batches of another number of options."""
 
-    def checked(probs, answers, mask, weights):
+    def checked(probs, answers, mask, weights=None):
         shape = jnp.asarray(probs).shape
         if shape[1:] != (num_options,):
             raise ValueError(
@@ -120,7 +120,7 @@ def confidence_bins(num_bins: int = 10, edges: str = "right") -> Stream:
             "underconfidence_error": jnp.maximum(gap, 0).sum() / rows,
         }
 
-    def measure(probs, answers, mask, weights):
+    def measure(probs, answers, mask, weights=None):
         return bin_stats(probs, answers, mask, num_bins, edges, weights)
 
     return _stream(BinStats.empty(num_bins), measure, merge, compute)
@@ -139,7 +139,7 @@ def class_bins(num_options: int, num_bins: int = 10, edges: str = "right") -> St
     def compute(stats: BinStats) -> dict[str, jax.Array]:
         return {"cw_ece": ece_from_bins(stats), "pooled_ece": ece_from_bins(pool_classes(stats))}
 
-    def measure(probs, answers, mask, weights):
+    def measure(probs, answers, mask, weights=None):
         return class_bin_stats(probs, answers, mask, num_bins, edges, weights)
 
     measure = _of_options(measure, num_options)
@@ -149,7 +149,7 @@ def class_bins(num_options: int, num_bins: int = 10, edges: str = "right") -> St
 def ovr_bins(num_options: int, num_bins: int = 10, edges: str = "right") -> Stream:
     """Bins of one-versus-rest decisions. State: ``BinStats`` [K, M]. Computes sce_ovr."""
 
-    def measure(probs, answers, mask, weights):
+    def measure(probs, answers, mask, weights=None):
         return ovr_bin_stats(probs, answers, mask, num_bins, edges, weights)
 
     empty, measure = BinStats.empty(num_options, num_bins), _of_options(measure, num_options)
@@ -181,7 +181,7 @@ def proper_scores() -> Stream:
         0.3125
     """
 
-    def measure(probs, answers, mask, weights, log_scores=None):
+    def measure(probs, answers, mask, weights=None, log_scores=None):
         rows = {
             "nll": row_nll(probs, answers, mask, log_scores=log_scores),
             "brier": row_brier(probs, answers, mask),
@@ -217,7 +217,7 @@ def letters(num_options: int) -> Stream:
         [2, 0, 0]
     """
 
-    def measure(probs, answers, mask, weights):
+    def measure(probs, answers, mask, weights=None):
         return {
             "letter_counts": letter_counts(probs, mask, weights),
             "answer_counts": answer_counts(answers, num_options, weights),
@@ -252,7 +252,7 @@ def ranking(num_cells: int = 4096) -> Stream:
         [1.0, 0.0, 0.25]
     """
 
-    def measure(probs, answers, mask, weights):
+    def measure(probs, answers, mask, weights=None):
         probs, mask = as_probs(probs, mask)
         cell = bin_index(confidences(probs, mask), num_cells)
         right = predictions(probs, mask) == as_answers(answers, len(probs))
@@ -297,7 +297,7 @@ def smooth() -> Stream:
     def compute(state: SmoothStats) -> dict[str, jax.Array]:
         return {"smooth_ece": smooth_ece_from_stats(state)}
 
-    def measure(probs, answers, mask, weights):
+    def measure(probs, answers, mask, weights=None):
         return smooth_stats(probs, answers, mask, weights=weights)
 
     return _stream(SmoothStats.empty(), measure, SmoothStats.merge, compute)

@@ -102,7 +102,7 @@ def _order_key(xp, probs, mask, log_scores):
     return xp.where(read, margin, xp.log(confidence) - xp.log1p(-confidence))
 
 
-def best_option(probs: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+def best_option(probs: ArrayLike, mask: ArrayLike | None) -> np.ndarray:
     """Each row's most probable valid option in the precision given, int32 [N]; -1 where none."""
     probs = np.asarray(probs)
     if mask is None:

@@ -107,7 +107,7 @@ def cw_tce(
     return _error(probs, target, weights, num_bins, edges, norm)
 
 
-def _checked(probs, target_probs, mask):
+def _checked(probs, target_probs, mask) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     probs, mask = as_probs(probs, mask)
     target = jnp.asarray(target_probs)
     if target.shape != probs.shape:

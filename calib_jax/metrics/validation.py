@@ -1,5 +1,8 @@
 """Host-side check of the narrow waist: a clear error instead of a NaN or a wrong number."""
 
+from typing import Any
+
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -91,7 +94,7 @@ def validate_weights(weights: ArrayLike) -> None:
         raise ValueError("all weights are 0: no row counts, so there is nothing to measure")
 
 
-def rounding(probs: ArrayLike) -> float:
+def rounding(probs: jax.Array | np.ndarray) -> float:
     """How far below zero a probability of this dtype may lie by rounding; it is then read as 0."""
     return _ROUNDING.get(np.dtype(probs.dtype).name, 1e-6)
 
@@ -106,7 +109,7 @@ def without_rounding(probs: np.ndarray) -> np.ndarray:
     return np.where((probs < 0) & (probs >= -rounding(probs)), 0, probs)
 
 
-def sum_tolerance(probs: ArrayLike) -> float:
+def sum_tolerance(probs: jax.Array | np.ndarray) -> float:
     """How far a row of this dtype may be from summing to 1."""
     return _SUM_TOLERANCE.get(np.dtype(probs.dtype).name, 1e-4)
 
@@ -139,7 +142,7 @@ def _check_rows(probs: np.ndarray, mask: np.ndarray, tolerance: float | None, of
         _refuse(bad, text, "normalise each row over its valid options")
 
 
-def _refuse(bad: np.ndarray, text: str, remedy: str) -> None:
+def _refuse(bad: Any, text: str, remedy: str) -> None:
     """Raise for the first True of ``bad`` [N], saying how many there are."""
     if bad.any():
         total = int(bad.sum())

@@ -4,7 +4,7 @@ A row is either one sequence or a forest of sequences that share their beginning
 depth-first order (``Forest``), before which a prefix that all rows share may stand (``Prefix``).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ class Cache(NamedTuple):
 
     keys: jax.Array
     values: jax.Array
-    positions: jax.Array | None
+    positions: Any
 
 
 # A position that no query reaches.
@@ -102,7 +102,7 @@ def attend(
     *,
     sight: Sight | None = None,
     prefix: Prefix | Cache | None = None,
-    window: int | jax.Array | None = None,
+    window: Any = None,
     scale: float | None = None,
     softcap: float | None = None,
     implementation: str = "xla",
@@ -141,11 +141,12 @@ def attend(
                 for old, new in ((prefix.keys, k), (prefix.values, v))
             )
         causal = visible is None
+        seen = None if visible is None else visible[:, None]
         return jax.nn.dot_product_attention(
             q,
             k,
             v,
-            mask=None if causal else visible[:, None],
+            mask=seen,
             scale=scale,
             is_causal=causal,
             local_window_size=(window - 1, 0) if causal and window is not None else None,

@@ -50,7 +50,7 @@ def normalise(x: jax.Array, kind: str, weight: Any, bias: Any, eps: float) -> ja
     return wide.astype(x.dtype)
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": nn.silu,
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(nn.gelu, approximate=True),
@@ -78,7 +78,7 @@ class Block(nn.Module):
 
     def weight(self, row: Row) -> Any:
         name = row.path[-1]
-        held = self.get_variable("params", name)
+        held: Any = self.get_variable("params", name)
         if is_quantized(held):  # its arrays have shapes of their own, which Flax would refuse
             return held
         return self.param(name, initialiser(self.config, row), row.shape)
@@ -87,7 +87,7 @@ class Block(nn.Module):
         """x W + b, plus the adapter's x A B where this projection has one."""
         y_BxLxO = matmul(x_BxLxI, self.weights[name], self.dtype)
         if self.lora is not None and self.lora.adapts(name):
-            ab = self.get_variable("lora", name)
+            ab: Any = self.get_variable("lora", name)
             x_BxLxI = self.dropout(x_BxLxI, deterministic=not self.train)
             # Rows of one axis: a gradient that contracts two makes XLA transpose what it contracts.
             low = x_BxLxI.reshape(-1, x_BxLxI.shape[-1]) @ ab["a"].astype(self.dtype)
@@ -107,7 +107,8 @@ class Block(nn.Module):
         B, L, _ = x_BxLxD.shape
         if cfg.fused_qkv:
             qkv = self.project("qkv_proj", x_BxLxD).reshape(B, L, cfg.num_heads, 3 * cfg.head_dim)
-            return tuple(jnp.split(qkv, 3, axis=-1))
+            q, k, v = jnp.split(qkv, 3, axis=-1)
+            return q, k, v
         q, k, v = (self.project(name, x_BxLxD) for name in ("q_proj", "k_proj", "v_proj"))
         if cfg.clip_qkv is not None:
             q, k, v = (jnp.clip(x, -cfg.clip_qkv, cfg.clip_qkv) for x in (q, k, v))
@@ -132,10 +133,9 @@ class Block(nn.Module):
         B, L, _ = x_BxLxD.shape
         rope, local = ropes
         if local is not None:
-            rope = tuple(
-                jnp.where(slides, mine, all) for mine, all in zip(local, rope, strict=True)
-            )
-        window = cfg.sliding_window if any(cfg.sliding_layers) else None
+            cos, sin = (jnp.where(slides, mine, all) for mine, all in zip(local, rope, strict=True))
+            rope = cos, sin
+        window: Any = cfg.sliding_window if any(cfg.sliding_layers) else None
         longest = L if prefix is None else L + prefix.keys.shape[-3]
         if window is not None and window >= longest:
             window = None

@@ -248,7 +248,11 @@ def _entry(
 ) -> Entry:
     x = params["layers"][row.path[-1]] if row.stacked else params[row.path[-1]]
     ab = adapters.get(row.path[-1]) if row.kind == "projection" else None
-    options = {"transposed": row.transposed, "ab": ab, "scale": lora.scale if lora else 0.0}
+    options: dict[str, Any] = {
+        "transposed": row.transposed,
+        "ab": ab,
+        "scale": lora.scale if lora else 0.0,
+    }
     value = functools.partial(fetch, x, layer, dtype, **options)
     name = row.hf_name.format(i=layer)
     return Entry(name, row.hf_shape, dtype, value, cast=ab is not None or x.dtype != dtype)
@@ -303,11 +307,13 @@ def gguf_config(
 
 def _as_llama3(config: ModelConfig) -> dict[str, Any]:
     """The Llama 3.1 scaling behind a GGUF file's rotary factors, which replaced its settings."""
+    factors = config.rope.factors
+    assert factors is not None  # asked for where a file states them
     plain = dataclasses.replace(config.rope, factors=None)
-    scaling = Llama3Rope(max(config.rope.factors), 1.0, 4.0, 8192)  # as every release has it
+    scaling = Llama3Rope(max(factors), 1.0, 4.0, 8192)  # as every release has it
     scaled = dataclasses.replace(plain, llama3=scaling)
     expected = frequencies(plain, config.head_dim) / frequencies(scaled, config.head_dim)
-    if not np.allclose(expected, config.rope.factors, rtol=1e-4):
+    if not np.allclose(expected, factors, rtol=1e-4):
         raise UserError(
             "the GGUF file's rotary factors (tensor 'rope_freqs.weight') are not those of Llama "
             "3.1's scaling, and a config.json cannot state others; export from the Hugging Face "

@@ -226,7 +226,7 @@ COMMON = {
 }
 
 # Attributes that would change the computation, and the only values that we compute.
-ONLY = {
+ONLY: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
     "quantization_config": (None,),

@@ -203,7 +203,7 @@ class _Vocabulary:
             raise self.damaged(f"token {twice!r} occurs twice")
         return ids
 
-    def merges(self) -> list[tuple[str, ...]]:
+    def merges(self) -> list[Any]:
         return [tuple(merge.split(" ", 1)) for merge in self.values("merges", str)]
 
     def added(self, kind: int, special: bool) -> list[AddedToken]:
@@ -229,7 +229,7 @@ def _byte_level(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     tokenizer = Tokenizer(
         models.BPE(vocabulary.ids(), vocabulary.merges(), ignore_merges=splitting.whole_words)
     )
-    steps = [pre_tokenizers.Digits(individual_digits=True)] if splitting.digits else []
+    steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if splitting.digits else []
     if splitting.pattern is not None:
         steps.append(pre_tokenizers.Split(Regex(splitting.pattern), "isolated"))
     steps.append(

@@ -55,10 +55,11 @@ def fetch(name: str, revision: str | None = None, *, adapter: bool = False) -> P
             "commits (config.model.revision)."
         ) from None
     except Exception as error:  # no network, no access, a server in trouble
-        folder = _cached(name, revision, adapter)
+        cached = _cached(name, revision, adapter)
         # Where the files are known, a download that broke off is no copy.
-        if folder is None or not all((Path(folder) / file).exists() for file in files):
+        if cached is None or not all((Path(cached) / file).exists() for file in files):
             raise UserError(_remedy(name, label, error)) from None
+        folder = cached
         choose((path.name for path in Path(folder).iterdir()), name, adapter=adapter)
     return Path(folder)
 

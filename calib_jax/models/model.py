@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import transformers
 
 from calib_jax import provenance
 from calib_jax.errors import UserError
@@ -59,7 +58,7 @@ class Model:
     name: str
     config: ModelConfig
     params: Tree
-    tokenizer: transformers.PreTrainedTokenizerBase | None
+    tokenizer: Any  # a transformers.PreTrainedTokenizerBase, or None
     dtype: jnp.dtype
     fingerprint: str
     mesh: jax.sharding.Mesh | None = None
@@ -104,7 +103,7 @@ class Model:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(decoder: Decoder, variables: Tree, tokens_BxL: jax.Array) -> jax.Array:
-    hidden_BxLxD = decoder.apply(variables, tokens_BxL)
+    hidden_BxLxD: Any = decoder.apply(variables, tokens_BxL)
     return head_logits(decoder.config, variables["params"], hidden_BxLxD)
 
 
@@ -116,7 +115,7 @@ class Checkpoint:
     path: Path
     source: TensorSource
     config: ModelConfig
-    tokenizer: transformers.PreTrainedTokenizerBase | None
+    tokenizer: Any  # a transformers.PreTrainedTokenizerBase, or None
     fingerprint: str
     raw_config: dict[str, Any]
 
@@ -142,11 +141,13 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         tokenizer = tokenizers.from_folder(path)
         files = [path / "config.json", *source.files]
     else:
-        source = open_source(path)
-        raw = source.config
+        from calib_jax.models.formats.gguf import GgufSource  # loads gguf
+
+        gguf = GgufSource(path)
+        raw = gguf.config
         config = parse_config(raw, str(path), internal=True)
-        tokenizer = from_gguf(source)
-        files = source.files
+        tokenizer = from_gguf(gguf)
+        source, files = gguf, gguf.files
     return Checkpoint(name, path, source, config, tokenizer, _fingerprint(files), raw)
 
 

@@ -173,7 +173,7 @@ def write_adapter(
     if jax.process_index() != 0:
         return
     alpha = lora.alpha
-    content = {
+    content: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
@@ -226,7 +226,8 @@ def _parse(raw: Any, where: str) -> LoraConfig:
                 f"{where}: {key!r} is {value!r}, which is not computed here. Merge the adapter "
                 "into its base with PEFT (merge_and_unload) and load the result."
             )
-    rank, alpha, dropout = raw.get("r"), raw.get("lora_alpha"), raw.get("lora_dropout", 0.0)
+    rank, dropout = raw.get("r"), raw.get("lora_dropout", 0.0)
+    alpha: Any = raw.get("lora_alpha")
     if type(rank) is not int or rank < 1:
         raise UserError(f"{where}: 'r' is {rank!r}; expected a positive integer.")
     if type(alpha) not in (int, float) or not 0 < alpha < float("inf"):

@@ -45,8 +45,8 @@ class Nf4:
       scale: [..., in / block, out] float32.
     """
 
-    qvalue: jax.Array
-    scale: jax.Array
+    qvalue: Any
+    scale: Any
 
 
 def check_scheme(scheme: str) -> None:

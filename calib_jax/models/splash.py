@@ -86,9 +86,12 @@ def splash_attention(
         ("batch", None, "kv_heads" if k.shape[2] > 1 else None, None)
     )
     kernel = functools.partial(
-        _kernel, window=window, scale=C**-0.5 if scale is None else scale, softcap=softcap,
+        _kernel,
+        window=window,
+        scale=C**-0.5 if scale is None else scale,
+        softcap=softcap,
         interpret=interpret,
-    )  # fmt: skip
+    )
     inputs = (q, k, v) if segments is None else (q, k, v, segments)
     if not mesh.empty:
         rows = nn.logical_to_mesh_axes(("batch", None))
@@ -116,7 +119,7 @@ def _kernel(
     """One device's rows and heads."""
     _, L, H, C = q.shape
     block = next(size for size in _BLOCKS if L % size == 0)
-    mask = masks.CausalMask((L, L))
+    mask: masks.Mask = masks.CausalMask((L, L))
     if window is not None:
         mask = masks.LocalMask((L, L), (window - 1, 0), 0)
     make = kernels.make_splash_mha(

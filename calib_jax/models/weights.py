@@ -198,7 +198,7 @@ class _Chunk:
     def slices(self) -> dict[tuple, tuple[slice, ...]]:
         """What this process's devices hold: key -> index, once however many devices hold it."""
         held = self.leaf.sharding.addressable_devices_indices_map(self.shape).values()
-        return {_key(index): index for index in held}
+        return {_key(index): index for index in held if index is not None}
 
     @functools.cached_property
     def elements(self) -> int:
@@ -229,7 +229,7 @@ class _Chunk:
         """The leaf's array with this chunk in it; ``array`` holds the chunks before (donated)."""
         leaf = self.leaf
         value = jax.make_array_from_callback(
-            self.shape, leaf.sharding, lambda index: pieces[_key(index)]
+            self.shape, leaf.sharding, lambda index: pieces[_key(index or ())]
         )
         if self.shape == leaf.shape and not leaf.scheme:
             return value

@@ -52,7 +52,8 @@ def join_pod() -> None:
 
 
 def _initialize(*pod: Any) -> None:
-    jax.distributed.initialize(*pod, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT)
+    settings: Any = {"heartbeat_timeout_seconds": HEARTBEAT_TIMEOUT}
+    jax.distributed.initialize(*pod, **settings)
 
 
 def leave_pod(status: int) -> None:

@@ -28,7 +28,9 @@ RULES = (
 
 def sharding(mesh: jax.sharding.Mesh, axes: Sequence[str | None]) -> jax.sharding.NamedSharding:
     """The layout of an array with these logical axes."""
-    return jax.sharding.NamedSharding(mesh, nn.logical_to_mesh_axes(tuple(axes), RULES))
+    spec = nn.logical_to_mesh_axes(tuple(axes), RULES)
+    assert spec is not None  # which Flax gives for no axes (None) alone
+    return jax.sharding.NamedSharding(mesh, spec)
 
 
 def row_sharding(mesh: jax.sharding.Mesh) -> Callable[[Row], jax.sharding.NamedSharding]:

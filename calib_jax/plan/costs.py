@@ -18,6 +18,7 @@ from calib_jax.plan.hlo import (
     Program,
     Shape,
     loop_arguments,
+    matched,
     parse,
     trip_count,
 )
@@ -180,7 +181,7 @@ class _Counter:
             costs.memory_bytes += _traffic(self.program, where, x)
 
     def custom_call(self, where: Computation, x: Instruction, costs: Costs) -> None:
-        target = re.search(r'custom_call_target="([^"]*)"', x.attributes)[1]
+        target = matched(r'custom_call_target="([^"]*)"', x.attributes)[1]
         if target.startswith(_CUBLAS):
             costs.flops += _library_product(where, x)
         elif target.startswith("__cudnn$fmha"):
@@ -188,11 +189,11 @@ class _Counter:
             costs.kernel_flops += flops
         elif target == "tpu_custom_call":
             shapes = [shape.dims for shape in where.operand_shapes(x)]
-            flops = self.kernel_flops(x.op_name, shapes)
-            if flops is None:
+            known = self.kernel_flops(x.op_name, shapes)
+            if known is None:
                 costs.unknown_kernels.add(x.op_name or x.name)
-            costs.flops += flops or 0
-            costs.kernel_flops += flops or 0
+            costs.flops += known or 0
+            costs.kernel_flops += known or 0
 
 
 def _numbers(text: str, key: str) -> list[int]:
@@ -231,7 +232,7 @@ def _convolution(where: Computation, x: Instruction) -> int:
     """
     left, right = (shape.dims for shape in where.operand_shapes(x)[:2])
     out = x.shapes[0].dims
-    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", x.attributes)
+    labels = matched(r"dim_labels=(\w+)_(\w+)->(\w+)", x.attributes)
     window = re.search(r"window=\{([^}]*)\}", x.attributes)
     settings = dict(re.findall(r"(\w+)=(\S+)", window[1] if window else ""))
 

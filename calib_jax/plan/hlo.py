@@ -1,6 +1,7 @@
 """The text of a compiled program, read: computations, instructions, and how often loops run."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,7 +38,7 @@ class Shape:
     def bytes(self) -> int:
         bits = _BITS.get(self.dtype)
         if bits is None:  # f32, bf16, s8, f8e4m3fn, c64
-            bits = int(re.search(r"\d+", self.dtype)[0])
+            bits = int(matched(r"\d+", self.dtype)[0])
         return -(-self.size * bits // 8)
 
 
@@ -128,7 +129,8 @@ def parse(text: str) -> Program:
       ValueError: the text has no entry computation.
     """
     computations: dict[str, Computation] = {}
-    entry, body, pending = None, None, ""
+    entry, pending = None, ""
+    body: dict[str, Instruction] | None = None
     for line in text.splitlines():
         if body is None:
             if head := _HEAD.match(line):
@@ -149,8 +151,15 @@ def parse(text: str) -> Program:
     return Program(computations, entry)
 
 
+def matched(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
+    """The first match of a pattern that the format of the text promises."""
+    found = re.search(pattern, text)
+    assert found is not None, f"no {pattern} in {text!r}"
+    return found
+
+
 def _instruction(line: str) -> Instruction:
-    head = _INSTRUCTION.match(line)
+    head = matched(_INSTRUCTION, line)
     start = head.end()
     end = _closing(line, start) if line[start] == "(" else line.index(" ", start)
     kind = line[start:end]
@@ -263,7 +272,7 @@ def _value(program: Program, where: Computation, x: Instruction, arguments: Argu
     if x.opcode == "tuple":
         return [lambda i=i: operand(i) for i in range(len(x.operands))]
     if x.opcode == "get-tuple-element":
-        index = int(re.search(r"index=(\d+)", x.attributes)[1])
+        index = int(matched(r"index=(\d+)", x.attributes)[1])
         whole = operand(0)
         if isinstance(whole, _Carry):
             return _Slot(index)
@@ -276,10 +285,10 @@ def _value(program: Program, where: Computation, x: Instruction, arguments: Argu
             return _Step(left, right)
         return left + right if isinstance(left, int) and isinstance(right, int) else None
     if x.opcode == "compare":
-        direction = re.search(r"direction=(\w+)", x.attributes)[1]
+        direction = matched(r"direction=(\w+)", x.attributes)[1]
         return direction, operand(0), operand(1)
     if x.opcode in ("fusion", "call"):
         callee = program.computations[x.called("calls", "to_apply")[0]]
-        given = [lambda i=i: operand(i) for i in range(len(x.operands))]
+        given: Arguments = [functools.partial(operand, i) for i in range(len(x.operands))]
         return _value(program, callee, callee.root, given)
     return None

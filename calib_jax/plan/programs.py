@@ -96,8 +96,9 @@ class _Shapes(EmTraining):
         layout = meshes.replicated(self.mesh)
         moments = jax.eval_shape(self.optimizer.transformation().init, trainable)
         stats = jax.eval_shape(self.initial_stats)
+        counter: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=layout)
         return TrainState(
-            jax.ShapeDtypeStruct((), jnp.int32, sharding=layout),
+            counter,
             trainable,
             _laid_out(moments, self._moment_shardings(trainable)),
             _laid_out(stats, jax.tree.map(lambda _: layout, stats)),
@@ -145,7 +146,7 @@ def _questions(count: int, length: int, vocab_size: int) -> Encoded:
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, vocab_size, (count, length), dtype=np.int32)
     tokens[:, 0] = np.arange(count) % vocab_size
-    question = Question("planned", "?", ["."] * OPTIONS, 0)
+    question = Question("planned", "?", (".",) * OPTIONS, 0)
     return Encoded(
         questions=(question,) * count,
         tokens=tuple(tokens),

@@ -113,6 +113,7 @@ def devices(topology: Topology) -> list[jax.Device]:
     # No hardware is used: it need not be looked for, nor be free.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    assert topology.compiler is not None  # of a TPU
     slice_, settings = topology.compiler
     try:
         found = topologies.get_topology_desc(

@@ -1,5 +1,6 @@
 """Histogram binning and isotonic regression of the top label's confidence."""
 
+import abc
 import dataclasses
 import functools
 from typing import Self
@@ -60,6 +61,10 @@ class _Binned(Calibrator):
     """A piecewise map of the best option's confidence."""
 
     preserves_argmax = False
+
+    @abc.abstractmethod
+    def _applied(self, log_scores, mask, logs: bool) -> jax.Array:
+        """The probabilities after the map, or their logarithms."""
 
     def __call__(self, log_scores, mask=None) -> jax.Array:
         return self._applied(log_scores, mask, logs=False)
@@ -162,12 +167,14 @@ class HistogramBinning(_Binned):
         rows = np.bincount(bins, data.weights, size)
         right = np.bincount(bins, data.weights * data.correct, size)
         share = (right + pseudo_count / 2) / np.maximum(rows + pseudo_count, 1e-300)
-        values = [float(v) if n > 0 else None for v, n in zip(np.float32(share), rows, strict=True)]
-        return cls(limits.tolist(), values, edges, floor=data.floor)
+        values = [
+            float(v) if n > 0 else None for v, n in zip(share.astype(np.float32), rows, strict=True)
+        ]
+        return cls(limits.tolist(), tuple(values), edges, floor=data.floor)
 
     def _applied(self, log_scores, mask, logs) -> jax.Array:
-        values = np.float32([np.nan if value is None else value for value in self.values])
-        edges = np.float32(self.edges)
+        values = np.array([np.nan if x is None else x for x in self.values], np.float32)
+        edges = np.asarray(self.edges, np.float32)
         return _apply_bins(log_scores, mask, self.floor, edges, values, self.side, logs)
 
 
@@ -222,7 +229,7 @@ class IsotonicRegression(_Binned):
         right[0] += pseudo_count / 2
         rows[-1] += pseudo_count / 2
         values = isotonic_regression(right / rows, weights=rows).x
-        values = np.float32(np.clip(values, 0, 1))
+        values = np.clip(values, 0, 1).astype(np.float32)
         # The middle of a flat stretch needs no corner.
         same = (values[1:-1] == values[:-2]) & (values[1:-1] == values[2:])
         corner = np.concatenate([[True], ~same, [True]])[: len(values)]
@@ -231,6 +238,6 @@ class IsotonicRegression(_Binned):
     def _applied(self, log_scores, mask, logs) -> jax.Array:
         # Beyond 1, where no confidence is, up to a power of two: folds share one compilation.
         extra = max(64, 1 << (len(self.values) - 1).bit_length()) - len(self.values)
-        corners = np.float32([*self.confidences, *[2.0] * extra])
-        values = np.float32([*self.values, *[self.values[-1]] * extra])
+        corners = np.array([*self.confidences, *[2.0] * extra], np.float32)
+        values = np.array([*self.values, *[self.values[-1]] * extra], np.float32)
         return _apply_corners(log_scores, mask, self.floor, corners, values, logs)

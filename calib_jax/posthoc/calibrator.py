@@ -22,6 +22,7 @@ class CalibrationWarning(UserWarning):
     """A fit that ended, but not at an ordinary optimum; the message says where and why."""
 
 
+@dataclasses.dataclass(frozen=True)
 class Stored:
     """Base of the frozen dataclasses that ``save`` writes and ``load`` reads.
 
@@ -138,9 +139,8 @@ class Calibrator(Stored, abc.ABC):
         needs_answers: False for label-free methods, which ignore ``answers``.
     """
 
-    floor: float | None = parameter(
-        optional(number(high=0)), default=None, kw_only=True, repr=False
-    )
+    _: dataclasses.KW_ONLY
+    floor: float | None = parameter(optional(number(high=0)), default=None, repr=False)
 
     preserves_argmax: ClassVar[bool]
     needs_answers: ClassVar[bool] = True

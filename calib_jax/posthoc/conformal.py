@@ -78,6 +78,8 @@ class ConformalPredictor(Stored, abc.ABC):
     holds all options of its row (a CalibrationWarning says so at the fit). Sets may be empty.
     """
 
+    log_threshold: float | None
+
     @abc.abstractmethod
     def scores(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
         """How badly each option fits its question, -ln(1 - published score), float32 [N, K]."""
@@ -93,7 +95,7 @@ class ConformalPredictor(Stored, abc.ABC):
         valid = centred_scores(log_scores, mask)[1]
         if self.log_threshold is None:
             return valid
-        return valid & (self.scores(log_scores, mask) <= np.float32(self.log_threshold))
+        return valid & (self.scores(log_scores, mask) <= jnp.float32(self.log_threshold))
 
     __call__ = sets
 

@@ -98,8 +98,12 @@ def most_likely_floor(
     if 1.01 * low < beta < 0.99 * high:
         limits = beta, beta
     found = minimize(
-        loss, [min(max(0.5, limits[0]), limits[1]), 1.0], jac=True, method="L-BFGS-B",
-        bounds=[limits, (0, None)], options=options,
-    )  # fmt: skip
+        loss,
+        [min(max(0.5, limits[0]), limits[1]), 1.0],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[limits, (0, None)],
+        options=options,
+    )
     beta, below = found.x
     return log_highest - below / beta

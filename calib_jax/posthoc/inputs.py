@@ -1,7 +1,7 @@
 """Option scores as the fits and the calibrators read them: checked, shifted, and without NaN."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def centred_scores(
     scores = scores - jnp.where(jnp.isinf(top), 0, top)
     zero = valid & (scores == -jnp.inf)
     lowest = jnp.where(valid & ~zero, scores, 0).min(axis=1, keepdims=True)
-    at_zero = ZERO_LOG_SCORE
+    at_zero: ArrayLike = ZERO_LOG_SCORE
     if floor is not None:
         at_zero = masked_logsumexp(scores, valid & ~zero)[:, None] + floor
     scores = jnp.where(zero, jnp.minimum(lowest, at_zero), scores)
@@ -88,7 +88,7 @@ class FitInputs(NamedTuple):
     """Checked host arrays: float32 [N, K], int32 [N] or None, bool [N, K], float32 [N]."""
 
     log_scores: np.ndarray
-    answers: np.ndarray | None
+    answers: Any  # np.ndarray; None where a fit without labels was given none
     mask: np.ndarray
     weights: np.ndarray
 
@@ -190,7 +190,7 @@ def check_options(log_scores: ArrayLike, fitted: int, name: str) -> None:
         )
 
 
-def _refuse(bad: np.ndarray, text: str, remedy: str) -> None:
+def _refuse(bad: Any, text: str, remedy: str) -> None:
     if bad.any():
         total = int(bad.sum())
         rows = f"{total} bad row{'s' if total > 1 else ''} of {len(bad)}"

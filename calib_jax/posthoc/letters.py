@@ -34,7 +34,7 @@ def _log_softmax(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where(valid, scores - np.log(total), 0)
 
 
-def _mean_prior(log_probs: np.ndarray, valid: np.ndarray, weights: np.ndarray) -> list[float]:
+def _mean_prior(log_probs: np.ndarray, valid: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:
     """ln of each option's mean probability over the rows that have it.
 
     An option that no row has gets the mean of the others' ln: it is neither raised nor lowered.
@@ -46,11 +46,14 @@ def _mean_prior(log_probs: np.ndarray, valid: np.ndarray, weights: np.ndarray) -
     sums = (counted * np.exp(np.where(counted > 0, log_probs - shift, -np.inf))).sum(axis=0)
     seen = rows > 0
     log_prior = shift + np.log(np.where(seen, sums, 1)) - np.log(np.where(seen, rows, 1))
-    return np.where(seen, log_prior, log_prior[seen].mean()).tolist()
+    return tuple(np.where(seen, log_prior, log_prior[seen].mean()).tolist())
 
 
+@dataclasses.dataclass(frozen=True)
 class _LetterPrior(Calibrator):
     """softmax(s - ln prior): every option's probability over its prior, normalised again."""
+
+    log_prior: tuple[float, ...] = parameter(row(number()))
 
     preserves_argmax = False
     needs_answers = False
@@ -63,7 +66,7 @@ class _LetterPrior(Calibrator):
 
     def _applied(self, log_scores, mask, logs) -> jax.Array:
         check_options(log_scores, len(self.log_prior), self.name)
-        return _apply(log_scores, np.float32(self.log_prior), mask, self.floor, logs)
+        return _apply(log_scores, np.asarray(self.log_prior, np.float32), mask, self.floor, logs)
 
 
 @register("batch_calibration", "Batch calibration")
@@ -86,8 +89,6 @@ class BatchCalibration(_LetterPrior):
         >>> round(float(BatchCalibration.fit(scores)(scores)[0, 0]), 4)
         0.5
     """
-
-    log_prior: tuple[float, ...] = parameter(row(number()))
 
     @classmethod
     def fit(cls, log_scores, answers=None, mask=None, *, weights=None) -> Self:
@@ -118,8 +119,6 @@ class ContextualCalibration(_LetterPrior):
         >>> round(float(calibrator([[0.0, 0.0]])[0, 0]), 4)
         0.25
     """
-
-    log_prior: tuple[float, ...] = parameter(row(number()))
 
     @classmethod
     def fit(
@@ -173,8 +172,6 @@ class PriDe(_LetterPrior):
         0.75
     """
 
-    log_prior: tuple[float, ...] = parameter(row(number()))
-
     @classmethod
     def fit(
         cls,
@@ -204,14 +201,14 @@ class PriDe(_LetterPrior):
         if scores.ndim != 3 or 0 in scores.shape:
             raise UserError(f"permuted_log_scores must have shape [P, S, K], got {scores.shape}")
         scores = scores.astype(np.float32)
-        valid = scores != -np.inf if permuted_mask is None else np.asarray(permuted_mask)
+        valid = np.asarray(scores != -np.inf if permuted_mask is None else permuted_mask)
         if valid.shape != scores.shape or valid.dtype != bool:
             raise UserError(
                 f"permuted_mask must be bool of shape {scores.shape}, got "
                 f"{valid.dtype} {valid.shape}"
             )
-        shown = valid.any(axis=2)
-        letters = valid.any(axis=1)
+        shown = np.asarray(valid.any(axis=2))
+        letters = np.asarray(valid.any(axis=1))
         ragged = (valid != shown[:, :, None] & letters[:, None, :]).any(axis=(1, 2))
         uneven = ragged | (shown.sum(axis=1) != letters.sum(axis=1))
         if uneven.any():

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -148,8 +148,15 @@ def _padded(inputs: FitInputs) -> FitInputs:
     return FitInputs(*(np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1)) for x in inputs))
 
 
+@dataclasses.dataclass(frozen=True)
 class _Scaling(Calibrator):
     """The fit and the call that the three share."""
+
+    weight: Any  # a slope for each option, or a row of them
+    bias: tuple[float, ...] = parameter(row(number()))
+    converged: bool = parameter(flag, default=True)
+    steps: int = parameter(count, default=0)
+    gradient: float = parameter(number(0), default=0.0)
 
     preserves_argmax = False
 
@@ -189,7 +196,7 @@ class _Scaling(Calibrator):
 
     def _applied(self, log_scores, mask, logs) -> jax.Array:
         check_options(log_scores, len(self.bias), self.name)
-        weight, bias = np.float32(self.weight), np.float32(self.bias)
+        weight, bias = np.asarray(self.weight, np.float32), np.asarray(self.bias, np.float32)
         return _apply(log_scores, weight, bias, mask, self.floor, kind=self.name, logs=logs)
 
 
@@ -222,10 +229,6 @@ class VectorScaling(_Scaling):
     """
 
     weight: tuple[float, ...] = parameter(row(number()))
-    bias: tuple[float, ...] = parameter(row(number()))
-    converged: bool = parameter(flag, default=True)
-    steps: int = parameter(count, default=0)
-    gradient: float = parameter(number(0), default=0.0)
 
     @classmethod
     def fit(cls, log_scores, answers=None, mask=None, *, weights=None, penalty=1e-2) -> Self:
@@ -256,10 +259,6 @@ class MatrixScaling(_Scaling):
     """
 
     weight: tuple[tuple[float, ...], ...] = parameter(row(row(number())))
-    bias: tuple[float, ...] = parameter(row(number()))
-    converged: bool = parameter(flag, default=True)
-    steps: int = parameter(count, default=0)
-    gradient: float = parameter(number(0), default=0.0)
 
     @classmethod
     def fit(

@@ -145,9 +145,9 @@ def solve_temperature(
     flat = (slope_low == 0) & (slope_high == 0)
     conditions = [total == 0, ~jnp.isfinite(slope_low + slope_high), flat]
     conditions += [slope_high <= 0, slope_low >= 0]
-    status = jnp.select(conditions, jnp.array([4, 5, 3, 1, 2]), 0).astype(jnp.int32)
+    status = jnp.select(conditions, [*jnp.array([4, 5, 3, 1, 2])], 0).astype(jnp.int32)
     values = jnp.array([jnp.nan, jnp.nan, 1, MIN_TEMPERATURE, MAX_TEMPERATURE], jnp.float32)
-    temperature = jnp.select(conditions, values, jnp.exp(-log_beta))
+    temperature = jnp.select(conditions, [*values], jnp.exp(-log_beta))
     beta = 1 / temperature
     powers = jnp.where(valid, jnp.exp(beta * scores), 0).sum(axis=1)
     nll = weighted_sum(jnp.log(powers) - beta * target, weights) / total
@@ -259,6 +259,8 @@ class OneTemperature(Calibrator):
     """softmax(s / T), whatever T is fitted to."""
 
     preserves_argmax = True
+    temperature: float
+    status: str  # of what is fitted to labels or to a reference
 
     def __call__(self, log_scores, mask=None) -> jax.Array:
         return apply_temperature(log_scores, self.temperature, mask, self.floor)

@@ -1,5 +1,6 @@
 """Platt scaling and beta calibration of the top label's confidence; the rest of the row follows."""
 
+import abc
 import dataclasses
 import functools
 import itertools
@@ -98,7 +99,8 @@ def top_label_data(log_scores, answers, mask, weights) -> TopLabelData:
     # float32, as it will be when the calibrator is applied.
     confidence = np.exp(top.log_top)
     columns = (top.log_top, top.log_rest, confidence, correct, inputs.weights)
-    return TopLabelData(*(column[kept].astype(np.float64) for column in columns), floor)
+    top_, rest, c, right, weights = (column[kept].astype(np.float64) for column in columns)
+    return TopLabelData(top_, rest, c, right, weights, floor)
 
 
 def _targets(data: TopLabelData, smooth: bool) -> np.ndarray:
@@ -166,6 +168,10 @@ class _Linear(Calibrator):
 
     preserves_argmax = False
 
+    @abc.abstractmethod
+    def _linear(self) -> tuple[float, float, float]:
+        """The factors of ln c and ln(1 - c), and the constant."""
+
     def __call__(self, log_scores, mask=None) -> jax.Array:
         return _apply_linear(log_scores, mask, self.floor, *self._linear(), logs=False)
 
@@ -205,7 +211,7 @@ class PlattScaling(_Linear):
         columns = [data.log_top - data.log_rest, np.ones(len(data.correct))]
         x, _, converged = _logistic(columns, _targets(data, smooth_targets), data.weights)
         _warn_unless(converged, cls.name)
-        return cls(*np.float32(x).tolist(), floor=data.floor)
+        return cls(*np.asarray(x, np.float32).tolist(), floor=data.floor)
 
     def _linear(self) -> tuple[float, float, float]:
         return self.slope, -self.slope, self.intercept
@@ -241,7 +247,7 @@ class BetaCalibration(_Linear):
         data = top_label_data(log_scores, answers, mask, weights)
         targets = _targets(data, smooth_targets)
         columns = [data.log_top, -data.log_rest, np.ones(len(targets))]
-        best = None
+        best: tuple[np.ndarray, float, bool] | None = None
         # The optimum with a, b >= 0 is the best of those with either, both or none left out.
         for used in itertools.product((True, False), repeat=2):
             kept = [k for k, use in enumerate((*used, True)) if use]
@@ -252,8 +258,9 @@ class BetaCalibration(_Linear):
                 best = x, loss, converged
                 if all(used):
                     break
+        assert best is not None  # with both left out, a = b = 0
         _warn_unless(best[2], cls.name)
-        return cls(*np.float32(best[0]).tolist(), floor=data.floor)
+        return cls(*np.asarray(best[0], np.float32).tolist(), floor=data.floor)
 
     def _linear(self) -> tuple[float, float, float]:
         return self.a, -self.b, self.intercept

@@ -5,6 +5,7 @@ import logging
 import numbers
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from calib_jax.errors import UserError
 from calib_jax.questions.record import LETTERS
@@ -108,7 +109,7 @@ class AnswerReader:
                 f"{LETTERS[found['text']]}: give the answer as that option's letter or text in "
                 "every row, or give the option another text"
             )
-        if list(found) == ["number"]:
+        if list(found) == ["number"] and number is not None:
             self._numbers.append(number)
         elif list(found) == ["text"] and number is not None:
             self._number_text = text
@@ -177,14 +178,13 @@ class AnswerReader:
         )
 
 
-def whole(value) -> int | None:
+def whole(value: Any) -> int | None:
     """A whole number, also as 1.0 or as text; None for anything else."""
     if isinstance(value, str):
         match = _WHOLE.fullmatch(value.strip())
         return int(match[1]) if match else None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real | decimal.Decimal):
-        return None
-    return int(value) if value == value and value % 1 == 0 else None
+    number = isinstance(value, numbers.Real | decimal.Decimal) and not isinstance(value, bool)
+    return int(value) if number and value == value and value % 1 == 0 else None
 
 
 def _same(choice, text: str) -> bool:

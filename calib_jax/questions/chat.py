@@ -179,13 +179,14 @@ class Chat:
           UserError: the template does not take them.
         """
         try:
-            return self.tokenizer.apply_chat_template(
+            found = self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
                 chat_template=self.template,
                 tokenize=False,
                 **settings,
                 **self.settings.arguments,
             )
+            return str(found)
         except Exception as error:  # whatever a template raises
             raise _unusable(error) from None
 
@@ -258,7 +259,7 @@ class Chat:
 
 def control_counts(
     questions: Iterable[Question],
-    tokenizer: transformers.PreTrainedTokenizerBase,
+    tokenizer: Any,
     chat: Chat | None,
 ) -> dict[str, int]:
     """How many questions have a text that looks like a control token; {} where none has.

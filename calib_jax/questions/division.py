@@ -67,12 +67,12 @@ def divide(
     order = sorted(units, key=lambda key: hashlib.sha256(key.encode()).digest())
     part_of, taken, part = [0] * len(questions), 0, 0
     ends = [round(len(questions) * sum(shares[: k + 1]) / 100) for k in range(len(shares))]
-    for key in order:
+    for unit in order:
         while taken >= ends[part] and part < len(shares) - 1:
             part += 1
-        for i in units[key]:
+        for i in units[unit]:
             part_of[i] = part
-        taken += len(units[key])
+        taken += len(units[unit])
     parts = [
         [q for q, at in zip(questions, part_of, strict=True) if at == k] for k in range(len(shares))
     ]

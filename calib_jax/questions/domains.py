@@ -85,8 +85,11 @@ def decide(
         else:
             domain, why = UNKNOWN, f"the training data's origin is not known, and {texts}"
         found[name] = {
-            "domain": domain, "decided_by": why, "shared_texts": shared, "texts": count,
-        }  # fmt: skip
+            "domain": domain,
+            "decided_by": why,
+            "shared_texts": shared,
+            "texts": count,
+        }
     return found
 
 

@@ -5,6 +5,7 @@ after it is read for the letters, and the letter's token is the target there. Th
 part of the input, so training and evaluation see the same tokens.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -164,14 +165,13 @@ class Encoder:
                 yield pair.tokens[:-1]
             return
         for question, text in zip(questions, texts, strict=True):
-            try:
-                ((pair,),) = encode_letters(self.pairs, self.prompt, [text], [1])
-            except UserError:
-                pair = None
-            if pair is None or pair.tokens[-1] != self.letter_ids[0]:
+            groups: Sequence[Sequence[Pair]] = ()
+            with contextlib.suppress(UserError):
+                groups = encode_letters(self.pairs, self.prompt, [text], [1])
+            if not groups or groups[0][0].tokens[-1] != self.letter_ids[0]:
                 raise UserError(
                     f"{what}: the prompt of question {question.id!r} ends so that the letter after "
                     "it is not one more token. Set config.prompt.template so that it ends in fixed "
                     "text, for example in 'Answer:'."
                 )
-            yield pair.tokens[:-1]
+            yield groups[0][0].tokens[:-1]

@@ -208,7 +208,7 @@ def document_facts(row: Mapping, default_id: str) -> tuple[list[Fact], Counter[s
 
 
 def _boundaries(entity: Any, number: int) -> tuple[int, int]:
-    bounds = entity.get("boundaries") if isinstance(entity, Mapping) else None
+    bounds: Any = entity.get("boundaries") if isinstance(entity, Mapping) else None
     whole = isinstance(bounds, list | tuple) and len(bounds) == 2
     if not whole or not all(type(place) is int for place in bounds):
         raise UserError(

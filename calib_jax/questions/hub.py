@@ -59,7 +59,8 @@ def load(spec: str, answers: AnswerReader | None = None) -> list[Question]:
         if name in ANSWER_FIELDS and isinstance(feature, datasets.ClassLabel)
     }
     answers = AnswerReader("0") if names else answers or AnswerReader()
-    questions, row_of_id = [], {}
+    questions: list[Question] = []
+    row_of_id: dict[str, int] = {}
     for number, row in enumerate(dataset, 1):
         where = f"{spec} row {number}"
         for name, labels in names.items():

@@ -89,9 +89,10 @@ def two_of(completions: Any, asked: str) -> tuple[str, str, float | None] | None
         if not isinstance(aspects, Mapping):
             raise UserError(f"{where}: field 'annotations' must hold the ratings of every aspect")
         ratings = {
-            name: aspect.get("Rating") for name, aspect in aspects.items()
+            name: aspect.get("Rating")
+            for name, aspect in aspects.items()
             if isinstance(aspect, Mapping)
-        }  # fmt: skip
+        }
         answers.append((one["response"], scores_of(ratings, f"{where}, annotations")))
     rated = [answer for answer in answers if answer[1] and answer[0].strip()]
     if not rated:

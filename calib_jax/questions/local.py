@@ -65,7 +65,8 @@ def load(
     if not rows:
         raise UserError(f"{path}: the file has no rows")
 
-    questions, row_of_id = [], {}
+    questions: list[Question] = []
+    row_of_id: dict[str, int] = {}
     for number, row in rows:
         where = f"{path} row {number}"
         try:

@@ -76,7 +76,8 @@ class PairEncoder:
         ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
         self.bos_id = ids[0]
         self.prefix_id = next((i for i in ids if i is not None), None)
-        self._prefix_text = "" if self.prefix_id is None else tokenizer.decode([self.prefix_id])
+        prefix = [] if self.prefix_id is None else [self.prefix_id]
+        self._prefix_text = str(tokenizer.decode(prefix)) if prefix else ""
         (bare,), (full,) = (control.encode(tokenizer, ["a"], special) for special in (False, None))
         self._start = full[: len(full) - len(bare)]
         if full[len(full) - len(bare) :] != bare:
@@ -197,7 +198,7 @@ class PairEncoder:
         return letters, apart
 
     def _text(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _pair(self, head: list[int], targets: list[int], name: str) -> Pair:
         if len(targets) > self.max_length:

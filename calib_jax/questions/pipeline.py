@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from calib_jax.errors import UserError
 from calib_jax.questions import domains, sources
@@ -84,7 +85,8 @@ def prepare(
         for name, spec in zip(names, eval_specs, strict=True)
     }
 
-    removed, skipped, total, decided = {}, 0, 0, {}
+    removed: dict[str, Any] = {}
+    skipped, total, decided = 0, 0, {}
     if train_specs:
         decided = domains.decide(
             domains.Origins.of(data_sets, (q.asked for q in train)),
@@ -113,7 +115,7 @@ def prepare(
     splits = {"train": train, **evals} if train_specs else evals
     if shuffle_tasks:
         _check_shuffled(shuffle_tasks, splits, shuffle)
-    report = {
+    report: dict[str, Any] = {
         "seed": seed,
         "shuffled": sorted(shuffle_tasks) or shuffle,
         "n": {name: len(split) for name, split in splits.items()},
@@ -250,8 +252,8 @@ def _check_shuffled(
     if missing := [task for task in tasks if task not in known]:
         raise UserError(
             f"config.data.shuffle_tasks names {', '.join(map(repr, missing))}; the questions are "
-            f"of {', '.join(sorted(known))}. Name some of these; to shuffle none, leave it empty "
-            "and set config.data.shuffle_options to False."
+            f"of {', '.join(sorted(map(str, known)))}. Name some of these; to shuffle none, leave "
+            "it empty and set config.data.shuffle_options to False."
         )
 
 

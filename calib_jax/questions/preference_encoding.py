@@ -1,6 +1,7 @@
 """Preference pairs and demonstrations as tokens: one prompt, and the answers as targets."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import transformers
@@ -73,7 +74,7 @@ def _fitting(items: Sequence, groups: list, max_length: int) -> tuple[list, list
 
 
 def _encode(
-    tokenizer: transformers.PreTrainedTokenizerBase | None,
+    tokenizer: Any,
     items: Sequence[Item],
     answers: Sequence[tuple[str, ...]],
     chat: ChatSettings | None,
@@ -94,9 +95,9 @@ def _encode(
         text for before, some in texts for text in (before, *(before + a for a, _ in some))
     )
     groups = []
-    for before, some in texts:
+    for before, rendered in texts:
         group = []
-        for answer, add_eos in some:
+        for answer, add_eos in rendered:
             whole = list(ids[before + answer])
             if add_eos and eos is not None and whole[-1:] != [eos]:
                 whole.append(eos)

@@ -98,6 +98,7 @@ def preference_from_row(row: Mapping, default_id: str) -> Preference | Skipped:
       UserError: a field is missing, ill-typed or contradicts another; it names the field.
     """
     name, rate = _id(row, default_id), _rate(row)
+    prompt: Prompt
     if "preference" in row and "output_1" in row:
         prompt = _asked(row)
         order = _judged(row["preference"])
@@ -176,17 +177,17 @@ def _sides(row: Mapping) -> tuple[Prompt, str, str]:
     if missing:
         raise UserError(_unknown(row, f"field {missing[0]!r}", ()))
     if isinstance(row["chosen"], str) and isinstance(row["rejected"], str):
-        sides = [text(row[key], key) for key in ("chosen", "rejected")]
+        sides = text(row["chosen"], "chosen"), text(row["rejected"], "rejected")
         if any(row.get(key) is not None for key in (*ASKED, *TURNS)):
             return _asked(row), *sides
-        dialogues = [transcript(side) for side in sides]
-        if None in dialogues:
+        dialogues = [found for side in sides if (found := transcript(side)) is not None]
+        if len(dialogues) < 2:
             raise UserError(_unknown(row, "a prompt", ()))
     else:
         # What is no text is looked at first: it tells which of the two is wrong.
         keys = sorted(("chosen", "rejected"), key=lambda key: isinstance(row[key], str))
-        found = {key: messages(row[key], key) for key in keys}
-        dialogues = [found["chosen"], found["rejected"]]
+        turns = {key: messages(row[key], key) for key in keys}
+        dialogues = [turns["chosen"], turns["rejected"]]
     (before, chosen), (also, rejected) = (
         _split(dialogue, key, alone=True)
         for dialogue, key in zip(dialogues, ("chosen", "rejected"), strict=True)

@@ -103,7 +103,7 @@ def load_preferences(
         source, row and field.
     """
     if spec.startswith(QUESTIONS):
-        asked = {"template": template, "prefix": prefix, "chat": chat}
+        asked: dict[str, Any] = {"template": template, "prefix": prefix, "chat": chat}
         return _of_questions(spec, size, seed, _letter_pair, role, answer_base, **asked)
     return _of_rows(spec, size, seed, preference_from_row)
 
@@ -126,7 +126,7 @@ def load_demonstrations(
         return Demonstration(pair.id, pair.prompt, pair.chosen, ends=False, asked=pair.asked)
 
     if spec.startswith(QUESTIONS):
-        asked = {"template": template, "prefix": prefix, "chat": chat}
+        asked: dict[str, Any] = {"template": template, "prefix": prefix, "chat": chat}
         return _of_questions(spec, size, seed, build, role, answer_base, **asked)
     return _of_rows(spec, size, seed, demonstration_from_row)
 
@@ -204,7 +204,10 @@ def _of_rows(spec: str, size: int, seed: int, build: Callable) -> Loaded:
         rows: Iterator[tuple[int, dict]] = enumerate(dataset, 1)
     else:
         rows = read_rows(Path(spec))
-    items, skipped, row_of_id, seen, count = [], Counter(), {}, set(), 0
+    items: list[Item] = []
+    skipped: Counter[str] = Counter()
+    row_of_id: dict[str, int] = {}
+    seen, count = set(), 0
     for number, row in rows:
         count += 1
         try:

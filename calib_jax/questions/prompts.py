@@ -263,7 +263,8 @@ class Shots:
         Raises:
           UserError: there are fewer than ``count``.
         """
-        subject, found = self._subject(question), []
+        subject = self._subject(question)
+        found: list[Question] = []
         for shot in self._pools.get(subject, ()):
             if len(found) == self.count:
                 break

@@ -110,7 +110,7 @@ def _is_summary(text: str) -> bool:
 def _list(text: str, K: int, question: str) -> tuple[frozenset[int], int]:
     """The options that ``text`` lists by letter or number, none if it is no list, and how far its
     form says that options are meant: ``_LABEL_ALONE``, ``_BARE_LIST`` or ``_WITH_WORDS``."""
-    nothing = frozenset(), _LABEL_ALONE
+    nothing: tuple[frozenset[int], int] = frozenset(), _LABEL_ALONE
     match = _NAMING.fullmatch(text)
     if match is None:
         return nothing

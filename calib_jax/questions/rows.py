@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from calib_jax.errors import UserError
 from calib_jax.questions.answers import AnswerReader
@@ -63,7 +64,7 @@ def question_from_row(
         return Question(
             id=_id(row, default_id),
             question=_one_of(row, QUESTION_FIELDS, "question")[1],
-            choices=choices,
+            choices=tuple(choices),
             answer=index,
             subject=_optional(row, SUBJECT_FIELDS),
             task=_optional(row, ("task",)) or task,
@@ -79,7 +80,7 @@ def unused_fields(rows: Iterable[Mapping]) -> list[str]:
     return sorted({str(name) for row in rows for name in row} - USED_FIELDS)
 
 
-def _one_of(row: Mapping, names: tuple[str, ...], role: str) -> tuple[str, object]:
+def _one_of(row: Mapping, names: tuple[str, ...], role: str) -> tuple[str, Any]:
     """The one field of ``names`` that the row has."""
     present = [name for name in names if name in row]
     if not present:

@@ -73,10 +73,10 @@ def for_role(spec: str, role: str) -> str:
         if part is None and role not in parts:
             raise UserError(f"{spec!r} has no {role} part; write {division.SPELLING}")
         return spec if part else f"{spec.strip()}/{role}"
-    parts = _task_parts(source)
-    if role == "test" or parts is None or parts[1] is not None:
+    named = _task_parts(source)
+    if role == "test" or named is None or named[1] is not None:
         return spec
-    task = tasks.get_task(parts[0])
+    task = tasks.get_task(named[0])
     # A hub data set whose counts are not stated may have any split.
     if role not in task.splits and (task.counts or not task.hub):
         raise UserError(
@@ -153,7 +153,7 @@ def data_set(spec: str, question: Question) -> str:
     if name is not None and question.task == name:
         return name
     path = Path(source).expanduser()
-    return str(path.resolve()) if question.task == path.stem else question.task
+    return str(path.resolve()) if question.task == path.stem else str(question.task)
 
 
 def task_of(spec: str) -> Task | None:

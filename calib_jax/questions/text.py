@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
@@ -44,7 +45,7 @@ class _Rows(Sequence):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, i: int) -> Document:
+    def __getitem__(self, i: Any) -> Any:
         text = self.column[self.ids[i]]
         return Document(f"row-{self.ids[i] + 1}", text)
 
@@ -110,7 +111,7 @@ def _articles(lines: Sequence[str]) -> Iterator[str]:
     """A heading counts only between blank lines: text may hold equals signs of its own."""
     article: list[str] = []
     for i, line in enumerate(lines):
-        around = lines[max(i - 1, 0) : i] + lines[i + 1 : i + 2]
+        around = (*lines[max(i - 1, 0) : i], *lines[i + 1 : i + 2])
         if _HEADING.fullmatch(line) and not any(near.strip() for near in around) and article:
             if text := "\n".join(article).strip():
                 yield text

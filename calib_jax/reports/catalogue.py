@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 
@@ -180,13 +181,14 @@ def computed(place: str = "", *, interval: bool | None = None) -> tuple[Metric, 
 
 @functools.cache
 def _functions(chosen: tuple[Metric, ...], num_bins: int, edges: str) -> Mapping[str, Callable]:
-    options = {"num_bins": num_bins, "edges": edges}
+    options: dict[str, Any] = {"num_bins": num_bins, "edges": edges}
     return MappingProxyType(
         {
             metric.key: functools.partial(metric.function, **{k: options[k] for k in metric.bins})
             if metric.bins
             else metric.function
             for metric in chosen
+            if metric.function is not None
         }
     )
 

@@ -19,7 +19,7 @@ def show(blocks: Sequence[Block], console: rich.console.Console | None = None) -
     runs = itertools.groupby(blocks, key=lambda block: isinstance(block, Table))
     for are_tables, run in runs:
         if are_tables:
-            tables.show(list(run), console)
+            tables.show([block for block in run if isinstance(block, Table)], console)
             continue
         console.print()
         for block in run:

@@ -71,7 +71,7 @@ def measure(
     row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
     row |= values_of(scores, num_bins, edges)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
-    tails = {"log_scores": scores.log_scores}
+    tails: dict[str, Any] = {"log_scores": scores.log_scores}
     row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
     row |= zeros(scores)
 
@@ -108,9 +108,16 @@ def measure(
     if len(set(scores.subjects) - {None}) >= 2:
         subjects = [NO_SUBJECT if name is None else name for name in scores.subjects]
         row["groups"] = metrics.group_table(
-            scores.probs, scores.answers, subjects, scores.mask, num_bins, edges,
-            seed=seed, num_resamples=num_resamples, **tails,
-        )  # fmt: skip
+            scores.probs,
+            scores.answers,
+            np.array(subjects),
+            scores.mask,
+            num_bins,
+            edges,
+            seed=seed,
+            num_resamples=num_resamples,
+            **tails,
+        )
         for group in row["groups"]:
             if group["n"] < MIN_INTERVAL:
                 group["conf_ece_ci"] = [None, None]
@@ -152,9 +159,14 @@ def change(
     )
     result: dict[str, Any] = {name: last[name] - first[name] for name in functions}
     intervals = metrics.paired_bootstrap_all(
-        functions, before.probs, after.probs, *rest, num_resamples=num_resamples, seed=seed,
+        functions,
+        before.probs,
+        after.probs,
+        *rest,
+        num_resamples=num_resamples,
+        seed=seed,
         log_scores=(before.log_scores, after.log_scores),
-    )  # fmt: skip
+    )
     return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
 
 

@@ -70,8 +70,8 @@ class Facts:
     dtype: str
     identity: str
     lora: LoraConfig | None
-    config: Mapping[str, Any] | None
-    summary: Mapping[str, Any] | None
+    config: Any  # a mapping, as is the summary
+    summary: Any
     versions: Mapping[str, Any]
     earlier: tuple[Stage, ...] = ()
     loadable: bool = True

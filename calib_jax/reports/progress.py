@@ -133,7 +133,7 @@ class Progress:
         self.log_every = log_every
         self._console = console or rich.console.Console(file=sys.stdout)
         self._bar: rich.progress.Progress | None = None
-        self._task: rich.progress.TaskID | None = None
+        self._task: Any = None  # of ``_bar``
         self._start = self._last_time = time.monotonic()
         self._last_count = self.initial
         self._pace = _Pace(self.total, self.initial)

@@ -143,7 +143,7 @@ def _vllm(facts: "Facts") -> str:
     lines = ["import math\n", "from vllm import LLM, SamplingParams"]
     settings = 'dtype=asked["dtype"], logprobs_mode="processed_logprobs"'
     request = ""
-    if facts.format == "adapter":
+    if facts.lora is not None and facts.format == "adapter":
         rank = next((r for r in _RANKS if r >= facts.lora.rank), facts.lora.rank)
         name, revision = _base(facts)
         lines.append("from vllm.lora.request import LoRARequest\n")

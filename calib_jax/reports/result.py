@@ -45,9 +45,11 @@ class Measured:
     def rows(self) -> Iterable[dict[str, Any]]:
         """A line per figure that is a number."""
         where = {
-            "subject": self.subject, "probe": self.probe, "reading": self.reading,
+            "subject": self.subject,
+            "probe": self.probe,
+            "reading": self.reading,
             "seed": self.seed,
-        }  # fmt: skip  # what was asked of whom
+        }
         for metric, value in self.figures.items():
             if metric == "n" or not _is_figure(value):
                 continue
@@ -77,9 +79,12 @@ class Contrast:
     def rows(self) -> Iterable[dict[str, Any]]:
         """A line per difference."""
         where = {
-            "a": self.a, "b": self.b, "probe": self.probe, "reading": self.reading,
+            "a": self.a,
+            "b": self.b,
+            "probe": self.probe,
+            "reading": self.reading,
             "seed": self.seed,
-        }  # fmt: skip  # what was compared with what
+        }
         for metric, value in self.figures.items():
             if metric == "n" or metric.endswith("_p") or not _is_figure(value):
                 continue

@@ -96,7 +96,7 @@ class TensorBoard:
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        self._writer = None
+        self._writer: Any = None
 
     def reset(self, lines: Sequence[Line]) -> None:
         self.close()
@@ -127,7 +127,7 @@ class WeightsAndBiases:
 
     def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
         self.workdir, self.config = workdir, config
-        self._run = None
+        self._run: Any = None
         self._sent = -1
 
     @property

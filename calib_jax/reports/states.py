@@ -34,17 +34,18 @@ def states_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     if "states" in summary:
         names = summary["states"]
         if is_by_reading(summary):
-            found = _transposed(summary[MEASURED])
-            return {name: found[name] for name in names}
+            by_state = _transposed(summary[MEASURED])
+            return {name: by_state[name] for name in names}
         return {name: summary[name] for name in names}
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, Any] = {}
     for name, splits in summary.items():
         if name in _NO_STATES or not isinstance(splits, Mapping) or not splits:
             continue
         if all(map(_is_row, splits.values())):
             found[name] = splits
-        elif all(isinstance(m, Mapping) and m and all(map(_is_row, m.values()))
-                 for m in splits.values()):  # fmt: skip  # one condition
+        elif all(
+            isinstance(m, Mapping) and m and all(map(_is_row, m.values())) for m in splits.values()
+        ):
             found |= _transposed(splits)
     if not found:
         raise UserError(

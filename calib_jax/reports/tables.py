@@ -142,9 +142,10 @@ def figure(row: Mapping[str, Any] | None, metric: Metric, digits: int = 3) -> Ce
 
 def verdict(ends: Sequence[float | None] | None, direction: int, null: float = 0.0) -> str:
     """ "better" or "worse" where the whole interval lies on one side of ``null``, else ""."""
-    if not direction or not ends or any(end is None or math.isnan(end) for end in ends):
+    known = [end for end in ends or () if end is not None and not math.isnan(end)]
+    if not direction or len(known) < 2:
         return ""
-    low, high = ((end - null) * direction for end in ends)
+    low, high = ((end - null) * direction for end in known)
     return "better" if min(low, high) > 0 else "worse" if max(low, high) < 0 else ""
 
 
@@ -157,9 +158,11 @@ def change(row: Mapping[str, Any] | None, metric: Metric) -> Cell:
     if metric.factor:
         text, null = f"× {text}", 1.0
     return Cell(
-        text, interval(ends, signed=not metric.factor),
-        verdict=verdict(ends, metric.direction, null), value=value,
-    )  # fmt: skip  # text and interval side by side
+        text,
+        interval(ends, signed=not metric.factor),
+        verdict=verdict(ends, metric.direction, null),
+        value=value,
+    )
 
 
 def transposed(
@@ -242,18 +245,20 @@ def _drawn(tables: Sequence[Table], layout: str) -> list[rich.table.Table]:
             cells = [row.cells[i] for other in alike for row in other.rows]
             lines = [line for c in cells for line in _console_cell(c, layout).plain.split("\n")]
             shown.add_column(
-                rich.text.Text(head), justify="left" if column.text else "right",
+                rich.text.Text(head),
+                justify="left" if column.text else "right",
                 no_wrap=(whole := layout != "fold" and (i == 0 or not column.text)),
-                min_width=max(map(len, lines), default=0) if whole else None, overflow="fold",
-            )  # fmt: skip  # one column's settings
+                min_width=max(map(len, lines), default=0) if whole else None,
+                overflow="fold",
+            )
         for section, rows in table.by_section:
             if section:
                 shown.add_row(rich.text.Text(section, style="bold"))
             for row in rows:
                 first, *rest = row.cells
                 indent = "  " * ((row.kind == "inset") + bool(section))
-                cells = [rich.text.Text(indent + first.text)]
-                shown.add_row(*cells, *(_console_cell(cell, layout) for cell in rest))
+                name = rich.text.Text(indent + first.text)
+                shown.add_row(name, *(_console_cell(cell, layout) for cell in rest))
         drawn.append(shown)
     return drawn
 
@@ -378,9 +383,12 @@ def latex(tables: Sequence[Table], caption: str = "") -> str:
                     lines.append(" & ".join(beneath) + r" \\")
         said = " ".join([*([f"{table.title}."] if table.title else []), *table.notes, caption])
         lines += [
-            r"\bottomrule", r"\end{tabular}", rf"\caption{{{latex_escape(said.strip())}}}",
-            rf"\label{{tab:{table.name}}}", r"\end{table}",
-        ]  # fmt: skip  # the table's end
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{latex_escape(said.strip())}}}",
+            rf"\label{{tab:{table.name}}}",
+            r"\end{table}",
+        ]
         parts.append("\n".join(lines))
     return "\n".join(parts) + "\n"
 

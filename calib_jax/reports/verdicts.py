@@ -31,13 +31,15 @@ def of_change(ends: Sequence[float | None] | None, null: float = 0.0, signed: bo
     >>> of_change(None)
     ''
     """
-    if not ends or any(end is None or math.isnan(end) for end in ends):
+    known = [end for end in ends or () if end is not None and not math.isnan(end)]
+    if len(known) < 2:
         return ""
-    shown = interval(list(ends), signed)
-    if ends[0] <= null <= ends[1]:
+    low, high = known
+    shown = interval(known, signed)
+    if low <= null <= high:
         return f"no significant change: its 95% interval {shown} includes {null:g}"
     factor = "" if null == 0 else "× "
-    way = "lower" if ends[1] < null else "higher"
+    way = "lower" if high < null else "higher"
     return f"significantly {way}: by {factor}{shown}"
 
 
@@ -115,9 +117,14 @@ def of_states(states: Rows, changes: Rows | None = None) -> list[str]:
             chances = {state: of_chance(row) for state, row in rows.items()}
             several = len(rows) > 1
             said.append(
-                course(name, values, chances if several else {}, "; ",
-                       "" if several else of_chance(last))
-            )  # fmt: skip
+                course(
+                    name,
+                    values,
+                    chances if several else {},
+                    "; ",
+                    "" if several else of_chance(last),
+                )
+            )
     if len(splits) > MAX_SENTENCES:
         said.append(f"The tables hold {len(splits) - MAX_SENTENCES} more splits")
     return said

@@ -112,7 +112,7 @@ class MetricsWriter:
         self.sinks = tuple(sinks)
         self.enabled = jax.process_index() == 0 if enabled is None else enabled
         self._kept: set[tuple] = set()
-        self._file = None
+        self._file: Any = None
         if self.enabled:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._open()

@@ -1,17 +1,15 @@
 """The chat template of a run's prompts, and what it is told."""
 
 import warnings
+from typing import Any
 
 import ml_collections
-import transformers
 
 from calib_jax.errors import UserNotice
 from calib_jax.questions.chat import Chat, ChatSettings
 
 
-def chat_of(
-    config: ml_collections.ConfigDict, tokenizer: transformers.PreTrainedTokenizerBase | None
-) -> Chat | None:
+def chat_of(config: ml_collections.ConfigDict, tokenizer: Any) -> Chat | None:
     """The chat that prompts are put into, None without ``config.prompt.chat``.
 
     Raises:

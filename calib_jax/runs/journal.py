@@ -119,7 +119,7 @@ def _encode(key: str, scores: Sequence[TokenScores]) -> bytes:
 def _decode(line: bytes) -> tuple[str, list[TokenScores]] | None:
     """What `_encode` wrote; None for anything else."""
     try:
-        entry = json.loads(line) if line.endswith(b"\n") else None
+        entry: Any = json.loads(line) if line.endswith(b"\n") else None
         key, targets = entry["key"], entry["targets"]
         data = base64.b64decode(entry["data"], validate=True)
         if 12 * sum(targets) != len(data):

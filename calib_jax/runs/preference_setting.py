@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -116,10 +117,11 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     evals = {name: encoder.encode(split, name) for name, split in prepared.evals.items()}
     results.check_folds(config, {name: len(split) for name, split in evals.items()})
 
-    encode = {
+    encoders: dict[str, Callable[..., tuple[list, list, int]]] = {
         "dpo": preferences.encode_preferences,
         "sft": preferences.encode_demonstrations,
-    }[align.method]
+    }
+    encode = encoders[align.method]
     fitting = align.max_length, chat_prompt.chat_settings(config) if align.chat else None
     items, groups, too_long = encode(model.tokenizer, train, *fitting)
     report["train"] |= {"n": len(items), "skipped_too_long": too_long}
@@ -141,9 +143,9 @@ def prepare_setting(config: ml_collections.ConfigDict) -> Setting:
     if align.method == "dpo":
         number = min(len(items), len(pair_sets[HELD_OUT].ids) if held_out else 200)
         drawn = {item.id for item in preferences.draw(items, number, config.seed)}
-        kept = [i for i, item in enumerate(items) if item.id in drawn]
+        seen = [i for i, item in enumerate(items) if item.id in drawn]
         pair_sets[TRAINED_ON] = PairSet(
-            [groups[i] for i in kept], [items[i].id for i in kept], [items[i].rate for i in kept]
+            [groups[i] for i in seen], [items[i].id for i in seen], [items[i].rate for i in seen]
         )
     for line in left_out(report, align):
         say(line)
@@ -232,8 +234,11 @@ def left_out(report: dict[str, Any], align: ml_collections.ConfigDict) -> list[s
     lines = []
     for part, found in report.items():
         what = "answers" if part == "train" and align.method == "sft" else "pairs"
-        reasons = {why: found["left_out"][key] for key, why in _REASONS.items()
-                   if found.get("left_out", {}).get(key)}  # fmt: skip
+        reasons = {
+            why: found["left_out"][key]
+            for key, why in _REASONS.items()
+            if found.get("left_out", {}).get(key)
+        }
         reasons["with a prompt that is measured"] = found.get("removed_overlap", 0)
         long = found.get("skipped_too_long", 0)
         reasons[f"longer than {align.max_length} tokens (config.align.max_length)"] = long

@@ -19,7 +19,6 @@ from calib_jax.confidence.engine import TokenScores
 from calib_jax.confidence.reading import Reading
 from calib_jax.errors import UserError
 from calib_jax.models.model import Checkpoint, Model
-from calib_jax.questions.facts import Fact
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preference_encoding import encode_preferences
 from calib_jax.questions.preferences import Preference
@@ -111,7 +110,7 @@ class TaskProbe(Probe):
     vocabulary: bool = False
 
     @property
-    def top_tokens(self) -> bool:  # type: ignore[override]
+    def top_tokens(self) -> bool:  # type: ignore[override]  # others state it
         """Only the reading over the whole vocabulary needs them."""
         return self.vocabulary
 
@@ -150,7 +149,7 @@ class TokensProbe(Probe):
     """
 
     name: str
-    items: Sequence[Document] | Sequence[Fact]
+    items: Sequence[Any]
     options: Mapping[str, Any]
     top_tokens = True
 
@@ -159,7 +158,9 @@ class TokensProbe(Probe):
         return {self.name: File(token_files.write, token_files.read)}
 
     def asked(self, model: Checkpoint | Model) -> Asked:
-        make = next_token.text_places if self.name == "text" else next_token.fact_places
+        make: Callable[..., next_token.Places] = next_token.fact_places
+        if self.name == "text":
+            make = next_token.text_places
         places = make(self.items, model.tokenizer, **self.options)
         limit, length = model.config.max_length, self.options["context_length"]
         fed = max(len(pair.tokens) - 1 for group in places.groups for pair in group)

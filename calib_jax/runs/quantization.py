@@ -29,7 +29,7 @@ def shift(
       the same prediction; and for conf_ece, accuracy and nll {"unquantized", "quantized",
       "change", "change_ci"}, the interval from the paired bootstrap.
     """
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for split, before in unquantized.items():
         after = quantized[split]
         moved = after.confidences - before.confidences

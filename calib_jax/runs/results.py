@@ -42,7 +42,7 @@ def grouped(splits: Mapping[str, Scores], groups: Mapping[str, Mapping[str, str]
         result[split] = scores
         of = groups.get(split, {})
         for group in dict.fromkeys(of.values()):
-            rows = np.flatnonzero([of.get(subject) == group for subject in scores.subjects])
+            rows = np.flatnonzero([of.get(subject or "") == group for subject in scores.subjects])
             if len(rows):
                 result[f"{split}_{group}"] = scores.take(rows)
     return result

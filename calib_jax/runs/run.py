@@ -131,7 +131,7 @@ class Run:
         self.config, self.workdir = config, Path(workdir)
         self.stop = StopRequest() if stop is None else stop
         self.started = time.monotonic()
-        self._within: contextlib.ExitStack | None = None
+        self._within = contextlib.ExitStack()
 
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as stack:
@@ -258,7 +258,11 @@ def _check_inputs(inputs: Inputs, config: ml_collections.ConfigDict, finished: b
                 refusal = f"{said}, and did not finish it. Choose another --workdir, or delete it."
         elif finished and gone:
             print(f"No longer there, so not compared: {', '.join(gone)}.", flush=True)
-        elif not finished and inputs.code.split(", ")[-1] != now and not config.accept_other_code:
+        elif (
+            not finished
+            and str(inputs.code).split(", ")[-1] != now
+            and not config.accept_other_code
+        ):
             refusal = (
                 f"{workdir} was begun by the code {inputs.code}, and this is {now}: its numbers "
                 "would come from both. Choose another --workdir, delete this one, or continue all "

@@ -191,10 +191,10 @@ def score_with_journal(
             say(
                 f"{path} holds {len(book.done)} of {len(keys)} prompts{cut}; continuing from there."
             )
-    done = np.array([bool(book) and key in book.done for key in keys], bool)
+    done = np.array([book is not None and key in book.done for key in keys], np.bool_)
     if jax.process_count() > 1:
         done = np.asarray(multihost_utils.broadcast_one_to_all(done))
-    left = np.flatnonzero(~done)
+    left = np.flatnonzero(~done).tolist()
     found = dict(book.done) if book else {}
     try:
         with Progress(len(keys), title, unit="prompts", initial=int(done.sum())) as bar:

@@ -83,6 +83,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
     for task, (name, questions) in zip(tasks, prepared.evals.items(), strict=True):
         shots: Sequence[Question] = ()
         if data.shots:
+            assert task is not None  # shots are of tasks that have a file
             shots = load_task(task, task.shots_split)
             if data.shuffle_options:
                 shots, _ = shuffle_options(shots, config.seed, split_list(data.shuffle_tasks))

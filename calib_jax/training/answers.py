@@ -7,6 +7,7 @@ alone, in chunks of the vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ def answer_log_probs(
     """
     rngs = None if dropout is None else {"dropout": dropout}
     forest = Forest(batch["positions"], batch["ends"], batch.get("segments"))
-    hidden_BxLxD = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
+    hidden_BxLxD: Any = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
     hidden_BxTxD = jnp.take_along_axis(hidden_BxLxD, batch["places"][:, :, None], axis=1)
     loss_BxT = next_token_loss(
         hidden_BxTxD,

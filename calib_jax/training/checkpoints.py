@@ -153,7 +153,8 @@ class Checkpoints:
             number = re.search(r"os_error_code='(\d+)'", str(error))
             if not number and not isinstance(error, OSError):
                 raise
-            reason = os.strerror(int(number[1])) if number else error.strerror or str(error)
+            told = getattr(error, "strerror", None) or str(error)
+            reason = os.strerror(int(number[1])) if number else told
             if jax.process_index() == 0:
                 for path in self._folder.glob(f"*{_TEMPORARY}*"):
                     shutil.rmtree(path, ignore_errors=True)

@@ -24,6 +24,7 @@ from calib_jax.questions.encoding import Encoded
 from calib_jax.training.answers import AnswerTraining, Group, answer_log_probs
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
+from calib_jax.training.step import Objective
 
 
 def dpo_loss(margins: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
@@ -41,7 +42,7 @@ def dpo_loss(margins: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class DpoObjective:
+class DpoObjective(Objective):
     """The sigmoid loss of DPO.
 
     Attributes:
@@ -107,8 +108,9 @@ class DpoTraining(AnswerTraining):
 
     def prepare(self, epoch: int, stop: StopRequest, listener: Listener) -> dict[str, np.ndarray]:
         """The reference's log-probabilities: the model of the moment is the one at the start."""
+        pairs = [(group[0], group[1]) for group in self.groups]
         scores = self.score_pairs(
-            self.groups, self.ids, None, lambda: listener.on_scored(epoch, 1), stop.check
+            pairs, self.ids, None, lambda: listener.on_scored(epoch, 1), stop.check
         )
         reference = np.stack([scores.chosen, scores.rejected], axis=1)
         return {"reference": reference.astype(np.float32)}

@@ -38,6 +38,8 @@ class EmTraining(Training):
       measured: the splits that ``score`` will be given besides: their shapes are planned too.
     """
 
+    objective: EmObjective
+
     def __init__(
         self,
         config: ml_collections.ConfigDict,
@@ -50,6 +52,7 @@ class EmTraining(Training):
         if not len(encoded):
             raise UserError("config.data.train leaves no question to train on.")
         objective = objective_of(config, len(encoded))
+        assert model.mesh is not None  # see ``Training``
         self.num_rows = rows_per_step(train, encoded.lengths, meshes.batch_shards(model.mesh))
         self.packed = self.num_rows < train.batch_size
         super().__init__(config, model, objective)

@@ -113,13 +113,14 @@ class Training:
 
     def __init__(self, config: ml_collections.ConfigDict, model: Model, objective: Objective):
         train = config.train
+        assert model.mesh is not None  # every model that is loaded to train lies on one
         self.config, self.mesh, self.objective = config, model.mesh, objective
         check_config(config)
         lora = None
         if train.method == "lora":
             lora = lora_settings(train, model.lora)
             check_lora(model.config, lora)
-        check_shards(train, meshes.batch_shards(model.mesh))
+        check_shards(train, meshes.batch_shards(self.mesh))
         self.decoder = Decoder(
             model.config, model.dtype, lora, attention=model.attention, remat=train.remat
         )
@@ -266,7 +267,8 @@ class Training:
           Stopped: SIGTERM; a checkpoint of the last finished step is on disk.
           FloatingPointError: a loss is not finite; names the step, the epoch and the examples.
         """
-        aux, at = self.empty_aux(), {"epoch": 0, "batch": 0, "best": None, "taken": False}
+        aux = self.empty_aux()
+        at: dict[str, Any] = {"epoch": 0, "batch": 0, "best": None, "taken": False}
         if checkpoints.latest_step() is not None:
             self.state, aux, position = checkpoints.restore(self.state, aux)
             at |= {key: position[key] for key in at if key in position}
@@ -291,7 +293,7 @@ class Training:
         if best is not None and not at["taken"]:
             # One more step number, so that the newest checkpoint is what the run ends with.
             self.state, _, _ = best.restore(self.state, self.empty_aux())
-            step = checkpoints.latest_step() + 1
+            step = (checkpoints.latest_step() or 0) + 1
             checkpoints.save(step, self.state, aux, at | {"taken": True})
         checkpoints.wait()
 

@@ -99,7 +99,7 @@ class EmObjective:
         forest = None
         if "ends" in batch:
             forest = Forest(batch["positions"], batch["ends"], batch["segments"])
-        hidden_BxLxD = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
+        hidden_BxLxD: Any = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
         hidden_BxQxD = jnp.take_along_axis(hidden_BxLxD, batch["last"][:, :, None], axis=1)
         # From here on questions alone matter, N = B · Q of them.
         asked = {
@@ -140,18 +140,19 @@ class EmObjective:
 
     def _online(self, answers: Answers, stats: Tree) -> tuple[jax.Array, Tree]:
         """Targets from the running sums, and what these questions add to the sums."""
-        mask_NxK = answers.mask_NxK
+        online, mask_NxK = self.online, answers.mask_NxK
+        assert online is not None  # asked for by ``terms``
         probs_NxK = jax.lax.stop_gradient(answers.probs_NxK)
         bins_N = metrics.bin_index(
             metrics.confidences(probs_NxK, mask_NxK),
-            num_bins=self.online.num_bins,
-            edges=self.online.edges,
+            num_bins=online.num_bins,
+            edges=online.edges,
         )
-        shrinkage = max(self.online.shrinkage, 1.0)
+        shrinkage = max(online.shrinkage, 1.0)
         accuracy_M = shrunk_accuracy(stats["correct"], stats["count"], shrinkage)
         targets_NxK = target_distribution(probs_NxK, accuracy_M[bins_N], mask_NxK)
         correct_N = jnp.argmax(probs_NxK, axis=-1) == answers.answers_N
-        held_NxM = jax.nn.one_hot(bins_N, self.online.num_bins) * answers.weights_N[:, None]
+        held_NxM = jax.nn.one_hot(bins_N, online.num_bins) * answers.weights_N[:, None]
         seen = {
             "count": held_NxM.sum(axis=0),
             "correct": jnp.where(correct_N[:, None], held_NxM, 0.0).sum(axis=0),
@@ -160,5 +161,6 @@ class EmObjective:
 
     def update(self, stats: Tree, seen: Tree) -> Tree:
         """See ``step.Objective``."""
+        assert self.online is not None  # its ``terms`` returned statistics
         keep = 1.0 - jnp.minimum(seen["count"].sum() / self.online.memory, 1.0)
         return jax.tree.map(lambda old, new: old * keep + new, stats, seen)

@@ -13,10 +13,11 @@ from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
 from calib_jax.questions.encoding import Encoded
 from calib_jax.training.answers import AnswerTraining, Group, answer_log_probs
+from calib_jax.training.step import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class SftObjective:
+class SftObjective(Objective):
     """−(1 / T) Σ log π(y_t | x, y_<t), over the T answer tokens of a batch."""
 
     def terms(

@@ -44,6 +44,7 @@ class Objective(Protocol):
 
         Asked only of an objective that returns "stats".
         """
+        return stats
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from calib_jax import metrics
 from calib_jax.metrics.equal_mass import inner_edges, sort_mass
@@ -26,10 +27,10 @@ class EStep(NamedTuple):
       targets: [N, K] float32, p of Eq. 6.
     """
 
-    bins: jax.Array
-    bin_accuracy: jax.Array
-    bin_counts: jax.Array
-    targets: jax.Array
+    bins: jax.Array | np.ndarray
+    bin_accuracy: jax.Array | np.ndarray
+    bin_counts: jax.Array | np.ndarray
+    targets: jax.Array | np.ndarray
 
 
 @jax.jit

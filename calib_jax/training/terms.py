@@ -52,10 +52,11 @@ class Answers:
     letter_ids_K: jax.Array
     num_rows: jax.Array
     num_tokens: jax.Array
-    targets_NxK: jax.Array | None = None
-    bin_accuracy_M: jax.Array | None = None
-    bin_counts_M: jax.Array | None = None
-    token_losses_BxL: jax.Array | None = None
+    # Arrays, for the terms that need them.
+    targets_NxK: Any = None
+    bin_accuracy_M: Any = None
+    bin_counts_M: Any = None
+    token_losses_BxL: Any = None
 
     @property
     def log_scores_NxK(self) -> jax.Array:
@@ -272,7 +273,7 @@ TERMS: dict[str, Term] = {
             title="Brier",
         ),
     )
-}  # fmt: skip
+}  # fmt: skip  # a table: name, function and labels of a term together
 
 
 # --- What follows from a config -------------------------------------------------------------------

@@ -103,8 +103,11 @@ def test_short_documents_are_counted_and_all_places_may_be_taken():
     places = next_token.text_places(documents, tokenizer(), positions=3)
     assert places.ids == ("b", "b", "b") and places.positions.tolist() == [1, 2, 3]
     assert places.counts == {
-        "documents": 3, "used": 1, "skipped_too_short": 2, "cut_contexts": 0,
-    }  # fmt: skip
+        "documents": 3,
+        "used": 1,
+        "skipped_too_short": 2,
+        "cut_contexts": 0,
+    }
     with pytest.raises(UserError, match="5 tokens, and the longest of 3 has 4"):
         next_token.text_places(documents, tokenizer(), positions=4)
 
@@ -139,8 +142,9 @@ def test_letters_of_several_bytes_and_spans_inside_a_token():
     ]
     places = next_token.fact_places(facts, chosen)
     assert places.gold.tolist() == [
-        chosen.convert_tokens_to_ids("Ã"), *[chosen.convert_tokens_to_ids("ĠA")] * 2
-    ]  # fmt: skip
+        chosen.convert_tokens_to_ids("Ã"),
+        *[chosen.convert_tokens_to_ids("ĠA")] * 2,
+    ]
     assert places.counts["several_tokens"] == 1
     # "(" merged with the letter after it: the span begins inside that token.
     vocab = {"x": 0, "(": 1, "(a": 2, "a": 3, "b": 4}

@@ -60,10 +60,20 @@ def test_one_very_long_item_does_not_lengthen_the_rows():
 @pytest.mark.parametrize("gated", [True, False])
 def test_flops_of_a_token_are_two_for_each_weight(gated):
     config = ModelConfig(
-        "llama", vocab_size=320, hidden_size=64, intermediate_size=96, num_layers=3, num_heads=4,
-        num_kv_heads=2, head_dim=16, max_length=128, norm_eps=1e-5, rope=Rope(1e4),
-        tie_embeddings=True, gated=gated,
-    )  # fmt: skip
+        "llama",
+        vocab_size=320,
+        hidden_size=64,
+        intermediate_size=96,
+        num_layers=3,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=16,
+        max_length=128,
+        norm_eps=1e-5,
+        rope=Rope(1e4),
+        tie_embeddings=True,
+        gated=gated,
+    )
     rows = [row for row in parameter_table(config) if row.kind == "projection" and row.stacked]
     flops = Flops.of(config)
     weights = config.num_layers * sum(np.prod(row.shape[-2:]) for row in rows)

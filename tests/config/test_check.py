@@ -236,7 +236,7 @@ def test_a_value_that_no_limit_expresses_is_refused(job, path, value, message):
         ("export", {"export.format": "adapter"}, "there is no adapter"),
         ("export", {"export.run": "runs/a", "model.name": "other"}, "config.model.name is 'other'"),
     ],
-)  # fmt: skip  (a case a line)
+)  # fmt: skip  # a case on a line
 def test_fields_that_do_not_go_together_are_refused(job, settings, message):
     assert message in refusal(with_fields(job, **settings))
 
@@ -264,7 +264,7 @@ def test_fields_that_do_not_go_together_are_refused(job, settings, message):
         ("report", "posthoc.folds", 3, {"posthoc.methods": "temperature"}),
         ("compare", "posthoc.folds", 3, {"compare.calibration": "cross"}),
     ],
-)  # fmt: skip  (a case a line)
+)  # fmt: skip  # a case on a line
 def test_a_field_without_effect_in_these_settings_is_refused(job, path, value, more):
     config = with_fields(job, **{path: value, **more})
     check_config(config, [path, *more])
@@ -276,7 +276,7 @@ def test_a_field_without_effect_in_these_settings_is_refused(job, path, value, m
             "train.ece_weight": 0.0,
             "align.method": "sft",
             "confidence.methods": "continuation_sum" if path == "prompt.choice" else "choice",
-        }.get(name, FIELDS[name].default)  # fmt: skip  (a table)
+        }.get(name, FIELDS[name].default)  # fmt: skip  # a table
         set_field(config, name, opposite)
     config.data.validation = ""
     (said,) = without_effect(config, [path])

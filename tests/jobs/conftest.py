@@ -157,10 +157,15 @@ def exam_config(tmp_path, tiny_model):
             for i, q in enumerate(questions)
         ]
         rows = [
-            {"id": q.id, "question": q.question, "choices": q.choices, "answer": 0,
-             "subject": SUBJECTS[i % 3]}
+            {
+                "id": q.id,
+                "question": q.question,
+                "choices": q.choices,
+                "answer": 0,
+                "subject": SUBJECTS[i % 3],
+            }
             for i, q in enumerate(questions)
-        ]  # fmt: skip
+        ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (tmp_path / "exam.toml").write_text(TASK)
     write_questions(tmp_path / "plain.jsonl", make_questions(10, 2))

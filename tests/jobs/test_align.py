@@ -163,8 +163,11 @@ def test_sizes_are_at_most_so_many_and_what_is_left_aside_is_said(config, tmp_pa
 
 
 def test_every_reason_has_words():
-    known = {row_reason.reason for row_reason in vars(preference_rows).values()
-             if isinstance(row_reason, preference_rows.Skipped)}  # fmt: skip
+    known = {
+        row_reason.reason
+        for row_reason in vars(preference_rows).values()
+        if isinstance(row_reason, preference_rows.Skipped)
+    }
     assert known | {"duplicates", "duplicate_options"} == set(preference_setting._REASONS)
 
 

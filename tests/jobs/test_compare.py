@@ -174,8 +174,11 @@ def test_a_killed_comparison_continues(config, tmp_path, trained, monkeypatch):
     assert len(loads) == 2 and len({id(model) for _, _, model in calls}) == 2
     settings = {name: c.train for name, c, _ in calls}
     assert [settings[f"{m}-seed5"].sft for m in ("cft", "rcft", "ece_only", "label_smoothing")] == [
-        "sft1", "sft2", "none", "sft1"
-    ]  # fmt: skip
+        "sft1",
+        "sft2",
+        "none",
+        "sft1",
+    ]
     assert settings["label_smoothing-seed3"].label_smoothing == 0.1
     assert settings["label_smoothing-seed3"].ece_weight == 0
     assert settings["cft-seed3"].label_smoothing == 0
@@ -359,12 +362,19 @@ def test_a_sweep_runs_every_weight_with_every_number_of_bins(sweeping, tmp_path,
     sweeping.sweep.ece_weight, sweeping.sweep.num_bins = "0,0.3,10", "5,20"
     result = start(sweeping, tmp_path / "run", sweep)
     assert [name for name, _, _ in calls] == [
-        "lambda0-seed0", "lambda0.3-bins5-seed0", "lambda0.3-bins20-seed0", "lambda10-bins5-seed0",
+        "lambda0-seed0",
+        "lambda0.3-bins5-seed0",
+        "lambda0.3-bins20-seed0",
+        "lambda10-bins5-seed0",
         "lambda10-bins20-seed0",
-    ]  # fmt: skip
+    ]
     assert [(c.train.ece_weight, c.em.num_bins) for _, c, _ in calls] == [
-        (0, 10), (0.3, 5), (0.3, 20), (10, 5), (10, 20)
-    ]  # fmt: skip
+        (0, 10),
+        (0.3, 5),
+        (0.3, 20),
+        (10, 5),
+        (10, 20),
+    ]
     rows = result["comparisons"][0]["rows"]
     assert list(rows) == ["before", *result["points"]]
     # Every setting is measured with the same bins.

@@ -79,7 +79,7 @@ JOBS = {
     "report": ("report", {"report.predictions": "p.csv"}, ["p.csv"]),
     "plan": ("plan:smollm2@cpu-1gib", {"plan.model": "m", "prompt.max_length": 32,
                                        "train.batch_size": 4}, ["m/config.json"]),
-}  # fmt: skip
+}  # fmt: skip  # a table: a field and what it is given
 WITHOUT_MODEL = ("winrate", "report", "plan")
 LIGHT = {"report.num_resamples": 5, "batch.max_buckets": 1}
 
@@ -99,9 +99,14 @@ def world(tmp_path, monkeypatch):
     )
     Path("lora").mkdir()
     peft.write_adapter(
-        Path("lora"), tree, lora, checkpoint.config,
-        base="m", revision="", dtype=jnp.dtype("float32"),
-    )  # fmt: skip
+        Path("lora"),
+        tree,
+        lora,
+        checkpoint.config,
+        base="m",
+        revision="",
+        dtype=jnp.dtype("float32"),
+    )
     questions = make_questions(24, options=(4, 4))
     for i, name in enumerate(("train", "test", "dev")):
         write_questions(Path(f"{name}.jsonl"), questions[8 * i : 8 * i + 8])

@@ -81,14 +81,21 @@ def test_names_and_texts_that_are_no_utf8_on_a_console_that_is_none(call, tmp_pa
 def test_before_and_after_from_two_files(call, tmp_path):
     a, b = write(tmp_path / "a.jsonl", rows(1)), write(tmp_path / "b.jsonl", rows(2)[::-1])
     status, out, err = call(
-        f"before:test={a},after:test={b}", "--config.report.in_domain=test",
+        f"before:test={a},after:test={b}",
+        "--config.report.in_domain=test",
         "--config.posthoc.methods=temperature",
-    )  # fmt: skip
+    )
     assert status == 0, err
     assert "probabilities: column 'probs'" in out and "0-based index (0 occurs)" in out
     names = {path.name for path in call.workdir.iterdir()}
-    assert names >= {"config.json", "summary.json", "report.html", "reliability.png", "tables",
-                     "predictions"}  # fmt: skip
+    assert names >= {
+        "config.json",
+        "summary.json",
+        "report.html",
+        "reliability.png",
+        "tables",
+        "predictions",
+    }
     summary = json.loads((call.workdir / "summary.json").read_text())
     assert summary["data"][str(b)]["reordered"] and summary["before"]["test"]["domain"] == "in"
     probs = np.array([r["probs"] for r in rows(1)])
@@ -100,9 +107,10 @@ def test_before_and_after_from_two_files(call, tmp_path):
     assert predictions.read(call.workdir / "predictions" / "after-test.parquet").ids[0] == "q0"
 
     status, out, _ = call(
-        f"before:test={a},after:test={b}", "--config.report.in_domain=test",
+        f"before:test={a},after:test={b}",
+        "--config.report.in_domain=test",
         "--config.posthoc.methods=temperature",
-    )  # fmt: skip
+    )
     assert status == 0 and "is finished" in out
 
 
@@ -194,10 +202,15 @@ def test_what_a_folder_holds_beside_predictions_is_named(call, tmp_path):
     sample = {"doc": {}, "arguments": [["Q", "x"]], "resps": [["lol"]], "filtered_resps": ["lol"]}
     write(folder / "samples_gsm8k.jsonl", [sample])
     quiz = [
-        {"doc_id": i, "doc": {}, "target": i % 2, "arguments": [["Q", "a"], ["Q", "b"]],
-         "filtered_resps": [[-1.0 - i % 3, False], [-2.0, False]]}
+        {
+            "doc_id": i,
+            "doc": {},
+            "target": i % 2,
+            "arguments": [["Q", "a"], ["Q", "b"]],
+            "filtered_resps": [[-1.0 - i % 3, False], [-2.0, False]],
+        }
         for i in range(12)
-    ]  # fmt: skip
+    ]
     write(folder / "samples_quiz.jsonl", quiz)
     status, out, err = call(tmp_path / "out")
     assert status == 0, err

@@ -136,9 +136,11 @@ def test_finished_runs_are_compared(config, evaluation, tmp_path, capsys):
     workdir = tmp_path / "study"
     names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
     assert names >= {
-        "report.html", "tables/table1.tex", "csv/sce/choice.csv",
+        "report.html",
+        "tables/table1.tex",
+        "csv/sce/choice.csv",
         "csv/sce_ovr/continuation_sum.csv",
-    }  # fmt: skip
+    }
     assert PICTURES == ["figures/figure1", "figures/figure2"]
     printed = authors_csv.read(workdir / "csv" / "sce_ovr" / "choice.csv")
     change = printed["Sharp"]["plain"]["choice"].changes["conf_ece"]
@@ -219,14 +221,18 @@ def test_the_papers_config():
     pairs = parse_pairs(config.study.pairs)
     assert len(pairs) == 7 and all(p.base.name and p.aligned.name for p in pairs)
     assert (pairs[0].base.name, pairs[0].aligned.name) == (
-        "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-chat-hf"
-    )  # fmt: skip
+        "meta-llama/Llama-2-7b-hf",
+        "meta-llama/Llama-2-7b-chat-hf",
+    )
     tasks = {name: sources.task_of(name) for name in config.data.eval.split(",")}
     assert len(tasks) == 7 and all(tasks.values())
     # The paper's four groups of MMLU.
     assert sorted(set(tasks["mmlu"].groups.values())) == [
-        "humanities", "other", "social_sciences", "stem"
-    ]  # fmt: skip
+        "humanities",
+        "other",
+        "social_sciences",
+        "stem",
+    ]
     assert set(config.confidence.methods.split(",")) <= set(METHODS)
     assert config.data.eval_size == config.data.shots == 0 and not config.prompt.chat
     # Options stand as the data sets have them, but for the task whose answer never moves.
@@ -320,9 +326,13 @@ def test_published_files_need_no_model(tmp_path, capsys, monkeypatch):
     line = "m,0.100,50.00%,1,-0.020,-4.00%,1,1.00%,2.00%,1"
     (tmp_path / "p.csv").write_text(f"arc_easy,choice,,,,,,,,\r\n{line}")
     status = main(
-        ["calib_jax", "--config=configs/study.py", f"--workdir={tmp_path / 'run'}",
-         f"--config.study.published={tmp_path / 'p.csv'}"]
-    )  # fmt: skip
+        [
+            "calib_jax",
+            "--config=configs/study.py",
+            f"--workdir={tmp_path / 'run'}",
+            f"--config.study.published={tmp_path / 'p.csv'}",
+        ]
+    )
     said = capsys.readouterr()
     assert status == 0, said.err
     assert "0.198–0.202 → 0.298–0.302" in said.out

@@ -56,10 +56,20 @@ def test_a_new_term_and_method_are_everywhere(
     assert labels == ["loss", "SFT term", "penalty term"]
 
     facts = model_card.Facts(
-        name="tiny", revision="", on_hub=False, fingerprint="f", adapter="", architecture="A",
-        format="merged", dtype="float32", identity="i", lora=LoraConfig(2, 4.0), versions={},
-        config=config.to_dict(), summary=trained,
-    )  # fmt: skip
+        name="tiny",
+        revision="",
+        on_hub=False,
+        fingerprint="f",
+        adapter="",
+        architecture="A",
+        format="merged",
+        dtype="float32",
+        identity="i",
+        lora=LoraConfig(2, 4.0),
+        versions={},
+        config=config.to_dict(),
+        summary=trained,
+    )
     rows = card_method.rows(facts)
     assert rows["weight of the negative entropy of the letters' probabilities"] == 0.5
     assert rows["supervised term"] == "SFT1 (the answer's token)"

@@ -64,11 +64,10 @@ def by_definition(mass_bins, probs, answers, mask, weights, edges):
         "max": max(g for _, g in bins),
         "cw_adaptive_ece": sum(n * g for _, b in classes for n, g in b) / pairs,
         "nixon_ace": sum(r * np.mean([g for _, g in b]) for r, b in classes if r) / pairs,
-        "retained": sum(
-            r * sum(n * g for n, g in b) / sum(n for n, _ in b) for r, b in kept if b
-        ) / pairs,
+        "retained": sum(r * sum(n * g for n, g in b) / sum(n for n, _ in b) for r, b in kept if b)
+        / pairs,
         "all": sum(n * g for _, b in kept for n, g in b) / pairs,
-    }  # fmt: skip
+    }
 
 
 @settings(max_examples=30, deadline=None)

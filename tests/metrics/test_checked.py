@@ -22,7 +22,7 @@ NAMES = [
     "debiased_ece", "debiased_rmsce", "smooth_ece", "smooth_curve", "soft_ece", "auroc", "auprc",
     "aurc", "risk_coverage_curve", "brier_decomposition", "bin_stats", "class_bin_stats",
     "share_above", "top_letter_share", "letter_entropy",
-]  # fmt: skip
+]  # fmt: skip  # names, several on a line
 
 
 @pytest.mark.parametrize("name", NAMES)

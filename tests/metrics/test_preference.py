@@ -35,9 +35,11 @@ def test_the_ratio_of_a_token_does_not_saturate():
     assert mean.mean_ratio == pytest.approx(ratio.mean(), abs=1e-5)
     assert mean.mean_excess == pytest.approx((ratio - rate).mean(), abs=1e-5)
     ones = np.ones(50)
-    for one, same in zip(metrics.row_preference_collapse(chosen, rejected, rate, ones, ones),
-                         metrics.row_preference_collapse(chosen, rejected, rate),
-                         strict=True):  # fmt: skip
+    for one, same in zip(
+        metrics.row_preference_collapse(chosen, rejected, rate, ones, ones),
+        metrics.row_preference_collapse(chosen, rejected, rate),
+        strict=True,
+    ):
         np.testing.assert_array_equal(one, same)
     with pytest.raises(ValueError, match="both answers, or of none"):
         metrics.preference_collapse(chosen, rejected, rate, None, lengths[0])

@@ -19,7 +19,7 @@ NAMES = [
     "adaptive_ece", "cw_adaptive_ece", "nixon_ace", "tace", "soft_ece",
     "debiased_rmsce", "cw_debiased_rmsce", "debiased_ece", "sweep_ece",
     "smooth_ece", "aurc", "auprc", "confidence_gap",
-]  # fmt: skip
+]  # fmt: skip  # names, several on a line
 
 
 @jax.jit
@@ -122,9 +122,16 @@ def test_shapes_are_checked(name):
 
 # One of each kind: a mean, a sort, a scatter, a count, equal-mass edges, a loop, a block sum.
 SPREAD = [
-    "nll", "auroc", "cw_ece", "top_letter_share", "cw_adaptive_ece", "sweep_ece", "soft_ece",
-    "smooth_ece", "aurc",
-]  # fmt: skip
+    "nll",
+    "auroc",
+    "cw_ece",
+    "top_letter_share",
+    "cw_adaptive_ece",
+    "sweep_ece",
+    "soft_ece",
+    "smooth_ece",
+    "aurc",
+]
 
 SHARDED = """
 import sys

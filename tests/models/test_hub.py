@@ -110,7 +110,7 @@ NEVER = [
     "onnx/model.safetensors", "consolidated.safetensors", "training_args.bin", "optimizer.bin",
     "tf_model.h5", "rust_model.ot", "model.gguf", "original/params.json", "pytorch_model.py",
     "adapter_model.safetensors", "trainer_state.json", "consolidated.00.pth", ".model.safetensors",
-]  # fmt: skip
+]  # fmt: skip  # names, several on a line
 
 
 @pytest.mark.parametrize(

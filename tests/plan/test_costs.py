@@ -200,11 +200,15 @@ def test_what_a_tpus_program_looks_like():
     assert ours.unknown_kernels == {"jit(f)/mystery/pallas_call"}
     size = 2 * 2048 * 16 * 128 * 2
     assert vars(ours.collectives["all-gather"]) == {
-        "count": 30, "bytes": 30 * 8 * size, "sent": 30 * 7 * size,
-    }  # fmt: skip
+        "count": 30,
+        "bytes": 30 * 8 * size,
+        "sent": 30 * 7 * size,
+    }
     assert vars(ours.collectives["collective-permute"]) == {
-        "count": 30, "bytes": 30 * size, "sent": 30 * size,
-    }  # fmt: skip
+        "count": 30,
+        "bytes": 30 * size,
+        "sent": 30 * size,
+    }
 
 
 @pytest.mark.parametrize(
@@ -220,9 +224,14 @@ def test_convolutions_meet_only_entries_that_exist(strides, padding, left_holes,
 
     def function(x, w):
         return jax.lax.conv_general_dilated(
-            x, w, strides, padding, left_holes, right_holes,
+            x,
+            w,
+            strides,
+            padding,
+            left_holes,
+            right_holes,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
+        )
 
     x, w = np.ones((2, 9, 8, 3), np.float32), np.ones((3, 2, 3, 5), np.float32)
     assert count(function, x, w).flops == 2 * float(function(x, w).sum())

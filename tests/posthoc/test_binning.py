@@ -14,7 +14,7 @@ GRID = [0.26, 0.31, 0.41, 0.51, 0.62, 0.71, 0.85, 0.91, 0.9999]
 def test_equal_width_on_the_golden_set(set_a, row_at):
     # netcal 1.4.0 HistogramBinning(bins=10).
     netcal = [0.0, 0.38974359, 0.36350778, 0.45919146, 0.49774775, 0.5571205, 0.62270846,
-              0.81745121, 0.81745121]  # fmt: skip
+              0.81745121, 0.81745121]  # fmt: skip  # numbers, several on a line
     fitted = posthoc.HistogramBinning.fit(*set_a, edges="left")
     np.testing.assert_allclose(fitted(row_at(GRID))[:, 0], netcal, atol=1e-7)
 
@@ -22,7 +22,7 @@ def test_equal_width_on_the_golden_set(set_a, row_at):
 def test_equal_mass_on_the_golden_set(set_a):
     # uncertainty-calibration 0.1.4: get_equal_bins, and HistogramCalibrator's values.
     edges = [0.50783148, 0.58360684, 0.66099495, 0.73709315, 0.8126497, 0.8734549, 0.92427173,
-             0.9616937, 0.98724350, 1.0]  # fmt: skip
+             0.9616937, 0.98724350, 1.0]  # fmt: skip  # numbers, several on a line
     fitted = posthoc.HistogramBinning.fit(*set_a, equal_mass=True)
     np.testing.assert_allclose(fitted.edges[1:], edges, atol=1e-7)
     values = [0.366, 0.465, 0.486, 0.532, 0.544, 0.643, 0.673]
@@ -83,7 +83,7 @@ def test_isotonic_equals_sklearn(ragged, row_at):
 def test_isotonic_on_the_golden_set(set_a, row_at):
     # netcal 1.4.0 IsotonicRegression and scikit-learn 1.9.1 agree.
     netcal = [0.0, 0.18181818, 0.34932821, 0.44525547, 0.50074516, 0.54464286, 0.64186427,
-              0.70938215, 1.0]  # fmt: skip
+              0.70938215, 1.0]  # fmt: skip  # numbers, several on a line
     fitted = posthoc.IsotonicRegression.fit(*set_a)
     np.testing.assert_allclose(fitted(row_at(GRID))[:, 0], netcal, atol=2e-6)
     assert len(fitted.values) < 100

@@ -32,7 +32,7 @@ def test_registry():
     assert set(posthoc.METHODS) == {
         "temperature", "fixed_temperature", "vector", "matrix", "dirichlet", "platt", "beta",
         "histogram", "isotonic", "batch_calibration", "contextual_calibration", "pride", "daca",
-    }  # fmt: skip
+    }  # fmt: skip  # names, several on a line
     for name, cls in posthoc.METHODS.items():
         assert cls.name == name
     declared = {name for name, cls in posthoc.METHODS.items() if cls.preserves_argmax}

@@ -20,8 +20,13 @@ def softmax(x):
 
 def test_rank_is_the_finite_sample_one():
     assert [posthoc.conformal_rank(n, 0.1) for n in (8, 9, 10, 19, 99, 100)] == [
-        9, 9, 10, 18, 90, 91,
-    ]  # fmt: skip
+        9,
+        9,
+        10,
+        18,
+        90,
+        91,
+    ]
     assert posthoc.conformal_rank(9, 0.3) == 7  # 10 * 0.7 exactly
 
 

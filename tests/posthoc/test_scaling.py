@@ -72,9 +72,12 @@ def test_optimum_equals_scipys_with_ragged_masks(ragged, kind):
     options = log_scores.shape[1]
     start = np.ones(options) if kind == "vector" else np.eye(options).ravel()
     best = minimize(
-        lambda x: value(x)[:2], np.concatenate([start, np.zeros(options)]), jac=True,
-        method="BFGS", options={"gtol": 1e-9, "maxiter": 5000},
-    )  # fmt: skip
+        lambda x: value(x)[:2],
+        np.concatenate([start, np.zeros(options)]),
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-9, "maxiter": 5000},
+    )
     loss, gradient, nll = value(parameters(fitted))
     assert fitted.converged and fitted.gradient <= 1e-5
     assert np.abs(gradient).max() < 5e-5

@@ -47,9 +47,11 @@ def test_temperature_follows_the_scale(set_a, scale):
 def test_ragged_options_against_scipy(ragged):
     log_scores, answers, mask = ragged
     found = minimize_scalar(
-        lambda t: float64_nll(log_scores, answers, t), bounds=(0.1, 10), method="bounded",
+        lambda t: float64_nll(log_scores, answers, t),
+        bounds=(0.1, 10),
+        method="bounded",
         options={"xatol": 1e-10},
-    )  # fmt: skip
+    )
     assert posthoc.fit_temperature(log_scores, answers, mask) == pytest.approx(found.x, rel=2e-6)
     # What stands under a mask does not matter, nor does an offset per row.
     filled = np.where(mask, log_scores, 1e4) + np.arange(400)[:, None].astype(np.float32) % 7

@@ -23,7 +23,7 @@ def test_platt_on_the_golden_set(set_a):
 def test_beta_on_the_golden_set(set_a, row_at):
     # netcal 1.4.0 BetaCalibration, whose optimiser stops within 1e-5.
     netcal = [0.2947382, 0.3218208, 0.3726625, 0.4221865, 0.4788524, 0.5302667, 0.6328294,
-              0.7596352, 0.9863134]  # fmt: skip
+              0.7596352, 0.9863134]  # fmt: skip  # numbers, several on a line
     fitted = posthoc.BetaCalibration.fit(*set_a, smooth_targets=False)
     np.testing.assert_allclose(fitted(row_at(GRID))[:, 0], netcal, atol=1e-5)
     # scikit-learn 1.9.1 LogisticRegression(C=inf) on ln c and -ln(1 - c).
@@ -36,8 +36,11 @@ def test_beta_finds_the_best_that_is_not_negative(seed):
     # Answers that fall with the confidence push a or b against 0.
     rng = np.random.default_rng(seed)
     log_scores = rng.normal(size=(60, 3)) * 2
-    answers = np.where(rng.random(60) < [0.9, 0.7, 0.4, 0.2][seed], log_scores.argmin(axis=1),
-                       log_scores.argmax(axis=1))  # fmt: skip
+    answers = np.where(
+        rng.random(60) < [0.9, 0.7, 0.4, 0.2][seed],
+        log_scores.argmin(axis=1),
+        log_scores.argmax(axis=1),
+    )
     fitted = posthoc.BetaCalibration.fit(log_scores, answers)
     data = top_label_data(log_scores, answers, None, None)
     right = data.correct.sum()

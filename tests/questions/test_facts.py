@@ -100,12 +100,17 @@ def document(entities, **more):
         "text": ANN,
         "sentences_boundaries": [[0, 20], [21, 41]],
         "entities": [
-            {"uri": "x", "boundaries": list(bounds), "surfaceform": ANN[slice(*bounds)],
-             "annotator": "Wikidata_Spotlight_Entity_Linker", **changes}
+            {
+                "uri": "x",
+                "boundaries": list(bounds),
+                "surfaceform": ANN[slice(*bounds)],
+                "annotator": "Wikidata_Spotlight_Entity_Linker",
+                **changes,
+            }
             for bounds, changes in entities
         ],
         "triples": [],
-    } | more  # fmt: skip
+    } | more
 
 
 ENTITIES = [
@@ -135,16 +140,23 @@ def test_the_entities_of_trex_documents_are_read_in_their_own_text(tmp_path, for
         path = path / "re-nlg_0-10000.json" if form == "json" else path
     found, counts = facts.load(path)
     assert [(f.id, f.text[f.start : f.end]) for f in found] == [
-        ("Q1#8", "Bob"), ("Q1#15", "Rome"), ("Q1#31", "Bob Dylan"),
-        ("Q1~2#8", "Bob"), ("Q1~2#15", "Rome"),
-    ]  # fmt: skip
+        ("Q1#8", "Bob"),
+        ("Q1#15", "Rome"),
+        ("Q1#31", "Bob Dylan"),
+        ("Q1~2#8", "Bob"),
+        ("Q1~2#15", "Rome"),
+    ]
     # All text before the entity is its context, and a document's entities are not independent.
     assert found[2].text[: found[2].start] == "Ann met Bob in Rome. She likes "
     assert [f.document for f in found] == ["Q1"] * 3 + ["Q1~2"] * 2
     assert counts == {
-        "relations": 1, "skipped_no_text_before": 2, "skipped_pronouns": 1, "skipped_other_text": 2,
-        "skipped_same_start": 1, "documents_without_entities": 1,
-    }  # fmt: skip
+        "relations": 1,
+        "skipped_no_text_before": 2,
+        "skipped_pronouns": 1,
+        "skipped_other_text": 2,
+        "skipped_same_start": 1,
+        "documents_without_entities": 1,
+    }
     with pytest.raises(UserError, match="patterns is 'first', but .* its facts' own texts"):
         facts.load(path, "first")
 
@@ -174,8 +186,11 @@ def test_lamas_facts_are_read_in_the_sentences_that_they_were_found_in(tmp_path)
     assert fact.text[fact.start : fact.end] == "the Place" and fact.start == 11
     assert (fact.id, fact.relation, fact.document) == ("P1-1", "P1", "P1-1")
     assert counts == {
-        "relations": 1, "skipped_no_text_before": 1, "skipped_no_mask": 1, "skipped_no_sentence": 1
-    }  # fmt: skip
+        "relations": 1,
+        "skipped_no_text_before": 1,
+        "skipped_no_mask": 1,
+        "skipped_no_sentence": 1,
+    }
     assert facts.load(root, "sentences") == facts.load(root)
     # Templates are there too, where they are asked for.
     found, _ = facts.load(root, "first")
@@ -187,13 +202,19 @@ def test_flat_rows_with_masked_sentences_are_read_from_a_file(tmp_path):
     rows = [
         {**flat, "masked_sentence": "She spoke [MASK].", "obj_surface": "italian"},
         {**flat, "masked_sentence": "A poem in [MASK].", "obj_surface": None},
-        {"masked_sentences": ["He was born.", "That was in [MASK]."], "obj_label": "1900",
-         "pred": "/people/person/date_of_birth", "evidences": [{"url": "x", "snippet": "y"}]},
-    ]  # fmt: skip
+        {
+            "masked_sentences": ["He was born.", "That was in [MASK]."],
+            "obj_label": "1900",
+            "pred": "/people/person/date_of_birth",
+            "evidences": [{"url": "x", "snippet": "y"}],
+        },
+    ]
     found, counts = facts.load(jsonl(tmp_path / "a.jsonl", rows))
     assert [f.text for f in found] == [
-        "She spoke italian.", "A poem in Italian.", "He was born. That was in 1900."
-    ]  # fmt: skip
+        "She spoke italian.",
+        "A poem in Italian.",
+        "He was born. That was in 1900.",
+    ]
     assert [f.text[f.start : f.end] for f in found] == ["italian", "Italian", "1900"]
     # Two sentences of one fact are not independent.
     assert [f.document for f in found] == ["u1", "u1", "row-3"]

@@ -31,8 +31,13 @@ def rated(response, *ratings):
     annotations = {
         name: {"Rating": str(r), "Rationale": "r"} for name, r in zip(ASPECTS, ratings, strict=True)
     }
-    return {"model": "m", "principle": "p", "response": response, "annotations": annotations,
-            "overall_score": 10.0}  # fmt: skip
+    return {
+        "model": "m",
+        "principle": "p",
+        "response": response,
+        "annotations": annotations,
+        "overall_score": 10.0,
+    }
 
 
 def ultrafeedback(*completions):
@@ -60,8 +65,11 @@ def test_what_ultrafeedback_does_not_rate_is_no_vote(tmp_path):
     assert [(i.chosen, i.rate) for i in loaded.items] == [("a", 1.0), ("a", None)]
     assert loaded.report["left_out"] == {"ties": 1}
     # Of several worse answers one is drawn, the same every time, and never the best.
-    many = [ultrafeedback(*(rated(f"{k}", k, k, k, k) for k in (1, 5, 2, 3))) | {
-        "instruction": f"Why {i}?"} for i in range(60)]  # fmt: skip
+    many = [
+        ultrafeedback(*(rated(f"{k}", k, k, k, k) for k in (1, 5, 2, 3)))
+        | {"instruction": f"Why {i}?"}
+        for i in range(60)
+    ]
     drawn = load_preferences(write(tmp_path, *many)).items
     assert {i.chosen for i in drawn} == {"5"} and {i.rejected for i in drawn} == {"1", "2", "3"}
     again = load_preferences(write(tmp_path, *many[::-1])).items[::-1]
@@ -96,8 +104,9 @@ def test_people_of_helpsteer3_are_counted(tmp_path):
     rows = [row("a", 2, -1, 3), row("b", -1, 0, -2, 1), row("c", 1, -1), row("d")]
     loaded = load_preferences(write(tmp_path, *rows))
     assert [(i.chosen, i.rate) for i in loaded.items] == [
-        ("two", pytest.approx(2 / 3)), ("one", pytest.approx(0.625))
-    ]  # fmt: skip
+        ("two", pytest.approx(2 / 3)),
+        ("one", pytest.approx(0.625)),
+    ]
     assert loaded.report["left_out"] == {"ties": 1, "without_preference": 1}
 
 
@@ -115,7 +124,7 @@ def test_people_of_helpsteer3_are_counted(tmp_path):
         ({"context": [user("x")], "response1": "a", "response2": "b",
           "individual_preference": [1]}, "'individual_preference' must be a list of objects"),
     ],
-)  # fmt: skip
+)  # fmt: skip  # a table: a row and its message
 def test_bad_judgements_are_named(tmp_path, row, message):
     with pytest.raises(UserError) as error:
         load_preferences(write(tmp_path, row))

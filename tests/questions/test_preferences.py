@@ -78,7 +78,7 @@ LAYOUTS = {
     "HelpSteer3, one person": (
         {"context": list(LONG), "response1": "No.", "response2": "So.", "overall_preference": 1,
          "individual_preference": [{"score": 1, "reasoning": "r"}]}, LONG),
-}  # fmt: skip
+}  # fmt: skip  # a table: a row and what it becomes
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -152,22 +152,29 @@ BAD = {
     "no rejected": ({"prompt": "Why?", "chosen": "a"}, "row 2: field 'rejected' is missing"),
     "no prompt": ({"chosen": "a", "rejected": "b"}, "row 2: a prompt is missing"),
     "two prompts": (
-        {"prompt": "x", "question": "y", "chosen": "a", "rejected": "b"}, "prompt and question"),
+        {"prompt": "x", "question": "y", "chosen": "a", "rejected": "b"},
+        "prompt and question",
+    ),
     "other prompts": (
         {"chosen": [*ASKED, reply("a")], "rejected": [*LONG, reply("b")]},
-        "row 2: fields 'chosen' and 'rejected' hold different prompts"),
+        "row 2: fields 'chosen' and 'rejected' hold different prompts",
+    ),
     "role": (
         {"prompt": [{"role": "robot", "content": "x"}], "chosen": "a", "rejected": "b"},
-        "field 'prompt': role 'robot'; expected one of system, user"),
+        "field 'prompt': role 'robot'; expected one of system, user",
+    ),
     "ends in a question": (
-        {"chosen": [*ASKED], "rejected": [*ASKED]}, "field 'chosen' must end in a turn of the ass"),
+        {"chosen": [*ASKED], "rejected": [*ASKED]},
+        "field 'chosen' must end in a turn of the ass",
+    ),
     "number": ({"prompt": "x", "chosen": "a", "rejected": 3}, "field 'rejected' must be a list of"),
     "surrogate": ({"prompt": "x", "chosen": "\ud800", "rejected": "b"}, "'chosen' is not valid U"),
     "rate": ({"prompt": "x", "chosen": "a", "rejected": "b", "rate": 2}, "field 'rate' is 2"),
     "preference": (
         {"instruction": "x", "output_1": "a", "output_2": "b", "preference": "m"},
-        "field 'preference' is 'm'"),
-}  # fmt: skip
+        "field 'preference' is 'm'",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -17,7 +17,7 @@ WIKI = "\n".join(
         "", "= Green stone =", "", "A stone that is green .", "It lies = there =", "",
         "= = Uses = =", "", "Paper weight .", "", "= Red stone =", "", "x = y =", "", "Redder .",
     )
-)  # fmt: skip
+)  # fmt: skip  # a text's lines, several on a line
 
 
 def texts(spec):

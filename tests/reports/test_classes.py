@@ -88,10 +88,15 @@ def test_of_many_classes_the_likeliest_are_listed(make_scores):
     names = tuple(f"intent number {k} with a name that is rather long" for k in range(30))
     scores = dataclasses.replace(make_scores(60, 30), choices=(names,) * 60)
     row = {
-        "n": 60, "conf_ece": 0.1, "answer_counts": [2] * 30, "num_options": [30, 30],
-        "top_letter": names[3], "top_letter_share": 0.5, "classes": list(names),
+        "n": 60,
+        "conf_ece": 0.1,
+        "answer_counts": [2] * 30,
+        "num_options": [30, 30],
+        "top_letter": names[3],
+        "top_letter_share": 0.5,
+        "classes": list(names),
         "by_class": by_class(scores),
-    }  # fmt: skip
+    }
     states = {"measured": {"all": row}}
     (table,) = splits.results(states)
     assert "each of 30" in table.notes[1] and len(table.rows[-1].cells[1].text) < 32

@@ -7,8 +7,15 @@ from calib_jax import metrics
 from calib_jax.reports import catalogue, measure, remarks, result
 
 COMPARED = (
-    "accuracy", "conf_ece", "cw_ece", "smooth_ece", "nll", "brier", "auroc", "mean_confidence",
-)  # fmt: skip
+    "accuracy",
+    "conf_ece",
+    "cw_ece",
+    "smooth_ece",
+    "nll",
+    "brier",
+    "auroc",
+    "mean_confidence",
+)
 INTERVALS = (*COMPARED, "sce_ovr", "adaptive_ece", "pooled_ece", "mce", "rmsce", "aurc", "auprc")
 
 

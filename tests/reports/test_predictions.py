@@ -79,9 +79,15 @@ def test_columns_hold_only_the_questions_own_options(tmp_path, make_scores):
     predictions.write(tmp_path / "s.parquet", scores)
     rows = pq.read_table(tmp_path / "s.parquet").to_pylist()
     assert list(rows[0]) == [
-        "id", "task", "subject", "answer", "prediction", "confidence",
-        "log_scores_choice", "probs_choice",
-    ]  # fmt: skip
+        "id",
+        "task",
+        "subject",
+        "answer",
+        "prediction",
+        "confidence",
+        "log_scores_choice",
+        "probs_choice",
+    ]
     for i, row in enumerate(rows):
         assert len(row["probs_choice"]) == len(row["log_scores_choice"]) == scores.mask[i].sum()
         assert row["prediction"] == int(np.argmax(row["probs_choice"]))

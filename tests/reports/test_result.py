@@ -10,8 +10,15 @@ from calib_jax.errors import UserError
 from calib_jax.reports import result
 from calib_jax.reports.result import Contrast, Measured, Result
 
-FIGURES = {"n": 5, "method": "choice", "nll": math.inf, "nll_ci": [1.0, 2.0], "auroc": None,
-           "letter_counts": [1, 2], "rounded": True}  # fmt: skip  # of every kind
+FIGURES = {
+    "n": 5,
+    "method": "choice",
+    "nll": math.inf,
+    "nll_ci": [1.0, 2.0],
+    "auroc": None,
+    "letter_counts": [1, 2],
+    "rounded": True,
+}
 
 
 @pytest.fixture
@@ -42,8 +49,12 @@ def test_the_file_is_of_the_schema_that_stands_beside_the_module(tmp_path, found
     file = importlib.resources.files("calib_jax.reports") / "summary.schema.json"
     schema = json.loads(file.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
-    costs = {"wall_time_s": 1.0, "peak_memory_gib": 0.5, "peak_device_memory_gib": None,
-             "versions": {"jax": "0"}}  # fmt: skip  # as runs have them
+    costs = {
+        "wall_time_s": 1.0,
+        "peak_memory_gib": 0.5,
+        "peak_device_memory_gib": None,
+        "versions": {"jax": "0"},
+    }
     result.write(tmp_path / "s.json", found.as_summary("finetune", costs))
     written = json.loads((tmp_path / "s.json").read_text())
     jsonschema.validate(written, schema)

@@ -91,8 +91,9 @@ def test_tensorboard_shows_each_step_once(tmp_path):
         while at < len(data):  # length, its checksum, an event, its checksum
             length = int.from_bytes(data[at : at + 8], "little")
             event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
-            found += [(event.step, v.simple_value) for v in event.summary.value
-                      if v.tag == "train/loss"]  # fmt: skip
+            found += [
+                (event.step, v.simple_value) for v in event.summary.value if v.tag == "train/loss"
+            ]
             at += length + 16
     assert [step for step, _ in found] == [1, 2, 3, 4, 5]
     assert [value for _, value in found] == pytest.approx([1 / s for s in range(1, 6)])

@@ -28,9 +28,7 @@ def test_schema_1_named_no_states(run):
 def test_runs_side_by_side_share_what_they_started_from(run):
     result, _ = run
     found = states.side_by_side({"sft": result, "cft": result})
-    assert found == {
-        "before": result["before"], "sft": result["after"], "cft": result["after"]
-    }  # fmt: skip  # one line of names
+    assert found == {"before": result["before"], "sft": result["after"], "cft": result["after"]}
     other = {**result, "after": {"near": {**result["after"]["near"], "n": 61}}}
     with pytest.raises(UserError, match="other questions"):
         states.side_by_side({"sft": result, "cft": other})

@@ -11,8 +11,10 @@ from calib_jax.reports import catalogue, tables
 from calib_jax.reports.tables import Cell, Column, Row, Table
 from calib_jax.reports.words import interval, number
 
-FIGURES = {"before": {"conf_ece": 0.3, "conf_ece_ci": [0.2, 0.4], "conf_ece_debiased": 0.25},
-           "after": {"conf_ece": None, "conf_ece_ci": [None, None]}}  # fmt: skip  # two columns
+FIGURES = {
+    "before": {"conf_ece": 0.3, "conf_ece_ci": [0.2, 0.4], "conf_ece_debiased": 0.25},
+    "after": {"conf_ece": None, "conf_ece_ci": [None, None]},
+}
 
 
 def shown(some, width):
@@ -43,8 +45,11 @@ def test_console_fits_and_gives_up_intervals_last(table, width):
 
 def test_console_says_when_it_leaves_intervals_out():
     cells = tuple(Cell("0.123456", "[0.123456, 0.234567]") for _ in range(4))
-    wide = Table("w", (Column("", text=True), *[Column(f"c{i}") for i in range(4)]),
-                 (Row((Cell("row"), *cells)),))  # fmt: skip  # the table's parts
+    wide = Table(
+        "w",
+        (Column("", text=True), *[Column(f"c{i}") for i in range(4)]),
+        (Row((Cell("row"), *cells)),),
+    )
     text = shown([wide], 60)
     assert "[0.12" not in text and "need a wider console" in " ".join(text.split())
     assert "[0.12" in shown([wide], 160) and "wider" not in shown([wide], 160)
@@ -71,8 +76,10 @@ def test_the_narrower_the_console_the_less_stands_beside_a_figure():
     assert "+0.100 [+0.010, +0.200]" in wide and "0.200 → 0.300" in wide
     stacked = shown([table], 30).split("\n")
     assert [line.strip() for line in stacked if "name" not in line and "0" in line] == [
-        "[+0.010, +0.200]", "(+50.0%)", "0.200 → 0.300"
-    ]  # fmt: skip  # from above
+        "[+0.010, +0.200]",
+        "(+50.0%)",
+        "0.200 → 0.300",
+    ]
     noted = shown([table], 24)
     assert "0.200 → 0.300" in noted and "[+0.010" not in noted and "need a" in noted
     plain = shown([table], 18)
@@ -116,8 +123,10 @@ def test_transposed_keeps_the_order_of_the_catalogue_and_leaves_out_what_nobody_
     assert [row.kind for row in table.rows] == ["", "inset"]
     first = table.rows[0].cells
     assert [str(cell) for cell in first[1:]] == [
-        "0.300 [0.200, 0.400]", "–", "-0.200 [-0.300, -0.100]"
-    ]  # fmt: skip  # one row
+        "0.300 [0.200, 0.400]",
+        "–",
+        "-0.200 [-0.300, -0.100]",
+    ]
     assert first[3].verdict == "better" and first[2].value is None
     assert str(table.rows[1].cells[2]) == "", "not measured is empty, not computable a dash"
 
@@ -141,9 +150,15 @@ def test_verdicts(ends, direction, null, expected):
 
 @pytest.mark.parametrize(
     ("value", "signed", "text"),
-    [(-0.0001, True, "+0.000"), (-0.0001, False, "0.000"), (math.inf, False, "∞"),
-     (-math.inf, False, "-∞"), (math.nan, False, "–"), (None, True, "–")],
-)  # fmt: skip  # a case beside a case
+    [
+        (-0.0001, True, "+0.000"),
+        (-0.0001, False, "0.000"),
+        (math.inf, False, "∞"),
+        (-math.inf, False, "-∞"),
+        (math.nan, False, "–"),
+        (None, True, "–"),
+    ],
+)
 def test_numbers(value, signed, text):
     assert number(value, signed) == text
 

@@ -30,15 +30,21 @@ def test_labels_have_places_on_the_axes_of_numbers():
 
 def test_what_a_label_says_beside_its_place_is_its_setting():
     def settings(text, axis):
-        return [(e.place, e.setting) for e in parsed(",".join(f"{x}=a/b" for x in text.split()),
-                                                     axis)]  # fmt: skip
+        return [
+            (e.place, e.setting) for e in parsed(",".join(f"{x}=a/b" for x in text.split()), axis)
+        ]
 
     assert settings("epoch0 alpaca-full-epoch1 lora_r8_epoch1 oa-ep-2", "epoch") == [
-        (0, ""), (1, "alpaca-full"), (1, "lora-r8"), (2, "oa")
-    ]  # fmt: skip
+        (0, ""),
+        (1, "alpaca-full"),
+        (1, "lora-r8"),
+        (2, "oa"),
+    ]
     assert settings("pythia-70m llama-7b 7b", "scale") == [
-        (70e6, "pythia"), (7e9, "llama"), (7e9, "")
-    ]  # fmt: skip
+        (70e6, "pythia"),
+        (7e9, "llama"),
+        (7e9, ""),
+    ]
     assert settings("1.4b-step0 1.4b-step1000", "step") == [(0, "1.4b"), (1000, "1.4b")]
     with pytest.raises(UserError, match="'1b' and '1000m' are two models at one scale"):
         parsed("1b=a/b,1000m=c/d")

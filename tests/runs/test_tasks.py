@@ -234,8 +234,12 @@ def test_killed_by_the_system(config, model, tmp_path):
     (tmp_path / "c.json").write_text(config.to_json_best_effort())
     done = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path / "c.json", tmp_path / "run"],
-        cwd=ROOT, env=CommandLine.environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=CommandLine.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     partial = tmp_path / "run" / "partial" / "measured-exam.jsonl"
     assert partial.read_bytes().count(b"\n") > 2

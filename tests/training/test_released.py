@@ -14,9 +14,14 @@ TERM = ReleasedTerm(num_bins=10, edges="left")
 # A confidence in [.3, .4), .7 at the left edge of its bin, [.5, .6), the bin that was empty, and
 # the last, which is left out.
 PROBS = np.array(
-    [[0.2, 0.35, 0.25, 0.2], [0.7, 0.1, 0.15, 0.05], [0.3, 0.15, 0.55, 0.0],
-     [0.42, 0.2, 0.2, 0.18], [0.02, 0.03, 0.01, 0.94]]
-)  # fmt: skip
+    [
+        [0.2, 0.35, 0.25, 0.2],
+        [0.7, 0.1, 0.15, 0.05],
+        [0.3, 0.15, 0.55, 0.0],
+        [0.42, 0.2, 0.2, 0.18],
+        [0.02, 0.03, 0.01, 0.94],
+    ]
+)
 MASK = np.array([[True] * 4, [True] * 4, [True] * 3 + [False], [True] * 4, [True] * 4])
 COUNTS = np.array([0, 0, 0, 7, 0, 3, 2, 11, 4, 20])
 ACCURACY = np.array([np.nan] * 3 + [2 / 7, np.nan, 1 / 3, 1.0, 5 / 11, 0.75, 0.9])

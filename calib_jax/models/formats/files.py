@@ -230,7 +230,7 @@ def _owners(folder: Path) -> set[Path]:
     """The one owner to whose files all links of a folder lead that leave it; none otherwise."""
     targets = [Path(os.path.realpath(path)) for path in folder.iterdir() if path.is_symlink()]
     owners = {_owner(target) for target in targets if not target.is_relative_to(folder)}
-    return owners if len(owners) == 1 and None not in owners else set()
+    return {owner for owner in owners if owner is not None} if len(owners) == 1 else set()
 
 
 def read_json(path: Path) -> Any:
@@ -283,8 +283,8 @@ def weight_files(
     """
     index = safe_path(folder, f"{single}.index.json")
     if not index.exists():
-        names = sorted(path.name for path in folder.glob(pattern))
-        return [safe_path(folder, name) for name in names if not name.startswith((".", *ignored))]
+        there = sorted(path.name for path in folder.glob(pattern))
+        return [safe_path(folder, name) for name in there if not name.startswith((".", *ignored))]
     found = read_json(index)
     found = found.get("weight_map") if isinstance(found, dict) else None
     names = found.values() if isinstance(found, dict) else ()
@@ -303,7 +303,7 @@ def weight_files(
 
 
 def _as_bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return memoryview(array.reshape(-1).view(np.uint8).data)
 
 
 def _short(value: Any) -> str:

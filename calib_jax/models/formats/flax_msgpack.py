@@ -132,7 +132,8 @@ class _Skim:
     def joined(self, path: tuple[str, ...], value: dict[str, Any]) -> Stored:
         """An array that flax divided because of its size; the pieces are flat."""
         name = ".".join(path)[:200]
-        sizes, chunks = value.get("shape"), value.get("chunks")
+        sizes: Any = value.get("shape")
+        chunks: Any = value.get("chunks")
         if (
             set(value) != {_CHUNKED, "shape", "chunks"}
             or not _is_list(sizes, int)
@@ -203,13 +204,13 @@ class _Skim:
         if axes > _MAX_AXES:
             raise _damaged(self.file, f"an array of {axes} axes")
         shape = tuple(self.value(_MAX_DEPTH) for _ in range(axes))
-        kind = self.text(self.take(1)[0])
+        name = self.text(self.take(1)[0])
         size = self.length(self.take(1)[0], 0, {0xC4: 1, 0xC5: 2, 0xC6: 4}, -1)
-        dtype = FLOATS.get(kind, np.dtype(np.uint8))
-        refusal = "" if kind in FLOATS else refused_dtype(kind[:20])
+        dtype = FLOATS.get(name, np.dtype(np.uint8))
+        refusal = "" if name in FLOATS else refused_dtype(name[:20])
         where = f"{self.file.path}: the array at byte {self.at}"
-        expected = array_bytes(shape, dtype, where) * _OTHER_SIZES.get(kind, 1)
-        if self.at + size != end or (size != expected and kind in (*FLOATS, *_OTHER_SIZES)):
+        expected = array_bytes(shape, dtype, where) * _OTHER_SIZES.get(name, 1)
+        if self.at + size != end or (size != expected and name in (*FLOATS, *_OTHER_SIZES)):
             raise _damaged(self.file, f"the array at byte {self.at} is not of the stated size")
         self.file.check_range(self.at, size)
         self.at = end

@@ -7,7 +7,7 @@ hours. Here no count is believed before it fits into the bytes that are left.
 import dataclasses
 import math
 import struct
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 _DEFAULT_ALIGNMENT = 32
 
 # Value types of the format, little-endian.
-_SCALARS = {
+_SCALARS: dict[int, np.dtype] = {
     0: np.dtype("<u1"),
     1: np.dtype("<i1"),
     2: np.dtype("<u2"),
@@ -161,7 +161,7 @@ class _Cursor:
         self._begin = 0  # of the buffer, in the file
         self.at = 0
 
-    def fail(self, what: str) -> None:
+    def fail(self, what: str) -> NoReturn:
         raise UserError(f"{self._file.path}: not a complete GGUF file ({what}). Download it again.")
 
     @property

@@ -40,7 +40,7 @@ _OTHERS = {
     "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64,
     "C64": 64, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
     "F8_E5M2FNUZ": 8, "F8_E4M3FNUZ": 8,
-}  # fmt: skip
+}  # fmt: skip  # pairs, several on a line
 
 
 class SafetensorsSource(StoredTensors):

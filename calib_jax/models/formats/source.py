@@ -16,8 +16,11 @@ class TensorSource(Protocol):
       bytes_read: bytes of tensor data read so far, all threads together.
     """
 
-    files: list[Path]
-    bytes_read: int
+    @property
+    def files(self) -> list[Path]: ...
+
+    @property
+    def bytes_read(self) -> int: ...
 
     def names(self) -> set[str]:
         """The tensors that there are."""

@@ -201,9 +201,14 @@ class _Machine:
 
 
 def _tensor(
-    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any = None, _hooks: Any = None,
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    _grad: Any = None,
+    _hooks: Any = None,
     metadata: Any = None,
-) -> View:  # fmt: skip
+) -> View:
     """``torch._utils._rebuild_tensor_v2``. Metadata would hold the bits for lazy negation."""
     plain = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
     if not isinstance(storage, Storage) or not plain or len(size) > _MAX_AXES or metadata:
@@ -232,9 +237,9 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _parameter,
 }
 
-_STEPS: dict[bytes, Callable[[_Machine], None]] = {
-    pickle.PROTO: lambda m: m.take(1) and None,
-    pickle.FRAME: lambda m: m.take(8) and None,
+_STEPS: dict[bytes, Callable[[_Machine], object]] = {
+    pickle.PROTO: lambda m: m.take(1),
+    pickle.FRAME: lambda m: m.take(8),
     pickle.MARK: lambda m: m.marks.append(len(m.stack)),
     pickle.NONE: lambda m: m.push(None),
     pickle.NEWTRUE: lambda m: m.push(True),

@@ -91,7 +91,7 @@ class Fields:
         return Question(
             id=str(_get(row, self.id)) if self.id else default_id,
             question=clean(_text(row, self.question)),
-            choices=choices,
+            choices=tuple(choices),
             answer=self._answer(row, choices, answers or AnswerReader()),
             subject=subject or None,
             task=task,

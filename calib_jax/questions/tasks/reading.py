@@ -181,7 +181,7 @@ def _fields(table: dict, where: str) -> Fields:
                         raise UserError(f"key '{where}.parse.{column}' has the slot {{{slot}}}")
         elif not isinstance(value, str) and (key != "answer" or type(value) is not int):
             raise UserError(f"key '{where}.{key}' has the wrong type: {value!r}")
-        elif key in ("question", "context") and not _slots(value, f"{where}.{key}") and value:
+        elif key in ("question", "context") and not _slots(str(value), f"{where}.{key}") and value:
             raise UserError(f"key '{where}.{key}' names no column: write {{{value}}} for one")
         values[key] = value
     for key in ("question", "choices", "answer"):

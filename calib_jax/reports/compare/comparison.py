@@ -120,7 +120,7 @@ class Comparison:
         for method, by_part in self.rows.items():
             for part, estimates in by_part.items():
                 n = {"n": self.parts[part].questions}
-                mean = {key: estimate.value for key, estimate in estimates.items()}
+                mean: dict[str, Any] = {key: estimate.value for key, estimate in estimates.items()}
                 mean |= {f"{key}_ci": e.interval for key, e in estimates.items() if e.interval}
                 mean[CHANCE] = self.chance.get(method, {}).get(part)
                 found.append(Measured(method, part, n | mean, "choice"))
@@ -187,14 +187,16 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
         return {current_name(name): value for name, value in row.items()}
 
     def interval(ends: list[float] | None) -> tuple[float, float] | None:
-        return tuple(ends) if ends else None
+        return (ends[0], ends[1]) if ends else None
 
     def estimate(row: Mapping[str, Any]) -> Estimate:
         per_seed, against = tuple(map(number, row["per_seed"])), row["versus"]
         versus = against and Versus(
-            number(against["difference"]), interval(against["ci"]),
-            number(against["p_value"]), against["seeds"],
-        )  # fmt: skip  # in pairs
+            number(against["difference"]),
+            interval(against["ci"]),
+            number(against["p_value"]),
+            against["seeds"],
+        )
         return Estimate(number(row["value"]), per_seed, interval(row["ci"]), row["best"], versus)
 
     try:
@@ -214,11 +216,18 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
             for key, p in found["parts"].items()
         }
         return Comparison(
-            found["model"], by_name(found["labels"]), parts, tuple(found["seeds"]),
-            current_name(found["reference"]), frozenset(found["unchanged"]), rows, chance,
+            found["model"],
+            by_name(found["labels"]),
+            parts,
+            tuple(found["seeds"]),
+            current_name(found["reference"]),
+            frozenset(found["unchanged"]),
+            rows,
+            chance,
             # Summaries of earlier versions may lack these.
-            found.get("guesser", {}), tuple(found.get("remarks", ())),
+            found.get("guesser", {}),
+            tuple(found.get("remarks", ())),
             by_name(found.get("settings", {})),
-        )  # fmt: skip  # as many arguments as the class has attributes
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no comparison of methods ({error!r})") from None

@@ -55,7 +55,10 @@ def draw_all(
             panels.wrapped(whole), panels.SMALL, f"Confidence, {seed}"
         )
         figures[f"classwise_{domain}"] = panels.draw(
-            panels.wrapped(letters), dataclasses.replace(panels.SMALL, lines=(("cw_ece",),)),
-            f"All letters, {seed}", "probability of the letter", "share that is the answer",
-        )  # fmt: skip
+            panels.wrapped(letters),
+            dataclasses.replace(panels.SMALL, lines=(("cw_ece",),)),
+            f"All letters, {seed}",
+            "probability of the letter",
+            "share that is the answer",
+        )
     return figures

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +29,17 @@ LEGEND = (
 )
 # Where a label may stand, in points from its mark, the dearest first.
 _PLACES = (
-    (7, 5, "left"), (-7, 5, "right"), (7, -12, "left"), (-7, -12, "right"), (0, 9, "center"),
-    (0, -17, "center"), (12, 14, "left"), (-12, 14, "right"), (12, -22, "left"),
+    (7, 5, "left"),
+    (-7, 5, "right"),
+    (7, -12, "left"),
+    (-7, -12, "right"),
+    (0, 9, "center"),
+    (0, -17, "center"),
+    (12, 14, "left"),
+    (-12, 14, "right"),
+    (12, -22, "left"),
     (-12, -22, "right"),
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,26 +122,30 @@ def draw(
     handles = [Line2D([], [], **_style(j)) for j in range(len(bins))]
     handles += [Line2D([], [], **_BEFORE), Line2D([], [], color=GREY, linewidth=1.4)]
     figure.legend(
-        handles, [*names, "before", "Pareto frontier"], ncols=min(len(handles), 6), fontsize=8.8,
-        frameon=False, loc="upper left", labelcolor=INK, borderaxespad=0, handletextpad=0.5,
-        bbox_to_anchor=(_LEFT / width, 1 - 0.42 / height), columnspacing=1.4,
-    )  # fmt: skip
+        handles,
+        [*names, "before", "Pareto frontier"],
+        ncols=min(len(handles), 6),
+        fontsize=8.8,
+        frameon=False,
+        loc="upper left",
+        labelcolor=INK,
+        borderaxespad=0,
+        handletextpad=0.5,
+        bbox_to_anchor=(_LEFT / width, 1 - 0.42 / height),
+        columnspacing=1.4,
+    )
     add_title(figure, title, _LEFT)
     return figure
 
 
-_BEFORE = {"marker": "X", "color": INK, "linestyle": "", "markersize": 8, "markeredgecolor": PAPER}
+_MARK: dict[str, Any] = {"linestyle": "", "markeredgecolor": PAPER}
+_BEFORE = _MARK | {"marker": "X", "color": INK, "markersize": 8}
 
 
-def _style(j: int) -> dict:
+def _style(j: int) -> dict[str, Any]:
     """The mark of the j-th number of bins."""
-    return {
-        "marker": MARKERS[j % len(MARKERS)],
-        "color": COLOURS[(4, 1, 5)[j % 3]],
-        "linestyle": "",
-        "markersize": 7,
-        "markeredgecolor": PAPER,
-    }
+    colour = COLOURS[(4, 1, 5)[j % 3]]
+    return _MARK | {"marker": MARKERS[j % len(MARKERS)], "color": colour, "markersize": 7}
 
 
 def _panel(
@@ -156,8 +168,8 @@ def _panel(
         style = _BEFORE if name == before else _style(bins.index(points[name].bins))
         for ends, axis in ((found["accuracy"].interval, 0), (found[metric].interval, 1)):
             if ends is not None:
-                line = (ends, [y, y]) if axis == 0 else ([x, x], ends)
-                ax.plot(*line, color=style["color"], linewidth=0.9, alpha=0.28, zorder=1.5)
+                xs, ys = (ends, [y, y]) if axis == 0 else ([x, x], ends)
+                ax.plot(xs, ys, color=style["color"], linewidth=0.9, alpha=0.28, zorder=1.5)
         ax.plot(x, y, **style, zorder=3)
         marks.append((x, y))
         text = "before" if name == before else f"λ = {points[name].weight:g}"
@@ -183,25 +195,37 @@ def _label(
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in at]
     frame = ax.get_window_extent()
     for mark, (text, colour) in zip(marks, texts, strict=True):
-        best = None
+        best: tuple[Any, ...] = (math.inf,)
         for dx, dy, side in _PLACES:
             note = ax.annotate(
-                text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side,
-                color=colour, zorder=4,
-            )  # fmt: skip
+                text,
+                mark,
+                (dx, dy),
+                textcoords="offset points",
+                fontsize=8.5,
+                ha=side,
+                color=colour,
+                zorder=4,
+            )
             box = extent(note)
             cost = sum(_overlap(box, other) for other in taken)
             cost += box.width * box.height - _overlap(box, frame)
             note.remove()
-            if best is None or cost < best[0]:
+            if cost < best[0]:
                 best = (cost, dx, dy, side, box)
             if not cost:
                 break
         _, dx, dy, side, box = best
         ax.annotate(
-            text, mark, (dx, dy), textcoords="offset points", fontsize=8.5, ha=side,
-            color=colour, zorder=4,
-        )  # fmt: skip
+            text,
+            mark,
+            (dx, dy),
+            textcoords="offset points",
+            fontsize=8.5,
+            ha=side,
+            color=colour,
+            zorder=4,
+        )
         taken.append(box)
 
 

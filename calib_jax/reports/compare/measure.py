@@ -61,7 +61,8 @@ def parts_of(domains: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, 
     >>> {name: part.questions for name, part in parts.items()}
     {'in': 7, 'out': 3, 'a': 2, 'c': 5}
     """
-    parts, singles = {}, {}
+    parts: dict[str, Part] = {}
+    singles: dict[str, Part] = {}
     for domain in DOMAINS:
         splits = tuple(split for split, of in domains.items() if of == domain)
         if splits:
@@ -123,10 +124,18 @@ def compare(
         for i, name in enumerate(names)
     }
     return Comparison(
-        model, dict(labels), parts, tuple(seeds), reference, frozenset(unchanged), rows, chance,
-        {key: _guesser(scores[names[0]], part) for key, part in parts.items()}, tuple(remarks),
+        model,
+        dict(labels),
+        parts,
+        tuple(seeds),
+        reference,
+        frozenset(unchanged),
+        rows,
+        chance,
+        {key: _guesser(scores[names[0]], part) for key, part in parts.items()},
+        tuple(remarks),
         settings or {},
-    )  # fmt: skip  # as many arguments as the class has attributes
+    )
 
 
 def _guesser(by_seed: Mapping[int, Mapping[str, Scores]], part: Part) -> dict[str, Any]:
@@ -168,16 +177,16 @@ def estimates(
             best[i] = i == top or not worse
     found = {}
     base = names.index(reference) if reference in names else None
-    for i, name in enumerate(names):
+    for j, name in enumerate(names):
         versus = None
-        if base is not None and i != base:
-            each = values[:, i] - values[:, base]
-            versus = _versus(draws[:, i] - draws[:, base], each)
+        if base is not None and j != base:
+            each = values[:, j] - values[:, base]
+            versus = _versus(draws[:, j] - draws[:, base], each)
         found[name] = Estimate(
-            float(means[i]),
-            tuple(map(float, values[:, i])),
-            _bounds(draws[:, i], means[i], signed=False),
-            bool(best[i]),
+            float(means[j]),
+            tuple(map(float, values[:, j])),
+            _bounds(draws[:, j], means[j], signed=False),
+            bool(best[j]),
             versus,
         )
     return found
@@ -246,7 +255,8 @@ def _resample(
     place = {key: i for i, key in enumerate(keys)}
     split_of = np.array([key.partition("/")[0] for key in keys])  # ids may hold slashes
     plan = strata(len(keys), np.unique(split_of, return_inverse=True)[1])
-    values, draws, quantiles = [], 0.0, 0.0
+    values: list[np.ndarray] = []
+    draws, quantiles = np.zeros(()), np.zeros(())
     for s, scores in enumerate(first):
         rows = np.array([place[i] for i in scores.ids], np.int32)
         # The questions of a part: the rest weigh nothing, so all parts share one compilation.
@@ -265,9 +275,20 @@ def _resample(
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "num_resamples"))
 def _weighted(
-    probs_PxNxK, logs_PxNxK, limits, answers, mask, member_QxN, rows_N, plan, seed, *,
-    num_bins, edges, num_resamples,
-):  # fmt: skip  # arrays, then what is static
+    probs_PxNxK,
+    logs_PxNxK,
+    limits,
+    answers,
+    mask,
+    member_QxN,
+    rows_N,
+    plan,
+    seed,
+    *,
+    num_bins,
+    edges,
+    num_resamples,
+):
     """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
     answers that are drawn from the probabilities themselves."""
     functions = catalogue.functions(catalogue.LOG, num_bins, edges)

@@ -52,7 +52,8 @@ def change(comparison: Comparison) -> list[str]:
         for domain in (d for d in WHERE if d in comparison.parts):
             first, last = (comparison.rows[method][domain][metric] for method in (BEFORE, after))
             versus = first.versus  # of the model as it is less the method
-            ends = versus and versus.interval and (-versus.interval[1], -versus.interval[0])
+            low, high = (versus and versus.interval) or (None, None)
+            ends = None if low is None or high is None else (-high, -low)
             known = verdicts.of_change(ends)
             text = f"{number(first.value)} → {number(last.value)} {WHERE[domain]}"
             text += f" ({known})" if known else ""
@@ -77,7 +78,7 @@ def _against(comparison: Comparison, rival: str) -> Iterator[tuple[bool, bool, s
         for domain, where in WHERE.items():
             estimate = comparison.estimate(rival, domain, metric.key)
             versus = estimate and estimate.versus
-            if not versus or not versus.difference:
+            if estimate is None or not versus or not versus.difference:
                 continue
             other = comparison.rows[comparison.reference][domain][metric.key].value
             wins = (versus.difference > 0) == (metric.direction > 0)

@@ -34,7 +34,8 @@ def quantiles_of(scores: Scores) -> list[list[float]]:
 
 def _known(ranks: Sequence[Sequence[float | None]]) -> list[list[float]]:
     """The ranks whose quantiles are numbers: NaN is null in a file."""
-    return [list(r) for r in ranks if all(q is not None and q == q for q in r)]
+    known = ([q for q in r if q is not None and q == q] for r in ranks)
+    return [k for k, r in zip(known, ranks, strict=True) if len(k) == len(r)]
 
 
 def of_log(log: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
@@ -87,11 +88,15 @@ def draw(
         ax.bxp(
             [dict(zip(keys, quantiles, strict=True)) for _, quantiles in here],
             positions=[i + (rank - (ranks - 1) / 2) * step for i, _ in here],
-            widths=0.82 * step, showfliers=False, patch_artist=True, manage_ticks=False,
+            widths=0.82 * step,
+            showfliers=False,
+            patch_artist=True,
+            manage_ticks=False,
             boxprops={"facecolor": colour, "edgecolor": PAPER, "linewidth": 0.6},
             medianprops={"color": INK, "linewidth": 1.6, "solid_capstyle": "butt"},
-            whiskerprops={"color": GREY, "linewidth": 1}, capprops={"color": GREY, "linewidth": 1},
-        )  # fmt: skip
+            whiskerprops={"color": GREY, "linewidth": 1},
+            capprops={"color": GREY, "linewidth": 1},
+        )
     ax.set(xlim=(-0.55, len(groups) - 0.45), ylim=(0, 1))
     ax.set_xticks(range(len(groups)), groups)
     ax.set_yticks(np.arange(0, 1.01, 0.2))
@@ -100,11 +105,18 @@ def draw(
     ax.set_ylabel("probability", fontsize=10, color=INK, labelpad=3)
     if legend:
         figure.legend(
-            [Patch(facecolor=COLOURS[i]) for i, _ in RANKS[:ranks]], [n for _, n in RANKS[:ranks]],
-            ncols=ranks if rows == 1 else 3, fontsize=8.8, frameon=False, loc="upper left",
+            [Patch(facecolor=COLOURS[i]) for i, _ in RANKS[:ranks]],
+            [n for _, n in RANKS[:ranks]],
+            ncols=ranks if rows == 1 else 3,
+            fontsize=8.8,
+            frameon=False,
+            loc="upper left",
             bbox_to_anchor=(0.5 / width, 1 - (0.43 if title else 0.08) / (2.55 + top)),
-            handlelength=1.1, columnspacing=1.0, labelcolor=INK, borderaxespad=0,
-        )  # fmt: skip
+            handlelength=1.1,
+            columnspacing=1.0,
+            labelcolor=INK,
+            borderaxespad=0,
+        )
     if title:
         add_title(figure, title, 0.55)
     return figure

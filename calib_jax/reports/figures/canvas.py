@@ -18,6 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import (
     LinearSegmentedColormap,
     ListedColormap,
@@ -36,11 +37,12 @@ from calib_jax.characters import encodable
 from calib_jax.errors import UserNotice
 
 __all__ = [
-    "Axes", "Bbox", "Figure", "FuncFormatter", "Line2D", "LinearSegmentedColormap",
-    "ListedColormap", "MaxNLocator", "NullLocator", "Patch", "PercentFormatter", "PowerNorm",
+    "Axes", "Bbox", "Figure", "FuncFormatter", "Line2D", "LineCollection",
+    "LinearSegmentedColormap", "ListedColormap", "MaxNLocator", "NullLocator", "Patch",
+    "PercentFormatter", "PowerNorm",
     "ScalarMappable", "ScaledTranslation", "Text", "drawn", "extent", "new_figure", "png",
     "readable", "svg", "to_hex",
-]  # fmt: skip
+]  # fmt: skip  # names, several on a line
 
 # Comes with matplotlib; the others are asked, where they are installed, for what it lacks.
 _FONT = "DejaVu Sans"
@@ -48,7 +50,7 @@ _FONTS_BESIDE = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "WenQuanYi Zen Hei",
     "Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Malgun Gothic", "Noto Sans Devanagari",
     "Noto Sans Thai", "Arial Unicode MS",
-)  # fmt: skip
+)  # fmt: skip  # names, several on a line
 _NO_GLYPH = re.compile(r"Glyph \d+ .*missing from")
 # Of these XML can hold none.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
@@ -60,12 +62,13 @@ _depth = 0
 
 
 @functools.cache
-def _settings() -> dict[str, Any]:
+def _settings() -> Any:
     """matplotlib's own defaults, our fonts, and text that is taken as it stands."""
     installed = {font.name for font in fontManager.ttflist}
     fonts = [_FONT, *(name for name in _FONTS_BESIDE if name in installed)]
     # The backend is left alone: to read it would choose one.
-    defaults = {k: v for k, v in dict.items(matplotlib.rcParamsDefault) if k != "backend"}
+    defaults: dict[Any, Any] = dict(dict.items(matplotlib.rcParamsDefault))
+    del defaults["backend"]
     return defaults | {
         "font.family": fonts,
         "text.usetex": False,
@@ -83,7 +86,8 @@ def _our_settings(**more: Any) -> Iterator[None]:
         # Those of the reader come back as they were, whatever they were.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
-            inside = matplotlib.rc_context(more if _depth else _settings() | more)
+            settings: Any = more if _depth else _settings() | more
+            inside = matplotlib.rc_context(settings)
             inside.__enter__()
         _depth += 1
         try:
@@ -148,7 +152,9 @@ def readable(text: str) -> str:
 def extent(artist: Artist) -> Bbox:
     """Where an artist stands, with all that hangs on it, in pixels."""
     _make_readable(artist)
-    return artist.get_tightbbox()
+    found = artist.get_tightbbox()
+    assert found is not None, artist  # nothing that is drawn has none
+    return found
 
 
 def _make_readable(artist: Artist) -> None:

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ from calib_jax.reports.figures.drawing import (
 _POINTS, _RESAMPLES = 128, 200
 # A curve is drawn over the middle 99 % of the confidences: a wide kernel reaches beyond them.
 _ENDS = (0.005, 0.995)
-LINES = ("-", "--", "-.", ":")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 
 
 @functools.partial(jax.jit, static_argnames="num_resamples")
@@ -178,7 +179,14 @@ def _framed(width: float, height: float, title: str, states: Iterable[str]) -> F
         for i in range(len(names))
     ]
     figure.legend(
-        handles, names, ncols=columns, fontsize=9, frameon=False, loc="upper left",
-        bbox_to_anchor=(0.2 / width, 1 - 0.42 / height), labelcolor=INK, borderaxespad=0,
-    )  # fmt: skip
+        handles,
+        names,
+        ncols=columns,
+        fontsize=9,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(0.2 / width, 1 - 0.42 / height),
+        labelcolor=INK,
+        borderaxespad=0,
+    )
     return figure

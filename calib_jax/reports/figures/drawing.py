@@ -16,6 +16,7 @@ from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
     LinearSegmentedColormap,
+    LineCollection,
     ListedColormap,
     ScaledTranslation,
     Text,
@@ -34,7 +35,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 # Points; what is smaller cannot be read.
 _SMALLEST = 6
 DASHES = (0, (3, 1))
-DIAGONAL = {"linestyle": (0, (5, 3)), "color": INK, "linewidth": 1.2}
+DIAGONAL: dict[str, Any] = {"linestyle": (0, (5, 3)), "color": INK, "linewidth": 1.2}
 
 # Eight steps from few questions to many: few enough to name each on the page.
 _LIGHT_SHADES = LinearSegmentedColormap.from_list(
@@ -84,7 +85,7 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
 
 
-def plain_axes(ax: Axes, size: float = 9, grid: str = "both", box: bool = False) -> None:
+def plain_axes(ax: Axes, size: float = 9, grid: Any = "both", box: bool = False) -> None:
     """Thin grey axes under the data; `grid` "both", "x", "y" or "" for none."""
     ax.tick_params(labelsize=size, color=GREY, labelcolor=INK)
     if grid:
@@ -100,8 +101,8 @@ def fit(text: Text, room: float) -> None:
     """Makes a line no wider than so many inches: smaller as far as it can be read, then cut."""
     most = room * text.figure.dpi
     # Letters are not exactly proportional to their size.
-    while extent(text).width > most and text.get_fontsize() > _SMALLEST:
-        text.set_fontsize(max(0.95 * text.get_fontsize(), _SMALLEST))
+    while extent(text).width > most and (size := float(text.get_fontsize())) > _SMALLEST:
+        text.set_fontsize(max(0.95 * size, _SMALLEST))
     while (width := extent(text).width) > most and len(text.get_text()) > 2:
         length = len(text.get_text())
         text.set_text(cut(text.get_text(), min(int(length * most / width), length - 1)))
@@ -146,20 +147,28 @@ def draw_line(
       Its look, for what else is drawn of the same rows.
     """
     shift = ScaledTranslation(aside / 72, 0, ax.figure.dpi_scale_trans)
-    look = {"color": colour, "transform": ax.transData + shift}
+    look: dict[str, Any] = {"color": colour, "transform": ax.transData + shift}
     if ranged:
         ends = np.array([row[f"{key}_ci"] for row in rows], float)
         ax.vlines(xs, ends[:, 0], ends[:, 1], alpha=0.55, linewidth=1.8, **look)
     values = np.array([row[key] for row in rows], float)
-    ax.plot(xs, values, marker=MARKERS[mark % len(MARKERS)], markersize=5, linewidth=1.6,
-            label=label, **look)  # fmt: skip
+    ax.plot(
+        xs,
+        values,
+        marker=MARKERS[mark % len(MARKERS)],
+        markersize=5,
+        linewidth=1.6,
+        label=label,
+        **look,
+    )
     return look
 
 
 def top_of(ax: Axes) -> float:
     """The highest end of any line or interval; those that stand aside do not count for limits."""
     tops = [np.asarray(line.get_ydata(), float) for line in ax.lines]
-    tops += [segment[:, 1] for bars in ax.collections for segment in bars.get_segments()]
+    lines = [bars for bars in ax.collections if isinstance(bars, LineCollection)]
+    tops += [segment[:, 1] for bars in lines for segment in bars.get_segments()]
     return max((float(np.nanmax(ys, initial=0)) for ys in tops), default=0.0)
 
 
@@ -167,7 +176,7 @@ def slant(ax: Axes) -> None:
     """Turns long names along x, which would touch one another."""
     ax.tick_params(axis="x", rotation=25)
     for text in ax.get_xticklabels():
-        text.set_ha("right")
+        text.set_horizontalalignment("right")
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
@@ -223,15 +232,17 @@ def _variable(colour: str) -> str:
 
 def _hatch(pattern: ElementTree.Element, name: str) -> str:
     """A small tile in the place of matplotlib's, which draws hundreds of dots or lines."""
-    path = pattern[-1]
-    colour = _variable(_COLOUR.search(path.get("style"))[0])
-    face = re.search(r"fill: ([^;\"]+)", pattern[0].get("style", ""))
+    path, below = pattern[-1], pattern[0].get("style", "")
+    found = _COLOUR.search(path.get("style", ""))
+    assert found is not None  # matplotlib states the colour of every hatch
+    colour = _variable(found[0])
+    face = re.search(r"fill: ([^;\"]+)", below)
     size, mark = 5, f'<circle cx="2.5" cy="2.5" r="0.75" style="fill: {colour}"/>'
-    if "C" not in path.get("d"):  # lines, not dots
+    if "C" not in path.get("d", ""):  # lines, not dots
         mark = f'<path d="M-1 1L1 -1M0 5L5 0M4 6L6 4" style="stroke: {colour}; stroke-width: 0.8"/>'
     ground = ""
     if face and face[1] != "none":
-        fill = _COLOUR.sub(lambda m: _variable(m[0]), pattern[0].get("style"))
+        fill = _COLOUR.sub(lambda m: _variable(m[0]), below)
         ground = f'<rect width="{size}" height="{size}" style="{fill}"/>'
     return (
         f'<pattern id="{name}-{pattern.get("id")}" patternUnits="userSpaceOnUse" '

@@ -49,7 +49,7 @@ def draw(
         beside = None
         if not small and not any(row.get("classes") for row in measured.values()):
             beside = "letters chosen", lambda ax, by_state=measured: draw_letters(ax, by_state)
-        notes = DOMAINS.get(first.get("domain"), ""), plural(first["n"], "question")
+        notes = DOMAINS.get(first.get("domain", ""), ""), plural(first["n"], "question")
         rows.append(panels.Row(here, split, " · ".join(filter(None, notes)), beside))
     size = panels.SMALL if small else panels.LARGE
     return panels.draw(rows, size, title or ("Reliability" if small else ""))

@@ -1,6 +1,7 @@
 """Histograms of confidence, right answers upwards and wrong ones downwards."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def shares(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     confidences = np.asarray(scores.confidences, np.float64)
     right = np.asarray(scores.predictions) == np.asarray(scores.answers)
     total = max(len(confidences), 1)
-    return tuple(np.histogram(confidences[w], _EDGES)[0] / total for w in (right, ~right))
+    found, lost = (np.histogram(confidences[w], _EDGES)[0] / total for w in (right, ~right))
+    return found, lost
 
 
 def draw_histogram(ax: Axes, scores: Scores) -> None:
@@ -43,7 +45,7 @@ def draw_histogram(ax: Axes, scores: Scores) -> None:
     right, wrong = shares(scores)
     top = max(float(right.max()), float(wrong.max()))
     width = np.diff(_EDGES)
-    style = {"align": "edge", "edgecolor": PAPER, "linewidth": 0.5, "zorder": 2}
+    style: dict[str, Any] = {"align": "edge", "edgecolor": PAPER, "linewidth": 0.5, "zorder": 2}
     ax.bar(_EDGES[:-1], right, width, color=RIGHT, label="right", **style)
     ax.bar(_EDGES[:-1], -wrong, width, color=WRONG, label="wrong", **style)
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=3)
@@ -78,7 +80,14 @@ def draw(scores: Mapping[str, Scores], title: str) -> Figure:
             ax.set_ylabel("questions", fontsize=10, color=INK)
     add_title(figure, title, 0.7)
     figure.legend(
-        handles=ax.containers[:2], ncols=2, fontsize=9, frameon=False, loc="upper right",
-        bbox_to_anchor=(0.995, 0.905), labelcolor=INK, borderaxespad=0, handlelength=1.2,
-    )  # fmt: skip
+        handles=ax.containers[:2],
+        ncols=2,
+        fontsize=9,
+        frameon=False,
+        loc="upper right",
+        bbox_to_anchor=(0.995, 0.905),
+        labelcolor=INK,
+        borderaxespad=0,
+        handlelength=1.2,
+    )
     return figure

@@ -22,9 +22,12 @@ def draw_letters(ax: Axes, rows: Mapping[str, Mapping[str, Any]], legend_columns
     places = np.arange(letters)
     for i in range(len(rows)):
         ax.bar(
-            places - 0.39 + (i + 0.5) * width, shares[i + 1], width * 0.92,
-            color=COLOURS[i % len(COLOURS)], zorder=2,
-        )  # fmt: skip
+            places - 0.39 + (i + 0.5) * width,
+            shares[i + 1],
+            width * 0.92,
+            color=COLOURS[i % len(COLOURS)],
+            zorder=2,
+        )
     gold_lines = ax.hlines(
         shares[0], places - 0.43, places + 0.43, color=INK, linewidth=1.8, zorder=3
     )
@@ -37,11 +40,18 @@ def draw_letters(ax: Axes, rows: Mapping[str, Mapping[str, Any]], legend_columns
         legend_columns = 2
     # Beneath the axes: inside, a bar may stand anywhere.
     ax.legend(
-        [*ax.containers, gold_lines], [*rows, "gold answers"],
-        fontsize=8.8, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.09),
-        ncols=legend_columns, handlelength=1.2, columnspacing=1.2, borderaxespad=0,
+        [*ax.containers, gold_lines],
+        [*rows, "gold answers"],
+        fontsize=8.8,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(-0.02, -0.09),
+        ncols=legend_columns,
+        handlelength=1.2,
+        columnspacing=1.2,
+        borderaxespad=0,
         labelcolor=INK,
-    )  # fmt: skip
+    )
 
 
 @drawn

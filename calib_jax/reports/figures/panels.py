@@ -123,8 +123,10 @@ def draw(
     """
     every = [panel for row in rows for panel in row.panels.values() if panel is not None]
     norm = reliability.shade_norm(panel.bins for panel in every)
-    lines = max(reliability.about(panel.row, size.lines).count("\n") + 1 if panel.row else 0
-                for panel in every)  # fmt: skip
+    lines = max(
+        reliability.about(panel.row, size.lines).count("\n") + 1 if panel.row else 0
+        for panel in every
+    )
     pad = 6 + 1.45 * size.text * lines
     above = (pad + 1.3 * size.title) / 72 + 0.06
     beneath = _ROW_GAP + (_STRIP_GAP + size.strip + 0.1 if size.strip else 0)
@@ -155,9 +157,17 @@ def draw(
             text = reliability.about(panel.row, size.lines)
             fit(ax.set_title(name, fontsize=size.title, color=INK, pad=pad), pitch - 0.05)
             ax.annotate(
-                text, (0.5, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
-                ha="center", va="bottom", fontsize=size.text, color=INK, linespacing=1.3,
-            )  # fmt: skip
+                text,
+                (0.5, 1),
+                (0, 4),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=size.text,
+                color=INK,
+                linespacing=1.3,
+            )
             if j == shown[0][0]:
                 ax.set_ylabel(y, fontsize=10, color=INK, labelpad=3)
             else:
@@ -187,11 +197,13 @@ def _places(row: Row) -> list[int]:
 def heading(figure: Figure, top: float, text: str, note: str = "") -> None:
     """A bold line and a grey note at its end, over a rule; `top` in inches from the bottom."""
     width, height = figure.get_size_inches()
-    line = figure.text(EDGE / width, (top - 0.05) / height, text, fontsize=12, weight="bold",
-                       va="top", color=INK)  # fmt: skip
+    line = figure.text(
+        EDGE / width, (top - 0.05) / height, text, fontsize=12, weight="bold", va="top", color=INK
+    )
     fit(line, width - 2 * EDGE - (0.1 * len(note) if note else 0))
-    figure.text(1 - EDGE / width, (top - 0.07) / height, note, fontsize=10, va="top", ha="right",
-                color=GREY)  # fmt: skip
+    figure.text(
+        1 - EDGE / width, (top - 0.07) / height, note, fontsize=10, va="top", ha="right", color=GREY
+    )
     ends, rule = [EDGE / width, 1 - EDGE / width], [(top - 0.3) / height] * 2
     figure.add_artist(Line2D(ends, rule, color=FAINT, linewidth=1))
 
@@ -203,21 +215,31 @@ def _legend(figure: Figure, norm: PowerNorm, unit: str, bottom: float) -> None:
         "accuracy in the bin": Patch(facecolor=SHADES(0.55), edgecolor=PAPER),
         "gap: over-confident": Patch(facecolor="none", edgecolor=GREY, hatch=reliability.OVER),
         "gap: under-confident": Patch(facecolor="none", edgecolor=INK, hatch=reliability.UNDER),
-        "95% interval (Wilson)": Line2D([], [], color=INK, marker="|", markersize=9,
-                                        linestyle="none"),
+        "95% interval (Wilson)": Line2D(
+            [], [], color=INK, marker="|", markersize=9, linestyle="none"
+        ),
         "perfect calibration": Line2D([], [], **DIAGONAL),
         "accuracy overall": Line2D([], [], color=INK, linewidth=1.8),
         "mean confidence": Line2D([], [], color=CONFIDENCE, linewidth=1.8, linestyle=DASHES),
-    }  # fmt: skip
+    }
     figure.legend(
-        list(entries.values()), list(entries), ncols=3, fontsize=8.8, frameon=False,
-        loc="lower left", bbox_to_anchor=(EDGE / width, bottom / height), borderaxespad=0,
-        handlelength=2.0, columnspacing=1.4, labelcolor=INK,
-    )  # fmt: skip
+        list(entries.values()),
+        list(entries),
+        ncols=3,
+        fontsize=8.8,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(EDGE / width, bottom / height),
+        borderaxespad=0,
+        handlelength=2.0,
+        columnspacing=1.4,
+        labelcolor=INK,
+    )
     bar = place(figure, width - EDGE - 1.85, bottom + 0.2, 1.62, 0.13)
     scale = figure.colorbar(ScalarMappable(norm, SHADES), cax=bar, orientation="horizontal")
     scale.outline.set_visible(False)
-    ticks = [0, norm.vmax / 4, norm.vmax]
+    full = float(norm.vmax or 1)
+    ticks = [0, full / 4, full]
     scale.set_ticks(ticks, labels=[f"{100 * t:.0f}%" for t in ticks])
     scale.ax.minorticks_off()
     scale.ax.tick_params(labelsize=8, length=2, color=GREY, labelcolor=INK, pad=2)

@@ -115,29 +115,51 @@ def draw_bars(ax: Axes, bins: Bins, norm: PowerNorm, size: float = 9, tick: floa
         left, width = bins.edges[m], bins.edges[m + 1] - bins.edges[m]
         accuracy, confidence = float(bins.accuracy[m]), float(bins.confidence[m])
         ax.bar(
-            left, accuracy, width, align="edge", color=SHADES(norm(shares[m])),
-            edgecolor=PAPER, linewidth=0.9, zorder=2, label="accuracy",
-        )  # fmt: skip
+            left,
+            accuracy,
+            width,
+            align="edge",
+            color=SHADES(norm(shares[m])),
+            edgecolor=PAPER,
+            linewidth=0.9,
+            zorder=2,
+            label="accuracy",
+        )
         over = confidence > accuracy
         low, gap = min(accuracy, confidence), abs(confidence - accuracy)
         if not over:  # the gap lies within the bar: dots must be seen on the darkest, too
             ax.bar(left, gap, width, low, align="edge", color=PAPER, alpha=0.45, zorder=2.5)
         ax.bar(
-            left, gap, width, low, align="edge", facecolor="none",
-            edgecolor=GREY if over else INK, hatch=OVER if over else UNDER,
-            linewidth=0.7, zorder=3, label="over-confident" if over else "under-confident",
-        )  # fmt: skip
+            left,
+            gap,
+            width,
+            low,
+            align="edge",
+            facecolor="none",
+            edgecolor=GREY if over else INK,
+            hatch=OVER if over else UNDER,
+            linewidth=0.7,
+            zorder=3,
+            label="over-confident" if over else "under-confident",
+        )
     if len(filled):
-        low, high = (end[filled] for end in bins.interval)
+        below, above = (end[filled] for end in bins.interval)
         middle = (bins.edges[filled] + bins.edges[filled + 1]) / 2
         # Pale beneath dark: seen on the darkest bar as on white.
         for colour, width in ((PAPER, 3.2), (INK, 1.2)):
-            ax.vlines(middle, low, high, color=colour, linewidth=width, zorder=5)
+            ax.vlines(middle, below, above, color=colour, linewidth=width, zorder=5)
         ax.plot(
-            np.repeat(middle, 2), np.stack([low, high], axis=1).ravel(), linestyle="none",
-            marker="_", markersize=5, color=INK, markeredgewidth=1.2, zorder=5,
-            clip_on=False, label="95% interval",
-        )  # fmt: skip
+            np.repeat(middle, 2),
+            np.stack([below, above], axis=1).ravel(),
+            linestyle="none",
+            marker="_",
+            markersize=5,
+            color=INK,
+            markeredgewidth=1.2,
+            zorder=5,
+            clip_on=False,
+            label="95% interval",
+        )
     ax.plot([0, 1], [0, 1], **DIAGONAL, zorder=4)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ticks = np.arange(0, 1.01, tick)
@@ -148,9 +170,16 @@ def draw_bars(ax: Axes, bins: Bins, norm: PowerNorm, size: float = 9, tick: floa
 
 def draw_strip(ax: Axes, panel: Panel, size: float = 9) -> None:
     """The histogram of confidences, with accuracy and mean confidence as vertical lines."""
-    weights = np.full(len(panel.confidences), 1 / max(len(panel.confidences), 1))
-    ax.hist(panel.confidences, bins=np.linspace(0, 1, 41), weights=weights, color=POPULATION,
-            histtype="stepfilled")  # fmt: skip
+    confidences = panel.confidences
+    assert confidences is not None  # asked for where there is a histogram
+    weights = np.full(len(confidences), 1 / max(len(confidences), 1))
+    ax.hist(
+        confidences,
+        bins=np.linspace(0, 1, 41).tolist(),
+        weights=weights,
+        color=POPULATION,
+        histtype="stepfilled",
+    )
     ax.axvline(panel.row["accuracy"], color=INK, linewidth=1.8)
     ax.axvline(panel.row["mean_confidence"], color=CONFIDENCE, linewidth=1.8, linestyle=DASHES)
     ax.set(xlim=(0, 1), yticks=[])

@@ -48,10 +48,18 @@ def _style(ax: Axes, title: str) -> None:
 def _legend(ax: Axes) -> None:
     # Of lines found by themselves it would leave out a split whose name begins with "_".
     ax.legend(
-        ax.lines, [line.get_label() for line in ax.lines],
-        fontsize=8.8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4,
-        handlelength=1.8, columnspacing=1.2, borderaxespad=0, labelcolor=INK,
-    )  # fmt: skip
+        ax.lines,
+        [str(line.get_label()) for line in ax.lines],
+        fontsize=8.8,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.2),
+        ncols=4,
+        handlelength=1.8,
+        columnspacing=1.2,
+        borderaxespad=0,
+        labelcolor=INK,
+    )
 
 
 def has_curves(log: Sequence[Mapping[str, Any]]) -> bool:
@@ -95,9 +103,15 @@ def draw(log: Sequence[Mapping[str, Any]]) -> Figure | None:
             # A metric that could not be computed is null in the file: a gap in the curve.
             xs, ys = zip(*((x, float("nan") if y is None else y) for x, y in points), strict=True)
             ax.plot(
-                xs, ys, color=_COLOURS[i % 6], marker=MARKERS[i % 6], markersize=5,
-                linestyle="--" if name == TRAINING_SET else "-", linewidth=1.6, label=name,
-            )  # fmt: skip
+                xs,
+                ys,
+                color=_COLOURS[i % 6],
+                marker=MARKERS[i % 6],
+                markersize=5,
+                linestyle="--" if name == TRAINING_SET else "-",
+                linewidth=1.6,
+                label=name,
+            )
         _style(ax, label)
         top = max((y for line in ax.lines for y in line.get_ydata() if y == y), default=1.0)
         ax.set_ylim(0, 1.08 * top or 1.0)

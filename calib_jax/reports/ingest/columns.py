@@ -62,12 +62,12 @@ def read_rows(
     else:
         probs, log_scores = without_rounding(dense), None
     choices = _choices(place, rows, counts) if "choices" in columns else None
-    names = choices or options.names
+    named = choices or options.names
     answer_column = layout.one_of(path, columns, layout.ANSWERS, "answer")
-    answers, answer_text = read_answers(place, rows, answer_column, counts, names, reading)
+    answers, answer_text = read_answers(place, rows, answer_column, counts, named, reading)
     # The sum of 0.33, 0.33 and 0.33 is 0.01 from 1 but for a rounding error.
-    tolerance = reading.sum_tolerance and reading.sum_tolerance + 1e-9
-    tolerance = tolerance or (2e-3 if dtype == "halffloat" else None)
+    stated = reading.sum_tolerance and reading.sum_tolerance + 1e-9
+    tolerance = stated or (2e-3 if dtype == "halffloat" else None)
     check(place, probs, answers, mask, tolerance)
     as_given = probs
     if tolerance:
@@ -81,7 +81,7 @@ def read_rows(
     texts = {name: _texts(path, numbers, rows, name) for name in ("subject", "task", "question")}
     found = {k: v for k, v in (*texts.items(), ("choices", choices), ("split", splits)) if v}
     about |= {"answers": answer_text, "ids": id_text, "also_read": sorted(found)}
-    used |= {answer_column, id_column, *found}
+    used |= {name for name in (answer_column, id_column, *found) if name is not None}
     if reading.columns:
         about["columns_as_said"] = [f"{role}: {' and '.join(roles[role])}" for role in roles]
         said = {name for names in roles.values() for name in names}
@@ -99,7 +99,7 @@ def read_rows(
         subjects=tuple(texts["subject"] or [None] * len(rows)),
         method=options.method,
         questions=tuple(text or "" for text in texts["question"] or ()),
-        choices=names or (),
+        choices=named or (),
     )
     return Table(scores, tuple(splits or [None] * len(rows)), about)
 

@@ -209,9 +209,7 @@ def _ours(path: Path, reading: Reading) -> Table:
     return Table(scores, (None,) * len(scores), about)
 
 
-def _named(
-    source: Source, table: Table, default: str | None
-) -> dict[tuple[str | None, str], Scores]:
+def _named(source: Source, table: Table, default: str | None) -> dict[tuple[Any, Any], Scores]:
     """(state, split) -> scores; the state is ``default`` where nothing names it."""
     state, split = source.state, source.split
     ours = table.about.get("format") == "calib_jax predictions"
@@ -252,9 +250,11 @@ def _pair(
         if missing or added:
             unnamed = [f for f in files if "none" in str(about[f].get("ids", ""))]
             hint = f"; {unnamed[0]} has no ids, so its rows are named by number" if unnamed else ""
-            example = f"{missing[0]!r} is only in {files[0]}" if missing else (
-                f"{min(added)!r} is only in {files[1]}"
-            )  # fmt: skip
+            example = (
+                f"{missing[0]!r} is only in {files[0]}"
+                if missing
+                else (f"{min(added)!r} is only in {files[1]}")
+            )
             raise UserError(
                 f"{files[0]} and {files[1]} hold other questions for {split!r}: {len(missing)} ids "
                 f"are only in the first, {len(added)} only in the second ({example}{hint}). Give "
@@ -306,7 +306,7 @@ def _joined(first: Scores, second: Scores) -> Scores:
     """The scores of two parts of one split."""
     width = max(first.mask.shape[1], second.mask.shape[1])
     first, second = _widened(first, width), _widened(second, width)
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.concatenate([getattr(first, name), getattr(second, name)])
         for name in ("log_scores", "probs", "mask", "answers")
     }

@@ -80,7 +80,8 @@ def right_options(place: Place, samples: Sequence[Sample]) -> tuple[list[Right],
     if any(sample.verdict is not None and not sample.is_judged for sample in samples):
         return _by_labels(place, samples), "zeros and ones in 'doc', whose probability is 'acc'"
     readings = [[_first(order, sample) for sample in samples] for order in _orders()]
-    complete = [found for found in readings if None not in found]
+    known = [[right for right in found if right is not None] for found in readings]
+    complete = [found for found in known if len(found) == len(samples)]
     if not complete:
         _unnamed(place, samples, [i for i, right in enumerate(readings[0]) if right is None])
     agreeing = [found for found in complete if all(map(_agrees, samples, found))]
@@ -90,7 +91,7 @@ def right_options(place: Place, samples: Sequence[Sample]) -> tuple[list[Right],
     for other in [] if judged else agreeing[1:]:
         place.refuse(
             [i for i, right in enumerate(best) if right != other[i]],
-            lambda i, other=other: (
+            lambda i, other=other: (  # type: ignore[misc]  # mypy infers no type of a default
                 f"has the target {samples[i].row.get('target')!r}, which may mean option "
                 f"{min(best[i])} or {min(other[i])} (0-based), and no 'acc' tells"
             ),
@@ -152,11 +153,13 @@ def _first(order: Sequence[Callable], sample: Sample) -> Right | None:
     """By the first reading that applies to each item of the target."""
     if sample.is_shared:
         return _of_shared(sample)
-    found = []
+    found: list[int] = []
     for item in _items(sample.row.get("target")):
-        named = (index for read in order if (index := read(item, sample)) is not None)
-        found.append(next(named, None))
-    if not found or None in found:
+        named = next((k for read in order if (k := read(item, sample)) is not None), None)
+        if named is None:
+            return None
+        found.append(named)
+    if not found:
         return None
     # Of several right answers the harness leaves out those beyond the options.
     inside = [k for k in found if 0 <= k < len(sample.pairs)]

@@ -144,7 +144,7 @@ def _rows(path: Path, name: str) -> list[tuple[int, Mapping[str, Any]]]:
     if path.suffix.lower() not in (".json", ".jsonl"):
         raise UserError(f"{name}: expected a .json or a .jsonl file.")
     if path.suffix.lower() == ".jsonl":
-        rows = list(READERS[".jsonl"](path))
+        rows: list[tuple[int, Mapping[str, Any]]] = list(READERS[".jsonl"](path))
     else:
         reads(path)
         try:
@@ -181,8 +181,10 @@ def _alpaca(
     if preference is None or (isinstance(preference, float) and math.isnan(preference)):
         return key, None
     wins = 0.5 if preference == 0 else _number(preference, f"{where}: 'preference'", 1, 2) - 1
-    texts = row.get("output_2"), row.get("output_1")
-    lengths = tuple(map(len, texts)) if all(isinstance(t, str) for t in texts) else None
+    mine, other = row.get("output_2"), row.get("output_1")
+    lengths = None
+    if isinstance(mine, str) and isinstance(other, str):
+        lengths = len(mine), len(other)
     return key, Judgement(_identity(row, "alpaca_eval", number), wins, 1.0, lengths)
 
 
@@ -197,7 +199,7 @@ def _arena(
     games = row["games"]
     if not isinstance(games, list) or len(games) != 2:
         raise UserError(f"{where}: 'games' must be a list of two, one for each order of answers.")
-    scores = [game.get("score") if isinstance(game, Mapping) else None for game in games]
+    scores: list[Any] = [g.get("score") if isinstance(g, Mapping) else None for g in games]
     if None in scores:
         return key, None
     for score in scores:
@@ -205,8 +207,8 @@ def _arena(
             raise UserError(f"{where}: the score is {score!r}; choose from: {', '.join(VERDICTS)}.")
     (lost, first), (won, second) = (VERDICTS[score] for score in scores)
     identity = _identity(row, "arena_hard", number)
-    sizes = [answers.get(name, {}).get(identity) for name in key[:2]]
-    lengths = None if None in sizes else tuple(sizes)
+    mine, other = (answers.get(name, {}).get(identity) for name in key[:2])
+    lengths = None if mine is None or other is None else (mine, other)
     return key, Judgement(identity, first - lost + won, first + second, lengths)
 
 
@@ -224,7 +226,8 @@ def _plain(
     sizes = [row.get("length"), row.get("baseline_length")]
     lengths = None
     if None not in sizes:
-        lengths = tuple(int(_number(n, f"{where}: a length", 0, math.inf)) for n in sizes)
+        mine, other = (int(_number(n, f"{where}: a length", 0, math.inf)) for n in sizes)
+        lengths = mine, other
     return key, Judgement(_identity(row, "plain", number), wins, 1.0, lengths)
 
 

@@ -23,7 +23,7 @@ OPTIONAL = ("subject", "task", "split", "question", "choices")
 
 ROLES = (
     "probs", "log_scores", "answer", "id", "subject", "task", "split", "question", "choices",
-)  # fmt: skip
+)  # fmt: skip  # names, several on a line
 _SEVERAL = ("probs", "log_scores", "id")
 FIELD = "config.report.columns"
 EXAMPLE = f"--{FIELD}=Billing,Technical,Sales,answer=truth,id=ticket"

@@ -78,11 +78,11 @@ def _groups(rows: Sequence[Mapping], columns: list[str]) -> dict[str, list[_Grou
             elif str(column).startswith(("probs_",) if kind == "probs" else ("log_scores_",)):
                 method = str(column).removeprefix("probs_").removeprefix("log_scores_")
                 found[kind].append(_Group(method, f"column {column!r}", (column,)))
-    for kind, _, ordered, names in sorted(groups, key=lambda group: group[3] is not None):
+    for kind, _, ordered, ends in sorted(groups, key=lambda group: group[3] is not None):
         # p_value and p_adjusted beside the column probs are no options.
-        if names is None or not any(group.names is None for group in found[kind]):
+        if ends is None or not any(group.names is None for group in found[kind]):
             text = f"columns {ordered[0]} to {ordered[-1]}"
-            found[kind].append(_Group("", text, tuple(ordered), names))
+            found[kind].append(_Group("", text, tuple(ordered), ends))
     return found
 
 
@@ -183,13 +183,13 @@ def _as_number(value: Any) -> float | None:
         return None
 
 
-def _values_of(place: Place, rows, group: _Group):
+def _values_of(place: Place, rows, group: _Group) -> tuple[Any, Any]:
     """(option values of every row, their names where there are any)."""
     if len(group.columns) > 1:
         values = [_from_columns(place, i, row, group.columns) for i, row in enumerate(rows)]
         return values, group.names and tuple(group.names[: len(row)] for row in values)
     column = group.columns[0]
-    cells = [_cell(place, i, column, row.get(column)) for i, row in enumerate(rows)]
+    cells: list[Any] = [_cell(place, i, column, row.get(column)) for i, row in enumerate(rows)]
     place.refuse(
         [i for i, cell in enumerate(cells) if type(cell) is not type(cells[0])],
         lambda i: f"holds {str(cells[i])[:60]!r} in column {column!r}, other than the first row",

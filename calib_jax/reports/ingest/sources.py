@@ -34,8 +34,10 @@ def parse(text: str) -> list[Source]:
     sources = []
     for entry in _entries(text):
         found = _SOURCE.fullmatch(entry)
+        assert found is not None  # ``_entries`` gives what matches
         path = Path(found["path"]).expanduser()
-        source = Source(path, *(n.strip() if n else None for n in found.group("state", "split")))
+        state, split = (n.strip() if n else None for n in found.group("state", "split"))
+        source = Source(path, state, split)
         if source.state in RESERVED:
             raise UserError(
                 f"config.report.predictions: {source.state!r} cannot name predictions, because "
@@ -66,7 +68,7 @@ def _entries(text: str) -> list[str]:
 
 def _exists(entry: str) -> bool:
     found = _SOURCE.fullmatch(entry)
-    return bool(found) and Path(found["path"]).expanduser().exists()
+    return found is not None and Path(found["path"]).expanduser().exists()
 
 
 def _inside(source: Source) -> list[Source]:

@@ -137,14 +137,25 @@ def draw_curves(rows: Rows, models: Models, axis: str) -> Figure | None:
     height = _crop_below(figure)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, ncols=columns, fontsize=9.5, frameon=False, loc="upper left",
-        bbox_to_anchor=(0.55 / 9.6, 1 - (0.4 if beneath else 0.1) / height), borderaxespad=0,
+        handles,
+        labels,
+        ncols=columns,
+        fontsize=9.5,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(0.55 / 9.6, 1 - (0.4 if beneath else 0.1) / height),
+        borderaxespad=0,
         labelcolor=INK,
-    )  # fmt: skip
+    )
     figure.text(
-        1 - 0.2 / 9.6, 1 - 0.16 / height, "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). "
-        "Dashed: mean confidence.", fontsize=8.5, color=GREY, ha="right", va="top",
-    )  # fmt: skip
+        1 - 0.2 / 9.6,
+        1 - 0.16 / height,
+        "Bars: 95% intervals. Dotted: conf-ECE by chance (95%). Dashed: mean confidence.",
+        fontsize=8.5,
+        color=GREY,
+        ha="right",
+        va="top",
+    )
     return figure
 
 

@@ -47,7 +47,7 @@ def measure(
       ``metrics.binary_group_table`` by relation.
     """
     confidence, correct = tokens.confidences, tokens.correct
-    bins = {"num_bins": num_bins, "edges": edges}
+    bins: dict[str, Any] = {"num_bins": num_bins, "edges": edges}
     nll = -tokens.log_probs.astype(np.float64)
     clusters = np.unique(np.array(tokens.documents), return_inverse=True)[1]
     row: dict[str, Any] = {
@@ -60,9 +60,14 @@ def measure(
     }
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     ends = metrics.cluster_bootstrap(
-        confidence, correct, {"nll": nll}, clusters, **bins,
-        num_resamples=num_resamples, seed=seed,
-    )  # fmt: skip
+        confidence,
+        correct,
+        {"nll": nll},
+        clusters,
+        **bins,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
     row |= {f"{name}_ci": list(ends[name]) for name in ends}
     row["conf_ece_null_q95"] = metrics.binary_null_quantile(
         confidence, **bins, num_draws=num_resamples, seed=seed
@@ -79,7 +84,11 @@ def measure(
     row["counts"] = dict(tokens.counts)
     if len(set(tokens.relations)) > 1:
         row["groups"] = metrics.binary_group_table(
-            confidence, correct, np.array(tokens.relations), **bins,
-            num_draws=num_resamples, seed=seed,
-        )  # fmt: skip
+            confidence,
+            correct,
+            np.array(tokens.relations),
+            **bins,
+            num_draws=num_resamples,
+            seed=seed,
+        )
     return row

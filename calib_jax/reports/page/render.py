@@ -57,6 +57,7 @@ def _assets() -> tuple[Markup, Markup, str]:
         .render(figure_colours=theme_css(dark=False), figure_colours_dark=theme_css(dark=True))
     )
     loader = _environment().loader
+    assert loader is not None
     script = loader.get_source(_environment(), "script.js")[0].strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -85,8 +86,17 @@ def render(
     """
     css, script, policy = _assets()
     costs = {name: (summary or {}).get(key) for key, name in _COSTS.items()}
-    return _environment().get_template("page.html").render(
-        view=view, sections=list(view.sections), css=css, script=script, policy=policy,
-        costs={name: value for name, value in costs.items() if value}, command=command,
-        config=json.dumps(plain(config), indent=2, default=str) if config else "",
-    )  # fmt: skip  # the template's values
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            view=view,
+            sections=list(view.sections),
+            css=css,
+            script=script,
+            policy=policy,
+            costs={name: value for name, value in costs.items() if value},
+            command=command,
+            config=json.dumps(plain(config), indent=2, default=str) if config else "",
+        )
+    )

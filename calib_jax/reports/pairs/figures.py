@@ -51,9 +51,15 @@ def _two_panels(title: str, labels: Mapping[str, Any], skip: int = 0) -> Figure:
     # From the right, so that the names stand in their order.
     for j in range(len(names) - 1, -1, -1):
         line = figure.text(
-            right / 9.6, 1 - 0.14 / 3.8, names[j], color=COLOURS[(j + skip + 4) % 6], fontsize=10,
-            weight="bold", ha="right", va="top",
-        )  # fmt: skip
+            right / 9.6,
+            1 - 0.14 / 3.8,
+            names[j],
+            color=COLOURS[(j + skip + 4) % 6],
+            fontsize=10,
+            weight="bold",
+            ha="right",
+            va="top",
+        )
         right -= extent(line).width / figure.dpi + 0.18
     return figure
 

@@ -85,7 +85,7 @@ def measure_pairs(
             row[name] = value
             count = len(columns[name])
             if name in _SHARES:
-                ends = metrics.wilson_interval(np.sum(columns[name]), count)
+                ends = [*map(float, metrics.wilson_interval(np.sum(columns[name]), count))]
             row[f"{name}_ci"] = _stated(ends, count)
     return row
 

@@ -50,7 +50,7 @@ def parts(domains: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     >>> list(parts({"a": "in", "b": "in", "c": "out"})), list(parts({"a": "", "b": ""}))
     (['in-domain (pooled)', 'c'], ['a', 'b'])
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for domain, where in {**WHERE, "": "all"}.items():
         splits = [split for split, of in domains.items() if of == domain]
         if len(splits) == 1 or not domain and len(splits) <= MAX_SPLITS:
@@ -102,10 +102,17 @@ def draw(
         plot(ax)
         _stage_axis(ax, stages, title, slanted)
     figure.legend(
-        handles, labels, ncols=columns, fontsize=8.8, frameon=False, loc="lower left",
-        bbox_to_anchor=(panels.EDGE / width, 0.32 / height), borderaxespad=0, labelcolor=INK,
+        handles,
+        labels,
+        ncols=columns,
+        fontsize=8.8,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(panels.EDGE / width, 0.32 / height),
+        borderaxespad=0,
+        labelcolor=INK,
         columnspacing=1.4,
-    )  # fmt: skip
+    )
     said = "Bars: 95% intervals. Dotted: by chance (95%). Dashed: mean confidence."
     figure.text(panels.EDGE / width, 0.1 / height, said, fontsize=8.5, color=GREY)
     return figure
@@ -194,15 +201,17 @@ def _legend_items(
     ]
     labels = list(splits)
     for i, name in enumerate(pairs):
-        handles.append(Line2D([], [], color=_PAIR_COLOURS[i], marker=MARKERS[i], markersize=5,
-                              linewidth=1.6))  # fmt: skip
+        handles.append(
+            Line2D([], [], color=_PAIR_COLOURS[i], marker=MARKERS[i], markersize=5, linewidth=1.6)
+        )
         labels.append(f"policy ratio, {name.replace('_', ' ')}")
     # Of pairs whose rate is known; see `_collapse`.
     drawn = [next(iter(by_stage.values())) for by_stage in pairs.values()]
-    for key, style, name in (
+    further: tuple[tuple[str, Any, str], ...] = (
         ("mean_ratio_normalised", "-.", "the same per token"),
         ("share_above_rate", "--", "share above the rate"),
-    ):
+    )
+    for key, style, name in further:
         having = [_PAIR_COLOURS[i] for i, row in enumerate(drawn) if key in row]
         if having:
             handles.append(Line2D([], [], color=having[0], linestyle=style, linewidth=1.3))

@@ -212,7 +212,7 @@ def read(path: str | os.PathLike, sce: str | None = None) -> Cells:
         if len(fields) >= 2 and not any(fields[2:]) and fields[1]:
             task, method = fields[0], _METHODS.get(fields[1], fields[1])
             continue
-        if task is None:
+        if task is None or method is None:
             raise UserError(f'{where}: expected a line "task,method"; this is {line!r}')
         if len(fields) != _WIDTH:
             raise UserError(

@@ -19,8 +19,12 @@ from calib_jax.reports.measure import values_of
 
 # The paper's names. Its SCE is taken as the class-wise ECE; the figures that its authors published
 # fit the one-vs-rest form.
-_LABELS = {"conf_ece": ("ECE", ""), "cw_ece": ("SCE", ""),
-           "sce_ovr": ("SCE, one-vs-rest", "SCE (ovr)"), "accuracy": ("accuracy", "")}  # fmt: skip
+_LABELS = {
+    "conf_ece": ("ECE", ""),
+    "cw_ece": ("SCE", ""),
+    "sce_ovr": ("SCE, one-vs-rest", "SCE (ovr)"),
+    "accuracy": ("accuracy", ""),
+}
 # Key -> the catalogue's metric under the paper's name.
 METRICS: Mapping[str, catalogue.Metric] = MappingProxyType(
     {
@@ -233,11 +237,17 @@ def measure(
     first, second = (_part(scores, keep, width) for scores in (base, aligned))
     pt, it = (values_of(s, num_bins, edges, catalogue.STUDY) for s in (first, second))
     intervals = metrics.paired_bootstrap_all(
-        catalogue.functions(catalogue.STUDY, num_bins, edges), first.probs, second.probs,
-        first.answers, first.mask, num_resamples=num_resamples, seed=seed,
+        catalogue.functions(catalogue.STUDY, num_bins, edges),
+        first.probs,
+        second.probs,
+        first.answers,
+        first.mask,
+        num_resamples=num_resamples,
+        seed=seed,
         log_scores=(first.log_scores, second.log_scores),
-    )  # fmt: skip  # the two sides and what they share
-    changes = {key: between(pt[key], it[key], tuple(intervals[key])) for key in METRICS}
+    )
+    ends = {key: (float(low), float(high)) for key, (low, high) in intervals.items()}
+    changes = {key: between(pt[key], it[key], ends[key]) for key in METRICS}
     return Cell(changes, int(keep.sum()), int((~keep).sum()))
 
 
@@ -289,11 +299,10 @@ def from_dict(found: Mapping[str, Any]) -> Cells:
         return math.nan if value is None else float(value)
 
     def change(row: Mapping[str, Any]) -> Change:
+        values: dict[str, Any] = {key: number(row[key]) for key in ("pt", "it", "change", "ratio")}
         ends = {key: row.get(key) for key in ("change_ci", *_RANGES)}
-        return Change(
-            *(number(row[key]) for key in ("pt", "it", "change", "ratio")), row["rank"],
-            **{key: pair and tuple(map(number, pair)) for key, pair in ends.items()},
-        )  # fmt: skip  # figures, then their ranges
+        pairs: dict[str, Any] = {k: e and tuple(map(number, e)) for k, e in ends.items()}
+        return Change(**values, rank=row["rank"], **pairs)
 
     def cell(pair: str, task: str, method: str, row: Mapping[str, Any]) -> Cell:
         changes = {metric: change(row[metric]) for metric in METRICS if metric in row}

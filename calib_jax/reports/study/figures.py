@@ -51,7 +51,8 @@ def figure1(cells: Cells) -> Figure:
     # Of pairs and tasks the fewer are marks: there are more places than marks to be told apart.
     pairs, tasks = (list(dict.fromkeys(names)) for names in zip(*keys, strict=True))
     of_pairs = len(pairs) > len(tasks)
-    lines, marks = _lines(cells, keys), []
+    of_line = _lines(cells, keys)
+    lines, marks = list(of_line), list[str]()
     if crowded:
         lines, marks = (pairs, tasks) if of_pairs else (tasks, pairs)
     room = max(0.9, _LETTER * max(map(len, lines)) + 0.15)
@@ -80,11 +81,11 @@ def figure1(cells: Cells) -> Figure:
             _foot(ax, "change, aligned - base")
     else:
         ax = place(figure, room, _BOTTOM, side, height)
-        for i, key in enumerate(lines.values()):
+        for i, key in enumerate(of_line.values()):
             for metric, (colour, marker), shift in zip(two, _TWO, (-0.17, 0.17), strict=True):
                 if key in every[metric]:
                     _dot(ax, every[metric][key], i + shift, colour, marker)
-        _rows_axis(ax, list(lines))
+        _rows_axis(ax, lines)
         _foot(ax, f"change, aligned - base ({method})")
 
     _ratios(place(figure, room + left + right, _BOTTOM, 3.6, height), cells, methods, two)
@@ -92,9 +93,11 @@ def figure1(cells: Cells) -> Figure:
     figure.legend(
         [*handles, Line2D([], [], color=INK, linewidth=2)],
         [*(METRICS[m].brief for m in two), "median (right)"],
-        ncols=3, loc="upper right",
-        bbox_to_anchor=(1 - 0.9 / width, 1 - 0.06 / figure.get_size_inches()[1]), **_LEGEND,
-    )  # fmt: skip  # what it holds, then where it stands
+        ncols=3,
+        loc="upper right",
+        bbox_to_anchor=(1 - 0.9 / width, 1 - 0.06 / figure.get_size_inches()[1]),
+        **_LEGEND,
+    )
     if crowded:
         _legend_of_marks(figure, marks, columns, 0.4)
     add_title(figure, "Change by model and task; change ratio by method", 0.1)
@@ -175,16 +178,27 @@ def _ratios(ax: Axes, cells: Cells, methods: Sequence[str], two: Sequence[str]) 
                 continue
             spread = 0.11 * np.sin(np.arange(len(ratios)) * 2.4)  # apart, the same every time
             ax.plot(
-                ratios, i + shift + spread, marker, color=colour, markersize=4.5, alpha=0.75,
-                markeredgecolor=PAPER, markeredgewidth=0.4,
-            )  # fmt: skip
+                ratios,
+                i + shift + spread,
+                marker,
+                color=colour,
+                markersize=4.5,
+                alpha=0.75,
+                markeredgecolor=PAPER,
+                markeredgewidth=0.4,
+            )
             middle = float(np.median(ratios))
             ax.plot([middle] * 2, [i + shift - 0.16, i + shift + 0.16], color=INK, linewidth=2)
             fallen, total = falls(cells, name, metric)
             ax.annotate(
-                f"{fallen}/{total} fall", (1.015, i + shift), fontsize=8, color=GREY, va="center",
-                xycoords=("axes fraction", "data"), annotation_clip=False,
-            )  # fmt: skip
+                f"{fallen}/{total} fall",
+                (1.015, i + shift),
+                fontsize=8,
+                color=GREY,
+                va="center",
+                xycoords=("axes fraction", "data"),
+                annotation_clip=False,
+            )
     _rows_axis(ax, methods)
     _ratio_axis(ax, values)
     _foot(ax, "change ratio, (aligned - base) / base")
@@ -195,9 +209,14 @@ def _dot(ax: Axes, change: Change, y: float, colour: str, marker: str) -> None:
     if change.change_ci is not None:
         ax.plot(change.change_ci, [y, y], color=colour, linewidth=1.4, alpha=0.8)
     ax.plot(
-        change.change, y, marker, color=colour, markersize=5.5,
-        markeredgecolor=PAPER, markeredgewidth=0.4,
-    )  # fmt: skip
+        change.change,
+        y,
+        marker,
+        color=colour,
+        markersize=5.5,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.4,
+    )
 
 
 def _rows_axis(ax: Axes, names: Sequence[str]) -> None:
@@ -242,10 +261,15 @@ def _legend_of_marks(figure: Figure, names: Sequence[str], columns: int, below: 
     """Names the marks of `_crowd`, so many inches below the figure's upper edge."""
     width, height = figure.get_size_inches()
     figure.legend(
-        [Line2D([], [], **_style(p)) for p in range(len(names))], names, ncols=columns,
-        loc="upper left", bbox_to_anchor=(0.1 / width, 1 - below / height), handletextpad=0.3,
-        columnspacing=1.2, **_LEGEND,
-    )  # fmt: skip  # what it holds, then where it stands
+        [Line2D([], [], **_style(p)) for p in range(len(names))],
+        names,
+        ncols=columns,
+        loc="upper left",
+        bbox_to_anchor=(0.1 / width, 1 - below / height),
+        handletextpad=0.3,
+        columnspacing=1.2,
+        **_LEGEND,
+    )
 
 
 def _style(p: int) -> dict:

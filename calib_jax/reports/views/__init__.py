@@ -54,7 +54,7 @@ class Picture:
       wide: on a phone it is scrolled sideways rather than shrunk beyond reading.
     """
 
-    figure: Figure | Callable[[], Figure]
+    figure: Figure | Callable[[], Any]
     name: str
     label: str
     title: str = ""

@@ -62,8 +62,7 @@ def _value(comparison: Comparison, method: str, metric: Metric, part: str) -> Ce
 
 def _difference(comparison: Comparison, method: str, metric: Metric, part: str) -> Cell:
     estimate = comparison.estimate(method, part, metric.key)
-    versus = estimate and estimate.versus
-    if versus is None:
+    if estimate is None or (versus := estimate.versus) is None:
         return Cell(UNKNOWN)
     p, seeds = versus.p_value, len(comparison.seeds)
     said = ["" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"]
@@ -300,7 +299,7 @@ def _view(
     }
     shown = {heading: [table] for heading, table in sections.items() if table is not None}
     rest = [text for text in summary["said"] if text not in headline]
-    drawn = [*pictures, note(legend)] if pictures else []
+    drawn: list[Block] = [*pictures, note(legend)] if pictures else []
     known = {key: summary[key] for key in ("methods", "fitted", "runs") if summary.get(key)}
     blocks: dict[str, Sequence[Block]] = {
         "Result": shown.pop("Result"),

@@ -112,12 +112,14 @@ def sentences(parts: Sequence[Part]) -> list[str]:
         ends = {model: part.rows[model] for model in figures.spread(list(part.rows), 2)}
         *_, last = ends.values()
         text = verdicts.course(
-            f"conf-ECE on {part.name}", {model: row["conf_ece"] for model, row in ends.items()}, {},
+            f"conf-ECE on {part.name}",
+            {model: row["conf_ece"] for model, row in ends.items()},
+            {},
             after=verdicts.of_chance(last, "answers"),
-        )  # fmt: skip  # a sentence's parts
+        )
         bounds = [row.get("conf_ece_ci") for row in ends.values()]
         if len(ends) > 1 and all(b and None not in b for b in bounds):
-            (low, high), (other_low, other_high) = bounds
+            (low, high), (other_low, other_high) = filter(None, bounds)
             meet = low <= other_high and other_low <= high
             text += f"; their 95% intervals {'overlap' if meet else 'do not overlap'}"
         found.append(text)
@@ -204,7 +206,7 @@ def _diagrams(panels: Mapping[str, Mapping[str, Panel]], num_bins: int, edges: s
             draw = functools.partial(reliability.draw_panel, by_model[model], norm)
             label = f"Reliability diagram of {part}, {model}: {text}"
             pictures.append(Picture(draw, f"reliability-{i}-{j}", label, model, text))
-        text = f"Darkest: {100 * norm.vmax:.0f}% of the {figures.unit(part)} in one bin."
+        text = f"Darkest: {100 * (norm.vmax or 1):.0f}% of the {figures.unit(part)} in one bin."
         if len(chosen) < len(by_model):
             text += f" {len(chosen)} of {len(by_model)} models; figures/ holds all."
         blocks += [Heading(part), Panels(pictures), note(text)]
@@ -243,7 +245,7 @@ def view(
         model: {part: row["counts"] for part, row in by_part.items() if "counts" in row}
         for model, by_part in rows.items()
     }
-    data = [Facts(summary["data"]), Heading("Used and skipped"), Facts(counts)]
+    data: list[Block] = [Facts(summary["data"]), Heading("Used and skipped"), Facts(counts)]
     sections += [Section("Data", data), Section("Models", [Facts(models)])]
     *_, last = models
     return View(
@@ -291,8 +293,8 @@ def results_csv(summary: Mapping[str, Any]) -> str:
             place = summary["models"][model].get("place")
             line = [part.name, model, place, row["n"], row.get("documents")]
             for metric in metrics:
-                ends = row.get(f"{metric.key}_ci") or (None, None)
-                line += [row.get(metric.key), *(ends if metric.interval else ())]
+                low, high = row.get(f"{metric.key}_ci") or (None, None)
+                line += [row.get(metric.key), *((low, high) if metric.interval else ())]
             lines.append(line)
     return as_csv(heads, lines)
 

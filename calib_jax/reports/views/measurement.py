@@ -110,7 +110,7 @@ def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str,
     found = []
     for split in of.ordered_splits(states)[: pictures.MAX_SPLITS]:
         row = next(rows[split] for rows in states.values() if split in rows)
-        about = [split, DOMAINS.get(row.get("domain"), ""), plural(row["n"], "question")]
+        about = [split, DOMAINS.get(row.get("domain", ""), ""), plural(row["n"], "question")]
         also = (
             f"NLL {course(split, 'nll')}; Brier {course(split, 'brier')}; accuracy "
             f"{course(split, 'accuracy')}; mean confidence {course(split, 'mean_confidence')}"

@@ -40,7 +40,7 @@ def best(rows: Sequence[Mapping[str, Any] | None], metric: Metric) -> int | None
       The row's index; None where the intervals do not allow to say, where there is nothing to
       compare, or where neither direction is better.
     """
-    known = []
+    known: list[tuple[int, float, Any, Any]] = []
     for i, row in enumerate(rows):
         value = (row or {}).get(metric.key)
         if value is None or not math.isfinite(value):
@@ -81,15 +81,22 @@ def overview(states: States) -> Table:
             n = Cell(f"{row['n']:,}", value=row["n"])
             rows.append(Row((Cell(split), Cell(label), n, *cells)))
     columns = (
-        Column("task", text=True), Column("method", text=True), Column("n"),
+        Column("task", text=True),
+        Column("method", text=True),
+        Column("n"),
         *(Column(metric.brief, direction=metric.direction) for metric in chosen),
-    )  # fmt: skip  # names, then figures
+    )
     notes = [sentence(text) for text in remarks.low_mass(_named(states))]
     notes += [OVERVIEW_NOTE, *([BEST] if bold else [])]
     return Table(
-        "overview", columns, tuple(rows), "Calibration by task and method", tuple(notes),
-        sortable=True, stacked=True,
-    )  # fmt: skip  # the table's parts
+        "overview",
+        columns,
+        tuple(rows),
+        "Calibration by task and method",
+        tuple(notes),
+        sortable=True,
+        stacked=True,
+    )
 
 
 def _named(states: States) -> dict[str, Mapping[str, Any]]:
@@ -139,13 +146,14 @@ def methods(states: States) -> Table:
                 [
                     dataclasses.replace(
                         figure(row, metric, digits=4) if row else Cell("–"),
-                        interval="", verdict="best" if i == top else "",
+                        interval="",
+                        verdict="best" if i == top else "",
                     )
                     for i, row in enumerate(rows)
                 ]
-            )  # fmt: skip  # a column of cells
-    rows = (Row((Cell(name), *(column[i] for column in cells))) for i, name in enumerate(states))
-    return Table("methods", tuple(columns), tuple(rows), "Calibration by method", (BEST,))
+            )
+    lines = (Row((Cell(name), *(column[i] for column in cells))) for i, name in enumerate(states))
+    return Table("methods", tuple(columns), tuple(lines), "Calibration by method", (BEST,))
 
 
 def methods_csv(table: Table) -> str:

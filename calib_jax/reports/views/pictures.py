@@ -41,13 +41,14 @@ def chosen(states: States, most: int = MAX_SPLITS) -> tuple[dict[str, Any], list
     """The states and splits that get figures, and a note for each limit that was met."""
     names = ordered_splits(states)
     kept_splits, kept_states = names[:most], list(states)[:MAX_STATES]
-    notes = [
+    notes: list[Block] = [
         note(f"Figures: the first {kept} of {of} {what}; the table of results holds all.")
         for kept, of, what in (
-            (len(kept_splits), len(names), "splits"), (len(kept_states), len(states), "columns"),
+            (len(kept_splits), len(names), "splits"),
+            (len(kept_states), len(states), "columns"),
         )
         if kept < of
-    ]  # fmt: skip  # the two limits
+    ]
     found = {
         state: {split: states[state][split] for split in kept_splits if split in states[state]}
         for state in kept_states
@@ -83,18 +84,20 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> li
     """Reliability diagrams with the letters beside them, a row per split."""
     panels = reliability.panels_of(states, scores, num_bins, edges)
     norm = reliability.shade_norm(panel.bins for panel in panels.values())
-    scale = ("scale", "", f"share of the questions: 0 to {100 * norm.vmax:.0f}%")
+    scale = ("scale", "", f"share of the questions: 0 to {100 * (norm.vmax or 1):.0f}%")
     blocks: list[Block] = [Legend((*MARKS[:5], scale, *MARKS[5:]))]
     for i, split in enumerate(ordered_splits(states)):
         rows = splits.here(states, split)
         pictures = [
             Picture(
-                partial(reliability.draw_panel, panels[state, split], norm), f"reliability-{i}-{j}",
-                f"Reliability diagram of {split}, {state}: {figures_of(row)}", state,
+                partial(reliability.draw_panel, panels[state, split], norm),
+                f"reliability-{i}-{j}",
+                f"Reliability diagram of {split}, {state}: {figures_of(row)}",
+                state,
                 figures_of(row),
             )
             for j, (state, row) in enumerate(rows.items())
-        ]  # fmt: skip  # the picture's parts
+        ]
         said = "; ".join(
             f"{state} {share(row['top_letter_share'], 1)} {row['top_letter']}"
             for state, row in rows.items()
@@ -124,12 +127,14 @@ def smooth(states: States, scores: AllScores) -> list[Block]:
     """Smooth reliability curves, a panel per split."""
     pictures = [
         Picture(
-            partial(curves.smooth_panel, one), f"smooth-{i}",
-            f"Smooth reliability curves of {split}: accuracy as a function of confidence.", split,
+            partial(curves.smooth_panel, one),
+            f"smooth-{i}",
+            f"Smooth reliability curves of {split}: accuracy as a function of confidence.",
+            split,
             _course(states, split, "smooth_ece", "smooth ECE"),
         )
         for i, (split, one) in enumerate(_by_split(states, scores).items())
-    ]  # fmt: skip  # the picture's parts
+    ]
     text = (
         "Accuracy as a function of confidence by kernel smoothing, at the bandwidth of the smooth "
         "ECE; the band holds 95% of the bootstrap's curves, point by point. No bins, so no edges "
@@ -151,17 +156,19 @@ def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> 
             norm = reliability.shade_norm(panels.values())
             pictures = [
                 Picture(
-                    partial(classwise.draw_panel, bins, norm), f"class-{i}-{j}-{k}",
+                    partial(classwise.draw_panel, bins, norm),
+                    f"class-{i}-{j}-{k}",
                     f"Reliability of {name} on {split}, {state}: probability against how often "
-                    "it is the answer.", name,
+                    "it is the answer.",
+                    name,
                 )
                 for k, (name, bins) in enumerate(panels.items())
-            ]  # fmt: skip  # the picture's parts
+            ]
             value = number(states[state][split].get("cw_ece"))
             blocks += [Heading(f"{split}, {state}: cw-ECE {value}"), Panels(pictures, small=True)]
-    one, many = " or ".join(sorted(kinds)), "classes" if kinds == {"class"} else "letters"
+    each, many = " or ".join(sorted(kinds)), "classes" if kinds == {"class"} else "letters"
     text = (
-        f"Across: the probability given to the {one}; up: how often it is the answer among "
+        f"Across: the probability given to the {each}; up: how often it is the answer among "
         "those questions. Shades are scaled within a row of diagrams."
     )
     blocks.append(note(text))
@@ -210,12 +217,14 @@ def _boxes(by_split: Mapping[str, Mapping[str, Scores]], epochs: Mapping[str, An
     named = boxplots.RANKS[: min(ranks, boxplots.MAX_RANKS)]
     pictures = [
         Picture(
-            partial(boxplots.draw, boxes, legend=False), f"boxes-{i}",
-            f"Box plots of the sorted probabilities, {name}: {', '.join(boxes)}.", name,
+            partial(boxplots.draw, boxes, legend=False),
+            f"boxes-{i}",
+            f"Box plots of the sorted probabilities, {name}: {', '.join(boxes)}.",
+            name,
             wide=boxplots.is_wide(boxes),
         )
         for i, (name, boxes) in enumerate(groups.items())
-    ]  # fmt: skip  # the picture's parts
+    ]
     text = (
         "Probabilities of a question's options from the largest to the smallest: box 25 to 75%, "
         "line the median, whiskers 5 to 95%. A collapsed model has its first box near 1."
@@ -236,12 +245,15 @@ def risk_coverage(states: States, scores: AllScores) -> list[Block]:
     """Risk-coverage curves, a panel per split."""
     pictures = [
         Picture(
-            partial(curves.risk_panel, one), f"risk-{i}",
+            partial(curves.risk_panel, one),
+            f"risk-{i}",
             f"Risk-coverage curves of {split}: the share of wrong answers among the most "
-            "confident questions.", split, _course(states, split, "aurc", "AURC"),
+            "confident questions.",
+            split,
+            _course(states, split, "aurc", "AURC"),
         )
         for i, (split, one) in enumerate(_by_split(states, scores).items())
-    ]  # fmt: skip  # the picture's parts
+    ]
     text = (
         "Answering only the most confident share of the questions, how many answers are wrong? "
         "A curve that rises steadily ranks well: confidence tells right from wrong."

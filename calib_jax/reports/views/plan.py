@@ -12,10 +12,12 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
     mesh = " x ".join(f"{name} {size}" for name, size in summary["mesh"].items())
     steps = {name: summary[key] for name, key in (("E-step", "e_step"), ("M-step", "m_step"))}
     rows = (
-        Row((Cell(label.strip()), *(Cell(cell(step)) for step in steps.values())),
-            "inset" if label.startswith(" ") else "")
+        Row(
+            (Cell(label.strip()), *(Cell(cell(step)) for step in steps.values())),
+            "inset" if label.startswith(" ") else "",
+        )
         for label, cell in _ROWS
-    )  # fmt: skip  # a row on two lines
+    )
     title = (
         f"{summary['model']}, {summary['method']} ({summary['training']}), "
         f"{summary['attention']} attention, compiled for {summary['topology']}: {mesh}"

@@ -8,8 +8,13 @@ from typing import Any
 from calib_jax.reports.views import Block, View
 
 # Jobs whose view is another's; the rest have a module of their own name in this package.
-_VIEWS = {"finetune": "measurement", "evaluate": "measurement", "report": "measurement",
-          "compare": "comparison", "sweep": "comparison"}  # fmt: skip  # a pair on a line is longer
+_VIEWS = {
+    "finetune": "measurement",
+    "evaluate": "measurement",
+    "report": "measurement",
+    "compare": "comparison",
+    "sweep": "comparison",
+}
 
 
 def view_of(job: str) -> Callable[..., View]:

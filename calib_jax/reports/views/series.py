@@ -45,8 +45,11 @@ class Part:
         """
         changes = {column.format(model): row for model, row in self.changes.items()}
         beside = changes if len(changes) == 1 else {}
-        found = [transposed(self.name, self.rows, self.metrics, beside,
-                            title=self.title, notes=self.notes)]  # fmt: skip  # one table
+        found = [
+            transposed(
+                self.name, self.rows, self.metrics, beside, title=self.title, notes=self.notes
+            )
+        ]
         if len(changes) > 1:
             title = f"{self.name}: {title}"
             found.append(transposed(title, {}, self.metrics, changes, title=title))

@@ -45,13 +45,17 @@ def result(
 ) -> Table:
     """The table of one split: state -> figures, and the paired differences."""
     first = next(iter(rows.values()))
-    about = [DOMAINS.get(first.get("domain"), ""), plural(first["n"], "question")]
+    about = [DOMAINS.get(first.get("domain", ""), ""), plural(first["n"], "question")]
     notes = [remarks.uniform(first), remarks.gold(first)]
     notes += remarks.zero_notes(rows) + remarks.low_mass(rows)
     table = transposed(
-        split, rows, catalogue.at(catalogue.RESULTS), {"change": change} if change else None,
-        title=f"{split} ({', '.join(filter(None, about))})", notes=tuple(map(sentence, notes)),
-    )  # fmt: skip  # the table's parts
+        split,
+        rows,
+        catalogue.at(catalogue.RESULTS),
+        {"change": change} if change else None,
+        title=f"{split} ({', '.join(filter(None, about))})",
+        notes=tuple(map(sentence, notes)),
+    )
     return with_most_chosen(table, rows)
 
 
@@ -107,23 +111,36 @@ def subjects(states: States) -> list[Table]:
             rows.append(Row((Cell(name), Cell(f"{n:,}", value=n), *cells)))
         alone = len(groups) == 1
         columns = (
-            Column("subject", text=True), Column("questions"),
+            Column("subject", text=True),
+            Column("questions"),
             *(Column(m.label if alone else f"{m.label}, {state}") for state, m in chosen),
-        )  # fmt: skip  # names, then figures
-        notes = ()
+        )
+        notes: tuple[str, ...] = ()
         if len(names) < len(every):
             notes = (f"The {len(names)} subjects with the most questions, of {len(every):,}.",)
         found.append(
-            Table(f"Subjects of {split}", columns, tuple(rows),
-                  f"{split}: {plural(len(every), 'subject')}", notes, sortable=True, stacked=True)
-        )  # fmt: skip  # the table's parts
+            Table(
+                f"Subjects of {split}",
+                columns,
+                tuple(rows),
+                f"{split}: {plural(len(every), 'subject')}",
+                notes,
+                sortable=True,
+                stacked=True,
+            )
+        )
     return found
 
 
 _CLASS_COLUMNS = {
-    "n": "right answer of", "chosen": "chosen for", "recall": "recall", "precision": "precision",
-    "share": "share of the answers", "mean_probability": "mean probability", "ece": "class ECE",
-}  # fmt: skip  # keys of classes.by_class and their names
+    "n": "right answer of",
+    "chosen": "chosen for",
+    "recall": "recall",
+    "precision": "precision",
+    "share": "share of the answers",
+    "mean_probability": "mean probability",
+    "ece": "class ECE",
+}
 
 
 def classes(states: States) -> list[Table]:
@@ -139,8 +156,16 @@ def classes(states: States) -> list[Table]:
             ]
             columns = (Column("class", text=True), *map(Column, _CLASS_COLUMNS.values()))
             title = f"{split}, {state}: {plural(len(rows), 'class', 'classes')}"
-            found.append(Table(f"Classes of {split}, {state}", columns, tuple(rows), title,
-                               sortable=True, stacked=True))  # fmt: skip  # the table's parts
+            found.append(
+                Table(
+                    f"Classes of {split}, {state}",
+                    columns,
+                    tuple(rows),
+                    title,
+                    sortable=True,
+                    stacked=True,
+                )
+            )
     return found
 
 
@@ -200,7 +225,8 @@ def _bin(bins: Bins, m: int) -> list[Cell]:
 
 def measurements(header: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> Table:
     """The course of a training as a table: the first and the last measurements of many."""
-    shown, notes = rows, ()
+    shown = rows
+    notes: tuple[str, ...] = ()
     if len(rows) > most:
         half = most // 2
         shown = [*rows[:half], *rows[-half:]]

@@ -67,7 +67,7 @@ def view(summary: Mapping[str, Any]) -> View:
     }
     sections = []
     if cells:
-        compared = [Facts(summary.get("compared", {})), *map(note, _warnings(summary))]
+        compared: list[Block] = [Facts(summary.get("compared", {})), *map(note, _warnings(summary))]
         sections.append(Section("What was compared", compared))
         if len(cells) > 1:
             ranked = _rankings(cells, RANKED)
@@ -222,9 +222,10 @@ def _beneath(ours: Change, theirs: Change | None, metric: str) -> Cell:
 def _notes(cells: Cells) -> list[str]:
     orders = (
         order
-        for method in methods_of(cells) for metric in RANKED
+        for method in methods_of(cells)
+        for metric in RANKED
         for order in ranking(cells, method, metric)
-    )  # fmt: skip  # two loops on a line
+    )
     return wording.notes(cells, ties=any(" = " in name for order in orders for name in order))
 
 
@@ -248,11 +249,24 @@ def _csv(cells: Cells) -> str:
     ranges = "pt_low,pt_high,it_low,it_high"
     none = (None, None)
     lines = (
-        (pair, task, method, metric, cell.n, c.pt, c.it, c.change, *(c.change_ci or none),
-         c.ratio, c.rank, *(c.pt_range or none), *(c.it_range or none))
+        (
+            pair,
+            task,
+            method,
+            metric,
+            cell.n,
+            c.pt,
+            c.it,
+            c.change,
+            *(c.change_ci or none),
+            c.ratio,
+            c.rank,
+            *(c.pt_range or none),
+            *(c.it_range or none),
+        )
         for pair, task, method, cell in each(cells)
         for metric, c in cell.changes.items()
-    )  # fmt: skip  # the line's figures, then its loops
+    )
     return tables.as_csv(f"{header},{ranges}".split(","), lines)
 
 

@@ -39,16 +39,19 @@ def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[
     for split, scores in by_split.items():
         confidences, chosen = np.asarray(scores.confidences), np.asarray(scores.predictions)
         wrong = np.flatnonzero(chosen != np.asarray(scores.answers))
-        wrong = wrong[np.argsort(-confidences[wrong], kind="stable")]
+        worst = wrong[np.argsort(-confidences[wrong], kind="stable")].tolist()
         if is_part(split, by_split):
-            wrong = [row for row in wrong if (scores.tasks[row], scores.ids[row]) not in seen]
-        for row in wrong[:limit]:
+            worst = [row for row in worst if (scores.tasks[row], scores.ids[row]) not in seen]
+        for row in worst[:limit]:
             found.append(
                 Wrong(
-                    split, int(row), float(confidences[row]), int(chosen[row]),
+                    split,
+                    int(row),
+                    float(confidences[row]),
+                    int(chosen[row]),
                     int(scores.answers[row]),
                 )
-            )  # fmt: skip
+            )
         seen |= set(zip(scores.tasks, scores.ids, strict=True))
     return sorted(found, key=lambda wrong: -wrong.confidence)[:limit]
 
@@ -64,7 +67,7 @@ def _options(scores: Scores, wrong: Wrong) -> list[dict[str, str]]:
     Without texts only the two, and of many classes the likeliest.
     """
     texts = scores.choices[wrong.row] if scores.choices else ()
-    options = np.flatnonzero(np.asarray(scores.mask[wrong.row], bool))
+    options = np.flatnonzero(np.asarray(scores.mask[wrong.row], bool)).tolist()
     if scores.classes and len(options) > MAX_CLASSES:
         likeliest = np.argsort(-scores.probs[wrong.row], kind="stable")[:MAX_CLASSES]
         options = sorted({*map(int, likeliest), wrong.answer})
@@ -98,7 +101,7 @@ def blocks(states: States, scores: Mapping[str, Mapping[str, Scores]]) -> list[B
     for state in reversed(list(states)):
         by_split = {s: scores[state][s] for s in ordered_splits(states) if s in states[state]}
         items = [_item(by_split[wrong.split], wrong) for wrong in most_wrong(by_split)]
-        body = Partial("wrong", {"items": items}) if items else Text("None is wrong.")
+        body: Block = Partial("wrong", {"items": items}) if items else Text("None is wrong.")
         if len(states) > 1:
             title = f"{state}: the {len(items)} surest wrong answers"
             body = Details(title, [body], opened=not found)

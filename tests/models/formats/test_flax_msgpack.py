@@ -184,15 +184,22 @@ def test_trees_that_are_no_parameters(tmp_path, kind):
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\xdf\xff\xff\xff\xff", b"\xde\xff\xff", b"\x81\xdb\xff\xff\xff\xffa",
-        b"\x81\xa1a\xc9\xff\xff\xff\xff\x01\x93", b"\x81" + b"\xa1a\x81" * 3000, b"\xc1",
-        b"\x82\xa1a\x80\xa1a\x80", b"\x81\xa2\xff\xfe\x80", b"\x80\x00",
+        b"",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xde\xff\xff",
+        b"\x81\xdb\xff\xff\xff\xffa",
+        b"\x81\xa1a\xc9\xff\xff\xff\xff\x01\x93",
+        b"\x81" + b"\xa1a\x81" * 3000,
+        b"\xc1",
+        b"\x82\xa1a\x80\xa1a\x80",
+        b"\x81\xa2\xff\xfe\x80",
+        b"\x80\x00",
         b"\x81\xa1a\xc7\x05\x01\x93\xdd\xff\xff\xff",
         b"\x81\xa1a\xc9\0\0\0\x10\x01\x93\x91\xcf" + b"\xff" * 8 + b"\xa7float32",
         b"\xde\xff\xff" + b"".join(b"\xda\x03\xe8%01000d\x01" % i for i in range(2200)),
         b"version https://git-lfs.github.com/spec/v1\n",
     ],
-)  # fmt: skip
+)
 def test_damaged_bytes(tmp_path, data):
     refusal(tmp_path, data)
 

@@ -111,10 +111,16 @@ def flax_file(_):
 
 def gguf_file(folder):
     raw = {
-        "model_type": "llama", "vocab_size": 5, "hidden_size": 32, "intermediate_size": 32,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
-        "rms_norm_eps": 1e-5, "max_position_embeddings": 64,
-    }  # fmt: skip
+        "model_type": "llama",
+        "vocab_size": 5,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 64,
+    }
     layer = "model.layers.0."
     tensors = {
         "model.embed_tokens.weight": array(5, 32),
@@ -125,9 +131,13 @@ def gguf_file(folder):
     }
     kinds = {f"{layer}self_attn.q_proj.weight": "Q8_0", f"{layer}mlp.up_proj.weight": "Q4_1"}
     vocabulary = {
-        "model": "gpt2", "pre": "gpt-2", "tokens": ["a", "b", "ab", "c", "<s>"],
-        "token_type": [1, 1, 1, 1, 3], "merges": ["a b"], "bos_token_id": 4,
-    }  # fmt: skip
+        "model": "gpt2",
+        "pre": "gpt-2",
+        "tokens": ["a", "b", "ab", "c", "<s>"],
+        "token_type": [1, 1, 1, 1, 3],
+        "merges": ["a b"],
+        "bos_token_id": 4,
+    }
     path = write_gguf(
         folder / "v.gguf", raw, tensors, kinds, lambda writer: add_vocabulary(writer, vocabulary)
     )

@@ -187,8 +187,9 @@ def test_slices_equal_the_librarys(tmp_path_factory, data):
         assert source.shape(name) == tensor.shape and source.dtype(name) == tensor.dtype
         whole = source.read(name, (slice(None),) * tensor.ndim)
         np.testing.assert_array_equal(whole, theirs.get_tensor(name))
-        index = tuple(slice(*sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2))))
-                      for n in tensor.shape)  # fmt: skip
+        index = tuple(
+            slice(*sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2)))) for n in tensor.shape
+        )
         piece = source.read(name, index)
         assert piece.dtype == tensor.dtype
         np.testing.assert_array_equal(piece, tensor[index])
@@ -240,7 +241,7 @@ def entry(dtype="F32", shape=(4,), offsets=(0, 16), **more):
         {"__metadata__": {"format": "flax"}, "a": entry()},
         {"a": entry("F4", [31])},
     ],
-)  # fmt: skip
+)  # fmt: skip  # a case on a line
 def test_damaged_headers(tmp_path, header):
     damaged(tmp_path, header)
 

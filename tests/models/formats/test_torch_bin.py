@@ -182,8 +182,11 @@ def test_by_hand(tmp_path):
     }
     source = TorchBinSource(zipped(tmp_path, state(values), [("0", DATA.tobytes())]))
     for name, value in {
-        "a": DATA.reshape(2, 3), "p": DATA.reshape(2, 3), "t": DATA.reshape(2, 3).T, "old": DATA[1:]
-    }.items():  # fmt: skip
+        "a": DATA.reshape(2, 3),
+        "p": DATA.reshape(2, 3),
+        "t": DATA.reshape(2, 3).T,
+        "old": DATA[1:],
+    }.items():
         np.testing.assert_array_equal(whole(source, name), value)
 
 
@@ -210,7 +213,7 @@ def test_by_hand(tmp_path):
         {"a": Global("collections OrderedDict")},
         Tensor((("a", tensor()),), call="collections OrderedDict"),
     ],
-)  # fmt: skip
+)  # fmt: skip  # a case on a line
 def test_what_is_no_table_of_tensors(tmp_path, value):
     refusal(zipped(tmp_path, state(value), [("0", DATA.tobytes())]))
 
@@ -282,10 +285,11 @@ def test_the_attack_would_work_on_pickle(tmp_path, monkeypatch):
         b"Nr\xff\xff\xff\xff.",  # LONG_BINPUT: C's unpickler allocates the memo up to this index
         b"(" + b")" * 100000 + b"t.",
         b")" + b"\x85" * 50000 + b".",  # depth: nothing may recurse
-        b"N\x94" + b"".join(b"h%ch%c\x86\x94" % (i, i) for i in range(200))
+        b"N\x94"
+        + b"".join(b"h%ch%c\x86\x94" % (i, i) for i in range(200))
         + b".",  # doubles with each step where anything walks it
     ],
-)  # fmt: skip
+)
 def test_programs_that_grow(tmp_path, body):
     zipped(tmp_path, b"\x80\x04" + body)
     tracemalloc.start()

@@ -41,8 +41,10 @@ def sweep_of(comparison):
         for name, (x, y) in zip(names, where, strict=True)
     }
     points = {
-        "lambda0": Point(0.0, None), "lambda1-bins5": Point(1.0, 5), "lambda1-bins10": Point(1, 10)
-    }  # fmt: skip
+        "lambda0": Point(0.0, None),
+        "lambda1-bins5": Point(1.0, 5),
+        "lambda1-bins10": Point(1, 10),
+    }
     return dataclasses.replace(comparison, rows=rows, labels={n: n for n in names}), points
 
 

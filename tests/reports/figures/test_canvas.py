@@ -121,9 +121,13 @@ def test_matplotlib_comes_in_whatever_the_environment_says(where, tmp_path):
     )
     path = os.pathsep.join([str(Path(calib_jax.__file__).parents[1]), env.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env | {"PYTHONPATH": path}, cwd=tmp_path, text=True,
-        capture_output=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env=env | {"PYTHONPATH": path},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == env["MPLBACKEND"]  # for whoever draws besides
 

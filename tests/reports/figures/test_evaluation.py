@@ -26,8 +26,11 @@ def test_figure_states_the_figures_and_the_letters(run):
         assert f" {row[key]:.3f}" in texts[0]
     assert len(texts) == 4
     assert [t.get_text() for t in figure.texts] == [
-        "near", "in-domain · 60 questions", "far", "out-of-domain · 60 questions"
-    ]  # fmt: skip
+        "near",
+        "in-domain · 60 questions",
+        "far",
+        "out-of-domain · 60 questions",
+    ]
     letters = [ax for ax in figure.axes if ax.get_title() == "letters chosen"]
     heights = [bar.get_height() for bar in letters[0].containers[0]]
     assert heights == pytest.approx([n / row["n"] for n in row["letter_counts"]])
@@ -55,10 +58,12 @@ def test_many_splits_get_small_diagrams_and_each_its_place(make_scores, names, c
         for i, name in enumerate(names)
     }
     rows = {
-        name: {s: {"conf_ece": 0.1234 + j / 100, "accuracy": 0.5, "n": 40}
-               for j, s in enumerate(SPLITS)}
+        name: {
+            s: {"conf_ece": 0.1234 + j / 100, "accuracy": 0.5, "n": 40}
+            for j, s in enumerate(SPLITS)
+        }
         for name in names
-    }  # fmt: skip
+    }
     # One that was not measured leaves its place empty.
     del rows[names[-1]]["task_3"]
     figure = evaluation.draw(rows, scores, title="Tiny")

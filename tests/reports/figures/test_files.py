@@ -5,10 +5,16 @@ from calib_jax.reports.figures import canvas, files
 from calib_jax.reports.views import measurement, pictures
 
 LOG = [
-    {"step": 0, "epoch": 0, "kind": "estep", "conf_ece": 0.4, "accuracy": 0.2,
-     "sorted_confidences": [[0.5, 0.6, 0.7, 0.8, 0.9]]},
+    {
+        "step": 0,
+        "epoch": 0,
+        "kind": "estep",
+        "conf_ece": 0.4,
+        "accuracy": 0.2,
+        "sorted_confidences": [[0.5, 0.6, 0.7, 0.8, 0.9]],
+    },
     {"step": 1, "epoch": 0, "kind": "train", "loss": 2.0},
-]  # fmt: skip
+]
 KINDS = ("reliability", "smooth", "histogram", "risk_coverage", "boxes")
 
 

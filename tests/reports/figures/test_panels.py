@@ -16,8 +16,13 @@ def make_panel(seed=0, filled=10, strip=True):
     nan = np.where(counts > 0, 1.0, np.nan)
     edges = bin_edges(10)
     bins = Bins(edges, counts, rng.random(10) * nan, (edges[:-1] + 0.05) * nan)
-    row = {"conf_ece": 0.12, "conf_ece_ci": [0.1, 0.2], "cw_ece": 0.1, "accuracy": 0.4,
-           "mean_confidence": 0.6}  # fmt: skip
+    row = {
+        "conf_ece": 0.12,
+        "conf_ece_ci": [0.1, 0.2],
+        "cw_ece": 0.1,
+        "accuracy": 0.4,
+        "mean_confidence": 0.6,
+    }
     return Panel(row, bins, rng.random(50) if strip else None)
 
 
@@ -80,8 +85,10 @@ def test_only_the_border_of_small_panels_is_labelled(check_texts):
 
 
 def test_one_scale_of_shades_for_all():
-    few, many = (Bins(bin_edges(2), np.array(n), np.full(2, 0.5), np.full(2, 0.6))
-                 for n in ([50, 50], [1, 99]))  # fmt: skip
+    few, many = (
+        Bins(bin_edges(2), np.array(n), np.full(2, 0.5), np.full(2, 0.6))
+        for n in ([50, 50], [1, 99])
+    )
     figure = panels.draw([panels.Row({"a": Panel({}, few), "b": Panel({}, many)})], panels.SMALL)
     shades = [ax.containers[2].patches[0].get_facecolor() for ax in diagrams(figure).values()]
     assert sum(shades[0][:3]) > sum(shades[1][:3])  # 50 of 100 are paler than 99 of 100

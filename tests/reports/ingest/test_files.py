@@ -67,15 +67,18 @@ def wide(prefix, names):
         ("csv", [{f"logit_{k}": x + 3 for k, x in enumerate(np.log(r["probs"]))}
                  | {"gold": r["answer"]} for r in ROWS], "softmax of columns logit_0 to logit_2"),
     ],
-)  # fmt: skip
+)  # fmt: skip  # a table: rows and what is said of them
 def test_spellings(tmp_path, kind, rows, read_as):
     path = tmp_path / f"some.{kind}"
     (jsonl if kind == "jsonl" else table)(path, rows)
     found = files.load(str(path))
     scores = only(found)
     np.testing.assert_allclose(scores.probs, PROBS, rtol=1e-6)
-    np.testing.assert_allclose(scores.log_scores - scores.log_scores[:, :1],
-                               np.log(PROBS) - np.log(PROBS)[:, :1], atol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(
+        scores.log_scores - scores.log_scores[:, :1],
+        np.log(PROBS) - np.log(PROBS)[:, :1],
+        atol=1e-5,
+    )
     assert scores.answers.tolist() == [0, 2, 1] and scores.mask.all()
     assert read_as in found.about[str(path)]["probabilities"]
     assert scores.probs.dtype == scores.log_scores.dtype == np.float32
@@ -134,7 +137,8 @@ def bad(rows, message, **reading):
         bad(changed(1, answer=None), r"row 2 \(id 'q1'\) has answer None"),
         bad(changed(2, probs=[0.5, 0.5]), r"row 3 \(id 'q2'\) has 2 options.*report.ragged=True"),
         bad(
-            changed(1, probs=[0.5, 0.5]), r"has answer 2, outside 0..1 of its 2 options",
+            changed(1, probs=[0.5, 0.5]),
+            r"has answer 2, outside 0..1 of its 2 options",
             ragged=True,
         ),
         bad(changed(2, id="q0"), r"row 3 \(id 'q0'\) repeats the id of row 1 \(1 bad row of 3"),
@@ -155,7 +159,7 @@ def bad(rows, message, **reading):
         bad(changed(1, probs=0.5), r"row 2 \(id 'q1'\): column 'probs' holds 0.5, not a list"),
         bad([ROWS[0], {**ROWS[1], "split": "a"}], "row 1: column 'split' is empty"),
     ],
-)  # fmt: skip
+)
 def test_bad_rows_name_file_row_id_and_count(tmp_path, rows, message, reading):
     path = jsonl(tmp_path / "bad.jsonl", rows)
     with pytest.raises(UserError, match=message) as error:

@@ -81,7 +81,7 @@ KINDS = {
     "shared, label in doc": lambda i, g: sample(
         i, {g}, "ran.", [(f"{t} {i}", " ran.") for t in ("ant", "bee", "cat", "dog")], {"label": g}
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,11 +148,18 @@ def test_requests_of_acc_mutual_info_are_set_aside(tmp_path):
     for name, (pairs, again) in halves.items():
         rows = [
             with_unconditional(
-                sample(i, {i % 2}, "ran." if name == "contexts" else i % 2, pairs[i],
-                       values=VALUES[i][:2]), VALUES[i][2:], again[i],
+                sample(
+                    i,
+                    {i % 2},
+                    "ran." if name == "contexts" else i % 2,
+                    pairs[i],
+                    values=VALUES[i][:2],
+                ),
+                VALUES[i][2:],
+                again[i],
             )
             for i in range(24)
-        ]  # fmt: skip
+        ]
         scores, about = load(tmp_path, rows)
         assert about["rows_with_unconditional_requests_set_aside"] == 24
         np.testing.assert_array_equal(scores.log_scores, np.float32(VALUES[:, :2]))
@@ -242,12 +249,18 @@ def write(path, rows, as_list=False):
 ROWS = [sample(i, {g}, g) for i, g in enumerate(GOLD)]
 GENERATED = [
     {
-        "doc_id": i, "doc": {"question": "q"}, "target": "#### 3", "filter": name,
+        "doc_id": i,
+        "doc": {"question": "q"},
+        "target": "#### 3",
+        "filter": name,
         "arguments": {"gen_args_0": {"arg_0": "Q", "arg_1": {"until": ["\n"]}}},
-        "resps": [["lol"]], "filtered_resps": ["[invalid]"], "exact_match": 0.0,
+        "resps": [["lol"]],
+        "filtered_resps": ["[invalid]"],
+        "exact_match": 0.0,
     }
-    for i in range(3) for name in ("strict-match", "flexible-extract")
-]  # fmt: skip
+    for i in range(3)
+    for name in ("strict-match", "flexible-extract")
+]
 TIME = "2026-01-02T03-04-05.678"
 
 

@@ -54,14 +54,21 @@ def by_probability(row):
         ("csv", lambda i: {**{f"prob_{n}": p for n, p in ROWS[i].items()}, "answer": named(i)}),
         ("csv", lambda i: {"probs": json.dumps(ROWS[i]), "answer": named(i)}),
         ("jsonl", lambda i: {"probabilities": ROWS[i], "target": GOLD[i]}),
-        ("jsonl", lambda i: {"probs": list(ROWS[i].values()), "choices": NAMES,
-                             "answer": named(i)}),
-        ("jsonl", lambda i: {"logits": {n: float(np.log(p)) for n, p in ROWS[i].items()},
-                             "answer": named(i)}),
+        (
+            "jsonl",
+            lambda i: {"probs": list(ROWS[i].values()), "choices": NAMES, "answer": named(i)},
+        ),
+        (
+            "jsonl",
+            lambda i: {
+                "logits": {n: float(np.log(p)) for n, p in ROWS[i].items()},
+                "answer": named(i),
+            },
+        ),
         ("json", lambda i: {"probs": ROWS[i], "answer": named(i)}),
         ("parquet", lambda i: {"probs": ROWS[i], "answer": named(i)}),
     ],
-)  # fmt: skip
+)
 def test_names_of_options_are_kept(tmp_path, kind, row):
     rows, path = [row(i) for i in range(len(GOLD))], tmp_path / f"a.{kind}"
     if kind == "json":
@@ -94,8 +101,9 @@ def test_objects_in_the_order_of_their_probabilities_are_one_order(tmp_path):
     np.testing.assert_allclose(scores.probs, [[r[n] for n in order] for r in ROWS], atol=1e-6)
     assert [order[a] for a in scores.answers] == [named(i) for i in range(len(GOLD))]
     # And pair with a file in another order.
-    other = jsonl(tmp_path / "b.jsonl", [{"probs": r, "answer": named(i)} for i, r in
-                                         enumerate(ROWS)])  # fmt: skip
+    other = jsonl(
+        tmp_path / "b.jsonl", [{"probs": r, "answer": named(i)} for i, r in enumerate(ROWS)]
+    )
     states = files.load(f"before={other},after={tmp_path / 'a.jsonl'}").states
     before, after = states["before"]["all"], states["after"]["all"]
     np.testing.assert_array_equal(before.probs, after.probs)
@@ -108,8 +116,10 @@ def test_letters_and_short_endings_are_no_names(tmp_path):
     scores, _ = load(jsonl(tmp_path / "a.jsonl", rows))
     assert not scores.choices and scores.answers.tolist() == [1] * len(PROBS)
     np.testing.assert_allclose(scores.probs, PROBS[:, [1, 2, 0]], atol=1e-6)
-    rows = [{"probs": p.tolist(), "p_value": 0.1, "p_adjusted": 0.2, "answer": g}
-            for p, g in zip(PROBS, GOLD, strict=True)]  # fmt: skip
+    rows = [
+        {"probs": p.tolist(), "p_value": 0.1, "p_adjusted": 0.2, "answer": g}
+        for p, g in zip(PROBS, GOLD, strict=True)
+    ]
     assert load(jsonl(tmp_path / "b.jsonl", rows))[0].probs.shape == PROBS.shape
 
 
@@ -118,13 +128,24 @@ def test_letters_and_short_endings_are_no_names(tmp_path):
     [
         ("Billing,Technical,Sales,answer=truth,id=who,id=turn", lambda i: ROWS[i]),
         ("probs=out.probs,answer=truth,id=who,id=turn", lambda i: {"out": {"probs": ROWS[i]}}),
-        ("log_scores=Billing,log_scores=Technical,log_scores=Sales,answer=truth,id=who,id=turn",
-         lambda i: {n: float(np.log(p)) + 3 for n, p in ROWS[i].items()}),
+        (
+            "log_scores=Billing,log_scores=Technical,log_scores=Sales,answer=truth,id=who,id=turn",
+            lambda i: {n: float(np.log(p)) + 3 for n, p in ROWS[i].items()},
+        ),
     ],
-)  # fmt: skip
+)
 def test_any_layout_by_config_report_columns(tmp_path, columns, row):
-    rows = [{"who": f"t{i // 2}", "turn": i % 2, "truth": named(i), "answer": "not this one",
-             "label": 5, **row(i)} for i in range(len(GOLD))]  # fmt: skip
+    rows = [
+        {
+            "who": f"t{i // 2}",
+            "turn": i % 2,
+            "truth": named(i),
+            "answer": "not this one",
+            "label": 5,
+            **row(i),
+        }
+        for i in range(len(GOLD))
+    ]
     path = jsonl(tmp_path / "a.jsonl", rows)
     scores, about = load(path, columns=columns)
     assert scores.classes == tuple(NAMES) and scores.answers.tolist() == GOLD
@@ -140,8 +161,9 @@ def test_one_number_is_the_probability_of_yes(tmp_path):
     scores, _ = load(table(tmp_path / "a.csv", rows), columns="score")
     np.testing.assert_allclose(scores.probs, [[1 - p, p] for p in yes], atol=1e-7)
     assert scores.answers.tolist() == gold and scores.classes == ("0", "1")
-    rows = [{"score": float(np.log(p / (1 - p))), "label": g}
-            for p, g in zip(yes, gold, strict=True)]  # fmt: skip
+    rows = [
+        {"score": float(np.log(p / (1 - p))), "label": g} for p, g in zip(yes, gold, strict=True)
+    ]
     scores, _ = load(table(tmp_path / "b.csv", rows), columns="log_scores=score")
     np.testing.assert_allclose(scores.probs[:, 1], yes, atol=1e-6)
 

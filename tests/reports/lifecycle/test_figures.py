@@ -83,8 +83,11 @@ def test_every_setting_is_a_line_of_its_own(run):
     figure = figures.draw_curves(rows, models, "epoch")
     # A row of panels a part.
     assert [ax.get_title(loc="left") for ax in figure.axes] == [
-        "text: conf-ECE", "text: accuracy", "facts: conf-ECE", "facts: accuracy"
-    ]  # fmt: skip
+        "text: conf-ECE",
+        "text: accuracy",
+        "facts: conf-ECE",
+        "facts: accuracy",
+    ]
     for ax, part in zip(figure.axes[::2], ("text", "facts"), strict=True):
         lines = {line.get_label(): line for line in ax.lines if line.get_label()[0] != "_"}
         assert list(lines) == ["full", "lora"]
@@ -119,8 +122,9 @@ def test_a_lone_model_without_a_setting_belongs_to_all_and_several_to_none(run, 
 
 def test_sizes_of_several_families_are_named_by_their_size(run):
     rows = dict(zip(("a-70m", "b-70m", "b-1.4b"), rows_of(run[0]).values(), strict=True))
-    models = {n: {"place": x, "setting": n[0]} for n, x in zip(rows, (70e6, 70e6, 1.4e9),
-                                                              strict=True)}  # fmt: skip
+    models = {
+        n: {"place": x, "setting": n[0]} for n, x in zip(rows, (70e6, 70e6, 1.4e9), strict=True)
+    }
     ax = figures.draw_curves(rows, models, "scale").axes[0]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["70m", "1.4b"]
 

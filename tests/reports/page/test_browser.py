@@ -121,9 +121,7 @@ class Browser:
             "const r = e.getBoundingClientRect(); return [r.x + r.width/2, r.y + r.height/2] })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )  # fmt: skip
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, key: str, code: int, text: str = ""):
         """A real key, where the focus is."""
@@ -210,9 +208,13 @@ def _check(browser, page):
     browser.call("Input.dispatchKeyEvent", type="keyDown", key="Shift", code="ShiftLeft")
     for kind in ("keyDown", "keyUp"):
         browser.call(
-            "Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab",
-            windowsVirtualKeyCode=9, modifiers=8,
-        )  # fmt: skip
+            "Input.dispatchKeyEvent",
+            type=kind,
+            key="Tab",
+            code="Tab",
+            windowsVirtualKeyCode=9,
+            modifiers=8,
+        )
     browser.press("Enter", 13, "\r")
     assert browser.run(shown) == ["botany", "zoology", "algebra", "history"]
     assert browser.run(marks)[1:3] == ["descending", None]

@@ -117,9 +117,17 @@ def test_states_the_result(page, run):
     low, high = result["change"]["near"]["brier_ci"]
     assert f"[{low:+.3f}, {high:+.3f}]" in text
     for expected in (
-        "ln 4 = 1.386", "1,234", "0.25, 0.5", "9.9.9", "12.5", "3.25", "training set (E-step)",
-        "0.062", "2e-05", "echo 'done'",
-    ):  # fmt: skip
+        "ln 4 = 1.386",
+        "1,234",
+        "0.25, 0.5",
+        "9.9.9",
+        "12.5",
+        "3.25",
+        "training set (E-step)",
+        "0.062",
+        "2e-05",
+        "echo 'done'",
+    ):
         assert expected in text, expected
 
 
@@ -134,9 +142,12 @@ def test_escapes_everything(run):
     scores = run[1]["before"]["near"]
     n = len(scores)
     scores = dataclasses.replace(
-        scores, ids=(EVIL,) * n, subjects=(EVIL,) * n, questions=(EVIL,) * n,
+        scores,
+        ids=(EVIL,) * n,
+        subjects=(EVIL,) * n,
+        questions=(EVIL,) * n,
         choices=((EVIL,) * 4,) * n,
-    )  # fmt: skip
+    )
     row = row | {"groups": [{"group": EVIL, "n": 3, "conf_ece": 0.5}]}
     page = render(
         {

@@ -59,8 +59,10 @@ def test_equal_ratios_share_a_rank_as_the_authors_have_it(published_cells):
     ranks = {pair: change.rank for (pair, task), change in found.items() if task == "sciq"}
     assert sorted(ranks.values()) == [1, 2, 2, 2, 5, 6, 7]
     assert {pair for pair, rank in ranks.items() if rank == 2} == {
-        "Llama-2-7b", "gemma-7b", "Qwen2-72B"
-    }  # fmt: skip
+        "Llama-2-7b",
+        "gemma-7b",
+        "Qwen2-72B",
+    }
 
 
 def approximate_sce_ovr(accuracy, confidence, K):

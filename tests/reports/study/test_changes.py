@@ -80,9 +80,14 @@ def test_letters_leave_out_the_few_questions_of_another_number_of_options(make_s
 
 # Table 1 of the paper: the order of the models under each task, by letters.
 MODELS = {
-    "O": "OLMo-7B", "2": "Llama-2-7b", "g": "gemma-7b", "8": "Llama-3-8B", "M": "Mistral-7B",
-    "7": "Llama-3-70B", "Q": "Qwen2-72B",
-}  # fmt: skip
+    "O": "OLMo-7B",
+    "2": "Llama-2-7b",
+    "g": "gemma-7b",
+    "8": "Llama-3-8B",
+    "M": "Mistral-7B",
+    "7": "Llama-3-70B",
+    "Q": "Qwen2-72B",
+}
 PAPER = {
     "arc_easy": "O2g8M7Q",
     "arc_challenge": "O2g8M7Q",
@@ -104,8 +109,12 @@ def test_the_papers_table_1(published_cells):
         assert orders[task] == tuple(MODELS[c] for c in letters), task
     # The five tasks that the paper has in one column are one here.
     assert next(iter(found.values())) == [
-        "arc_challenge", "arc_easy", "mmlu_humanities", "mmlu_stem", "piqa"
-    ]  # fmt: skip
+        "arc_challenge",
+        "arc_easy",
+        "mmlu_humanities",
+        "mmlu_stem",
+        "piqa",
+    ]
     assert not any(" = " in name for order in found for name in order)
 
 
@@ -122,8 +131,11 @@ def test_pairs_of_one_ratio_share_a_place_and_those_without_have_none():
 def test_the_metrics_are_the_catalogues_under_the_papers_names():
     labels = {key: metric.label for key, metric in changes.METRICS.items()}
     assert labels == {
-        "conf_ece": "ECE", "cw_ece": "SCE", "sce_ovr": "SCE, one-vs-rest", "accuracy": "accuracy"
-    }  # fmt: skip
+        "conf_ece": "ECE",
+        "cw_ece": "SCE",
+        "sce_ovr": "SCE, one-vs-rest",
+        "accuracy": "accuracy",
+    }
     for key, metric in changes.METRICS.items():
         assert metric.direction == catalogue.get(key).direction
 

@@ -40,8 +40,10 @@ def test_the_decreases_that_the_paper_names_are_in_figure_1_and_its_reading_is_s
     fallen = sum(x < 0 for x in marks(figure.axes[0]))
     cells = changes.column(published_cells, "continuation_sum", "conf_ece").values()
     assert fallen == sum(c.change < 0 for c in cells) and 0 < fallen <= 4
-    letters = {p: {t: {"choice": by["choice"]} for t, by in found.items()}
-               for p, found in published_cells.items()}  # fmt: skip
+    letters = {
+        p: {t: {"choice": by["choice"]} for t, by in found.items()}
+        for p, found in published_cells.items()
+    }
     assert figures.figure1(letters).axes[0].get_title(loc="left") == "ECE, choice"
     few = figures.figure1(one_pair(published_cells))
     assert "(continuation_sum)" in few.axes[0].get_xlabel()
@@ -57,11 +59,14 @@ def told(figure):
     assert len(look) == len(names)
     lines = [text.get_text() for text in ax.get_yticklabels()]
     return {
-        (lines[round(y)], look[drawn.get_marker(), drawn.get_color(), drawn.get_markeredgecolor()]):
-            x
-        for drawn in ax.lines if drawn.get_linestyle() == "None"
+        (
+            lines[round(y)],
+            look[drawn.get_marker(), drawn.get_color(), drawn.get_markeredgecolor()],
+        ): x
+        for drawn in ax.lines
+        if drawn.get_linestyle() == "None"
         for x, y in zip(drawn.get_xdata(), drawn.get_ydata(), strict=True)
-    }  # fmt: skip
+    }
 
 
 def test_beyond_30_cells_every_mark_says_its_task_and_its_pair(published_cells):
@@ -71,8 +76,9 @@ def test_beyond_30_cells_every_mark_says_its_task_and_its_pair(published_cells):
     # More pairs than tasks: the pairs are the lines then.
     few = {
         f"{pair} {i}": {task: published_cells[pair][task] for task in ("piqa", "arc_easy", "sciq")}
-        for pair in published_cells for i in range(2)
-    }  # fmt: skip
+        for pair in published_cells
+        for i in range(2)
+    }
     found = told(figures.figure1(few))
     asked = changes.column(few, "continuation_sum", "conf_ece")
     assert len(found) == 42 and found == pytest.approx({k: c.change for k, c in asked.items()})
@@ -108,8 +114,9 @@ def test_no_text_overlaps_or_leaves_the_figure(published_cells):
         for figure in (figures.figure1(cells), figures.figure2(cells)):
             figure.canvas.draw()
             box = figure.bbox
-            titles = [ax.title if not ax.get_title(loc="left") else ax._left_title
-                      for ax in figure.axes]  # fmt: skip
+            titles = [
+                ax.title if not ax.get_title(loc="left") else ax._left_title for ax in figure.axes
+            ]
             extents = [t.get_window_extent() for t in titles if t.get_text()]
             for i, one in enumerate(extents):
                 assert not any(one.overlaps(other) for other in extents[:i])

@@ -36,8 +36,11 @@ def test_how_changes_are_written(cells):
     assert wording.with_ratio(recovered(math.nan, 0.1, None, None), "accuracy") == "– (+10.0%)"
     assert wording.values_text(ece) == "0.100 → 0.300"
     assert [wording.ratio_text(r) for r in (16.7834, 9.98, -0.0007, math.nan)] == [
-        "+1678%", "+998.0%", "-0.1%", ""
-    ]  # fmt: skip
+        "+1678%",
+        "+998.0%",
+        "-0.1%",
+        "",
+    ]
 
 
 def recovered(change, ratio, pt, it):

@@ -64,8 +64,12 @@ def test_files_and_sections_are_of_what_was_asked():
     view = alignment.view(summary_of(["cft"]), scores, losses)
     assert list(view.figures) == ["figures/margins", "figures/text"]
     assert [section.title for section in view.sections] == [
-        "Results", "Margins", "Text", "Data", "Models",
-    ]  # fmt: skip  # in one line
+        "Results",
+        "Margins",
+        "Text",
+        "Data",
+        "Models",
+    ]
     assert list(view.files) == [f"tables/alignment.{kind}" for kind in ("md", "tex", "csv")]
     assert "| preference accuracy ↑ | 0.500 [0.400, 0.600] |" in view.files["tables/alignment.md"]
     assert r"per token $\downarrow$" in view.files["tables/alignment.tex"]

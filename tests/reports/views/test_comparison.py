@@ -40,9 +40,14 @@ def cells_of(table):
 def test_markdown_has_a_row_per_method_and_a_column_per_domain(comparison):
     header, model, *rows = body(markdown([views.main_table([comparison])]))
     assert header == [
-        "method", "conf-ECE ID ↓", "conf-ECE OOD ↓", "cw-ECE ID ↓", "cw-ECE OOD ↓", "acc. ID ↑",
+        "method",
+        "conf-ECE ID ↓",
+        "conf-ECE OOD ↓",
+        "cw-ECE ID ↓",
+        "cw-ECE OOD ↓",
+        "acc. ID ↑",
         "acc. OOD ↑",
-    ]  # fmt: skip  # in pairs
+    ]
     assert model[0] == "*a_b 50%*"
     cells = {row[0]: row[1:] for row in rows}
     assert list(cells) == ["DPO, as it is", "Temp. scale", "CFT"]
@@ -105,8 +110,9 @@ def test_several_models_stand_under_each_other_with_what_they_have(comparison):
     )
     table = views.main_table([comparison, only_in])
     assert [(section, len(rows)) for section, rows in table.by_section] == [
-        ("a_b 50%", 3), ("second", 1)
-    ]  # fmt: skip  # pairs
+        ("a_b 50%", 3),
+        ("second", 1),
+    ]
     assert [cell.text for cell in table.rows[-1].cells[1:]][1::2] == ["–"] * 3
 
 
@@ -126,8 +132,15 @@ def test_differences_are_signed_and_bold_where_they_are_significant(comparison):
 def test_chance_stands_beside_conf_ece_in_the_extended_table(comparison):
     table = views.extended([comparison])
     assert [group for group, _ in table.groups] == [
-        "", "conf-ECE", "by chance", "NLL", "Brier", "acc.", "mean conf.", "AUROC"
-    ]  # fmt: skip  # on a line
+        "",
+        "conf-ECE",
+        "by chance",
+        "NLL",
+        "Brier",
+        "acc.",
+        "mean conf.",
+        "AUROC",
+    ]
     assert [cell.text for cell in cells_of(table)["DPO, as it is"][2:4]] == ["0.0800", "–"]
 
 
@@ -139,8 +152,12 @@ def test_csv_holds_every_figure_and_every_seed(comparison):
     assert float(found[0]["p_value"]) == 0.3 and found[1]["p_value"] == ""
     assert float(found[0]["value"]) == pytest.approx(1.4)
     assert sum(float(r["value"]) for r in found[1:]) / 3 == pytest.approx(1.4)
-    figures = sum(len(e.per_seed) + 1 for by in comparison.rows.values() for part in by.values()
-                  for e in part.values())  # fmt: skip  # one sum
+    figures = sum(
+        len(e.per_seed) + 1
+        for by in comparison.rows.values()
+        for part in by.values()
+        for e in part.values()
+    )
     assert len(rows) == figures and len({tuple(row) for row in rows}) == 1
 
 
@@ -196,9 +213,15 @@ def test_a_comparison_as_page_files_and_figures(comparison):
         for name in ("reliability", "classwise")
     ]
     assert [section.title for section in view.sections] == [
-        "Result", "What it says", "Figures", "Against the reference",
-        "Accuracy, confidence and scores", "Settings", "Runs", "Data",
-    ]  # fmt: skip  # in order
+        "Result",
+        "What it says",
+        "Figures",
+        "Against the reference",
+        "Accuracy, confidence and scores",
+        "Settings",
+        "Runs",
+        "Data",
+    ]
     page = render(view, summary)
     assert page.count("<svg") == 4 and f"<p>{headline[0]}.</p>" in page
     assert "<li>So it is.</li>" in page and f"<li>{headline[0]}" not in page
@@ -212,8 +235,10 @@ def test_a_comparison_as_page_files_and_figures(comparison):
 
 
 def test_a_sweep_as_page_files_and_figures(comparison):
-    points = {"temperature": {"ece_weight": 0.0, "num_bins": None},
-              "cft": {"ece_weight": 1.0, "num_bins": 5}}  # fmt: skip  # a pair
+    points = {
+        "temperature": {"ece_weight": 0.0, "num_bins": None},
+        "cft": {"ece_weight": 1.0, "num_bins": 5},
+    }
     summary = summary_of(whole(comparison), job="sweep", points=points)
     view = views.sweep(summary, "CFT")
     assert list(view.figures) == ["figures/frontier_conf_ece", "figures/frontier_cw_ece"]

@@ -25,8 +25,14 @@ def figures(value, unit="text"):
 
 
 def group(name, value):
-    return {"group": name, "n": 60, "accuracy": value, "mean_confidence": 0.6,
-            "conf_ece": value / 2, "conf_ece_null_q95": 0.07}  # fmt: skip  # one group
+    return {
+        "group": name,
+        "n": 60,
+        "accuracy": value,
+        "mean_confidence": 0.6,
+        "conf_ece": value / 2,
+        "conf_ece_null_q95": 0.07,
+    }
 
 
 def summary_of(models=tuple(PLACES)):
@@ -123,9 +129,11 @@ def test_little_mass_is_said_with_its_remedy():
 def test_every_figure_is_in_markdown_latex_and_csv():
     view, _ = page_of(summary_of())
     assert set(view.files) == {
-        "tables/lifecycle.csv", "tables/lifecycle.md", "tables/lifecycle.tex",
+        "tables/lifecycle.csv",
+        "tables/lifecycle.md",
+        "tables/lifecycle.tex",
         "tables/facts_by_group.csv",
-    }  # fmt: skip  # a pair a line
+    }
     markdown = view.files["tables/lifecycle.md"]
     assert markdown.count("\n| 70m |") == markdown.count("\n| 12b |") == 2
     assert "**facts**" in markdown and "0.300 [0.260, 0.340]" in markdown
@@ -156,9 +164,14 @@ def test_every_model_and_part_has_its_diagram():
 def test_the_page_holds_results_curves_diagrams_and_relations():
     _, text = page_of(summary_of())
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", text) == [
-        "Results", "Curves", "Reliability", "Facts by relation", "Data", "Models",
+        "Results",
+        "Curves",
+        "Reliability",
+        "Facts by relation",
+        "Data",
+        "Models",
         "How to get this again",
-    ]  # fmt: skip  # two lines
+    ]
     assert text.count("<svg") == 1 + 2 * 3
     assert "Reliability diagram of text, 70m: conf-ECE 0.300" in text
     assert "P2 &lt;b&gt;" in text and "P2 <b>" not in text
@@ -195,8 +208,11 @@ def test_one_model_and_no_relations():
     view = lifecycle.view(summary, {"text": {"70m": panel(summary["70m"]["text"])}}, **BINS)
     assert view.title == "Calibration of 70m"
     assert [section.title for section in view.sections] == [
-        "Results", "Reliability", "Data", "Models",
-    ]  # fmt: skip  # in one line
+        "Results",
+        "Reliability",
+        "Data",
+        "Models",
+    ]
     assert list(view.figures) == ["figures/reliability_text_70m"]
 
 

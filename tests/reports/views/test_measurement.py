@@ -83,13 +83,24 @@ def test_one_column_only(run):
 
 
 def test_summaries_of_earlier_versions_leave_their_rows_out(run):
-    keys = ("domain", "n", "conf_ece", "conf_ece_ci", "accuracy", "answer_counts", "top_letter",
-            "top_letter_share")  # fmt: skip
+    keys = (
+        "domain",
+        "n",
+        "conf_ece",
+        "conf_ece_ci",
+        "accuracy",
+        "answer_counts",
+        "top_letter",
+        "top_letter_share",
+    )
     old = {key: run[0]["after"]["near"][key] for key in keys}
     text = printed({"after": {"near": old}})
-    assert "conf-ECE" in text and "accuracy" in text and "smooth" not in text and "NLL" not in (
-        text[: text.index("Uniform")]
-    )  # fmt: skip
+    assert (
+        "conf-ECE" in text
+        and "accuracy" in text
+        and "smooth" not in text
+        and "NLL" not in (text[: text.index("Uniform")])
+    )
 
 
 def test_missing_figures_are_dashes(run):

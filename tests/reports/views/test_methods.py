@@ -106,10 +106,13 @@ def test_methods_are_the_layout_of_table_2(run):
     lines = list(csv.reader(io.StringIO(methods.methods_csv(methods.methods(states)))))
     assert lines[0] == [
         "method",
-        "conf-ECE ID: near", "conf-ECE OOD: far",
-        "cw-ECE ID: near", "cw-ECE OOD: far",
-        "acc. ID: near", "acc. OOD: far",
-    ]  # fmt: skip  # a metric on a line
+        "conf-ECE ID: near",
+        "conf-ECE OOD: far",
+        "cw-ECE ID: near",
+        "cw-ECE OOD: far",
+        "acc. ID: near",
+        "acc. OOD: far",
+    ]
     assert [line[0] for line in lines[1:]] == ["before", "after"]
     expected = [
         run[0]["after"][split][key]
@@ -163,9 +166,15 @@ def test_calibrators_follow_the_scores_as_they_are(run):
 
 def test_quantisation_is_a_column_per_split():
     moved = {"unquantized": 0.2, "quantized": 0.25, "change": 0.05, "change_ci": [-0.01, 0.11]}
-    row = {"mean_confidence_shift": -0.01, "mean_abs_confidence_shift": 0.02,
-           "max_abs_confidence_shift": 0.3, "argmax_agreement": 0.975,
-           "conf_ece": moved, "accuracy": moved, "nll": moved}  # fmt: skip  # as summaries have it
+    row = {
+        "mean_confidence_shift": -0.01,
+        "mean_abs_confidence_shift": 0.02,
+        "max_abs_confidence_shift": 0.3,
+        "argmax_agreement": 0.975,
+        "conf_ece": moved,
+        "accuracy": moved,
+        "nll": moved,
+    }
     table = methods.quantization({"exam": row, "quiz": row})
     text = tables.markdown([table])
     assert [c.label for c in table.columns] == ["", "exam", "quiz"]

@@ -45,10 +45,12 @@ def test_several_changes_have_a_table_of_their_own():
 
 @pytest.mark.parametrize(
     ("ratio", "verdict", "said"),
-    [(1.1, "worse", "significantly higher: by × [1.050, 1.150]"),
-     (0.9, "better", "significantly lower: by × [0.850, 0.950]"),
-     (1.01, "", "no significant change: its 95% interval [0.960, 1.060] includes 1")],
-)  # fmt: skip  # a case a line
+    [
+        (1.1, "worse", "significantly higher: by × [1.050, 1.150]"),
+        (0.9, "better", "significantly lower: by × [0.850, 0.950]"),
+        (1.01, "", "no significant change: its 95% interval [0.960, 1.060] includes 1"),
+    ],
+)
 def test_the_change_of_a_perplexity_is_a_factor(ratio, verdict, said):
     change = {"perplexity_ratio": ratio, "perplexity_ratio_ci": [ratio - 0.05, ratio + 0.05]}
     part = text(change)
@@ -70,8 +72,12 @@ def test_the_csv_holds_plain_numbers_and_nothing_where_nothing_is_known():
 
 
 def test_a_course_says_which_changes_are_changes():
-    part = Part("exam", {"a": {"conf_ece": 0.4}, "b": {"conf_ece": None}}, catalogue.METRICS,
-                {"b": {"conf_ece_ci": [-0.3, -0.1]}})  # fmt: skip  # one part
+    part = Part(
+        "exam",
+        {"a": {"conf_ece": 0.4}, "b": {"conf_ece": None}},
+        catalogue.METRICS,
+        {"b": {"conf_ece_ci": [-0.3, -0.1]}},
+    )
     assert part.course("conf_ece", "conf-ECE", after="chance") == (
         "conf-ECE: 0.400 (a) → – (b, significantly lower: by [-0.300, -0.100]); the last is chance"
     )

@@ -24,8 +24,16 @@ def test_a_change_is_coloured_only_when_its_interval_excludes_0(run):
 
 
 def test_a_summary_of_an_earlier_version_leaves_its_rows_out(run):
-    keys = ("domain", "n", "conf_ece", "conf_ece_ci", "accuracy", "answer_counts", "top_letter",
-            "top_letter_share")  # fmt: skip  # what it had
+    keys = (
+        "domain",
+        "n",
+        "conf_ece",
+        "conf_ece_ci",
+        "accuracy",
+        "answer_counts",
+        "top_letter",
+        "top_letter_share",
+    )
     old = {"after": {"near": {key: run[0]["after"]["near"][key] for key in keys}}}
     (table,) = splits.results(states_of(old))
     names = [row.cells[0].text for row in table.rows]

@@ -149,8 +149,9 @@ def test_files_hold_every_cell(cells):
     assert set(files) == {
         *(f"tables/{name}" for name in ("changes.csv", "changes.md", "changes.tex")),
         *(f"tables/{name}" for name in ("table1.md", "table1.tex")),
-        "csv/sce/choice.csv", "csv/sce_ovr/choice.csv",
-    }  # fmt: skip
+        "csv/sce/choice.csv",
+        "csv/sce_ovr/choice.csv",
+    }
     rows = list(csv.DictReader(io.StringIO(files["tables/changes.csv"])))
     assert len(rows) == 3 * 4
     row = next(r for r in rows if (r["pair"], r["metric"]) == ("a_1|x", "conf_ece"))
