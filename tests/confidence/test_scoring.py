@@ -10,7 +10,8 @@ import pytest
 import calib_jax
 from calib_jax import Question, UserError, load_model, make_mesh, score
 from calib_jax.confidence.forward import score_rows
-from calib_jax.questions.encoding import DEFAULT_PROMPT, Encoder, render
+from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.prompts import DEFAULT_PROMPT, Prompt
 from tests.conftest import make_questions, write_tiny_model
 
 SHORT = "{question}\n{options}\nAnswer:"
@@ -42,7 +43,7 @@ def close(a, b):
 
 def reference(model, questions, template=DEFAULT_PROMPT):
     """All prompts in one padded array, every logit of every position, float64 from there on."""
-    prompts = [model.tokenizer(render(q, template)).input_ids for q in questions]
+    prompts = [model.tokenizer(Prompt(template, True).text(q)).input_ids for q in questions]
     tokens = np.zeros((len(prompts), max(map(len, prompts))), np.int32)
     for row, ids in zip(tokens, prompts, strict=True):
         row[: len(ids)] = ids
@@ -115,7 +116,7 @@ def test_own_template(model, questions):
 def test_braces_in_texts_are_verbatim(model):
     text = "What do {options}, {question} and {} do in {0}?"
     question = Question("braces", text, ["{options}", "{question}", "\\1 {"], 0)
-    prompt = render(question)
+    prompt = Prompt(DEFAULT_PROMPT, True).text(question)
     assert prompt == (
         f"Question: {text}\n\nOptions:\nA. {{options}}\nB. {{question}}\nC. \\1 {{\n\nAnswer:"
     )

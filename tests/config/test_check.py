@@ -368,7 +368,6 @@ def test_the_command_line_tells_misspelt_flags_bad_values_and_limits_together(tm
         "config.seed is 'many'; expected a whole number.",
         "expected 1 or more",
         "measure with examples by the job evaluate",
-        "config.prompt.template is the prompt of training",
         "fine-tuning reads letters",
     ):
         assert remedy in err

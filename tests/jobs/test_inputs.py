@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calib_jax import UserError, fields, provenance
+from calib_jax import UserError, provenance
 from calib_jax import main as entry
-from calib_jax.config import base
+from calib_jax.config import FIELDS, base
 from calib_jax.jobs import winrate
 from calib_jax.main import main
 from calib_jax.models import model as models
@@ -134,7 +134,7 @@ def arguments(job, workdir="run", **changes):
     name, _, preset = config.partition(":")
     has_preset = job not in ("export", "report", "winrate", "generate")
     preset = preset or ("debug" if has_preset else "")
-    fixed = {k: v for k, v in LIGHT.items() if job in fields.jobs_of(k) and job != "plan"}
+    fixed = {k: v for k, v in LIGHT.items() if job in FIELDS[k].jobs and job != "plan"}
     if job not in WITHOUT_MODEL and "model.name" not in settings and job != "study":
         fixed["model.name"] = "m"
     if job == "lifecycle":
@@ -177,7 +177,7 @@ def test_every_input_changed_in_turn(job, world, one_device, capsys, watched):
     assert files == {world / name for name in expected}
 
     # Every field that the job is said to obey was looked at.
-    needed = {path for path in fields.paths(base()) if job in fields.jobs_of(path)}
+    needed = {path for path, field in FIELDS.items() if job in field.jobs}
     missed = {path for path in needed if path.split(".")[0] not in ("job",)} - read_fields
     assert missed <= UNREAD.get(job, set()) | {"accept_other_code"}, missed
 
