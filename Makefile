@@ -1,14 +1,15 @@
 # Each command does all its own set-up: Python >= 3.11 and git are enough.
 #   make demo   a real aligned model as it is, under a temperature, after SFT, and after CFT:
 #               runs/demo/report.html
-#   make test   the tests
+#   make test   lint, types and the tests
+#   make test-slow   the tests that take long: a real model, processes, a browser
 #   make docs   the documentation as a site: site/index.html
 # Another interpreter: make test PYTHON=python3.12 VENV=.venv312
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs env
+.PHONY: demo test test-slow docs env
 
 demo: env
 	$(BIN)/python -m calib_jax.main --config=configs/compare.py:demo --workdir=runs/demo
@@ -16,7 +17,10 @@ demo: env
 test: env
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m "not slow"
+
+test-slow: env
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m slow tests
 
 # The sources are parsed and not imported: mkdocs and its plugins are all that it needs.
 docs: $(VENV)-docs/ready

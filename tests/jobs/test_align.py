@@ -50,6 +50,7 @@ def config(tmp_path, tiny_model, undrawn, monkeypatch):
     return config
 
 
+@pytest.mark.slow
 def test_dpo_end_to_end_stopped_and_continued(config, tmp_path, capsys, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     align.main(Run(config, whole, StopRequest()))

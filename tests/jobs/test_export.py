@@ -340,6 +340,7 @@ def test_an_adapter_trained_on_exports_as_one_on_the_original_base(
     np.testing.assert_allclose(logits(run / "export" / "merged"), beside, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_export_what_one_does(call, make_run, config, tmp_path):
     """Arrays that no process could fetch alone are restored, merged, gathered; process 0 writes."""
     run = make_run(random_adapters(config))

@@ -113,6 +113,7 @@ MOMENTS = (
 )
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed, tmp_path):
     """Killed at every one of the moments in turn; then left alone."""
     command, expected, _ = undisturbed
@@ -133,6 +134,7 @@ def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed, tmp_pa
         np.testing.assert_array_equal(ours.log_scores, theirs.log_scores)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_exits_cleanly_and_the_run_goes_on(undisturbed, tmp_path):
     command, expected, _ = undisturbed
     workdir = tmp_path / "run"
@@ -151,6 +153,7 @@ def test_sigterm_saves_exits_cleanly_and_the_run_goes_on(undisturbed, tmp_path):
     assert training_lines(workdir) == training_lines(expected)
 
 
+@pytest.mark.slow
 def test_other_questions_than_the_run_began_with_are_refused(undisturbed, tmp_path):
     command, _, _ = undisturbed
     workdir, rare = tmp_path / "run", "--config.checkpoint.every_steps=1000"

@@ -21,6 +21,8 @@ from calib_jax.training.loop import lora_settings
 from tests.devices import xla_flags
 from tests.jobs.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def free_port() -> int:
     with socket.socket() as s:

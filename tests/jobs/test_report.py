@@ -56,6 +56,7 @@ def write(path, content):
     return path
 
 
+@pytest.mark.slow
 def test_names_and_texts_that_are_no_utf8_on_a_console_that_is_none(call, tmp_path, monkeypatch):
     found = [
         {**row, "id": f"{row['id']}\ud800", "question": "日本 \udc00", "subject": None}

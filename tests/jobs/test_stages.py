@@ -115,6 +115,7 @@ def light(undrawn, monkeypatch):
     return undrawn
 
 
+@pytest.mark.slow
 def test_a_chain_goes_on_where_it_was_stopped(config, trained, light, tmp_path, capsys):
     workdir = tmp_path / "run"
     exported = workdir / "1-dpo" / "adapter" / "adapter_model.safetensors"

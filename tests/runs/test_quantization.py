@@ -74,6 +74,7 @@ def check(folder, state):
     return row
 
 
+@pytest.mark.slow
 def test_both_jobs_report_the_shift(command, tmp_path):
     """They compare the model as it is with the one that they go on with."""
     rows = {}

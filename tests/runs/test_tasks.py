@@ -230,6 +230,7 @@ measure_tasks(config, load_model(config.model.name), load_tasks(config), Path(sy
 """
 
 
+@pytest.mark.slow
 def test_killed_by_the_system(config, model, tmp_path):
     (tmp_path / "c.json").write_text(config.to_json_best_effort())
     done = subprocess.run(

@@ -47,6 +47,7 @@ def test_sharded_equals_single_device(start, method, mesh):
         assert embed.addressable_shards[0].data.size == embed.size // (mesh[1] * mesh[2])
 
 
+@pytest.mark.slow
 def test_every_loss_goes_down(start):
     for sft, weight in (("sft1", 1.0), ("sft2", 1.0), ("sft1", 0.0), ("none", 1.0)):
         config = tiny_config(sft=sft, ece_weight=weight, epochs=6)

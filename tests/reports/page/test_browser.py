@@ -165,6 +165,7 @@ def _with_subjects(result):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome here")
+@pytest.mark.slow
 def test_in_chromium(tmp_path, run):
     page = tmp_path / "report.html"
     summary = _with_subjects(run[0])
