@@ -24,7 +24,6 @@ SOURCES = sorted(
 
 LONG = {
     "questions/pipeline.py": "to be divided",
-    "reports/tables.py": "to be divided",
 }
 GERUNDS = {
     "confidence/reading.py": "to be renamed",

@@ -7,7 +7,7 @@ import re
 import pytest
 import rich.console
 
-from calib_jax.reports import catalogue, tables
+from calib_jax.reports import catalogue, console, tables
 from calib_jax.reports.tables import Cell, Column, Row, Table
 from calib_jax.reports.words import interval, number
 
@@ -19,7 +19,7 @@ FIGURES = {
 
 def shown(some, width):
     file = io.StringIO()
-    tables.show(some, rich.console.Console(file=file, width=width, highlight=False))
+    console.show_tables(some, rich.console.Console(file=file, width=width, highlight=False))
     return file.getvalue()
 
 
@@ -64,7 +64,7 @@ def test_tables_with_as_many_columns_line_up(table):
 def test_names_are_no_markup(capsys):
     """What rich would take for a style, an end of one, or a picture."""
     rows = (Row((Cell("[red]a :smile:"), Cell("[/x]"))),)
-    tables.show([Table("t", (Column("[/x]", text=True), Column("b")), rows)])
+    console.show_tables([Table("t", (Column("[/x]", text=True), Column("b")), rows)])
     said = capsys.readouterr().out
     assert "[/x]" in said and "[red]a :smile:" in said and "\x1b" not in said
 
