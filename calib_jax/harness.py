@@ -162,7 +162,7 @@ class CalibJaxLM(LM):
                 for i, score in zip(members[group], scores, strict=True):
                     if pairs[i].num_targets:
                         answers[i] = _answer(score)
-                    # As they come: with --use_cache a run that was killed goes on from there.
+                    # As they come: with --use_cache a run that was killed continues from there.
                     self.cache_hook.add_partial("loglikelihood", requests[i].args, answers[i])
                 bar.update(len(scores))
 

@@ -72,7 +72,7 @@ def set_method(config: ml_collections.ConfigDict, name: str) -> None:
     """Makes ``config`` one of the method ``name``.
 
     λ, ε and α stay as they are where the method has them (ε = 0 becomes ``SMOOTHING``); λ and ε are
-    0 and α is its default where it has not. Further terms have the method's own weights. The
+    0 and α is its default where it does not. Further terms have the method's own weights. The
     released objective brings its bins: [a, b), of the model as it begins.
     """
     method, train = METHODS[name], config.train

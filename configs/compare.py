@@ -29,7 +29,8 @@ before training; the reported questions never take part (--config.compare.calibr
 evaluation splits' own, out of fold). A fit that ends at a bound is named beneath the tables.
 
 Every training is a run of the job "finetune" in WORKDIR/<method>-seed<k>/; what they all start from
-is measured once a seed, in WORKDIR/before-seed<k>/. The same command goes on where it was stopped.
+is measured once a seed, in WORKDIR/before-seed<k>/. The same command continues where it was
+stopped.
 λ and ε are config.train.ece_weight and config.train.label_smoothing, of every method that has them.
 What one trained method has otherwise, any field of train.* and em.*, is said with
 --config.compare.settings=rcft:train.learning_rate=1e-5,cft:train.ece_weight=3,cft:train.epochs=5,

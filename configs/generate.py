@@ -12,7 +12,7 @@ instruction, turns, messages, prompt or question. They are put into the tokenize
 (--config.prompt.chat=False: plain text) and never cut. An answer ends at EOS or the end of the
 turn, as generation_config.json, the tokenizer or the template has it, or at
 config.generate.max_new_tokens or the model's length; cut ones are counted. An answer depends on the
-prompt, its id, the seed and the settings, not on what is in its batch. The same command goes on
+prompt, its id, the seed and the settings, not on what is in its batch. The same command continues
 where it was stopped.
 
   preset        hardware               what it does

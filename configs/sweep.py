@@ -15,7 +15,7 @@ python -m calib_jax.main --config=configs/sweep.py \\
                                         us.
 
 Every λ with every M (λ = 0, which has no bins, once) and every seed of --config.sweep.seeds is a
-run of the job "finetune" in WORKDIR/lambda<λ>-bins<M>-seed<k>/; the same command goes on where it
+run of the job "finetune" in WORKDIR/lambda<λ>-bins<M>-seed<k>/; the same command continues where it
 was stopped. Errors are measured with config.em.num_bins bins, whatever M was trained with. RCFT's:
 --config.train.sft=sft2 --config.method=rcft.
 

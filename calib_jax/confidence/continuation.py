@@ -34,7 +34,7 @@ def sum_log_probs(log_probs_NxKxT: jax.Array, mask_NxKxT: jax.Array) -> jax.Arra
 
     Args:
       log_probs_NxKxT: [N, K, T], natural log.
-      mask_NxKxT: [N, K, T] bool, the tokens that there are.
+      mask_NxKxT: [N, K, T] bool, the tokens that exist.
 
     Returns:
       [N, K] float32; -inf where an option has no token.

@@ -240,7 +240,7 @@ class Engine:
                 return False
             if (len(members) - 1) * length >= CACHING_SAVES:
                 return True
-            # What is left of a family, in a run that goes on, needs its kept prefix all the same.
+            # What is left of a family, in a run that continues, needs its kept prefix all the same.
             return bool(self.shapes.cached) and any(
                 tree_size(read[m]).room > longest for m in members
             )

@@ -23,7 +23,7 @@ METHODS = (
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raises UserError for a method that there is not."""
+    """Raises UserError for an unknown method."""
     for method in methods:
         if method not in METHODS:
             raise UserError(f"method {method!r} is not known; there is {', '.join(METHODS)}.")

@@ -153,7 +153,7 @@ def _last(group: Sequence[TokenScores]) -> list[float]:
 
 
 def _padded(groups: Sequence[Sequence[TokenScores]], K: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities [N, K, T] and the mask of the tokens that there are."""
+    """Log-probabilities [N, K, T] and the mask of the tokens that exist."""
     T = max((len(pair.log_probs) for group in groups for pair in group), default=1)
     values = np.zeros((len(groups), K, max(1, T)), np.float32)
     mask = np.zeros(values.shape, bool)

@@ -50,7 +50,7 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
         found.add(tokenizer.eos_token_id)
     if chat is not None and (end := chat.end_of_turn()) is not None:
         found.add(tokenizer.convert_tokens_to_ids(end))
-    # Files made for a family name tokens that a smaller vocabulary has not.
+    # Files made for a family name tokens that a smaller vocabulary lacks.
     found = {i for i in found if i < checkpoint.config.vocab_size}
     if not found:
         raise UserError(

@@ -25,7 +25,7 @@ from calib_jax.training.loop import Listener
 
 
 def main(run: Run) -> None:
-    """One stage from model to report; started again, it goes on where it stopped.
+    """One stage from model to report; started again, it continues where it stopped.
 
     Raises:
       UserError: bad input.

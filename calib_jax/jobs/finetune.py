@@ -16,7 +16,7 @@ from calib_jax.training.loop import Listener
 
 
 def main(run: Run, model: Model | None = None, before: Path | None = None) -> None:
-    """One run from aligned model to report; started again, it goes on where it stopped.
+    """One run from aligned model to report; started again, it continues where it stopped.
 
     Args:
       config, workdir, stop: as for every job.

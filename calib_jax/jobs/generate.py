@@ -36,7 +36,7 @@ from calib_jax.training.interrupt import StopRequest
 def main(run: Run) -> None:
     """Answers every prompt, then writes the answer file and ``summary.json``.
 
-    Answers are kept as they come, so a run that was stopped goes on where it was; and an answer
+    Answers are kept as they come, so a run that was stopped continues where it was; and an answer
     does not depend on which others were made with it.
 
     Raises:
@@ -167,7 +167,7 @@ def answer_with_journal(
         if book.replaced:
             say(f"{path} is of other prompts, settings or weights, and is started anew.")
         if book.done:
-            say(f"{path} holds {len(book.done)} of {len(names)} answers; going on from there.")
+            say(f"{path} holds {len(book.done)} of {len(names)} answers; continuing from there.")
     done = np.array([book is not None and name in book.done for name in names], np.bool_)
     if jax.process_count() > 1:
         done = np.asarray(multihost_utils.broadcast_one_to_all(done))

@@ -100,7 +100,7 @@ def make_mesh(
       devices: all of them by default.
 
     Raises:
-      UserError: the shape does not use exactly the devices that there are.
+      UserError: the shape does not use exactly the devices that exist.
     """
     devices = list(jax.devices() if devices is None else devices)
     shape = check_shape(shape)

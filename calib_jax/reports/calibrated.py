@@ -21,7 +21,7 @@ _LEFT_OUT = frozenset({"groups", "answer_counts", "num_options"})
 
 
 def check(names: Sequence[str]) -> None:
-    """Raises UserError for a method that there is not, or that needs more than scores."""
+    """Raises UserError for an unknown method, or that needs more than scores."""
     for name in names:
         if name in NEEDS_MORE:
             raise UserError(

@@ -84,7 +84,7 @@ def with_method(
       own: field -> text.
 
     Raises:
-      UserError: a setting that cannot be, or that would make another method of it.
+      UserError: a setting that is not valid, or that would make another method of it.
     """
     presets.set_method(config, name)
     settings.apply(config, own, f"{_FIELD}, {name}", _SHARED)
@@ -97,7 +97,7 @@ def check(
     trained: Mapping[str, ml_collections.ConfigDict],
     own: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Raises UserError for methods or settings of theirs that cannot be, before any is trained.
+    """Raises UserError for methods or settings of theirs that are not valid, before any is trained.
 
     Args:
       config: of the whole.

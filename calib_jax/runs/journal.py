@@ -1,4 +1,4 @@
-"""What a run has scored or written so far, on disk as it comes: a killed run goes on from there."""
+"""What a run has scored or written so far, on disk at once: a killed run continues from there."""
 
 import base64
 import hashlib

@@ -57,7 +57,7 @@ def measure_splits(
 
 
 def take_scores(source: Path, folder: Path, state: str, names: Iterable[str]) -> None:
-    """Copies another run's scores of the splits ``names`` that this run has not got yet."""
+    """Copies another run's scores of the splits ``names`` that this run does not have yet."""
     for name in names:
         path = folder / f"{state}-{name}.parquet"
         if jax.process_index() == 0 and not path.exists():

@@ -54,7 +54,7 @@ def load_tasks(config: ml_collections.ConfigDict) -> list[LoadedTask]:
     ``data.shuffle_tasks`` names the tasks of which it does, where not of all.
 
     Raises:
-      UserError: a source is not known or not to be had, two have one name, or a task has no split
+      UserError: a source is unknown or cannot be reached, two have one name, or a task has no split
         to draw ``data.shots`` examples from.
     """
     data = config.data

@@ -139,7 +139,7 @@ class AnswerTraining(Training):
       measured_groups: and groups that the engine will be given.
 
     Raises:
-      UserError: no examples, or settings that cannot be.
+      UserError: no examples, or settings that are not valid.
     """
 
     def __init__(

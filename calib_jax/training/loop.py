@@ -35,7 +35,7 @@ def lora_settings(train: ml_collections.ConfigDict, adapter: LoraConfig | None) 
 
     Args:
       train: ``config.train``.
-      adapter: of the adapter that training goes on from (``config.model.adapter``): its rank, scale
+      adapter: of the adapter that is trained on (``config.model.adapter``): its rank, scale
         and targets stay, and only the dropout is the config's. None for fresh adapters.
     """
     asked = LoraConfig(

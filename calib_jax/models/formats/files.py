@@ -245,7 +245,7 @@ def parse_json(text: bytes, where: str) -> Any:
     """JSON from a model folder.
 
     Raises:
-      UserError: not JSON, or a key stands twice.
+      UserError: not JSON, or a key appears twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def parse_json(text: bytes, where: str) -> Any:
         if len(found) != len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in found if keys.count(key) > 1)
-            raise UserError(f"{where}: the key {_short(twice)} stands twice. Download it again.")
+            raise UserError(f"{where}: the key {_short(twice)} appears twice. Download it again.")
         return found
 
     try:

@@ -108,7 +108,7 @@ class _Skim:
         """
         root = self.value(0)
         if self.at != self.file.size:
-            raise _damaged(self.file, f"it goes on after byte {self.at}")
+            raise _damaged(self.file, f"it continues after byte {self.at}")
         if not isinstance(root, dict):
             raise _damaged(self.file, "it holds no table of parameters")
         found: dict[tuple[str, ...], Stored] = {}
@@ -125,7 +125,7 @@ class _Skim:
             if not isinstance(value, Stored):
                 raise _damaged(self.file, f"{name!r} is no array")
             if path in found:
-                raise _damaged(self.file, f"{name!r} stands twice")
+                raise _damaged(self.file, f"{name!r} appears twice")
             found[path] = value
         return found
 
@@ -180,7 +180,7 @@ class _Skim:
         for _ in range(count):
             key = self.text(self.take(1)[0])
             if key in found:
-                raise _damaged(self.file, f"the key {key[:100]!r} stands twice")
+                raise _damaged(self.file, f"the key {key[:100]!r} appears twice")
             found[key] = self.value(depth + 1)
         return found
 

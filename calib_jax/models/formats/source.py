@@ -23,7 +23,7 @@ class TensorSource(Protocol):
     def bytes_read(self) -> int: ...
 
     def names(self) -> set[str]:
-        """The tensors that there are."""
+        """Every tensor."""
 
     def where(self, name: str) -> str:
         """The file of a tensor, or the place where it should have been, for messages."""

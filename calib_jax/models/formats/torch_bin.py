@@ -49,7 +49,7 @@ def _read_tensors(file: ByteFile) -> dict[str, Stored]:
     entries = _entries(file)
     pickles = [name for name in entries if PurePosixPath(name).name == "data.pkl"]
     if len(pickles) != 1 or pickles[0].count("/") != 1:
-        raise _damaged(file, "its zip has not one data.pkl")
+        raise _damaged(file, "its zip does not hold one data.pkl")
     root = pickles[0].removesuffix("data.pkl")
     order = entries.get(f"{root}byteorder")
     if order and file.pread(order[0], min(order[1], 16)) != b"little":

@@ -157,7 +157,7 @@ class _Machine:
             if not isinstance(key, str):
                 raise _Damaged("a key is no text")
             if key in target:
-                raise _Damaged(f"the key {key[:100]!r} stands twice")
+                raise _Damaged(f"the key {key[:100]!r} appears twice")
             target[key] = value
 
     def append(self, items: list[Any]) -> None:

@@ -227,5 +227,5 @@ def test_damaged_json(text):
 
 
 def test_json_with_a_key_twice(tmp_path):
-    with pytest.raises(UserError, match="here: the key 'a' stands twice"):
+    with pytest.raises(UserError, match="here: the key 'a' appears twice"):
         parse_json(b'{"b": {"a": 1, "a": 2}}', "here")
