@@ -5,10 +5,10 @@ python -m calib_jax.main --config=configs/stages.py
 A chain of stages, --config.stages.chain=sft,dpo,cft by default: "sft" (on demonstrations) and "dpo"
 (on preference pairs) are runs of the job "align", and cft, rcft, sft2, ece_only, label_smoothing,
 released of the job "finetune". Every stage is a run with LoRA in WORKDIR/<i>-<stage>/, continues
-from the adapter of the one before, and leaves its own, in PEFT's format, in WORKDIR/<i>-<stage>/adapter.
-What a stage has otherwise is said with
---config.stages.settings=dpo:train.epochs=8,dpo:align.beta=0.05.
-After every stage is measured, on the same questions and pairs:
+from the adapter of the one before, and leaves its own, in PEFT's format, in
+WORKDIR/<i>-<stage>/adapter. What a stage has otherwise is said with
+--config.stages.settings=dpo:train.epochs=8,dpo:align.beta=0.05. After every stage is measured, on
+the same questions and pairs:
 
   letters   conf-ECE, cw-ECE, accuracy, mean confidence, letters chosen, share of confidences above
             0.9 (letter collapse)
