@@ -24,6 +24,7 @@ from calib_jax.reports.views import (
     note,
     said,
 )
+from calib_jax.reports.views.pictures import MARKS
 from calib_jax.reports.views.series import Part
 from calib_jax.reports.words import sentence
 
@@ -47,15 +48,6 @@ _SKIPPED = (
     ("skipped_no_text_before", "without text before the object"),
     ("skipped_too_short", "too short"),
     ("skipped_inside_token", "whose span begins inside a token"),
-)
-_LEGEND = (
-    ("fill", "var(--f-shade4)", "accuracy in the bin"),
-    ("over", "", "gap: over-confident"),
-    ("under", "", "gap: under-confident"),
-    ("whisker", "", "95% interval (Wilson)"),
-    ("dashed", "var(--f-ink)", "perfect calibration"),
-    ("line", "var(--f-ink)", "beneath: accuracy overall"),
-    ("dashed", "var(--f-vermilion)", "beneath: mean confidence"),
 )
 # Of every group; of more models than so many the page shows the first of them alone.
 _GROUPED = tuple(
@@ -196,7 +188,7 @@ def groups(part: Part) -> Table | None:
 
 
 def _diagrams(panels: Mapping[str, Mapping[str, Panel]], num_bins: int, edges: str) -> list[Block]:
-    blocks: list[Block] = [Legend(_LEGEND)]
+    blocks: list[Block] = [Legend(MARKS)]
     for i, (part, by_model) in enumerate(panels.items()):
         chosen = figures.spread(list(by_model))
         norm = reliability.shade_norm(by_model[model].bins for model in chosen)

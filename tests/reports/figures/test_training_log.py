@@ -44,4 +44,4 @@ def test_a_metric_that_one_split_lacks_leaves_its_curve_out():
 
 def test_a_loss_that_is_never_finite_draws_no_curve():
     log = [{"step": 1, "epoch": 0, "kind": "train", "loss": None}]
-    training_log.draw(log)
+    assert training_log.draw(log) is None and not training_log.has_curves(log)
