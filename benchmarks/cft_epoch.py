@@ -44,7 +44,7 @@ import calib_jax
 from calib_jax import presets
 from calib_jax.confidence.engine import Costs
 from calib_jax.questions import load, sample
-from calib_jax.questions.encoding import Encoded, Encoder
+from calib_jax.questions.encoder import Encoded, Encoder
 from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener

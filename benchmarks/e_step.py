@@ -21,9 +21,9 @@ from torch_twin import torch_twin
 
 import calib_jax
 from calib_jax.confidence.engine import Engine
-from calib_jax.confidence.scoring import score_encoded
+from calib_jax.confidence.letter_scores import score_encoded
 from calib_jax.questions import load, sample
-from calib_jax.questions.encoding import Encoded, Encoder
+from calib_jax.questions.encoder import Encoded, Encoder
 
 
 @torch.inference_mode()

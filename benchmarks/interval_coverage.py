@@ -18,7 +18,7 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.metrics import intervals
-from calib_jax.metrics.resampling import strata
+from calib_jax.metrics.draws import strata
 
 SCALES = {"calibrated": 1.0, "slightly overconfident": 1.2, "overconfident": 2.0}
 SIZES = 100, 500, 2000

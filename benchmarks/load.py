@@ -115,7 +115,7 @@ def load_ours(folder: Path, dtype: str) -> Callable[[], tuple[int, dict]]:
     from calib_jax.models.hf_config import parse_config, read_config
     from calib_jax.models.weights import load_params
     from calib_jax.parallel.mesh import join_pod, make_mesh
-    from calib_jax.parallel.sharding import row_sharding
+    from calib_jax.parallel.shards import row_sharding
 
     join_pod()
     layout = row_sharding(make_mesh((1, -1, 1)))

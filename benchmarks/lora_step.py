@@ -31,8 +31,8 @@ from calib_jax.models.hf_config import parse_config
 from calib_jax.models.lora import LoraConfig, init_lora
 from calib_jax.models.quantize import SCHEMES, quantize
 from calib_jax.models.table import projections
-from calib_jax.questions.batching import asked, row_layout
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.batches import asked, row_layout
+from calib_jax.questions.encoder import Encoded
 from calib_jax.training.objective import EmObjective, weighted
 from calib_jax.training.optimizer import OptimizerConfig
 from calib_jax.training.step import TrainState, train_step

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from calib_jax import load_model, presets
 from calib_jax.questions import load, sample
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener

@@ -46,10 +46,10 @@ def ours(probs, answers):
     """name of the comparison -> candidate."""
     device = jnp.asarray(probs), jnp.asarray(answers.astype(np.int32))
     options = {"num_bins": NUM_BINS}
-    one_pass = metrics.streaming.combine(
+    one_pass = metrics.streams.combine(
         [
-            metrics.streaming.confidence_bins(**options),
-            metrics.streaming.class_bins(NUM_OPTIONS, **options),
+            metrics.streams.confidence_bins(**options),
+            metrics.streams.class_bins(NUM_OPTIONS, **options),
         ]
     )
     two_parts = jax.jit(lambda p, y: one_pass.compute(one_pass.update(one_pass.init(), p, y)))

@@ -9,7 +9,7 @@ import numpy as np
 from calib_jax.confidence.shapes import Flops
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.table import projections
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 
 BATCH, RANK, ALPHA, PEAK_RATE, WARMUP = 16, 16, 32.0, 5e-4, 0.1
 

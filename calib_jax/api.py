@@ -16,7 +16,7 @@ from calib_jax.models.config import ModelConfig
 from calib_jax.models.quantize import check_scheme
 from calib_jax.parallel import mesh as meshes
 from calib_jax.parallel.mesh import make_mesh
-from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
+from calib_jax.parallel.shards import check_mesh, place_lora, row_sharding
 
 __all__ = ["load_model", "make_mesh"]
 

@@ -15,6 +15,12 @@ from calib_jax.errors import UserError
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
 LABEL_RULE = "A label consists of letters, digits, '_', '.', '+' and '-', and begins with one of \
 the first two."
+# How a source of preference pairs is written, for the checks of a config and for what reads it.
+PAIRS_OF_QUESTIONS = "questions:"
+PAIR_SPELLINGS = (
+    "a .jsonl, .json, .parquet or .csv file, hf:<owner>/<name>[:<config>]:<split>, or "
+    f"{PAIRS_OF_QUESTIONS}<source>[@rate]"
+)
 _COMMA = re.compile(r"(?<!\\),")
 
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
+from calib_jax.atomic import write_text
 from calib_jax.characters import check_folder, encodable, prepare_console
 from calib_jax.errors import UserError
 from calib_jax.main import main
-from calib_jax.reports.atomic import write_text
 
 NAME = os.fsdecode(b"caf\xe9")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.methods import check_methods
-from calib_jax.confidence.reading import Reading, plan_reading
+from calib_jax.confidence.readout import Reading, plan_reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.models.model import Model

@@ -31,7 +31,7 @@ from calib_jax.models import splash
 from calib_jax.models.attention import Prefix
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
-from calib_jax.questions.batching import MAX_BUCKETS, rows_per_batch
+from calib_jax.questions.batches import MAX_BUCKETS, rows_per_batch
 from calib_jax.questions.pairs import Pair
 
 # Tokens that are saved at least by keeping a prefix for several rows.

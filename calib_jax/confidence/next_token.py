@@ -19,7 +19,7 @@ import numpy as np
 import transformers
 
 from calib_jax.confidence.engine import TokenScores
-from calib_jax.confidence.reading import Reading
+from calib_jax.confidence.readout import Reading
 from calib_jax.errors import UserError
 from calib_jax.questions.facts import Fact
 from calib_jax.questions.pairs import Pair

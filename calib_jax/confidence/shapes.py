@@ -7,7 +7,7 @@ import numpy as np
 
 from calib_jax.confidence.forest import pack
 from calib_jax.models.config import ModelConfig
-from calib_jax.questions.batching import choose_buckets
+from calib_jax.questions.batches import choose_buckets
 
 # Packing is tried on so many items when lengths are compared.
 SAMPLE = 2000

@@ -12,7 +12,7 @@ import ml_collections
 from calib_jax.config.field import READS, find
 from calib_jax.config.table_model import MODEL
 from calib_jax.config.table_train import TRAIN
-from calib_jax.grammar import numbers, split_list
+from calib_jax.grammar import PAIR_SPELLINGS, PAIRS_OF_QUESTIONS, numbers, split_list
 
 Config: TypeAlias = ml_collections.ConfigDict
 _NOTHING_TO_MEASURE = "there would be nothing to measure. Name a source of questions."
@@ -120,11 +120,9 @@ def alignment_stage(config: Config) -> Iterator[str]:
             "be learnt in another form than the one that is measured. Set both alike."
         )
     if not align.train.strip():
-        from calib_jax.questions.preferences import QUESTIONS, SPELLINGS
-
         yield (
-            f"config.align.train names no source; write {SPELLINGS}, such as "
-            f"{QUESTIONS}offline:openbookqa/train@0.8."
+            f"config.align.train names no source; write {PAIR_SPELLINGS}, such as "
+            f"{PAIRS_OF_QUESTIONS}offline:openbookqa/train@0.8."
         )
     if align.method == "sft" and align.eval.strip().startswith("train:"):
         yield (

@@ -2,7 +2,7 @@
 
 from calib_jax.generation.generator import Answer, Generator
 from calib_jax.generation.prompts import Prompt, encode_prompts, load_prompts
-from calib_jax.generation.sampling import Sampling
+from calib_jax.generation.sampler import Sampling
 from calib_jax.generation.stops import stop_tokens
 
 __all__ = [

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calib_jax.atomic import write_text
 from calib_jax.errors import UserError
 from calib_jax.generation.prompts import Prompt
-from calib_jax.reports.atomic import write_text
 
 FORMATS = ("alpaca_eval", "arena_hard", "jsonl")
 _CODE = re.compile(r"```[^`]*```")

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from calib_jax.errors import UserError
-from calib_jax.generation.decoding import Rows, decode, prefill
-from calib_jax.generation.sampling import Sampling
+from calib_jax.generation.programs import Rows, decode, prefill
+from calib_jax.generation.sampler import Sampling
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
 

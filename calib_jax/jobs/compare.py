@@ -19,7 +19,7 @@ from calib_jax.errors import UserError
 from calib_jax.grammar import numbers
 from calib_jax.jobs import finetune
 from calib_jax.reports import result
-from calib_jax.reports.compare import measure, wording
+from calib_jax.reports.compare import measure, sentences
 from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict, from_dict
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import View
@@ -100,7 +100,7 @@ def main(run: Run) -> None:
     )
     own_facts = {
         "methods": {labels[name]: row["method"] for name, row in rows.items()},
-        "said": wording.sentences(compared, TEMPERATURES),
+        "said": sentences.sentences(compared, TEMPERATURES),
         "fitted": {labels[name]: by_seed for name, by_seed in said.items()},
     }
     shown = {name: by_seed[seeds[0]] for name, by_seed in scores.items()}

@@ -17,15 +17,15 @@ import ml_collections
 from calib_jax.api import make_mesh
 from calib_jax.config import check_config
 from calib_jax.errors import UserError, UserNotice
-from calib_jax.generation import prompt_file
 from calib_jax.models import export, peft
 from calib_jax.models import model as models
 from calib_jax.models.families import FAMILIES
 from calib_jax.models.lora import LoraConfig
 from calib_jax.models.table import Row, parameter_table
 from calib_jax.models.weights import stored_dtype
-from calib_jax.parallel.sharding import check_mesh, place_lora, row_sharding
+from calib_jax.parallel.shards import check_mesh, place_lora, row_sharding
 from calib_jax.reports import Progress, model_card, reproduction
+from calib_jax.runs import prompt_file
 from calib_jax.runs.base_model import loading_bar
 from calib_jax.runs.costs import versions
 from calib_jax.runs.run import LOCK, Run, agreed, as_json, locked, say

@@ -14,7 +14,7 @@ from calib_jax.models import splash
 from calib_jax.models.config import ModelConfig
 from calib_jax.models.hf_config import parse_config, read_config
 from calib_jax.parallel.mesh import batch_shards, make_mesh
-from calib_jax.parallel.sharding import check_mesh
+from calib_jax.parallel.shards import check_mesh
 from calib_jax.plan import topology as topologies
 from calib_jax.plan.programs import Compiled, Plan
 from calib_jax.plan.topology import GIB, Topology

@@ -3,7 +3,7 @@
 Pure jitted functions that work under jit, vmap and sharding, and take arrays from any model.
 """
 
-from calib_jax.metrics import streaming
+from calib_jax.metrics import streams
 from calib_jax.metrics.adaptive import (
     adaptive_bin_stats,
     adaptive_class_bin_stats,
@@ -19,7 +19,7 @@ from calib_jax.metrics.binary import (
     binary_null_quantile,
     cluster_bootstrap,
 )
-from calib_jax.metrics.binning import (
+from calib_jax.metrics.bins import (
     BinStats,
     bin_edges,
     bin_index,
@@ -52,6 +52,10 @@ from calib_jax.metrics.decomposition import (
     BrierDecomposition,
     brier_decomposition,
 )
+from calib_jax.metrics.discrimination import (
+    auprc,
+    auroc,
+)
 from calib_jax.metrics.groups import group_table, macro_average
 from calib_jax.metrics.intervals import (
     bootstrap,
@@ -75,10 +79,6 @@ from calib_jax.metrics.preference import (
     preference_margins,
     reward_margins,
     row_preference_collapse,
-)
-from calib_jax.metrics.ranking import (
-    auprc,
-    auroc,
 )
 from calib_jax.metrics.ratios import bootstrap_ratios
 from calib_jax.metrics.scores import (
@@ -204,7 +204,7 @@ __all__ = [
     "smooth_stats",
     "soft_ece",
     "spiegelhalter_test",
-    "streaming",
+    "streams",
     "sweep_ece",
     "sweep_num_bins",
     "tace",

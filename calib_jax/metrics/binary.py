@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.binning import BinStats, bin_index, group_bin_stats
+from calib_jax.metrics.bins import BinStats, bin_index, group_bin_stats
 from calib_jax.metrics.calibration import ece_from_bins
+from calib_jax.metrics.draws import group_codes
 from calib_jax.metrics.intervals import interval, wilson_interval
 from calib_jax.metrics.null import upper_quantile
-from calib_jax.metrics.resampling import group_codes
 
 # Cells of the resampled counts held at once.
 _CHUNK = 1 << 22

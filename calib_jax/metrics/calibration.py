@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.binning import BinStats, bin_stats, class_bin_stats, merge, ovr_bin_stats
+from calib_jax.metrics.bins import BinStats, bin_stats, class_bin_stats, merge, ovr_bin_stats
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.sums import known_count
 

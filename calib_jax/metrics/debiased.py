@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.adaptive import class_stats, top_stats
-from calib_jax.metrics.binning import BinStats
+from calib_jax.metrics.bins import BinStats
 from calib_jax.metrics.calibration import ece_from_bins, safe_root
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.equal_mass import (

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.binning import bin_index, group_bin_stats
+from calib_jax.metrics.bins import bin_index, group_bin_stats
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.sums import total_weight, tree_sum, weighted_sum

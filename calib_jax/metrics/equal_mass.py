@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from calib_jax.metrics.binning import BinStats
+from calib_jax.metrics.bins import BinStats
 from calib_jax.metrics.sums import tree_sum, two_sum
 
 # Up to here a value is compared with every edge: one fused pass, no search.

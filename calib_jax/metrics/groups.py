@@ -13,17 +13,17 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics import intervals
-from calib_jax.metrics.binning import bin_index
+from calib_jax.metrics.bins import bin_index
 from calib_jax.metrics.calibration import conf_ece, cw_ece
 from calib_jax.metrics.debiased import debiased_ece
-from calib_jax.metrics.null import upper_quantile
-from calib_jax.metrics.resampling import (
+from calib_jax.metrics.draws import (
     group_codes,
     map_draws,
     random_words,
     row_counts,
     strata,
 )
+from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
 from calib_jax.metrics.validation import validate
 

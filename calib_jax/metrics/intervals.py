@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.resampling import group_codes, map_draws, row_counts, strata
+from calib_jax.metrics.draws import group_codes, map_draws, row_counts, strata
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.validation import validate
 

@@ -13,8 +13,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics import intervals
+from calib_jax.metrics.draws import answer_limits, draw_answers, map_draws
 from calib_jax.metrics.intervals import MetricFn
-from calib_jax.metrics.resampling import answer_limits, draw_answers, map_draws
 from calib_jax.metrics.validation import validate
 
 

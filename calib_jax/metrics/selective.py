@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
+from calib_jax.metrics.discrimination import by_confidence, tie_runs
 from calib_jax.metrics.inputs import as_weights
-from calib_jax.metrics.ranking import by_confidence, tie_runs
 from calib_jax.metrics.sums import tree_sum
 
 

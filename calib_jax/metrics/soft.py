@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.binning import bin_edges
+from calib_jax.metrics.bins import bin_edges
 from calib_jax.metrics.calibration import safe_root
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_answers, as_probs, as_weights

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.binning import bin_index
+from calib_jax.metrics.bins import bin_index
 from calib_jax.metrics.calibration import gap_norm
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.equal_mass import pair_weights, sum_by_bin

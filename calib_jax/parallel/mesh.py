@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from calib_jax.errors import UserError
-from calib_jax.parallel.sharding import RULES, sharding
+from calib_jax.parallel.shards import RULES, sharding
 
 AXES = ("data", "fsdp", "tensor")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.forward import score_rows
-from calib_jax.confidence.scoring import letter_groups
+from calib_jax.confidence.letter_scores import letter_groups
 from calib_jax.confidence.shapes import Flops
 from calib_jax.models import quantize, splash
 from calib_jax.models.config import ModelConfig
@@ -22,10 +22,10 @@ from calib_jax.models.lora import LoraConfig, init_lora
 from calib_jax.models.model import Model
 from calib_jax.models.table import Row, Tree, build_tree, projections, stacked_shape
 from calib_jax.parallel import mesh as meshes
-from calib_jax.parallel.sharding import lora_sharding, row_sharding, sharding
+from calib_jax.parallel.shards import lora_sharding, row_sharding, sharding
 from calib_jax.plan import costs
 from calib_jax.plan.topology import GIB, Topology
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.questions.record import Question
 from calib_jax.training import terms
 from calib_jax.training.em import EmTraining

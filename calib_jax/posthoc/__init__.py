@@ -11,7 +11,6 @@ exist; with one, a valid option at -inf has probability 0, and every fit reads i
 probability within the interval that was rounded to 0 (see ``floor``).
 """
 
-from calib_jax.posthoc.binning import HistogramBinning, IsotonicRegression
 from calib_jax.posthoc.calibrator import METHODS, CalibrationWarning, Calibrator, load
 from calib_jax.posthoc.conformal import (
     APS,
@@ -31,7 +30,8 @@ from calib_jax.posthoc.crossfit import (
 )
 from calib_jax.posthoc.daca import DACA
 from calib_jax.posthoc.letters import BatchCalibration, ContextualCalibration, PriDe
-from calib_jax.posthoc.scaling import DirichletScaling, MatrixScaling, VectorScaling
+from calib_jax.posthoc.linear import DirichletScaling, MatrixScaling, VectorScaling
+from calib_jax.posthoc.nonparametric import HistogramBinning, IsotonicRegression
 from calib_jax.posthoc.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,

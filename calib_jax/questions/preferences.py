@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from calib_jax.errors import UserError
+from calib_jax.grammar import PAIR_SPELLINGS, PAIRS_OF_QUESTIONS
 from calib_jax.questions import hub, local, pipeline, sources
 from calib_jax.questions.dialogue import Prompt
-from calib_jax.questions.preference_encoding import (
-    Item,
-    encode_demonstrations,
-    encode_preference,
-    encode_preferences,
-)
 from calib_jax.questions.preference_rows import (
     Demonstration,
     Preference,
     Skipped,
     demonstration_from_row,
     preference_from_row,
+)
+from calib_jax.questions.preference_tokens import (
+    Item,
+    encode_demonstrations,
+    encode_preference,
+    encode_preferences,
 )
 from calib_jax.questions.prompts import DEFAULT_PROMPT, render
 from calib_jax.questions.record import LETTERS, Question
@@ -43,12 +44,7 @@ __all__ = [
     "remove_overlap",
 ]
 
-QUESTIONS = "questions:"
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
-SPELLINGS = (
-    "a .jsonl, .json, .parquet or .csv file, hf:<owner>/<name>[:<config>]:<split>, or "
-    "questions:<source>[@rate]"
-)
 _RATE = re.compile(r"(?P<source>.+)@(?P<rate>[^@/]*)", re.DOTALL)
 
 
@@ -102,7 +98,7 @@ def load_preferences(
       UserError: the source is missing, not understood or without pairs, or a row is bad: it names
         source, row and field.
     """
-    if spec.startswith(QUESTIONS):
+    if spec.startswith(PAIRS_OF_QUESTIONS):
         asked: dict[str, Any] = {"template": template, "prefix": prefix, "chat": chat}
         return _of_questions(spec, size, seed, _letter_pair, role, answer_base, **asked)
     return _of_rows(spec, size, seed, preference_from_row)
@@ -125,7 +121,7 @@ def load_demonstrations(
         pair = _letter_pair(question, rate, seed, prompt, prefix)
         return Demonstration(pair.id, pair.prompt, pair.chosen, ends=False, asked=pair.asked)
 
-    if spec.startswith(QUESTIONS):
+    if spec.startswith(PAIRS_OF_QUESTIONS):
         asked: dict[str, Any] = {"template": template, "prefix": prefix, "chat": chat}
         return _of_questions(spec, size, seed, build, role, answer_base, **asked)
     return _of_rows(spec, size, seed, demonstration_from_row)
@@ -185,7 +181,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
     """
     path = Path(path).expanduser()
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{str(path)!r} names no source; write {SPELLINGS}")
+        raise UserError(f"{str(path)!r} names no source; write {PAIR_SPELLINGS}")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
@@ -257,7 +253,7 @@ def _of_questions(
     prefix: str,
     chat: bool,
 ) -> Loaded:
-    source, rate = spec.removeprefix(QUESTIONS), 1.0
+    source, rate = spec.removeprefix(PAIRS_OF_QUESTIONS), 1.0
     if match := _RATE.fullmatch(source):
         source = match["source"]
         try:

@@ -9,7 +9,7 @@ from calib_jax.errors import UserError
 from calib_jax.questions import division, hub, local, tasks
 from calib_jax.questions.answers import AnswerReader
 from calib_jax.questions.record import Question
-from calib_jax.questions.tasks import Task, loading
+from calib_jax.questions.tasks import Task, splits
 
 OFFLINE, HUB = "offline:", "hf:"
 TOML = ".toml"
@@ -103,7 +103,7 @@ def _load_whole(spec: str, name: str | None, source: str, answers: AnswerReader)
         offline_names = [n for n in tasks.task_names() if tasks.get_task(n).offline]
         if name not in offline_names:
             raise UserError(f"no offline task {name!r}; there are: {', '.join(offline_names)}")
-        return loading.load_offline(tasks.get_task(name), split)
+        return splits.load_offline(tasks.get_task(name), split)
     if source.startswith(HUB):
         return _from_hub(source.removeprefix(HUB), answers)
     if parts := _task_parts(source):

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from calib_jax.atomic import atomic_path
 from calib_jax.characters import encodable
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
-from calib_jax.reports.atomic import atomic_path
 
 _COUNTS = b"calib_jax.counts"
 

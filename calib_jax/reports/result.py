@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from calib_jax.atomic import write_text
 from calib_jax.errors import UserError
 from calib_jax.provenance import reads
-from calib_jax.reports.atomic import write_text
 from calib_jax.reports.writers import plain
 
 SCHEMA = 2

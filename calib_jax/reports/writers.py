@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from calib_jax.atomic import write_text
 from calib_jax.errors import UserError
 from calib_jax.reports import sinks
-from calib_jax.reports.atomic import write_text
 from calib_jax.reports.sinks import Sink
 
 KINDS = ("train", "estep", "eval")

@@ -11,7 +11,7 @@ from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.questions import domains, pipeline, preferences, sources
-from calib_jax.questions.encoding import Encoded, Encoder
+from calib_jax.questions.encoder import Encoded, Encoder
 from calib_jax.questions.pairs import Pair
 from calib_jax.questions.preferences import Loaded
 from calib_jax.questions.prompts import letter_template

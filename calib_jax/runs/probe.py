@@ -16,11 +16,11 @@ import ml_collections
 
 from calib_jax.confidence import next_token, preference, running_text
 from calib_jax.confidence.engine import TokenScores
-from calib_jax.confidence.reading import Reading
+from calib_jax.confidence.readout import Reading
 from calib_jax.errors import UserError
 from calib_jax.models.model import Checkpoint, Model
 from calib_jax.questions.pairs import Pair
-from calib_jax.questions.preference_encoding import encode_preferences
+from calib_jax.questions.preference_tokens import encode_preferences
 from calib_jax.questions.preferences import Preference
 from calib_jax.questions.text import Document
 from calib_jax.reports import predictions

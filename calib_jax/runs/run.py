@@ -20,11 +20,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from calib_jax import provenance
+from calib_jax.atomic import write_text
 from calib_jax.config import base, split_list
 from calib_jax.errors import UserError
 from calib_jax.provenance import Inputs
 from calib_jax.reports import console, result
-from calib_jax.reports.atomic import write_text
 from calib_jax.reports.compare.comparison import current_name
 from calib_jax.reports.figures import files
 from calib_jax.reports.page.render import render

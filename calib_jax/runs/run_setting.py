@@ -11,7 +11,7 @@ from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.questions import Prepared, prepare, sample, sources
 from calib_jax.questions.chat import control_counts, control_line
-from calib_jax.questions.encoding import Encoded, Encoder
+from calib_jax.questions.encoder import Encoded, Encoder
 from calib_jax.questions.pipeline import remove_overlap
 from calib_jax.questions.prompts import letter_template
 from calib_jax.runs import base_model, results

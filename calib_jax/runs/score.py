@@ -13,10 +13,10 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from calib_jax.atomic import write_text
 from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.models.model import Model, open_checkpoint
 from calib_jax.reports import Progress, result
-from calib_jax.reports.atomic import write_text
 from calib_jax.runs import journal, subjects
 from calib_jax.runs.probe import Asked, Probe
 from calib_jax.runs.run import agreed, say, settle

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import ml_collections
 
+from calib_jax.atomic import atomic_path
 from calib_jax.confidence.scores import Scores
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.reports import Progress, catalogue, measure, predictions
-from calib_jax.reports.atomic import atomic_path
 from calib_jax.runs import results
 from calib_jax.runs.run import Run, agreed, settle
 from calib_jax.runs.run_setting import Setting

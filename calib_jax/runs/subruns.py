@@ -10,13 +10,13 @@ import ml_collections
 
 from calib_jax import provenance
 from calib_jax.confidence.engine import Engine
+from calib_jax.confidence.letter_scores import letter_groups, score_encoded
 from calib_jax.confidence.scores import Scores
-from calib_jax.confidence.scoring import letter_groups, score_encoded
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.reports import predictions, result
 from calib_jax.reports.study.changes import difference
 from calib_jax.runs import base_model, run_setting, split_scores

@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from calib_jax.confidence.reading import Reading, plan_reading
+from calib_jax.confidence.readout import Reading, plan_reading
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError

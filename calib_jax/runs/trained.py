@@ -19,7 +19,7 @@ from calib_jax.models import model as models
 from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig, check_lora, lora_shapes
 from calib_jax.models.table import Tree, build_tree, stacked_shape
-from calib_jax.parallel.sharding import lora_sharding, row_sharding
+from calib_jax.parallel.shards import lora_sharding, row_sharding
 from calib_jax.provenance import Inputs, listening, reads
 from calib_jax.reports import model_card, result
 from calib_jax.training.checkpoints import EPOCHS, NEWEST, Checkpoints

@@ -15,16 +15,16 @@ import ml_collections
 import numpy as np
 
 from calib_jax.confidence.forest import build_tree, tree_size
+from calib_jax.confidence.letter_scores import letter_groups
 from calib_jax.confidence.preference import PreferenceScores, score_preferences
-from calib_jax.confidence.scoring import letter_groups
 from calib_jax.errors import UserError
 from calib_jax.models.attention import Forest
 from calib_jax.models.decoder import Decoder, head_weights
 from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
 from calib_jax.parallel import mesh as meshes
-from calib_jax.questions.batching import bucket_of, choose_buckets, spread, training_order
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.batches import bucket_of, choose_buckets, spread, training_order
+from calib_jax.questions.encoder import Encoded
 from calib_jax.questions.pairs import Pair
 from calib_jax.training.loop import Training
 from calib_jax.training.losses import next_token_loss

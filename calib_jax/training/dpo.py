@@ -20,7 +20,7 @@ import numpy as np
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.training.answers import AnswerTraining, Group, answer_log_probs
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener

@@ -6,12 +6,12 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from calib_jax.confidence.scoring import letter_groups
+from calib_jax.confidence.letter_scores import letter_groups
 from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
-from calib_jax.questions.batching import (
+from calib_jax.questions.batches import (
     asked,
     bucket_of,
     choose_buckets,
@@ -19,7 +19,7 @@ from calib_jax.questions.batching import (
     spread,
     training_order,
 )
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener, Training

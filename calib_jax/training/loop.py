@@ -13,8 +13,8 @@ import numpy as np
 import optax
 
 from calib_jax.confidence.engine import Engine
+from calib_jax.confidence.letter_scores import score_encoded
 from calib_jax.confidence.scores import Scores
-from calib_jax.confidence.scoring import score_encoded
 from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.decoder import Decoder
@@ -22,8 +22,8 @@ from calib_jax.models.lora import LoraConfig, check_lora, init_lora, merge_lora
 from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
 from calib_jax.parallel import mesh as meshes
-from calib_jax.parallel.sharding import lora_sharding
-from calib_jax.questions.encoding import Encoded
+from calib_jax.parallel.shards import lora_sharding
+from calib_jax.questions.encoder import Encoded
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig

@@ -11,7 +11,7 @@ import ml_collections
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.training.answers import AnswerTraining, Group, answer_log_probs
 from calib_jax.training.step import Objective
 

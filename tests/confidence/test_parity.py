@@ -8,7 +8,7 @@ import pytest
 
 from calib_jax import load_model
 from calib_jax.confidence.engine import Engine
-from calib_jax.confidence.reading import plan_reading
+from calib_jax.confidence.readout import plan_reading
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.tasks import get_task, load_task
 from tests.confidence.lm_eval_cases import MAX_LENGTH, PAIRS, TOKENIZERS

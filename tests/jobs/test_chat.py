@@ -9,12 +9,12 @@ from tokenizers import AddedToken, Tokenizer
 
 from calib_jax import load_model
 from calib_jax.confidence.engine import Engine
-from calib_jax.confidence.scoring import score_encoded
+from calib_jax.confidence.letter_scores import score_encoded
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.jobs import export, finetune
 from calib_jax.models.model import open_checkpoint
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.questions.record import Question
 from calib_jax.reports import predictions, read_metrics
 from calib_jax.reports.reproduction import EXAMPLE, HERE

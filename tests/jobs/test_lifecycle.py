@@ -8,7 +8,7 @@ import pytest
 
 from calib_jax import metrics
 from calib_jax.api import load_model
-from calib_jax.confidence.reading import plan_reading
+from calib_jax.confidence.readout import plan_reading
 from calib_jax.jobs import lifecycle
 from calib_jax.main import main
 from calib_jax.questions import prepare

@@ -26,7 +26,7 @@ import jax, numpy as np
 from calib_jax.models import weights
 from calib_jax.models.formats.safetensors import SafetensorsSource
 from calib_jax.models.hf_config import parse_config, read_config
-from calib_jax.parallel.sharding import row_sharding
+from calib_jax.parallel.shards import row_sharding
 
 weights.CHUNK_BYTES = 1  # layer by layer
 folder = Path(sys.argv[1])

@@ -13,7 +13,7 @@ import pytest
 from calib_jax import UserError, make_mesh
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.forward import score_rows
-from calib_jax.confidence.scoring import letter_groups
+from calib_jax.confidence.letter_scores import letter_groups
 from calib_jax.config import base
 from calib_jax.jobs import plan
 from calib_jax.main import main

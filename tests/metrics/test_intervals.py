@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calib_jax import metrics
-from calib_jax.metrics import intervals, resampling
+from calib_jax.metrics import draws, intervals
 
 ALL = {
     "accuracy": metrics.accuracy,
@@ -149,11 +149,11 @@ def test_default_interval_of_a_biased_metric_holds_the_truth(draw):
 def test_counts_are_drawing_with_replacement():
     """Mean, variance, covariance and the count distribution of a multinomial; every sum is N."""
     num_rows = 200  # beyond the size up to which every row is drawn one by one
-    plan = resampling.strata(num_rows)
+    plan = draws.strata(num_rows)
     assert len(plan.slot_rank) < num_rows
 
     def counts(key):
-        return resampling.row_counts(key, plan)
+        return draws.row_counts(key, plan)
 
     drawn = np.asarray(jax.jit(jax.vmap(counts))(jax.random.split(jax.random.key(0), 4000)))
     assert (drawn.sum(axis=1) == num_rows).all()

@@ -117,8 +117,8 @@ def test_resamples_groups_and_streams_take_log_scores():
     assert ends == (0, 0)
     rows = metrics.group_table(probs, answers, list("aabb"), num_resamples=9, log_scores=logs)
     assert [row["nll"] for row in rows] == pytest.approx([150, np.log1p(np.exp(-1))])
-    stream = metrics.streaming.combine(
-        [metrics.streaming.proper_scores(), metrics.streaming.confidence_bins()]
+    stream = metrics.streams.combine(
+        [metrics.streams.proper_scores(), metrics.streams.confidence_bins()]
     )
     state = stream.update(stream.init(), probs, answers, log_scores=logs)
     assert float(stream.compute(state)["nll"]) == pytest.approx(expected)

@@ -91,7 +91,7 @@ def test_mixed_dtypes_stay_and_lie_aligned(cast, tmp_path):
 
 
 def test_a_mesh_writes_the_same_files(golden, tmp_path):
-    from calib_jax.parallel.sharding import row_sharding
+    from calib_jax.parallel.shards import row_sharding
 
     layouts = row_sharding(make_mesh((2, 2, 2)))
     source, config, params = read(golden / "gemma2", shardings=layouts)
@@ -139,7 +139,7 @@ def test_a_tied_head_that_was_stored_twice_is_written_once(golden, tmp_path):
 @pytest.mark.parametrize("mesh", [None, (2, 2, 2)], ids=["one device", "2x2x2"])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["f32", "bf16"])
 def test_merging_adds_in_float32_and_rounds_once(dtype, mesh, cast, tmp_path):
-    from calib_jax.parallel.sharding import place_lora, row_sharding
+    from calib_jax.parallel.shards import place_lora, row_sharding
 
     folder = cast("qwen3", lambda _: ml_dtypes.bfloat16)
     mesh = make_mesh(mesh) if mesh else None

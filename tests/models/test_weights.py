@@ -19,7 +19,7 @@ from calib_jax.models.formats.safetensors import SafetensorsSource
 from calib_jax.models.hf_config import parse_config, read_config
 from calib_jax.models.table import parameter_table, stacked_shape
 from calib_jax.models.weights import check_tensors, load_params
-from calib_jax.parallel.sharding import row_sharding
+from calib_jax.parallel.shards import row_sharding
 from tests.conftest import write_tiny_model
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from calib_jax import metrics, posthoc
 from calib_jax.errors import UserError
-from calib_jax.posthoc import scaling
+from calib_jax.posthoc import linear
 
 
 def test_folds_are_seeded_even_and_stratified():
@@ -69,10 +69,10 @@ def test_out_of_fold_is_not_flattered(ragged):
 def test_folds_share_one_compilation(ragged):
     log_scores, answers, mask = ragged
     posthoc.cross_fit("vector", log_scores, answers, mask, folds=3)
-    size = scaling._fit._cache_size()
+    size = linear._fit._cache_size()
     posthoc.cross_fit("vector", log_scores, answers, mask, folds=7)
     posthoc.cross_fit("vector", log_scores[:301], answers[:301], mask[:301], folds=5)
-    assert scaling._fit._cache_size() == size
+    assert linear._fit._cache_size() == size
 
 
 def test_bad_folds_and_methods(ragged):

@@ -12,10 +12,10 @@ from tokenizers import AddedToken
 from calib_jax.errors import UserError
 from calib_jax.questions import control
 from calib_jax.questions.chat import Chat, ChatSettings, control_counts, control_line
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.questions.pairs import PairEncoder
-from calib_jax.questions.preference_encoding import encode_preference
 from calib_jax.questions.preference_rows import Preference
+from calib_jax.questions.preference_tokens import encode_preference
 from calib_jax.questions.preferences import load_preferences
 from calib_jax.questions.prompts import DEFAULT_PROMPT, Prompt
 from calib_jax.questions.record import Question

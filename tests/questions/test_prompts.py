@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib_jax.confidence.reading import plan_reading
+from calib_jax.confidence.readout import plan_reading
 from calib_jax.errors import UserError
 from calib_jax.questions.chat import Chat
 from calib_jax.questions.pairs import Pair

@@ -5,7 +5,7 @@ import pytest
 
 from calib_jax.api import load_model, make_mesh
 from calib_jax.config import base
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.em import EmTraining
 from calib_jax.training.interrupt import StopRequest

@@ -8,7 +8,7 @@ import pytest
 from calib_jax.api import load_model, make_mesh
 from calib_jax.models import peft
 from calib_jax.models.lora import LoraConfig, lora_shapes
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.training.em import EmTraining
 from tests.conftest import make_questions
 from tests.training.conftest import tiny_config

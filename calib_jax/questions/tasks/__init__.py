@@ -42,9 +42,9 @@ from pathlib import Path
 
 from calib_jax.errors import UserError
 from calib_jax.questions.record import Question
-from calib_jax.questions.tasks.loading import load_split
-from calib_jax.questions.tasks.reading import read_task
+from calib_jax.questions.tasks.splits import load_split
 from calib_jax.questions.tasks.task import Task
+from calib_jax.questions.tasks.task_file import read_task
 
 __all__ = ["Task", "get_task", "load_task", "task_names"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from calib_jax.reports.compare.comparison import Comparison
-from calib_jax.reports.compare.wording import WHERE
+from calib_jax.reports.compare.sentences import WHERE
 from calib_jax.reports.figures.canvas import Axes, Bbox, Figure, Line2D, drawn, extent, new_figure
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.style import (
     COLOURS,
     FAINT,
     GREY,

@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.metrics.intervals import interval
-from calib_jax.metrics.null import upper_quantile
-from calib_jax.metrics.resampling import (
+from calib_jax.metrics.draws import (
     answer_limits,
     draw_answers,
     map_draws,
     row_counts,
     strata,
 )
+from calib_jax.metrics.intervals import interval
+from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.reports import catalogue
 from calib_jax.reports.compare.comparison import DOMAINS, Comparison, Estimate, Part, Versus

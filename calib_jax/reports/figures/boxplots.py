@@ -8,7 +8,7 @@ import numpy as np
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics import rank_quantiles
 from calib_jax.reports.figures.canvas import Figure, Patch, drawn, new_figure
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.style import (
     COLOURS,
     GREY,
     INK,

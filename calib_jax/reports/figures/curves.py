@@ -19,7 +19,7 @@ from calib_jax.reports.figures.canvas import (
     drawn,
     new_figure,
 )
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.style import (
     COLOURS,
     DIAGONAL,
     INK,

@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping
 
-from calib_jax.reports.atomic import atomic_path
+from calib_jax.atomic import atomic_path
 from calib_jax.reports.figures.canvas import Figure, png, svg
 
 

@@ -14,7 +14,7 @@ from calib_jax.reports.figures.canvas import (
     drawn,
     new_figure,
 )
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.style import (
     GREY,
     INK,
     PAPER,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from calib_jax.reports.figures.canvas import Axes, Figure, PercentFormatter, drawn, new_figure
-from calib_jax.reports.figures.drawing import COLOURS, INK, place, plain_axes
+from calib_jax.reports.figures.style import COLOURS, INK, place, plain_axes
 from calib_jax.reports.words import option_name
 
 

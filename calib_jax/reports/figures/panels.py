@@ -19,7 +19,8 @@ from calib_jax.reports.figures.canvas import (
     drawn,
     new_figure,
 )
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.reliability import Panel
+from calib_jax.reports.figures.style import (
     CONFIDENCE,
     DASHES,
     DIAGONAL,
@@ -32,7 +33,6 @@ from calib_jax.reports.figures.drawing import (
     fit,
     place,
 )
-from calib_jax.reports.figures.reliability import Panel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports.figures.bins import Bins, bins_of
 from calib_jax.reports.figures.canvas import Axes, Figure, PowerNorm, drawn, new_figure
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.style import (
     CONFIDENCE,
     DASHES,
     DIAGONAL,

@@ -5,7 +5,7 @@ from typing import Any
 
 from calib_jax.reports import catalogue
 from calib_jax.reports.figures.canvas import Axes, Figure, MaxNLocator, drawn, new_figure
-from calib_jax.reports.figures.drawing import COLOURS, CONFIDENCE, INK, MARKERS, plain_axes
+from calib_jax.reports.figures.style import COLOURS, CONFIDENCE, INK, MARKERS, plain_axes
 from calib_jax.reports.words import number
 from calib_jax.training.terms import titles
 

@@ -20,7 +20,8 @@ from calib_jax.reports.figures.canvas import (
     extent,
     new_figure,
 )
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.reliability import Panel, panel_of
+from calib_jax.reports.figures.style import (
     COLOURS,
     GREY,
     INK,
@@ -31,7 +32,6 @@ from calib_jax.reports.figures.drawing import (
     slant,
     top_of,
 )
-from calib_jax.reports.figures.reliability import Panel, panel_of
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # label -> part -> ROW
 Models = Mapping[str, Mapping[str, Any]]  # label -> its place, its setting and more

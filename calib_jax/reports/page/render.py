@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from calib_jax.reports.figures.drawing import inline_svg, theme_css
+from calib_jax.reports.figures.style import inline_svg, theme_css
 from calib_jax.reports.views import Partial, Picture, View
 from calib_jax.reports.writers import plain
 

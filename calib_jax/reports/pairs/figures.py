@@ -8,7 +8,7 @@ import numpy as np
 from calib_jax.confidence.preference import PreferenceScores
 from calib_jax.confidence.running_text import TextLosses
 from calib_jax.reports.figures.canvas import Axes, Figure, drawn, extent, new_figure
-from calib_jax.reports.figures.drawing import COLOURS, GREY, INK, add_title, place, plain_axes
+from calib_jax.reports.figures.style import COLOURS, GREY, INK, add_title, place, plain_axes
 
 # Of more models the figures show the first.
 _MOST = 6

@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from calib_jax.reports.compare.wording import WHERE
+from calib_jax.reports.compare.sentences import WHERE
 from calib_jax.reports.figures import panels
 from calib_jax.reports.figures.canvas import Axes, Figure, Line2D, drawn
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.reliability import Panel
+from calib_jax.reports.figures.style import (
     COLOURS,
     GREY,
     INK,
@@ -23,7 +24,6 @@ from calib_jax.reports.figures.drawing import (
     slant,
     top_of,
 )
-from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.words import plural
 
 # split -> stage -> what its diagram shows

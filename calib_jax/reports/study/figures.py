@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calib_jax.reports.figures.canvas import Axes, Figure, Line2D, MaxNLocator, drawn, new_figure
-from calib_jax.reports.figures.drawing import (
+from calib_jax.reports.figures.style import (
     COLOURS,
     CONFIDENCE,
     FAINT,
@@ -20,7 +20,7 @@ from calib_jax.reports.figures.drawing import (
     plain_axes,
 )
 from calib_jax.reports.study.changes import METRICS, Cells, Change, column, methods_of, tasks_of
-from calib_jax.reports.study.wording import falls, sce_of
+from calib_jax.reports.study.sentences import falls, sce_of
 
 # Up to so many cells a line of Figure 1's left side is a pair on a task; beyond, see `figure1`.
 _LINES = 30

@@ -11,7 +11,7 @@ from typing import Any
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import catalogue, tables
 from calib_jax.reports.catalogue import Metric
-from calib_jax.reports.compare import diagrams, frontier, wording
+from calib_jax.reports.compare import diagrams, frontier, sentences
 from calib_jax.reports.compare.comparison import (
     BEFORE,
     CHANCE,
@@ -252,7 +252,7 @@ def view(
     for name, figure in diagrams.draw_all(comparison, scores, num_bins, edges).items():
         about = f"Reliability diagrams, {name.replace('_', ', ')}: a panel per method."
         pictures.append(Picture(figure, name, about, wide=True))
-    headline = wording.headline(comparison)
+    headline = sentences.headline(comparison)
     return _view(summary, "Methods compared", headline, pictures, diagrams.LEGEND, "table2")
 
 

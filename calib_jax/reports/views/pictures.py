@@ -15,7 +15,7 @@ from calib_jax.reports.figures import (
     reliability,
     training_log,
 )
-from calib_jax.reports.figures.drawing import css_colour
+from calib_jax.reports.figures.style import css_colour
 from calib_jax.reports.states import States, ordered_splits
 from calib_jax.reports.views import Block, Heading, Legend, Panels, Picture, note, splits
 from calib_jax.reports.words import interval, number, share

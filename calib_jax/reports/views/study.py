@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from calib_jax.reports import tables
-from calib_jax.reports.study import authors_csv, figures, wording
+from calib_jax.reports.study import authors_csv, figures, sentences
 from calib_jax.reports.study.changes import (
     METRICS,
     Cells,
@@ -47,9 +47,9 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
     brief = any(len(column(cells, method, "conf_ece")) > _FULL for method in methods_of(cells))
     ranked = _rankings(cells, RANKED[:2]) if len(cells) > 1 else []
     return [
-        *(said([wording.published_text(files)]) if files else ()),
+        *(said([sentences.published_text(files)]) if files else ()),
         *map(_by_task, _changes(cells, bool(files), _brief if brief else _in_lines)),
-        note(wording.caption(cells, elsewhere=brief)),
+        note(sentences.caption(cells, elsewhere=brief)),
         *ranked,
         *map(note, _notes(cells)),
         *map(Text, _warnings(summary)),
@@ -72,11 +72,11 @@ def view(summary: Mapping[str, Any]) -> View:
         if len(cells) > 1:
             ranked = _rankings(cells, RANKED)
             sections.append(Section("Ranking", [*ranked, *map(note, _notes(cells))]))
-        below = [note(text) for text in (*_notes(cells), wording.caption(cells), _COLOURS)]
+        below = [note(text) for text in (*_notes(cells), sentences.caption(cells), _COLOURS)]
         sections.append(Section("Changes", [*_changes(cells), *below]))
         sections.append(Section("Figures", _pictures(cells, "measured", *drawn["figures"])))
     if published:
-        above = [note(f"{wording.published_text(named)}.")] if named else []
+        above = [note(f"{sentences.published_text(named)}.")] if named else []
         if "sce_ovr" in metrics_in(published):
             above.append(note(_OVR))
         blocks = [
@@ -85,14 +85,14 @@ def view(summary: Mapping[str, Any]) -> View:
             *_rankings(published, RANKED[:2], "published: "),
             *map(note, _notes(published)),
             *_pictures(published, "published", *drawn["figures/published"]),
-            *(note(f"By {m} {wording.falls_text(published, m)}.") for m in methods_of(published)),
+            *(note(f"By {m} {sentences.falls_text(published, m)}.") for m in methods_of(published)),
         ]
         sections.append(Section("Published figures", blocks))
     return View(
         "What alignment changes in calibration",
         f"{plural(len(shown), 'pair')} · {', '.join(tasks_of(shown))} · "
         f"{', '.join(methods_of(shown))}",
-        [wording.headline(shown, None if cells else named)],
+        [sentences.headline(shown, None if cells else named)],
         console(summary),
         sections,
         files=_files("tables", cells)
@@ -130,7 +130,7 @@ def _changes(
                 )
                 rows.append(Row((Cell(task), Cell(pair), n, *changes)))
         title = f"{method}: base → aligned{', published' if published else ''}"
-        below = (f"By {method} {wording.falls_text(cells, method)}.",)
+        below = (f"By {method} {sentences.falls_text(cells, method)}.",)
         found.append(Table(f"changes-{method}", columns, tuple(rows), title, below, stacked=True))
     return found
 
@@ -146,26 +146,30 @@ def _places(cells: Cells) -> list[tuple[str, str]]:
 
 def _with_values(change: Change, metric: str) -> Cell:
     """The change with its interval; beneath it the ratio, and the values before and after."""
-    below = ": ".join(filter(None, (wording.ratio_text(change.ratio), wording.values_text(change))))
-    return _coloured(change, metric, wording.change_text(change, metric), note=below)
+    below = ": ".join(
+        filter(None, (sentences.ratio_text(change.ratio), sentences.values_text(change)))
+    )
+    return _coloured(change, metric, sentences.change_text(change, metric), note=below)
 
 
 def _in_lines(change: Change, metric: str) -> Cell:
     """The same for a console: change and ratio on a line each leave room for four metrics."""
-    lines = filter(None, (wording.change_text(change, metric), wording.ratio_text(change.ratio)))
-    return _coloured(change, metric, "\n".join(lines), note=wording.values_text(change))
+    lines = filter(
+        None, (sentences.change_text(change, metric), sentences.ratio_text(change.ratio))
+    )
+    return _coloured(change, metric, "\n".join(lines), note=sentences.values_text(change))
 
 
 def _brief(change: Change, metric: str) -> Cell:
     """The change and its ratio alone."""
     return dataclasses.replace(
-        _coloured(change, metric, wording.with_ratio(change, metric)), interval=""
+        _coloured(change, metric, sentences.with_ratio(change, metric)), interval=""
     )
 
 
 def _coloured(change: Change, metric: str, text: str, note: str = "") -> Cell:
     verdict = tables.verdict(change.change_ci, METRICS[metric].direction)
-    return Cell(text, wording.interval_text(change, metric), note=note, verdict=verdict)
+    return Cell(text, sentences.interval_text(change, metric), note=note, verdict=verdict)
 
 
 def _by_task(table: Table) -> Table:
@@ -215,8 +219,8 @@ def _beside(published: Cells, measured: Cells) -> list[Block]:
 
 def _beneath(ours: Change, theirs: Change | None, metric: str) -> Cell:
     """A measured change, and the published one beneath it."""
-    published = wording.with_ratio(theirs, metric) if theirs else ""
-    return _coloured(ours, metric, wording.with_ratio(ours, metric), note=published)
+    published = sentences.with_ratio(theirs, metric) if theirs else ""
+    return _coloured(ours, metric, sentences.with_ratio(ours, metric), note=published)
 
 
 def _notes(cells: Cells) -> list[str]:
@@ -226,7 +230,7 @@ def _notes(cells: Cells) -> list[str]:
         for metric in RANKED
         for order in ranking(cells, method, metric)
     )
-    return wording.notes(cells, ties=any(" = " in name for order in orders for name in order))
+    return sentences.notes(cells, ties=any(" = " in name for order in orders for name in order))
 
 
 def _files(folder: str, cells: Cells) -> dict[str, str]:
@@ -237,7 +241,7 @@ def _files(folder: str, cells: Cells) -> dict[str, str]:
     return {
         f"{folder}/changes.csv": _csv(cells),
         **tables.files(
-            f"{folder}/changes", _changes(cells), f"{below} {wording.caption(cells)}".strip()
+            f"{folder}/changes", _changes(cells), f"{below} {sentences.caption(cells)}".strip()
         ),
         **tables.files(f"{folder}/table1", _rankings(cells, RANKED), below),
     }
@@ -278,13 +282,13 @@ def _pictures(cells: Cells, name: str, figure1: figures.Figure, figure2: figures
     reading = figures.reading_of(cells)
     known = any(change.change_ci is not None for change in every_change(cells))
     medians = [
-        f"{METRICS[metric].label}, {method}: {wording.median_text(cells, method, metric)}"
+        f"{METRICS[metric].label}, {method}: {sentences.median_text(cells, method, metric)}"
         for method in methods_of(cells)
-        for metric in ("conf_ece", wording.sce_of(cells, method))
+        for metric in ("conf_ece", sentences.sce_of(cells, method))
     ]
     one = (
         f"Changes of ECE and SCE by model and task, read by {reading}, and change ratios by "
-        f"method. {wording.headline(cells)}."
+        f"method. {sentences.headline(cells)}."
     )
     two = f"Change ratios of ECE and SCE, a panel per method. Medians: {'; '.join(medians)}."
     below = f"Changes by model and task are read by {reading}. {_AXES}{_WHISKERS if known else ''}"

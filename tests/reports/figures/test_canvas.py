@@ -11,7 +11,7 @@ import pytest
 
 import calib_jax
 from calib_jax.errors import UserNotice
-from calib_jax.reports.figures import canvas, drawing
+from calib_jax.reports.figures import canvas, style
 
 # What a matplotlibrc of a reader may hold, and none of it ours.
 STRANGE = {
@@ -34,17 +34,17 @@ STRANGE = {
 @canvas.drawn
 def picture(text="five"):
     figure = canvas.new_figure(3, 2)
-    ax = drawing.place(figure, 0.5, 0.5, 2, 1)
-    drawing.plain_axes(ax)
+    ax = style.place(figure, 0.5, 0.5, 2, 1)
+    style.plain_axes(ax)
     ax.plot([1, 2], label=text)
     ax.legend(ax.lines, [text])
     ax.set_title(text)
-    drawing.add_title(figure, text, 0.2)
+    style.add_title(figure, text, 0.2)
     return figure
 
 
 def everything(figure):
-    return canvas.png(figure), canvas.svg(figure), drawing.inline_svg(figure, "name", "label")
+    return canvas.png(figure), canvas.svg(figure), style.inline_svg(figure, "name", "label")
 
 
 def test_a_matplotlibrc_changes_no_picture_and_is_not_changed():

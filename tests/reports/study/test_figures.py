@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.colors import to_hex
 
-from calib_jax.reports.figures import drawing
+from calib_jax.reports.figures import style
 from calib_jax.reports.study import changes, figures
 
 
@@ -156,7 +156,7 @@ def test_measured_cells_show_the_label_form_and_ratios_that_are_missing_are_left
 
 def test_the_colours_follow_the_theme(published_cells):
     few = one_pair(published_cells)
-    known = {to_hex(light) for _, light, _ in drawing.THEME}
+    known = {to_hex(light) for _, light, _ in style.THEME}
     for figure in (figures.figure1(few), figures.figure2(few)):
         used = {to_hex(line.get_color()) for ax in figure.axes for line in ax.lines}
         assert used <= known

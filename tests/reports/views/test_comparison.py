@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calib_jax.reports import catalogue, console
-from calib_jax.reports.compare import wording
+from calib_jax.reports.compare import sentences
 from calib_jax.reports.compare.comparison import Comparison, Part, as_dict
 from calib_jax.reports.page.render import render
 from calib_jax.reports.tables import latex, markdown
@@ -198,7 +198,7 @@ def test_a_comparison_as_page_files_and_figures(comparison):
         name: {"x": make_scores(i), "z": make_scores(i, n=30)}
         for i, name in enumerate(comparison.labels)
     }
-    headline = wording.headline(views.comparisons_of(summary)[0])
+    headline = sentences.headline(views.comparisons_of(summary)[0])
     summary["said"] = [*headline, "So it is"]
     view = views.view(summary, scores, 10, "right")
     assert view.said == headline

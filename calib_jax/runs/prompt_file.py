@@ -9,7 +9,7 @@ import ml_collections
 from calib_jax.errors import UserError
 from calib_jax.models.model import Checkpoint
 from calib_jax.questions import control
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.questions.prompts import letter_template
 from calib_jax.questions.record import LETTERS, Question
 from calib_jax.reports.reproduction import EXAMPLE

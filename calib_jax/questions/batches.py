@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from calib_jax.errors import UserError
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 
 MAX_BUCKETS = 5
 

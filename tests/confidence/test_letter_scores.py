@@ -10,7 +10,7 @@ import pytest
 import calib_jax
 from calib_jax import Question, UserError, load_model, make_mesh, score
 from calib_jax.confidence.forward import score_rows
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.questions.prompts import DEFAULT_PROMPT, Prompt
 from tests.conftest import make_questions, write_tiny_model
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib_jax.errors import UserError
-from calib_jax.questions.batching import (
+from calib_jax.questions.batches import (
     asked,
     bucket_of,
     choose_buckets,
@@ -17,7 +17,7 @@ from calib_jax.questions.batching import (
     spread,
     training_order,
 )
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.questions.record import Question
 
 lengths_lists = st.lists(st.integers(1, 90), min_size=1, max_size=40)

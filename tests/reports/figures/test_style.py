@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.colors import to_rgb
 
-from calib_jax.reports.figures import canvas, drawing
+from calib_jax.reports.figures import canvas, style
 
 
 def luminance(colour):
@@ -19,7 +19,7 @@ def contrast(a, b):
 
 
 def test_text_and_lines_stand_out_on_both_grounds():
-    themes = {name: (light, dark) for name, light, dark in drawing.THEME}
+    themes = {name: (light, dark) for name, light, dark in style.THEME}
     for ground in (0, 1):
         paper = themes["paper"][ground]
         assert contrast(themes["ink"][ground], paper) > 12
@@ -29,19 +29,19 @@ def test_text_and_lines_stand_out_on_both_grounds():
     shades = [themes[f"shade{i}"] for i in range(8)]
     light, dark = ([luminance(s[k]) for s in shades] for k in (0, 1))
     assert light == sorted(light, reverse=True) and dark == sorted(dark)
-    assert len(themes) == len(drawing.THEME) == len({light for _, light, _ in drawing.THEME})
+    assert len(themes) == len(style.THEME) == len({light for _, light, _ in style.THEME})
 
 
 @pytest.fixture
 @canvas.drawn
 def inline():
     figure = canvas.new_figure(3, 2)
-    ax = drawing.place(figure, 0.5, 0.5, 2, 1)
-    drawing.plain_axes(ax)
-    ax.bar([0], [1], facecolor="none", edgecolor=drawing.GREY, hatch="////")
-    ax.bar([1], [1], facecolor="none", edgecolor=drawing.INK, hatch="...")
-    ax.text(0.5, 0.5, "a < b & c", color=drawing.INK)
-    return drawing.inline_svg(figure, "some-name", 'a "label"')
+    ax = style.place(figure, 0.5, 0.5, 2, 1)
+    style.plain_axes(ax)
+    ax.bar([0], [1], facecolor="none", edgecolor=style.GREY, hatch="////")
+    ax.bar([1], [1], facecolor="none", edgecolor=style.INK, hatch="...")
+    ax.text(0.5, 0.5, "a < b & c", color=style.INK)
+    return style.inline_svg(figure, "some-name", 'a "label"')
 
 
 def test_inline_svg_is_small_marked_and_coloured_by_variables(inline):
@@ -61,7 +61,7 @@ def test_inline_svg_is_small_marked_and_coloured_by_variables(inline):
 @canvas.drawn
 def test_a_title_that_is_too_long_is_made_to_fit():
     figure = canvas.new_figure(3, 1)
-    drawing.add_title(figure, "a title that is much too long for three inches of a figure", 0.2)
+    style.add_title(figure, "a title that is much too long for three inches of a figure", 0.2)
     box = figure.texts[0].get_window_extent()
     assert box.x1 <= figure.bbox.x1 and figure.texts[0].get_fontsize() < 12.5
 
@@ -69,7 +69,7 @@ def test_a_title_that_is_too_long_is_made_to_fit():
 @canvas.drawn
 def test_a_line_that_no_size_makes_fit_is_cut():
     figure = canvas.new_figure(3, 1)
-    drawing.add_title(figure, "a title " * 50, 0.2)
+    style.add_title(figure, "a title " * 50, 0.2)
     line = figure.texts[0]
     assert line.get_window_extent().x1 <= figure.bbox.x1
     assert line.get_text().startswith("a title a") and line.get_text().endswith("…")

@@ -10,7 +10,7 @@ import pytest
 
 import calib_jax
 from calib_jax.confidence.engine import TokenScores
-from calib_jax.confidence.reading import METHODS, plan_reading
+from calib_jax.confidence.readout import METHODS, plan_reading
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.questions.chat import Chat
 from calib_jax.questions.pairs import PairEncoder

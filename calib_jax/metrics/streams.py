@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.binning import (
+from calib_jax.metrics.bins import (
     BinStats,
     bin_index,
     bin_stats,

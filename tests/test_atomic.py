@@ -1,6 +1,6 @@
 import pytest
 
-from calib_jax.reports.atomic import atomic_path, write_text
+from calib_jax.atomic import atomic_path, write_text
 
 
 def test_writes_whole_file_and_creates_the_folder(tmp_path):

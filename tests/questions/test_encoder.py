@@ -8,11 +8,11 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from calib_jax.confidence.reading import plan_reading
+from calib_jax.confidence.readout import plan_reading
 from calib_jax.errors import UserError
 from calib_jax.models.tokenizer import from_folder
 from calib_jax.questions.chat import Chat
-from calib_jax.questions.encoding import Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.questions.pairs import PairEncoder
 from calib_jax.questions.prompts import DEFAULT_PROMPT, letter_template, render
 from calib_jax.questions.record import LETTERS, Question

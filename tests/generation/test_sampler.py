@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from calib_jax.errors import UserError
-from calib_jax.generation.sampling import Sampling, candidates, next_tokens
+from calib_jax.generation.sampler import Sampling, candidates, next_tokens
 
 LOGITS = np.log(np.array([[0.05, 0.4, 0.15, 0.3, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2]], np.float32))
 

@@ -8,7 +8,7 @@ import numpy as np
 from calib_jax.confidence.choice import renormalise
 from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.confidence.scores import Scores
-from calib_jax.questions.encoding import Encoded
+from calib_jax.questions.encoder import Encoded
 from calib_jax.questions.pairs import Pair
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from calib_jax import metrics
-from calib_jax.metrics import streaming
+from calib_jax.metrics import streams
 
 NUM_BINS, K = 15, 4
 
 
 @pytest.fixture(scope="module")
 def stream():
-    return streaming.everything(K, NUM_BINS)
+    return streams.everything(K, NUM_BINS)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_float32_sums_hold_over_ten_million_rows():
     rng = np.random.default_rng(1)
     batch = rng.dirichlet(np.full(2, 0.3), size=1_000_000).astype(np.float32)
     answers = (rng.random(len(batch)) < 0.4).astype(np.int32)
-    stream = streaming.combine([streaming.confidence_bins(), streaming.proper_scores()])
+    stream = streams.combine([streams.confidence_bins(), streams.proper_scores()])
     arrays = jnp.asarray(batch), jnp.asarray(answers)
     state = stream.init()
     for _ in range(10):
@@ -144,12 +144,12 @@ def test_float32_sums_hold_over_ten_million_rows():
 
 
 def test_more_rows_than_int32_counts_compute_nan_not_a_wrapped_figure():
-    stream = streaming.combine(
+    stream = streams.combine(
         [
-            streaming.confidence_bins(num_bins=2),
-            streaming.class_bins(num_options=2, num_bins=2),
-            streaming.proper_scores(),
-            streaming.ranking(num_cells=4),
+            streams.confidence_bins(num_bins=2),
+            streams.class_bins(num_options=2, num_bins=2),
+            streams.proper_scores(),
+            streams.ranking(num_cells=4),
         ]
     )
     state = stream.update(stream.init(), [[0.75, 0.25]], [0])
@@ -162,7 +162,7 @@ def test_more_rows_than_int32_counts_compute_nan_not_a_wrapped_figure():
 @pytest.mark.parametrize("num_cells", [16, 4096])
 def test_ranking_is_within_its_own_bound(draw, num_cells):
     probs, answers = draw(300, K, seed=5)
-    stream = streaming.ranking(num_cells)
+    stream = streams.ranking(num_cells)
     figures = stream.compute(stream.update(stream.init(), probs, answers))
     exact = float(metrics.auroc(probs, answers))
     assert abs(figures["auroc"] - exact) <= figures["auroc_error"] + 1e-6
@@ -174,7 +174,7 @@ def test_ranking_of_confidences_in_cells_of_their_own_is_exact():
     confidence = np.linspace(0.51, 0.97, 50).astype(np.float32)
     probs = np.stack([confidence, 1 - confidence], axis=1)
     answers = np.random.default_rng(2).integers(0, 2, 50)
-    stream = streaming.ranking()
+    stream = streams.ranking()
     figures = stream.compute(stream.update(stream.init(), probs, answers))
     assert figures["auroc_error"] == 0
     np.testing.assert_allclose(figures["auroc"], metrics.auroc(probs, answers), atol=2e-6)
@@ -185,11 +185,11 @@ _PROCESS = """
 import sys
 import jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from calib_jax.metrics import streaming
-stream = streaming.confidence_bins(num_bins=2)
+from calib_jax.metrics import streams
+stream = streams.confidence_bins(num_bins=2)
 probs = [[0.75, 0.25]] if jax.process_index() == 0 else [[0.5, 0.5], [0.25, 0.75]]
 state = stream.update(stream.init(), probs, [0] * len(probs))
-figures = stream.compute(streaming.merge_processes(stream, state))
+figures = stream.compute(streams.merge_processes(stream, state))
 print("figures", int(figures["n"]), float(figures["conf_ece"]))
 """
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from calib_jax.reports.study import changes, wording
+from calib_jax.reports.study import changes, sentences
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,14 @@ def cells():
 def test_how_changes_are_written(cells):
     here = cells["a_1|x"]["t"]["choice"].changes
     ece, accuracy = here["conf_ece"], here["accuracy"]
-    assert wording.with_ratio(ece, "conf_ece") == "+0.200 (+200.0%)"
-    assert wording.interval_text(ece, "conf_ece") == "[+0.150, +0.250]"
-    assert wording.with_ratio(accuracy, "accuracy") == "+5.00 pts (+10.0%)"
-    assert wording.interval_text(accuracy, "accuracy") == "[+1.00, +10.00]"
-    assert wording.with_ratio(changes.between(0, 0.2), "conf_ece") == "+0.200"
-    assert wording.with_ratio(recovered(math.nan, 0.1, None, None), "accuracy") == "– (+10.0%)"
-    assert wording.values_text(ece) == "0.100 → 0.300"
-    assert [wording.ratio_text(r) for r in (16.7834, 9.98, -0.0007, math.nan)] == [
+    assert sentences.with_ratio(ece, "conf_ece") == "+0.200 (+200.0%)"
+    assert sentences.interval_text(ece, "conf_ece") == "[+0.150, +0.250]"
+    assert sentences.with_ratio(accuracy, "accuracy") == "+5.00 pts (+10.0%)"
+    assert sentences.interval_text(accuracy, "accuracy") == "[+1.00, +10.00]"
+    assert sentences.with_ratio(changes.between(0, 0.2), "conf_ece") == "+0.200"
+    assert sentences.with_ratio(recovered(math.nan, 0.1, None, None), "accuracy") == "– (+10.0%)"
+    assert sentences.values_text(ece) == "0.100 → 0.300"
+    assert [sentences.ratio_text(r) for r in (16.7834, 9.98, -0.0007, math.nan)] == [
         "+1678%",
         "+998.0%",
         "-0.1%",
@@ -59,7 +59,7 @@ def recovered(change, ratio, pt, it):
     ],
 )
 def test_a_change_that_rounds_to_zero_keeps_its_sign(change, metric, text):
-    assert wording.with_ratio(change, metric) == text
+    assert sentences.with_ratio(change, metric) == text
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_change_that_rounds_to_zero_keeps_its_sign(change, metric, text):
     ],
 )
 def test_only_what_the_rounding_determines_is_printed(pt, it, text):
-    assert wording.values_text(recovered(0.176, 0.4, pt, it)) == text
+    assert sentences.values_text(recovered(0.176, 0.4, pt, it)) == text
 
 
 def test_the_headline_says_whose_figures_they_are(cells):
@@ -79,9 +79,9 @@ def test_the_headline_says_whose_figures_they_are(cells):
         "by choice ECE in 1 of 3 (0 significantly; 1 significantly higher) and SCE in 0 of 3 "
         "(0 significantly; 3 significantly higher)"
     )
-    assert wording.headline(cells) == f"Lower after alignment: {said}"
+    assert sentences.headline(cells) == f"Lower after alignment: {said}"
     files = {"a.csv": "cw_ece", "b.csv": "sce_ovr"}
-    assert wording.headline(cells, files) == (
+    assert sentences.headline(cells, files) == (
         "Published figures of a.csv (SCE), b.csv (SCE, one-vs-rest), not measured here: "
         f"lower after alignment: {said}"
     )
@@ -92,14 +92,14 @@ def test_notes_say_what_a_reader_must_know(cells):
         pair: {"t": {"choice": dataclasses.replace(by_task["t"]["choice"], dropped=7)}}
         for pair, by_task in cells.items()
     }
-    notes = " ".join(wording.notes(dropped, ties=True))
+    notes = " ".join(sentences.notes(dropped, ties=True))
     assert "share a rank" in notes and "1 change has no ratio" in notes
     assert "t, choice: 7 questions are left out" in notes
     plain = changes.Cell({"conf_ece": changes.between(0.1, 0.2)})
-    assert wording.notes({"a": {"t": {"choice": plain}}}, ties=False) == []
+    assert sentences.notes({"a": {"t": {"choice": plain}}}, ties=False) == []
 
 
 def test_the_median_ratio_leaves_out_what_has_none(cells):
-    assert wording.median_text(cells, "choice", "conf_ece") == "+75.0%"
+    assert sentences.median_text(cells, "choice", "conf_ece") == "+75.0%"
     nothing = {"a": {"t": {"choice": changes.Cell({"conf_ece": changes.between(0.0, 0.2)})}}}
-    assert wording.median_text(nothing, "choice", "conf_ece") == "–"
+    assert sentences.median_text(nothing, "choice", "conf_ece") == "–"

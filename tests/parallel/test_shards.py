@@ -7,7 +7,7 @@ import pytest
 from calib_jax import UserError, load_model, make_mesh
 from calib_jax.models.hf_config import parse_config
 from calib_jax.models.lora import LoraConfig, init_lora
-from calib_jax.parallel.sharding import check_mesh, lora_sharding
+from calib_jax.parallel.shards import check_mesh, lora_sharding
 from tests.conftest import write_tiny_model
 
 SMOLLM2 = {

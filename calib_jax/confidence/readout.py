@@ -19,7 +19,7 @@ from calib_jax.confidence.methods import METHODS, check_methods, confidences
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.questions.chat import Chat, control_counts
-from calib_jax.questions.encoding import encode_letters
+from calib_jax.questions.encoder import encode_letters
 from calib_jax.questions.pairs import Pair, PairEncoder
 from calib_jax.questions.prompts import (
     CONTENT_FREE,

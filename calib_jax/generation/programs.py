@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from calib_jax.generation.sampling import Sampling, next_tokens
+from calib_jax.generation.sampler import Sampling, next_tokens
 from calib_jax.models.attention import EMPTY, Cache, Forest
 from calib_jax.models.decoder import Decoder, constrain, head_logits
 from calib_jax.models.table import Tree

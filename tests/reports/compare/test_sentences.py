@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from calib_jax.reports.compare import wording
+from calib_jax.reports.compare import sentences
 
 
 def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(comparison):
@@ -10,7 +10,7 @@ def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(compa
     whole = dataclasses.replace(
         comparison, rows={**comparison.rows, "cft": cft}, chance={"cft": {"in": 0.08}}
     )
-    first, accuracy, wins, losses = wording.sentences(whole, ["temperature", "fixed_temperature"])
+    first, accuracy, wins, losses = sentences.sentences(whole, ["temperature", "fixed_temperature"])
     assert first.startswith("DPO, as it is → CFT: conf-ECE 0.400 → 0.200 in-domain")
     # The interval of CFT against the model as it is: the other way round than that in the table.
     said = "(no significant change: its 95% interval [-0.500, +0.100] includes 0)"
@@ -27,20 +27,20 @@ def test_a_temperature_that_never_wins_is_said_to_win_nowhere(comparison):
     rows = {n: {"in": by["in"]} for n, by in comparison.rows.items()}
     rows["temperature"] = rows["before"]
     whole = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
-    said = wording.sentences(whole, ["temperature"])
+    said = sentences.sentences(whole, ["temperature"])
     assert said[2] == "Temp. scale beats CFT on none of conf-ECE, NLL, Brier and cw-ECE"
 
 
 def test_any_other_method_that_is_significantly_better_is_named(comparison):
     cft = {**comparison.rows["cft"], "out": comparison.rows["cft"]["in"]}
     rows = {**comparison.rows, "cft": cft}
-    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows))
+    _, _, *said = sentences.sentences(dataclasses.replace(comparison, rows=rows))
     (better,) = said
     assert better.startswith(
         "Temp. scale is significantly better than CFT on conf-ECE in-domain (0.100 against 0.200), "
     )
     rows["temperature"] = comparison.rows["before"]
-    _, _, *said = wording.sentences(dataclasses.replace(comparison, rows=rows))
+    _, _, *said = sentences.sentences(dataclasses.replace(comparison, rows=rows))
     assert said == [
         "None of the other methods is significantly better than CFT on conf-ECE, NLL, Brier or "
         "cw-ECE"
@@ -50,8 +50,8 @@ def test_any_other_method_that_is_significantly_better_is_named(comparison):
 def test_headline_with_and_without_the_model_as_it_is(comparison):
     rows = {name: {"in": by["in"]} for name, by in comparison.rows.items()}
     one = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
-    assert wording.headline(one) == wording.sentences(one)[:2]
+    assert sentences.headline(one) == sentences.sentences(one)[:2]
     del rows["before"]
     labels = {name: comparison.labels[name] for name in rows}
     alone = dataclasses.replace(one, rows=rows, labels=labels)
-    assert wording.headline(alone) == ["Temp. scale, CFT: compared with CFT"]
+    assert sentences.headline(alone) == ["Temp. scale, CFT: compared with CFT"]
