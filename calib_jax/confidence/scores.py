@@ -19,7 +19,7 @@ class Scores:
       mask: [N, K] bool, the options that each question has.
       answers: [N] int32.
       ids, tasks, subjects: N names each, as the questions state them.
-      method: how the confidence was read (``reading.METHODS``).
+      method: how the confidence was read (``methods.METHODS``).
       questions: N texts, or () where they are not known.
       choices: N tuples of the options' texts, or () where they are not known.
       mass: [N] float32, the probability of all options together before they are renormalised; None
