@@ -103,7 +103,7 @@ MESH = section(
     "mesh",
     (*RUNS_A_MODEL, "export"),
     shape=Field((1, -1, 1), check=values.by("calib_jax.parallel.mesh:check_shape")).means(
-        "The numbers of devices along data × fsdp × tensor; -1 stands for the rest."
+        "The numbers of devices along data × fsdp × tensor; -1 takes the rest."
     ),
 )
 
