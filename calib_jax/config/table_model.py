@@ -9,6 +9,7 @@ from calib_jax.config.field import (
     FINETUNES,
     JOBS,
     LETTERS,
+    READS,
     RUNS_A_MODEL,
     SCORES,
     TRAINS,
@@ -124,7 +125,7 @@ DATA = section(
     ),
     eval=Field(
         "offline:openbookqa/test,offline:arc_easy/test",
-        jobs=(*TRAINS, "evaluate", "study"),
+        jobs=(*TRAINS, *(job for job in READS if job != "lifecycle")),
         instead={
             "lifecycle": "config.lifecycle.tasks names the tasks",
             "alignment": "config.alignment.pairs and config.alignment.text are measured",
