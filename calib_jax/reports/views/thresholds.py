@@ -1,0 +1,105 @@
+"""Tables "If you act above this confidence": what is kept, and what of it is wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from calib_jax.metrics import thresholds
+from calib_jax.reports import headline
+from calib_jax.reports import states as of
+from calib_jax.reports.headline import percent
+from calib_jax.reports.states import States
+from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv
+from calib_jax.reports.views.splits import here
+from calib_jax.reports.words import UNKNOWN, plural
+
+# More states stand in a table of their own each, more splits in none.
+MAX_BESIDE, MAX_SPLITS = 3, 24
+NOTE = (
+    "An answer is acted on where its confidence is at or above the threshold, equal ones included. "
+    "Wrong: of those acted on. Brackets: 95% Wilson intervals."
+)
+
+
+def tables(states: States) -> list[Table]:
+    """A table per split; of many states one for each of them."""
+    return [
+        table
+        for split in of.ordered_splits(states)[:MAX_SPLITS]
+        for table in _tables(split, here(states, split))
+    ]
+
+
+def first(states: States) -> list[Table]:
+    """The tables of the page's first screen: the first split's, or all of many splits together."""
+    splits = of.ordered_splits(states)
+    if len(splits) <= headline.MAX_SPLITS:
+        return _tables(splits[0], here(states, splits[0]))[:1]
+    together: dict[str, dict[str, Any]] = {}
+    for state, rows in states.items():
+        whole = [row for split, row in rows.items() if not of.is_part(split, rows)]
+        if whole and all("act_above" in row for row in whole):
+            together[state] = _pooled(whole)
+    return _tables("all splits together", together)[:1]
+
+
+def as_text(states: States) -> str:
+    """Every figure as CSV: a line per split, state and threshold."""
+    columns = thresholds.ActAbove._fields
+    lines = [
+        [split, state, row["n"], *values]
+        for split in of.ordered_splits(states)
+        for state, row in here(states, split).items()
+        if (above := row.get("act_above"))
+        for values in zip(*(above[name] for name in columns), strict=True)
+    ]
+    return as_csv(["split", "state", "n", *columns], lines)
+
+
+def _pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """n and act_above of several splits' questions together, all at the same thresholds."""
+    total = sum(row["n"] for row in rows)
+    kept, errors = (
+        [sum(counts) for counts in zip(*(row["act_above"][key] for row in rows), strict=True)]
+        for key in ("kept", "errors")
+    )
+    found = thresholds.shares(rows[0]["act_above"]["threshold"], kept, errors, total)
+    return {"n": total, "act_above": {k: v.tolist() for k, v in found._asdict().items()}}
+
+
+def _tables(split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    known = {state: row for state, row in rows.items() if row.get("act_above")}
+    if len(known) > MAX_BESIDE:
+        return [_table(f"{split}, {state}", {state: row}) for state, row in known.items()]
+    return [_table(split, known)] if known else []
+
+
+def _table(about: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    counts = {row["n"] for row in rows.values()}
+    asked = f" ({plural(counts.pop(), 'question')})" if len(counts) == 1 else ""
+    limits = next(iter(rows.values()))["act_above"]["threshold"]
+    lines = []
+    for i, limit in enumerate(limits):
+        cells = [Cell(f"≥ {100 * limit:.4g}%", value=limit)]
+        for row in rows.values():
+            one = {key: column[i] for key, column in row["act_above"].items()}
+            cells += [
+                _share(one, "kept", "kept_share", "kept"),
+                _share(one, "errors", "error_rate", "error"),
+            ]
+        lines.append(Row(tuple(cells)))
+    heads = [
+        Column(label, state if len(rows) > 1 else "")
+        for state in rows
+        for label in ("acted on", "wrong")
+    ]
+    title = f"If you act above this confidence{headline.named(about, ': {}')}{asked}"
+    columns = (Column("", text=True), *heads)
+    return Table(f"thresholds {about}", columns, tuple(lines), title, (NOTE,))
+
+
+def _share(one: Mapping[str, Any], count: str, share: str, ends: str) -> Cell:
+    value = one[share]
+    if value is None or value != value:
+        return Cell(UNKNOWN)
+    low, high = (percent(one[f"{ends}_{end}"]) for end in ("low", "high"))
+    return Cell(f"{percent(value)} ({one[count]:,.0f})", f"[{low}, {high}]", value=value)
