@@ -22,8 +22,12 @@ MAX_SPLITS, MAX_NAMED = 3, 4
 ALPHA = 0.05
 # What the questions of a file are called that names no split (``ingest.files``).
 UNNAMED = "all"
-# States that are no names of models.
-_IT = {"before": "before, the model", "after": "after, it", "measured": "the model"}
+# States that are no names of models: who says something, and whom a verdict is about.
+CALLED = {
+    "before": ("before, the model", "before, "),
+    "after": ("after, it", "after, "),
+    "measured": ("the model", ""),
+}
 
 
 # --- Words for figures ----------------------------------------------------------------------------
@@ -194,61 +198,70 @@ def of_states(states: States, changes: Rows | None = None) -> list[str]:
     return said
 
 
-def of_split(
-    split: str,
-    rows: Rows,
-    change: Row | None = None,
-    subjects: Mapping[str, str] = _IT,
-    explain: bool = True,
-) -> str:
+def of_split(split: str, rows: Rows, change: Row | None = None, explain: bool = True) -> str:
     """What the models say and how often they are right, chance, the change, and the number.
 
     Args:
       split: the name of what was asked.
       rows: state -> ROW.
       change: paired differences from "before" to "after".
-      subjects: state -> what the sentences call it; others are called by their names.
       explain: whether the p-value is explained.
     """
-    if not all(map(told, rows.values())):
+    said = lead(split, rows, explain)
+    if not said:
         return course(f"conf-ECE on {split}", {s: r.get("conf_ece") for s, r in rows.items()}, {})
-    shown = dict(list(rows.items())[:MAX_NAMED])
-    names = {state: subjects.get(state, state) for state in shown}
-    counts = {row["n"] for row in rows.values()}
-    alike = len(counts) == 1
-    asked = on(split, counts.pop()) if alike else f"On {split}"
-    parts = []
-    for state, row in shown.items():
-        count = "" if alike else f" ({plural(row['n'], 'question')})"
-        parts.append(f"{names[state]}{count} {sure_and_right(row)}")
-    said = [f"{asked}{', ' if len(parts) == 1 else ': '}{'; '.join(parts)}"]
     if len(rows) == 1:
         (row,) = rows.values()
-        if chance := of_chance(row):
-            said.append(chance + _p(row, explain))
         said.append(f"The error of its confidence (conf-ECE) is {figure(row, 'conf_ece')}")
+    elif {"before", "after"} <= set(rows):
+        said += of_change(rows["before"], rows["after"], change)
     else:
-        said += _chances(shown, names, explain)
-        said += of_change(rows["before"], rows["after"], change) if _moved(rows) else []
-        if not _moved(rows):
-            each = (f"{state} {figure(row, 'conf_ece')}" for state, row in shown.items())
-            said.append(f"The error of the confidence (conf-ECE): {', '.join(each)}")
-        if more := len(rows) - len(shown):
-            said.append(f"The tables hold {plural(more, 'more model')}")
-    return ". ".join(text[:1].upper() + text[1:] for text in said)
+        shown = list(rows.items())[:MAX_NAMED]
+        each = (f"{state} {figure(row, 'conf_ece')}" for state, row in shown)
+        said.append(f"The error of the confidence (conf-ECE): {', '.join(each)}")
+    if (more := len(rows) - MAX_NAMED) > 0:
+        said.append(f"The tables hold {plural(more, 'more model')}")
+    return ". ".join(said)
 
 
-def _moved(rows: Rows) -> bool:
-    return set(rows) == {"before", "after"}
+def lead(
+    split: str,
+    rows: Rows,
+    explain: bool = True,
+    by: str = "",
+    called: Mapping[str, tuple[str, str]] = CALLED,
+) -> list[str]:
+    """How sure and how often right; then chance. [] where measurements do not say it.
 
-
-def _chances(rows: Rows, names: Mapping[str, str], explain: bool) -> list[str]:
-    found, last = [], list(rows)[-1]
-    for state, row in rows.items():
-        when, _, name = names[state].rpartition(", ")
+    Args:
+      split: the name of what was asked.
+      rows: state -> ROW.
+      explain: whether the last p-value is explained.
+      by: how the one state's confidence was read; "" for no matter.
+      called: state -> who says something, and whom a verdict is about; else by its name.
+    """
+    if not all(map(told, rows.values())):
+        return []
+    shown = list(rows.items())[:MAX_NAMED]
+    counts = {row["n"] for row in rows.values()}
+    alike = len(counts) == 1
+    parts, chances = [], []
+    for state, row in shown:
+        who, whom = called.get(state, (state, f"for {state}, "))
+        if len(rows) == 1:
+            who, whom = "the model" if by or state in called else state, ""
+        count = "" if alike else f" ({plural(row['n'], 'question')})"
+        parts.append(f"{who}{count} {sure_and_right(row)}")
         if chance := of_chance(row):
-            found.append(f"{when or f'for {name}'}, {chance}{_p(row, explain and state == last)}")
-    return ["; ".join(found)] if found else []
+            chances.append(f"{whom}{chance}{_p(row, explain and state == shown[-1][0])}")
+    where = on(split, counts.pop()) if alike else f"On {split}"
+    where += f", read by {by}" if by else ""
+    said = [f"{where}{', ' if len(parts) == 1 else ': '}{'; '.join(parts)}"]
+    return said + ([_capital("; ".join(chances))] if chances else [])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def of_change(before: Row, after: Row, change: Row | None) -> list[str]:
@@ -256,11 +269,11 @@ def of_change(before: Row, after: Row, change: Row | None) -> list[str]:
     figures = f"{figure(before, 'conf_ece')} → {figure(after, 'conf_ece')}"
     ends = (change or {}).get("conf_ece_ci")
     if (known := short(ends)) == "":
-        return [f"the error of its confidence (conf-ECE): {figures}"]
+        return [f"The error of its confidence (conf-ECE): {figures}"]
     verb = {"significantly lower": "has shrunk", "significantly higher": "has grown"}.get(known)
     text = f"{verb} by" if verb else "has not changed by"
     said = [
-        f"the error of its confidence {text} more than chance explains: conf-ECE {figures}, a "
+        f"The error of its confidence {text} more than chance explains: conf-ECE {figures}, a "
         f"change of {number((change or {}).get('conf_ece'), signed=True)} {interval(ends, True)}"
     ]
     if (ends := _known((change or {}).get("accuracy_ci"))) is not None:
@@ -270,10 +283,10 @@ def of_change(before: Row, after: Row, change: Row | None) -> list[str]:
 
 def _right_more_often(low: float, high: float) -> str:
     if low <= 0 <= high:
-        return "how often it is right has not changed by more than chance explains"
+        return "How often it is right has not changed by more than chance explains"
     least, most = sorted((abs(100 * low), abs(100 * high)))
     way = "more" if low > 0 else "less"
-    return f"it is right {way} often, by {least:.1f} to {most:.1f} percentage points"
+    return f"It is right {way} often, by {least:.1f} to {most:.1f} percentage points"
 
 
 # --- Readings -------------------------------------------------------------------------------------
@@ -287,8 +300,8 @@ def of_methods(states: States) -> list[str]:
         known = {split: row for split, row in whole.items() if row.get("conf_ece") is not None}
         if len(known) == 1:
             ((split, row),) = known.items()
-            name = f"read by {method}, the model"
-            said.append(of_split(split, {method: row}, subjects={method: name}))
+            error = f"The error of its confidence (conf-ECE) is {figure(row, 'conf_ece')}"
+            said.append(". ".join([*lead(split, {method: row}, by=method), error]))
         elif known:
             said.append(_of_tasks(method, known))
     if (more := len(states) - MAX_NAMED) > 0:

@@ -144,10 +144,13 @@ def _sections(
     shift = summary.get("quantization")
     many = len(of.ordered_splits(states)) > splits.MAX_BIN_SPLITS
     some = f"The first {splits.MAX_BIN_SPLITS} of {len(of.ordered_splits(states))} splits."
-    first, above = thresholds.first(states), thresholds.tables(states)
+    first = thresholds.first(states)
+    above: list[Block] = [table for table in thresholds.tables(states) if table not in first]
+    if len(above) > MAX_DETAILED:
+        above = [Details("Every split", above)]
     sections = [
         Section("Results", _results(summary, states)),
-        Section("Acting above a confidence", [table for table in above if table not in first]),
+        Section("Acting above a confidence", above),
         Section("Reliability", [*fewer, *pictures.diagrams(diagrams, scores, *bins)]),
         Section("Smooth reliability", [*limits, *pictures.smooth(drawn, scores)]),
         Section(option, pictures.class_grid(drawn, scores, *bins)),

@@ -12,7 +12,7 @@ from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv
 from calib_jax.reports.views.splits import here
 from calib_jax.reports.words import UNKNOWN, plural
 
-# More states stand in a table of their own each, more splits in none.
+# More states stand beneath one another; of more splits there is no table.
 MAX_BESIDE, MAX_SPLITS = 3, 24
 NOTE = (
     "An answer is acted on where its confidence is at or above the threshold, equal ones included. "
@@ -21,7 +21,7 @@ NOTE = (
 
 
 def tables(states: States) -> list[Table]:
-    """A table per split; of many states one for each of them."""
+    """A table per split, with a pair of columns or a section per state."""
     return [
         table
         for split in of.ordered_splits(states)[:MAX_SPLITS]
@@ -30,16 +30,16 @@ def tables(states: States) -> list[Table]:
 
 
 def first(states: States) -> list[Table]:
-    """The tables of the page's first screen: the first split's, or all of many splits together."""
+    """The table of the page's first screen: the first split's, or of many splits together."""
     splits = of.ordered_splits(states)
     if len(splits) <= headline.MAX_SPLITS:
-        return _tables(splits[0], here(states, splits[0]))[:1]
+        return _tables(splits[0], here(states, splits[0]))
     together: dict[str, dict[str, Any]] = {}
     for state, rows in states.items():
         whole = [row for split, row in rows.items() if not of.is_part(split, rows)]
-        if whole and all("act_above" in row for row in whole):
+        if whole and all(row.get("act_above") for row in whole):
             together[state] = _pooled(whole)
-    return _tables("all splits together", together)[:1]
+    return _tables("all splits together", together)
 
 
 def as_text(states: States) -> str:
@@ -67,34 +67,36 @@ def _pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _tables(split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """One table, or none where no state knows of thresholds."""
     known = {state: row for state, row in rows.items() if row.get("act_above")}
-    if len(known) > MAX_BESIDE:
-        return [_table(f"{split}, {state}", {state: row}) for state, row in known.items()]
-    return [_table(split, known)] if known else []
-
-
-def _table(about: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    counts = {row["n"] for row in rows.values()}
+    if not known:
+        return []
+    counts = {row["n"] for row in known.values()}
     asked = f" ({plural(counts.pop(), 'question')})" if len(counts) == 1 else ""
-    limits = next(iter(rows.values()))["act_above"]["threshold"]
-    lines = []
-    for i, limit in enumerate(limits):
-        cells = [Cell(f"≥ {100 * limit:.4g}%", value=limit)]
-        for row in rows.values():
-            one = {key: column[i] for key, column in row["act_above"].items()}
-            cells += [
-                _share(one, "kept", "kept_share", "kept"),
-                _share(one, "errors", "error_rate", "error"),
-            ]
-        lines.append(Row(tuple(cells)))
-    heads = [
-        Column(label, state if len(rows) > 1 else "")
-        for state in rows
-        for label in ("acted on", "wrong")
+    heads, lines = ("acted on", "wrong"), []
+    if beside := len(known) <= MAX_BESIDE:
+        cells = zip(*map(_cells, known.values()), strict=True)
+        lines = [Row((limits[0][0], *(c for one in limits for c in one[1:]))) for limits in cells]
+    else:
+        lines = [Row(one, section=state) for state, row in known.items() for one in _cells(row)]
+    groups = known if beside and len(known) > 1 else [""]
+    columns = [Column("", text=True), *(Column(head, group) for group in groups for head in heads)]
+    title = f"If you act above this confidence{headline.named(split, ': {}')}{asked}"
+    return [Table(f"thresholds {split}", tuple(columns), tuple(lines), title, (NOTE,))]
+
+
+def _cells(row: Mapping[str, Any]) -> list[tuple[Cell, Cell, Cell]]:
+    """Per threshold: itself, what is acted on, and what of it is wrong."""
+    above = row["act_above"]
+    ones = [dict(zip(above, values, strict=True)) for values in zip(*above.values(), strict=True)]
+    return [
+        (
+            Cell(f"≥ {100 * one['threshold']:.4g}%", value=one["threshold"]),
+            _share(one, "kept", "kept_share", "kept"),
+            _share(one, "errors", "error_rate", "error"),
+        )
+        for one in ones
     ]
-    title = f"If you act above this confidence{headline.named(about, ': {}')}{asked}"
-    columns = (Column("", text=True), *heads)
-    return Table(f"thresholds {about}", columns, tuple(lines), title, (NOTE,))
 
 
 def _share(one: Mapping[str, Any], count: str, share: str, ends: str) -> Cell:
