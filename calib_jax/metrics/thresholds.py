@@ -34,7 +34,11 @@ class ActAbove(NamedTuple):
 
 
 def shares(
-    threshold: ArrayLike, kept: ArrayLike, errors: ArrayLike, total: float, level: float = 0.95
+    threshold: ArrayLike | Sequence[float],
+    kept: ArrayLike | Sequence[float],
+    errors: ArrayLike | Sequence[float],
+    total: float,
+    level: float = 0.95,
 ) -> ActAbove:
     """Shares and intervals of counts, which may be sums over several data sets.
 
