@@ -118,9 +118,11 @@ from calib_jax.metrics.smooth import (
 )
 from calib_jax.metrics.soft import soft_ece
 from calib_jax.metrics.target import cw_tce, tce
+from calib_jax.metrics.thresholds import ActAbove, act_above
 from calib_jax.metrics.validation import validate
 
 __all__ = [
+    "ActAbove",
     "BinStats",
     "BrierDecomposition",
     "PreferenceCollapse",
@@ -130,6 +132,7 @@ __all__ = [
     "TestResult",
     "accuracy",
     "accuracy_at_coverage",
+    "act_above",
     "adaptive_bin_stats",
     "adaptive_class_bin_stats",
     "adaptive_ece",

@@ -55,7 +55,8 @@ def measure(
       where the options are classes, classes [K], their names, which top_letter then holds, and
       by_class, see ``classes.by_class``;
       num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
-      mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); and, where there
+      mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); act_above, the
+      columns of ``metrics.act_above``; and, where there
       are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
       figure is undefined, e.g. AUROC when every answer is right.
 
@@ -87,6 +88,8 @@ def measure(
         row["by_class"] = by_class(scores, num_bins, edges)
 
     row |= uniform(np.asarray(scores.mask, bool).sum(axis=1))
+    above = metrics.act_above(*arrays)
+    row["act_above"] = {name: column.tolist() for name, column in above._asdict().items()}
     intervals = metrics.bootstrap_all(
         functions, *arrays, num_resamples=num_resamples, seed=seed, **tails
     )

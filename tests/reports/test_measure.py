@@ -64,9 +64,13 @@ def test_measure_states_every_figure_of_the_row(run):
     for name in INTERVALS:
         low, high = row[f"{name}_ci"]
         assert low <= high
-    for value in row.values():
+    above = row["act_above"]
+    kept = scores.confidences >= 0.5
+    assert above["threshold"][0] == 0.5 and above["kept"][0] == kept.sum()
+    assert above["errors"][0] == (kept & ~right).sum()
+    for value in [*row.values(), *above.values()]:
         for item in value if isinstance(value, list) else [value]:
-            assert type(item) in (int, float, str)
+            assert type(item) in (int, float, str) or value is above
 
 
 def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):

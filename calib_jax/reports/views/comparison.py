@@ -32,6 +32,7 @@ from calib_jax.reports.views import (
     View,
     note,
 )
+from calib_jax.reports.views import said as said_of
 from calib_jax.reports.words import UNKNOWN, interval, number, plural
 
 SAME = "="
@@ -227,11 +228,12 @@ def results_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def console(summary: Mapping[str, Any]) -> list[Block]:
-    """Table 2, what it says, and the settings of each method."""
+    """How sure and how often right, Table 2, what it says, and the settings of each method."""
     comparisons = comparisons_of(summary)
+    first = said_of(sentences.plain(comparisons[0]))
     said = [Text(f"{sentence}.") for sentence in summary.get("said", ())]
     own = settings(comparisons)
-    return [main_table(comparisons), *said, *([own] if own else [])]
+    return [*first, main_table(comparisons), *said, *([own] if own else [])]
 
 
 def view(

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.reports import headline, tables, verdicts
 from calib_jax.reports import states as of
-from calib_jax.reports import tables, verdicts
 from calib_jax.reports.figures import evaluation, reliability
 from calib_jax.reports.states import States
 from calib_jax.reports.views import (
@@ -19,6 +19,7 @@ from calib_jax.reports.views import (
     pictures,
     said,
     splits,
+    thresholds,
     wrong,
 )
 from calib_jax.reports.words import DOMAINS, number, plural
@@ -44,8 +45,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     """The result in sentences without their full stops."""
     states = of.states_of(summary)
     if of.is_by_reading(summary):
-        return verdicts.of_methods(states)
-    return verdicts.of_states(states, summary.get("change"))
+        return headline.of_methods(states)
+    return headline.of_states(states, summary.get("change"))
 
 
 def _is_overview(states: States) -> bool:
@@ -58,6 +59,7 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
     states, changes = of.states_of(summary), summary.get("change")
     blocks: list[Block] = list(said(sentences(summary)))
     few = len(of.ordered_splits(states)) <= MAX_DETAILED
+    blocks += thresholds.tables(states) if few else thresholds.first(states)
     if not _is_overview(states) or (few and not of.is_by_reading(summary)):
         blocks += [*splits.results(states, changes), note(splits.caption(bool(changes)))]
     if _is_overview(states):
@@ -92,6 +94,7 @@ def view(
         sentences(summary),
         console(summary),
         _sections(summary, states, scores, log, num_bins, edges),
+        thresholds.first(states),
         cards,
         _files(summary, states),
         _figures(states, scores, log, num_bins, edges, title),
@@ -101,8 +104,9 @@ def view(
 def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     """A card per split with the course of its main figures, and whether they changed."""
 
-    def course(split: str, key: str) -> str:
-        values = [number(rows[split].get(key)) for rows in states.values() if split in rows]
+    def course(split: str, key: str, ends: bool = False) -> str:
+        rows = [by_split[split] for by_split in states.values() if split in by_split]
+        values = [headline.figure(r, key) if ends else number(r.get(key)) for r in rows]
         known = verdicts.short((changes or {}).get(split, {}).get(f"{key}_ci"))
         text = (" → " if "before" in states else " · ").join(values)
         return text + (f" ({known})" if known else "")
@@ -115,8 +119,8 @@ def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str,
             f"NLL {course(split, 'nll')}; Brier {course(split, 'brier')}; accuracy "
             f"{course(split, 'accuracy')}; mean confidence {course(split, 'mean_confidence')}"
         )
-        headline = f"conf-ECE {course(split, 'conf_ece')}"
-        found.append((" · ".join(filter(None, about)), headline, also))
+        top = f"conf-ECE {course(split, 'conf_ece', ends=True)}"
+        found.append((" · ".join(filter(None, about)), top, also))
     return found
 
 
@@ -139,9 +143,14 @@ def _sections(
     calibrators = summary.get("posthoc")
     shift = summary.get("quantization")
     many = len(of.ordered_splits(states)) > splits.MAX_BIN_SPLITS
-    first = f"The first {splits.MAX_BIN_SPLITS} of {len(of.ordered_splits(states))} splits."
+    some = f"The first {splits.MAX_BIN_SPLITS} of {len(of.ordered_splits(states))} splits."
+    first = thresholds.first(states)
+    above: list[Block] = [table for table in thresholds.tables(states) if table not in first]
+    if len(above) > MAX_DETAILED:
+        above = [Details("Every split", above)]
     sections = [
         Section("Results", _results(summary, states)),
+        Section("Acting above a confidence", above),
         Section("Reliability", [*fewer, *pictures.diagrams(diagrams, scores, *bins)]),
         Section("Smooth reliability", [*limits, *pictures.smooth(drawn, scores)]),
         Section(option, pictures.class_grid(drawn, scores, *bins)),
@@ -157,7 +166,7 @@ def _sections(
         Section("Training", [Facts(summary["training"])] if summary.get("training") else []),
         Section(
             "Bins",
-            [*splits.bins(states, scores, *bins), *([note(first)] if many else []), note(_BINS)],
+            [*splits.bins(states, scores, *bins), *([note(some)] if many else []), note(_BINS)],
         ),
     ]
     return [section for section in sections if section.blocks]
@@ -198,6 +207,9 @@ def _files(summary: Mapping[str, Any], states: States) -> dict[str, str]:
             "tables/metrics", splits.results(states, changes), splits.caption(bool(changes))
         ),
     }
+    if above := thresholds.tables(states):
+        found |= tables.files("tables/thresholds", above)
+        found["tables/thresholds.csv"] = thresholds.as_text(states)
     if _is_overview(states):
         found |= tables.files("tables/overview", [methods.overview(states)])
         found["tables/overview.csv"] = methods.overview_csv(states)
