@@ -9,6 +9,7 @@ from calib_jax.config.field import (
     FINETUNES,
     JOBS,
     LETTERS,
+    READS,
     RUNS_A_MODEL,
     SCORES,
     TRAINS,
@@ -103,7 +104,7 @@ MESH = section(
     "mesh",
     (*RUNS_A_MODEL, "export"),
     shape=Field((1, -1, 1), check=values.by("calib_jax.parallel.mesh:check_shape")).means(
-        "The numbers of devices along data × fsdp × tensor; -1 stands for the rest."
+        "The numbers of devices along data × fsdp × tensor; -1 takes the rest."
     ),
 )
 
@@ -124,7 +125,7 @@ DATA = section(
     ),
     eval=Field(
         "offline:openbookqa/test,offline:arc_easy/test",
-        jobs=(*TRAINS, "evaluate", "study"),
+        jobs=(*TRAINS, *(job for job in READS if job != "lifecycle")),
         instead={
             "lifecycle": "config.lifecycle.tasks names the tasks",
             "alignment": "config.alignment.pairs and config.alignment.text are measured",

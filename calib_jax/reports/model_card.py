@@ -28,8 +28,8 @@ class Stage:
     """A run whose adapter the next one went on from.
 
     Attributes:
-      folder: of the run.
-      config, summary: of the run.
+      folder: the run's folder.
+      config, summary: the run's.
     """
 
     folder: str
@@ -235,7 +235,7 @@ def _aligning_data(facts: Facts) -> list[str]:
     lines = [f"- trained on {_learnt(facts.config, facts.summary)}"]
     train = facts.summary.get("data", {}).get("align", {}).get("train", {})
     reasons = {
-        "removed_overlap": "their prompts stand in what is measured",
+        "removed_overlap": "their prompts are among those that are measured",
         "skipped_too_long": "longer than the limit",
     }
     without = [f"{train[key]} ({why})" for key, why in reasons.items() if train.get(key)]

@@ -155,7 +155,7 @@ def _choices(place: Place, rows, counts) -> tuple[tuple[str, ...], ...] | None:
             raise UserError(f"{place.row(i)}: column 'choices' must hold a list of strings")
         if value and len(value) != counts[i]:
             raise UserError(
-                f"{place.row(i)}: {len(value)} choices stand beside {counts[i]} probabilities"
+                f"{place.row(i)}: {len(value)} choices beside {counts[i]} probabilities"
             )
         result.append(tuple(value))
     return tuple(result) if any(result) else None

@@ -53,7 +53,7 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
     for i, (row_values, pairs) in enumerate(zip(values, arguments, strict=True)):
         if len(row_values) != len(pairs):
             raise UserError(
-                f"{place.row(i)}: {len(row_values)} responses stand beside {len(pairs)} arguments"
+                f"{place.row(i)}: {len(row_values)} responses beside {len(pairs)} arguments"
             )
         if _asks_again(rows[i], pairs):
             K = len(pairs) // 2

@@ -140,7 +140,7 @@ def one_of(path: str, columns: list[str], names: Sequence[str], role: str) -> st
     present = [name for name in names if name in columns]
     if len(present) > 1:
         raise UserError(
-            f"{path}: the {role} stands in {' and '.join(present)}: keep one of these columns"
+            f"{path}: the {role} appears in {' and '.join(present)}: keep one of these columns"
         )
     if not present:
         if len(columns) == 1 and (found := re.search(r"[;\t|]", str(columns[0]))):

@@ -243,7 +243,7 @@ def view(
     """Methods compared, with reliability diagrams in the manner of the paper's Figure 5.
 
     Args:
-      summary: of the run.
+      summary: the run's summary.
       scores: method -> split -> scores, of the first seed.
       num_bins, edges: of the bins.
     """
@@ -260,7 +260,7 @@ def sweep(summary: Mapping[str, Any], method: str) -> View:
     """One method by λ and M, with the frontier of accuracy and calibration.
 
     Args:
-      summary: of the run.
+      summary: the run's summary.
       method: what it is called.
     """
     comparison = comparisons_of(summary)[0]
