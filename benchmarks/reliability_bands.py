@@ -117,7 +117,7 @@ def main():
                 cells = []
                 for held, width in values.transpose(2, 1, 0):
                     # Where hardly any draw has enough rows, there is nothing to say.
-                    many = (~np.isnan(held)).sum() >= num_draws / 4
+                    many = (~np.isnan(held)).sum() >= 20
                     cells.append(
                         f"{np.nanmean(held):.2f} ({np.nanmean(width):.2f})" if many else "–"
                     )

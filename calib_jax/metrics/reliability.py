@@ -219,7 +219,7 @@ def _confidence_band(
         )
         # With v between a knot and the next, the left's blocks above it stand at v, and the right's
         # below it; the others keep their own share.
-        c, a, b = 0.0, right[here].sum(), wrong[here].sum()
+        c, a, b = np.array(0.0), right[here].sum(), wrong[here].sum()
         for (k, n), cut_from_above in ((left, True), (above, False)):
             passed = np.searchsorted(k / n, knots, "right")
             sums = np.stack([_log_likelihood(k, n - k, k / n), k, n - k]).cumsum(axis=1)
@@ -234,11 +234,15 @@ def _confidence_band(
             (1, last, min(last + 1, len(knots) - 1)),
         ):
             pieces[end, :, p] = c[i], a[i], b[i], knots[i], knots[j]
-    return _root(*pieces[0], lowest, 1), _root(*pieces[1], lowest, -1)
+    return _root(pieces[0], lowest, 1), _root(pieces[1], lowest, -1)
 
 
-def _root(c, a, b, start, stop, lowest: float, sign: int) -> np.ndarray:
-    """Where c + a log v + b log(1 - v) crosses ``lowest``: upwards (sign 1) or downwards (-1)."""
+def _root(pieces: np.ndarray, lowest: float, sign: int) -> np.ndarray:
+    """[P] where c + a log v + b log(1 - v) crosses ``lowest``: upwards (sign 1) or downwards (-1).
+
+    It does so between the last two rows of ``pieces``; the bracket's outer end is given.
+    """
+    c, a, b, start, stop = pieces
     for _ in range(_BISECTIONS):
         middle = (start + stop) / 2
         inside = c + _log_likelihood(a, b, middle) >= lowest

@@ -154,11 +154,13 @@ def reliability_curves(states: States, scores: AllScores) -> list[Block]:
         blocks += [Heading(split), Panels(pictures)]
     text = (
         "Accuracy as a function of confidence without bins (CORP): the non-decreasing curve under "
-        "which the right and wrong answers are most likely. Blue: where the true accuracy at a "
-        "confidence lies, at 95% or better. Grey: where the curve of a calibrated model with these "
-        "confidences lies in 95% of cases; a curve that leaves it speaks against calibration "
-        "there, one inside it is no proof. Both bands hold point by point, for questions that are "
-        "independent and where accuracy does not fall as confidence rises. Drawn over the middle "
+        "which the right and wrong answers are most likely. Blue: the values of the true "
+        "accuracy at a confidence that the answers do not rule out; it holds the true one in 95% "
+        "of cases or more. Grey: where the curve of a calibrated model with these confidences "
+        "would lie in 95% of cases; a curve that leaves it speaks against calibration there, one "
+        "that stays inside is no proof of it. Both bands hold at each confidence, not along the "
+        "whole curve; they take questions to be independent, and accuracy not to fall as "
+        "confidence rises. Drawn over the middle "
         "99% of the confidences. Beneath: their histogram."
     )
     return [*blocks, note(text)]
