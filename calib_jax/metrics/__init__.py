@@ -81,6 +81,7 @@ from calib_jax.metrics.preference import (
     row_preference_collapse,
 )
 from calib_jax.metrics.ratios import bootstrap_ratios
+from calib_jax.metrics.reliability import ReliabilityCurve, reliability_curve
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
@@ -109,9 +110,7 @@ from calib_jax.metrics.significance import (
     spiegelhalter_test,
 )
 from calib_jax.metrics.smooth import (
-    SmoothCurve,
     SmoothStats,
-    smooth_curve,
     smooth_ece,
     smooth_ece_from_stats,
     smooth_stats,
@@ -126,8 +125,8 @@ __all__ = [
     "BinStats",
     "BrierDecomposition",
     "PreferenceCollapse",
+    "ReliabilityCurve",
     "RiskCoverage",
-    "SmoothCurve",
     "SmoothStats",
     "TestResult",
     "accuracy",
@@ -193,6 +192,7 @@ __all__ = [
     "preference_collapse",
     "preference_margins",
     "rank_quantiles",
+    "reliability_curve",
     "reward_margins",
     "risk_coverage_curve",
     "rmsce",
@@ -201,7 +201,6 @@ __all__ = [
     "row_preference_collapse",
     "sce_ovr",
     "share_above",
-    "smooth_curve",
     "smooth_ece",
     "smooth_ece_from_stats",
     "smooth_stats",

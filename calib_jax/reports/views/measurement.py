@@ -152,7 +152,7 @@ def _sections(
         Section("Results", _results(summary, states)),
         Section("Acting above a confidence", above),
         Section("Reliability", [*fewer, *pictures.diagrams(diagrams, scores, *bins)]),
-        Section("Smooth reliability", [*limits, *pictures.smooth(drawn, scores)]),
+        Section("Reliability curves", [*limits, *pictures.reliability_curves(drawn, scores)]),
         Section(option, pictures.class_grid(drawn, scores, *bins)),
         Section("Classes", [*classes, note(_CLASSES)] if classes else []),
         Section("Confidences", pictures.confidences(drawn, scores, log)),

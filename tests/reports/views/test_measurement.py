@@ -142,7 +142,7 @@ def test_the_files_of_a_run_and_calibrators_as_rows(run):
     assert sorted(view.files) == names  # invented figures know of no thresholds
     assert "temperature (post hoc)" in view.files["tables/methods.md"]
     assert "temperature (post hoc)" in view.files["tables/metrics.csv"]
-    assert {"reliability", "figures/reliability_near", "figures/smooth_far"} <= set(view.figures)
+    assert {"reliability", "figures/reliability_near", "figures/curve_far"} <= set(view.figures)
 
 
 def test_a_state_without_a_split_is_no_hindrance(run):
