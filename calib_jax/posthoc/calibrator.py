@@ -134,8 +134,9 @@ class Calibrator(Stored, abc.ABC):
             rows of the fit held such options (see ``posthoc.floor``); else None.
         name: the method's key in ``METHODS``.
         label: what tables call it.
-        preserves_argmax: True when the most probable option always stays most probable (float32
-            rounding may at most tie it with another), so that accuracy cannot change.
+        preserves_argmax: True when the order of a row's options stays (float32 rounding may at
+            most make two equal), and with it every prediction and the accuracy. What else a method
+            preserves, its docstring says.
         needs_answers: False for label-free methods, which ignore ``answers``.
     """
 

@@ -272,9 +272,11 @@ class OneTemperature(Calibrator):
 @register("temperature", "Temp. scale, fitted")
 @dataclasses.dataclass(frozen=True)
 class Temperature(OneTemperature):
-    """Temperature scaling, softmax(s / T): one parameter, the order of the options stays.
+    """Temperature scaling, softmax(s / T): one parameter.
 
-    Source: Guo et al. 2017.
+    Preserves: the order of a row's options and their ties, so every prediction and the accuracy,
+    and the ratio of two options' log-odds. Not the order of the confidences between rows. How
+    certain T is: ``temperature_interval``. Source: Guo et al. 2017.
 
     Attributes:
         temperature: T.
@@ -312,7 +314,8 @@ class Temperature(OneTemperature):
 class FixedTemperature(OneTemperature):
     """Softmax at a T chosen beforehand; 1.5 is the published "temperature scaling" baseline.
 
-    The released code of Xiao et al. 2025 never moves its T from the initial 1.5.
+    The released code of Xiao et al. 2025 never moves its T from the initial 1.5. Preserves: as
+    ``Temperature``.
 
     Example:
         >>> FixedTemperature()
