@@ -138,6 +138,8 @@ class Calibrator(Stored, abc.ABC):
             most make two equal), and with it every prediction and the accuracy. What else a method
             preserves, its docstring says.
         needs_answers: False for label-free methods, which ignore ``answers``.
+        scalars: the parameters that are one number each and make the whole map, such as
+            "temperature"; () where there are none, or more than a line of a table holds.
     """
 
     _: dataclasses.KW_ONLY
@@ -145,6 +147,7 @@ class Calibrator(Stored, abc.ABC):
 
     preserves_argmax: ClassVar[bool]
     needs_answers: ClassVar[bool] = True
+    scalars: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abc.abstractmethod

@@ -259,6 +259,7 @@ class OneTemperature(Calibrator):
     """softmax(s / T), whatever T is fitted to."""
 
     preserves_argmax = True
+    scalars = ("temperature",)
     temperature: float
     status: str  # of what is fitted to labels or to a reference
 
@@ -301,7 +302,7 @@ class Temperature(OneTemperature):
         """
         given = check_inputs(log_scores, answers, mask, weights)
         inputs, floor = without_zeros(given)
-        found = temperature_kernel(*(inputs if floor is None else _only_given(given)))
+        found = temperature_kernel(*(inputs if floor is None else only_given(given)))
         if floor is not None and STATUSES[int(found.status)] != "converged":
             found = temperature_kernel(*inputs)
         fitted = cls(float(found.temperature), status_of(found), floor=floor)
@@ -336,7 +337,7 @@ class FixedTemperature(OneTemperature):
         return cls(temperature, floor=floor)
 
 
-def _only_given(inputs: FitInputs) -> FitInputs:
+def only_given(inputs: FitInputs) -> FitInputs:
     """The inputs without the options of probability 0, and the rows whose answer is one."""
     given = inputs.mask & (inputs.log_scores > -np.inf)
     kept = np.take_along_axis(given, inputs.answers[:, None], axis=1)[:, 0]

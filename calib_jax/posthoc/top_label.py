@@ -262,6 +262,7 @@ class PlattScaling(_Linear):
         0.6833
     """
 
+    scalars = ("slope", "intercept")
     slope: float = parameter(number())
     intercept: float = parameter(number())
 
@@ -300,6 +301,7 @@ class BetaCalibration(_Linear):
         0.6833
     """
 
+    scalars = ("a", "b", "intercept")
     a: float = parameter(number(0))
     b: float = parameter(number(0))
     intercept: float = parameter(number())
