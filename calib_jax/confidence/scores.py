@@ -24,6 +24,8 @@ class Scores:
       choices: N tuples of the options' texts, or () where they are not known.
       mass: [N] float32, the probability of all options together before they are renormalised; None
         where it is not known or means nothing.
+      folds: [N] int32, the fold that each row was held out in, of scores that are cross-fitted
+        (``posthoc.cross_fit_scores``); else None.
     """
 
     log_scores: np.ndarray
@@ -37,6 +39,7 @@ class Scores:
     questions: tuple[str, ...] = ()
     choices: tuple[tuple[str, ...], ...] = ()
     mass: np.ndarray | None = None
+    folds: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.answers)

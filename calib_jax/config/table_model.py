@@ -321,4 +321,13 @@ POSTHOC = section(
         jobs=("finetune", "align", "evaluate", "report", "compare"),
         needs=(needs.CALIBRATORS, needs.CROSS_FITS),
     ).means("How many folds there are; each is calibrated by a fit on the others."),
+    pseudo_count=Field(
+        1.0,
+        least=0,
+        jobs=("finetune", "align", "evaluate", "report", "compare"),
+        needs=(needs.COUNTS_A_PRIOR,),
+    ).means(
+        "How many invented rows, half of them right, histogram adds to each bin and isotonic to "
+        "the ends. At 0 a confidence may become exactly 0 or 1, and the NLL infinite."
+    ),
 )

@@ -119,6 +119,7 @@ from calib_jax.metrics.soft import soft_ece
 from calib_jax.metrics.target import cw_tce, tce
 from calib_jax.metrics.thresholds import ActAbove, act_above
 from calib_jax.metrics.validation import validate
+from calib_jax.metrics.within import within_folds
 
 __all__ = [
     "ActAbove",
@@ -215,4 +216,5 @@ __all__ = [
     "underconfidence_error",
     "validate",
     "wilson_interval",
+    "within_folds",
 ]

@@ -107,15 +107,18 @@ def cross_fit_scores(
     groups: ArrayLike | None = None,
     **options: Any,
 ) -> Any:
-    """``cross_fit`` from scores to scores, which keep the logarithms of the probabilities.
+    """``cross_fit`` from scores to scores, which keep the logarithms and each row's fold.
+
+    A metric that ranks rows (AUROC, AUPRC, AURC) is to be taken within the folds: see
+    ``metrics.within_folds``.
 
     Args:
-        scores: ``calib_jax.Scores``, or any dataclass with log_scores, answers, mask and probs.
+        scores: ``calib_jax.Scores``, or any dataclass with log_scores, answers, mask, probs, folds.
         method, folds, seed, groups, options: as in ``cross_fit``.
     """
     arrays = scores.log_scores, scores.answers, scores.mask
-    probs, log_probs = _cross_fit(method, *arrays, folds, seed, groups, options)
-    return dataclasses.replace(scores, probs=probs, log_scores=log_probs)
+    probs, log_probs, numbers = _cross_fit(method, *arrays, folds, seed, groups, options)
+    return dataclasses.replace(scores, probs=probs, log_scores=log_probs, folds=numbers)
 
 
 def calibrated_scores(calibrator: Calibrator, scores: Any) -> Any:
@@ -130,8 +133,8 @@ def calibrated_scores(calibrator: Calibrator, scores: Any) -> Any:
 
 def _cross_fit(
     method, log_scores, answers, mask, folds, seed, groups, options
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and their logarithms, out of fold."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities and their logarithms, out of fold; and the folds."""
     cls = method_class(method)
     inputs = check_inputs(log_scores, answers, mask)
     numbers = fold_numbers(len(inputs.answers), folds, seed, inputs.answers, groups)
@@ -144,7 +147,7 @@ def _cross_fit(
         arrays = inputs.log_scores, inputs.mask
         probs[held_out] = np.asarray(fitted(*arrays))[held_out]
         log_probs[held_out] = np.asarray(fitted.log_probs(*arrays))[held_out]
-    return probs, log_probs
+    return probs, log_probs, numbers
 
 
 def split_rows(

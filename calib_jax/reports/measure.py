@@ -12,7 +12,7 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.metrics.null import null_values, upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.zeros import find_zeros
-from calib_jax.reports import catalogue
+from calib_jax.reports import catalogue, folded
 from calib_jax.reports.classes import by_class
 from calib_jax.reports.words import option_name
 
@@ -58,7 +58,8 @@ def measure(
       mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); act_above, the
       columns of ``metrics.act_above``; and, where there
       are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
-      figure is undefined, e.g. AUROC when every answer is right.
+      figure is undefined, e.g. AUROC when every answer is right. Of cross-fitted scores auroc,
+      auprc and aurc are means over the folds, see ``metrics.within_folds``.
 
     Raises:
       ValueError: an unknown domain, or no questions.
@@ -94,6 +95,8 @@ def measure(
         functions, *arrays, num_resamples=num_resamples, seed=seed, **tails
     )
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    if scores.folds is not None:
+        row |= folded.figures(scores, seed, num_resamples)
     few = row["n"] < MIN_INTERVAL
     if few:
         row |= {f"{name}_ci": [None, None] for name in intervals}

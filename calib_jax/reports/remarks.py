@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.metrics.zeros import unit_name
-from calib_jax.reports.words import LETTERS, cut, number, option_name, share
+from calib_jax.reports.words import LETTERS, cut, interval, number, option_name, share
 
 # Names of classes longer than this are cut; more of them are not all named in a line.
 MAX_NAME, MAX_CLASSES = 24, 12
@@ -68,6 +68,20 @@ def calibrator_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, row in rows.items()
         for text in row.get("warnings", ())
     ]
+
+
+def fitted_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The parameters of calibrators (name -> figures) fitted to all rows, where they are few."""
+    found = []
+    for name, row in rows.items():
+        if values := row.get("parameters"):
+            shown = [
+                " ".join([key, number(value), interval(values.get(f"{key}_ci"))]).strip()
+                for key, value in values.items()
+                if not key.endswith("_ci")
+            ]
+            found.append(f"{name.replace('_', ' ')}: {', '.join(shown)}")
+    return [f"fitted to all questions, {'; '.join(found)}"] if found else []
 
 
 # Below it, other words than the letters are the likelier answer.

@@ -94,9 +94,14 @@ def finish(
     if methods := split_list(config.posthoc.methods):
         from calib_jax.reports import calibrated
 
-        fitted = calibrated.measure(methods, states, domains, folds=config.posthoc.folds, **options)
-        found["posthoc"] = fitted
-        measured += of_states(fitted)
+        folds, count = config.posthoc.folds, config.posthoc.pseudo_count
+        fitted = calibrated.measure(
+            methods, states, domains, folds=folds, pseudo_count=count, **options
+        )
+        for name, calibrator in fitted.files.items():
+            calibrator.save(run.workdir / name)
+        found["posthoc"] = fitted.figures
+        measured += of_states(fitted.figures)
     contrasts = (Contrast("before", "after", name, change) for name, change in changes.items())
     file = run.workdir / "metrics.jsonl"
     log = read_metrics(file) if file.exists() else ()

@@ -182,7 +182,7 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
         "of the difference on the same questions includes 0)."
     )
     if any(c.unchanged for c in comparisons):
-        meaning += f" {SAME}: as the model before; a temperature changes no prediction."
+        meaning += f" {SAME}: as the model before; these calibrators change no prediction."
     return [" ".join(said), spread, meaning, *remarks(comparisons)]
 
 

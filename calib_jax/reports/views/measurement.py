@@ -187,11 +187,18 @@ def _results(summary: Mapping[str, Any], states: States) -> list[Block]:
 
 def _calibrators(summary: Mapping[str, Any], states: States) -> list[Block]:
     source = "before" if "before" in states else "each model"
+    rows = [row for splits in summary["posthoc"].values() for row in splits.values()]
     text = (
         f"Applied to the scores of {source}. Cross-fitted: every question's figures come from a "
-        "calibrator that did not see it. Grey: the scores as they are. A calibrator that wins "
-        "conf-ECE while NLL and Brier stay has only learnt the mean."
+        "calibrator that did not see it; AUROC is the mean over the folds, for different fits' "
+        "confidences cannot be ranked together. Grey: the scores as they are. A calibrator that "
+        "wins conf-ECE while NLL and Brier stay has only learnt the mean."
     )
+    if any("calibrator" in row for row in rows):
+        text += (
+            " The calibrators fitted to all questions lie beside the page in the folder "
+            "calibrators; calib_jax.posthoc.load reads such a file."
+        )
     return [*methods.calibrators(summary["posthoc"], states), note(text)]
 
 

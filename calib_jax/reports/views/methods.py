@@ -207,6 +207,7 @@ def calibrators(methods: States, states: States) -> list[Table]:
             *(Column(metric.label, direction=metric.direction) for metric in chosen),
         )
         said = remarks.zero_notes(measured | fitted) + remarks.calibrator_notes(fitted)
+        said += remarks.fitted_notes(fitted)
         title = f"Calibrators on {split}"
         found.append(
             Table(title, columns, tuple(rows), title, tuple(map(sentence, said)), stacked=True)
