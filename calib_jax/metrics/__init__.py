@@ -41,6 +41,11 @@ from calib_jax.metrics.calibration import (
     sce_ovr,
     underconfidence_error,
 )
+from calib_jax.metrics.confidence_set import (
+    ConfidenceSet,
+    model_confidence_set,
+    step_down_p_values,
+)
 from calib_jax.metrics.debiased import (
     cw_debiased_rmsce,
     debiased_ece,
@@ -72,6 +77,7 @@ from calib_jax.metrics.letters import (
     top_letter_share,
 )
 from calib_jax.metrics.null import null_all, null_distribution, null_quantile
+from calib_jax.metrics.paired_accuracy import AccuracyChange, accuracy_change
 from calib_jax.metrics.preference import (
     PreferenceCollapse,
     preference_accuracy,
@@ -121,8 +127,10 @@ from calib_jax.metrics.target import cw_tce, tce
 from calib_jax.metrics.validation import validate
 
 __all__ = [
+    "AccuracyChange",
     "BinStats",
     "BrierDecomposition",
+    "ConfidenceSet",
     "PreferenceCollapse",
     "RiskCoverage",
     "SmoothCurve",
@@ -130,6 +138,7 @@ __all__ = [
     "TestResult",
     "accuracy",
     "accuracy_at_coverage",
+    "accuracy_change",
     "adaptive_bin_stats",
     "adaptive_class_bin_stats",
     "adaptive_ece",
@@ -174,6 +183,7 @@ __all__ = [
     "mce",
     "mean_confidence",
     "merge",
+    "model_confidence_set",
     "nixon_ace",
     "nll",
     "null_all",
@@ -204,6 +214,7 @@ __all__ = [
     "smooth_stats",
     "soft_ece",
     "spiegelhalter_test",
+    "step_down_p_values",
     "streams",
     "sweep_ece",
     "sweep_num_bins",
