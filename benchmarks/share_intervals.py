@@ -18,7 +18,7 @@ from scipy.stats import multinomial
 
 from calib_jax.metrics import winrate
 from calib_jax.metrics.paired_accuracy import accuracy_change
-from calib_jax.reports.compare import flips
+from calib_jax.reports.compare import differences
 
 SIZES = 50, 200, 1000
 # Shares gained and lost.
@@ -98,7 +98,7 @@ def seeded(rng, draws, resamples):
 
             rules = (
                 functools.partial(percentile, rng, resamples=resamples),
-                lambda d, g: flips.weighted_change(d, g)[1:3],
+                lambda d, g: differences.of_flips(d, g)[:2],
             )
             found = [simulated(rng, draws, world, rule, gained - lost) for rule in rules]
             shown = " | ".join(f"{held:.3f} ({point:.2f})" for held, point in found)

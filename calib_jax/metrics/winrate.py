@@ -170,19 +170,19 @@ def length_controlled_interval(
         >>> 0.8 < low < 0.95, high > 0.999
         (True, True)
     """
-    wins, games, x = _standard(wins, games, lengths, baseline_lengths)
-    scale = effective_games(wins, games) / games.sum()
-    wins, games = scale * wins, scale * games
-    theta, _, least = _fit(wins, games, x)
+    won, played, x = _standard(wins, games, lengths, baseline_lengths)
+    scale = effective_games(won, played) / played.sum()
+    won, played = scale * won, scale * played
+    theta, _, least = _fit(won, played, x)
     bound = least + statistics.NormalDist().inv_cdf((1 + level) / 2) ** 2 / 2
 
     def end(sign: int) -> float:
         inside, outside = theta, theta + sign
-        while _fit(wins, games, x, outside)[2] < bound:
+        while _fit(won, played, x, outside)[2] < bound:
             inside, outside = outside, outside + 2 * (outside - theta)
         for _ in range(30):
             middle = (inside + outside) / 2
-            if _fit(wins, games, x, middle)[2] < bound:
+            if _fit(won, played, x, middle)[2] < bound:
                 inside = middle
             else:
                 outside = middle

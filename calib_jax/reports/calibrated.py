@@ -41,7 +41,7 @@ def measure(
     folds: int,
     seed: int,
     **options: Any,
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, dict[str, Scores]]]:
     """The calibrators on the scores before training, every fold's fitted on the other folds.
 
     Args:
@@ -52,24 +52,29 @@ def measure(
       **options: as in ``measure.measure``.
 
     Returns:
-      method -> split -> figures; "<state> + <method>" where there is more than one state.
+      method -> split -> figures, and the same of the calibrated scores; "<state> + <method>" where
+      there is more than one state.
 
     Raises:
       UserError: a split with too few questions for the folds.
     """
     chosen = {"before": states["before"]} if "before" in states else states
-    result = {}
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    scored: dict[str, dict[str, Scores]] = {}
     for name in names:
         for state, splits in chosen.items():
             label = name if len(chosen) == 1 else f"{state} + {name}"
-            result[label] = {
-                split: _measure(name, split, scores, domains[split], folds, seed, options)
-                for split, scores in splits.items()
-            }
-    return result
+            rows[label], scored[label] = {}, {}
+            for split, scores in splits.items():
+                rows[label][split], scored[label][split] = _measure(
+                    name, split, scores, domains[split], folds, seed, options
+                )
+    return rows, scored
 
 
-def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[str, Any]:
+def _measure(
+    name, split, scores: Scores, domain, folds, seed, options
+) -> tuple[dict[str, Any], Scores]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", posthoc.CalibrationWarning)
@@ -87,4 +92,4 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
         result["warnings"] = list(said)
         for text in said:
             warnings.warn(f"{name} on {split}: {text}", UserNotice, stacklevel=2)
-    return result
+    return result, fitted

@@ -12,7 +12,7 @@ OPTIONS = {"folds": 3, "seed": 1, "num_resamples": 20}
 
 def test_figures_are_those_of_the_cross_fitted_probabilities(run):
     scores = run[1]["before"]["near"]
-    found = calibrated.measure(
+    found, _ = calibrated.measure(
         ["temperature"], {"before": {"near": scores}, "after": {}}, {"near": "in"}, **OPTIONS
     )
     row = found["temperature"]["near"]
@@ -29,9 +29,9 @@ def test_figures_are_those_of_the_cross_fitted_probabilities(run):
 def test_several_states_are_named(run):
     states = {name: {"near": run[1][name]["near"]} for name in ("before", "after")}
     renamed = {"one": states["before"], "two": states["after"]}
-    found = calibrated.measure(["fixed_temperature"], renamed, {"near": ""}, **OPTIONS)
+    found, _ = calibrated.measure(["fixed_temperature"], renamed, {"near": ""}, **OPTIONS)
     assert list(found) == ["one + fixed_temperature", "two + fixed_temperature"]
-    assert list(calibrated.measure(["fixed_temperature"], states, {"near": ""}, **OPTIONS)) == [
+    assert list(calibrated.measure(["fixed_temperature"], states, {"near": ""}, **OPTIONS)[0]) == [
         "fixed_temperature"
     ]
 
