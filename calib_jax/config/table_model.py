@@ -267,7 +267,7 @@ BATCH = section(
 REPORT = section(
     "report",
     ("report",),
-    num_resamples=Field(1000, least=1, jobs=(*SCORES, "report", "winrate")).means(
+    num_resamples=Field(1000, least=1, jobs=(*SCORES, "report")).means(
         "How many bootstrap resamples stand behind every interval."
     ),
     writers=Field("", check=values.by("calib_jax.reports.sinks:check"), jobs=TRAINS).means(

@@ -41,6 +41,11 @@ from calib_jax.metrics.calibration import (
     sce_ovr,
     underconfidence_error,
 )
+from calib_jax.metrics.confidence_set import (
+    ConfidenceSet,
+    model_confidence_set,
+    step_down_p_values,
+)
 from calib_jax.metrics.debiased import (
     cw_debiased_rmsce,
     debiased_ece,
@@ -72,6 +77,7 @@ from calib_jax.metrics.letters import (
     top_letter_share,
 )
 from calib_jax.metrics.null import null_all, null_distribution, null_quantile
+from calib_jax.metrics.paired_accuracy import AccuracyChange, accuracy_change
 from calib_jax.metrics.preference import (
     PreferenceCollapse,
     preference_accuracy,
@@ -123,8 +129,10 @@ from calib_jax.metrics.within import within_folds
 
 __all__ = [
     "ActAbove",
+    "AccuracyChange",
     "BinStats",
     "BrierDecomposition",
+    "ConfidenceSet",
     "PreferenceCollapse",
     "ReliabilityCurve",
     "RiskCoverage",
@@ -133,6 +141,7 @@ __all__ = [
     "accuracy",
     "accuracy_at_coverage",
     "act_above",
+    "accuracy_change",
     "adaptive_bin_stats",
     "adaptive_class_bin_stats",
     "adaptive_ece",
@@ -177,6 +186,7 @@ __all__ = [
     "mce",
     "mean_confidence",
     "merge",
+    "model_confidence_set",
     "nixon_ace",
     "nll",
     "null_all",
@@ -207,6 +217,7 @@ __all__ = [
     "smooth_stats",
     "soft_ece",
     "spiegelhalter_test",
+    "step_down_p_values",
     "streams",
     "sweep_ece",
     "sweep_num_bins",

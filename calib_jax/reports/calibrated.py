@@ -34,10 +34,12 @@ class Calibrated:
       figures: method -> split -> figures out of fold, "<state> + <method>" where there is more than
         one state. "calibrator" names the file of the fit to all rows; "parameters" holds that
         fit's numbers where they are few (``Calibrator.scalars``), and temperature_ci.
+      scores: method -> split -> the calibrated scores, out of fold.
       files: file -> the calibrator fitted to all rows.
     """
 
     figures: dict[str, dict[str, dict[str, Any]]]
+    scores: dict[str, dict[str, Scores]]
     files: dict[str, posthoc.Calibrator]
 
 
@@ -83,14 +85,14 @@ def measure(
       UserError: a split with too few questions for the folds.
     """
     chosen = {"before": states["before"]} if "before" in states else states
-    found = Calibrated({}, {})
+    found = Calibrated({}, {}, {})
     for name in names:
         fit = settings(name, pseudo_count)
         for state, splits in chosen.items():
             label = name if len(chosen) == 1 else f"{state} + {name}"
-            found.figures[label] = {}
+            found.figures[label], found.scores[label] = {}, {}
             for split, scores in splits.items():
-                row, fitted = _measure(
+                row, crossed, fitted = _measure(
                     name, split, scores, domains[split], folds, seed, fit, options
                 )
                 stem = f"{FOLDER}/{file_name(label)}_{file_name(split)}"
@@ -99,13 +101,14 @@ def measure(
                 path = next(path for path in paths if path not in found.files)
                 found.files[path] = fitted
                 found.figures[label][split] = {**row, "calibrator": path}
+                found.scores[label][split] = crossed
     return found
 
 
 def _measure(
     name: str, split: str, scores: Scores, domain: str, folds: int, seed: int, fit, options
-) -> tuple[dict[str, Any], posthoc.Calibrator]:
-    """The figures out of fold, and the calibrator fitted to all rows."""
+) -> tuple[dict[str, Any], Scores, posthoc.Calibrator]:
+    """The figures and scores out of fold, and the calibrator fitted to all rows."""
     arrays = scores.log_scores, scores.answers, scores.mask
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -130,4 +133,4 @@ def _measure(
         result["warnings"] = list(said)
         for text in said:
             warnings.warn(f"{name} on {split}: {text}", UserNotice, stacklevel=2)
-    return result, fitted
+    return result, crossed, fitted

@@ -146,7 +146,8 @@ def change(
 
     Returns:
       accuracy, conf_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
-      `<metric>_ci`, 95 %.
+      `<metric>_ci`, 95 %; accuracy_p, two-sided, of no change. The accuracy's interval and p-value
+      are those of ``metrics.accuracy_change``.
 
     Raises:
       ValueError: the two are not of the same questions.
@@ -173,7 +174,9 @@ def change(
         seed=seed,
         log_scores=(before.log_scores, after.log_scores),
     )
-    return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    result |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    flips = metrics.accuracy_change(*(s.predictions == s.answers for s in (before, after)))
+    return result | {"accuracy_ci": [flips.low, flips.high], "accuracy_p": flips.p_value}
 
 
 def uniform(options: np.ndarray) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Source of the layout: Xiao et al. 2025, Table 2. Their in-domain test set is one
 of one domain are pooled, question by question.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,7 +25,8 @@ from calib_jax.metrics.draws import (
 from calib_jax.metrics.intervals import interval
 from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.tails import call
-from calib_jax.reports import catalogue
+from calib_jax.reports import best, catalogue
+from calib_jax.reports.compare import differences
 from calib_jax.reports.compare.comparison import DOMAINS, Comparison, Estimate, Part, Versus
 from calib_jax.reports.measure import uniform
 
@@ -114,11 +116,22 @@ def compare(
     options = {"num_bins": num_bins, "edges": edges, "num_resamples": num_resamples}
     values, draws, quantiles = _resample(everything, parts, seed, options)
     rows: dict[str, dict[str, dict[str, Estimate]]] = {name: {} for name in names}
-    for p, key in enumerate(parts):
+    columns: dict[tuple[str, str, str], np.ndarray] = {}
+    for p, (key, part) in enumerate(parts.items()):
         for m, metric in enumerate(catalogue.functions(catalogue.LOG, num_bins, edges)):
             here = values[:, p, :, m], draws[:, p, :, m]
-            for name, found in estimates(names, metric, *here, reference, unchanged).items():
-                rows[name].setdefault(key, {})[metric] = found
+            found = estimates(names, metric, *here, reference, unchanged, part.questions)
+            for j, (name, estimate) in enumerate(found.items()):
+                columns[name, key, metric] = here[1][:, j]
+                if metric == "accuracy" and estimate.versus is not None:
+                    sides = everything[names.index(reference)], everything[j]
+                    low, high, p_value = differences.of_accuracy(*sides, part.splits, LEVEL)
+                    versus = dataclasses.replace(
+                        estimate.versus, interval=(low, high), p_value=p_value
+                    )
+                    estimate = dataclasses.replace(estimate, versus=versus)
+                rows[name].setdefault(key, {})[metric] = estimate
+    differences.adjusted(rows, reference, columns)
     chance = {
         name: {key: float(quantiles[p, i]) for p, key in enumerate(parts)}
         for i, name in enumerate(names)
@@ -151,6 +164,7 @@ def estimates(
     draws: np.ndarray,
     reference: str,
     unchanged: Collection[str] = (),
+    questions: int | None = None,
 ) -> dict[str, Estimate]:
     """What a metric's values and resampled values say of the methods.
 
@@ -161,20 +175,11 @@ def estimates(
       draws: [R, P], the mean over the seeds in every resample, the same questions for all.
       reference: the method that the others are compared with; none where it is not among them.
       unchanged: methods whose accuracy is another's, and is never called the best.
+      questions: how many; None where that is not known (``best.column``).
     """
-    direction = catalogue.get(metric).direction
     means = values.mean(axis=0)
-    eligible = np.isfinite(means)
-    if metric == "accuracy":
-        eligible &= [name not in unchanged for name in names]
-    best = np.zeros(len(names), bool)
-    if direction and eligible.sum() > 1:
-        top = int(np.argmax(np.where(eligible, direction * means, -np.inf)))
-        for i in np.flatnonzero(eligible):
-            gap = _bounds(draws[:, i] - draws[:, top], means[i] - means[top], signed=True)
-            # Worse beyond doubt: the whole interval of the difference on the bad side.
-            worse = gap is not None and (gap[1] < 0 if direction > 0 else gap[0] > 0)
-            best[i] = i == top or not worse
+    eligible = [metric != "accuracy" or name not in unchanged for name in names]
+    p_values = best.column(catalogue.get(metric).direction, means, draws, eligible, questions)
     found = {}
     base = names.index(reference) if reference in names else None
     for j, name in enumerate(names):
@@ -186,8 +191,9 @@ def estimates(
             float(means[j]),
             tuple(map(float, values[:, j])),
             _bounds(draws[:, j], means[j], signed=False),
-            bool(best[j]),
+            best.is_bold(p_values[j]),
             versus,
+            p_values[j],
         )
     return found
 

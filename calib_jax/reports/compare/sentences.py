@@ -116,7 +116,10 @@ def _against(comparison: Comparison, rival: str) -> Iterator[tuple[bool, bool, s
 
 
 def _others(comparison: Comparison, names: Sequence[str]) -> list[str]:
-    """Which other methods are significantly better than the reference at something; or none is."""
+    """Which other methods are significantly better than the reference at something; or none is.
+
+    By p-values adjusted for all differences of the table against the reference.
+    """
     reference = comparison.labels[comparison.reference]
     better = {
         name: [text for wins, sure, text in _against(comparison, name) if wins and sure]

@@ -27,7 +27,10 @@ from calib_jax.reports.words import DOMAINS, number, plural
 # A console shows the details of so many splits; of more, the overview alone.
 MAX_DETAILED = 3
 _SORT = "↓ lower is better, ↑ higher is better; press a header to sort."
-_COLOURED = "Coloured and bold: the whole interval lies on one side of 0."
+_COLOURED = (
+    "Coloured: the whole interval lies on one side of 0, each change on its own: one in twenty is "
+    "coloured where nothing changes."
+)
 _SUBJECTS = (
     "Press a header to sort. Few questions make a large conf-ECE by chance alone: 95% of "
     "perfectly calibrated models stay below the figure beside it. Of many calibrated subjects, one "
@@ -49,6 +52,12 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     return headline.of_states(states, summary.get("change"))
 
 
+def sets(summary: Mapping[str, Any], among: str = "states") -> Mapping[str, Any]:
+    """Which may be the best, among the "states" or the "methods"; {} in older summaries."""
+    found = summary.get("best", {})
+    return found.get(among, found.get("states", {}))
+
+
 def _is_overview(states: States) -> bool:
     """Whether there is anything but one model before and after training."""
     return "before" not in states
@@ -63,7 +72,7 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
     if not _is_overview(states) or (few and not of.is_by_reading(summary)):
         blocks += [*splits.results(states, changes), note(splits.caption(bool(changes)))]
     if _is_overview(states):
-        blocks.append(methods.overview(states))
+        blocks.append(methods.overview(states, sets(summary)))
     return blocks
 
 
@@ -181,7 +190,7 @@ def _results(summary: Mapping[str, Any], states: States) -> list[Block]:
         # Thousands of figures: there for who asks for them.
         detailed = [Details("Every figure, task by task", detailed)]
     if _is_overview(states):
-        return [methods.overview(states), note(_SORT), *detailed]
+        return [methods.overview(states, sets(summary)), note(_SORT), *detailed]
     return detailed
 
 
@@ -205,7 +214,7 @@ def _calibrators(summary: Mapping[str, Any], states: States) -> list[Block]:
 def _files(summary: Mapping[str, Any], states: States) -> dict[str, str]:
     """Tables as CSV, Markdown and LaTeX."""
     changes, every = summary.get("change"), methods.with_calibrators(summary)
-    table = methods.methods(every)
+    table = methods.methods(every, sets(summary, "methods"))
     found = {
         **tables.files("tables/methods", [table]),
         "tables/methods.csv": methods.methods_csv(table),
@@ -218,7 +227,7 @@ def _files(summary: Mapping[str, Any], states: States) -> dict[str, str]:
         found |= tables.files("tables/thresholds", above)
         found["tables/thresholds.csv"] = thresholds.as_text(states)
     if _is_overview(states):
-        found |= tables.files("tables/overview", [methods.overview(states)])
+        found |= tables.files("tables/overview", [methods.overview(states, sets(summary))])
         found["tables/overview.csv"] = methods.overview_csv(states)
     return found
 
