@@ -41,6 +41,7 @@ from calib_jax.metrics.calibration import (
     sce_ovr,
     underconfidence_error,
 )
+from calib_jax.metrics.clusters import SmallStratum, expanded_level
 from calib_jax.metrics.debiased import (
     cw_debiased_rmsce,
     debiased_ece,
@@ -81,6 +82,7 @@ from calib_jax.metrics.preference import (
     row_preference_collapse,
 )
 from calib_jax.metrics.ratios import bootstrap_ratios
+from calib_jax.metrics.robust import cluster_consistency_test, clustered_null, share_interval
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
@@ -125,6 +127,7 @@ __all__ = [
     "BrierDecomposition",
     "PreferenceCollapse",
     "RiskCoverage",
+    "SmallStratum",
     "SmoothCurve",
     "SmoothStats",
     "TestResult",
@@ -152,6 +155,8 @@ __all__ = [
     "brier_decomposition",
     "class_bin_stats",
     "cluster_bootstrap",
+    "cluster_consistency_test",
+    "clustered_null",
     "conf_ece",
     "confidence_gap",
     "confidences",
@@ -165,6 +170,7 @@ __all__ = [
     "debiased_ece",
     "debiased_rmsce",
     "ece_from_bins",
+    "expanded_level",
     "group_table",
     "ks_test",
     "kuiper_test",
@@ -198,6 +204,7 @@ __all__ = [
     "row_preference_collapse",
     "sce_ovr",
     "share_above",
+    "share_interval",
     "smooth_curve",
     "smooth_ece",
     "smooth_ece_from_stats",
