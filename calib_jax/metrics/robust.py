@@ -51,7 +51,7 @@ def share_interval(
         >>> [round(end, 3) for end in share_interval([1, 0] * 20)]
         [0.352, 0.648]
         >>> [round(end, 3) for end in share_interval([1] * 20 + [0] * 20, np.arange(40) // 4)]
-        [0.206, 0.794]
+        [0.199, 0.801]
     """
     right = np.asarray(right).astype(np.float64)
     num_rows, effective = len(right), float(len(right))

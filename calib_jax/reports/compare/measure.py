@@ -4,6 +4,7 @@ Source of the layout: Xiao et al. 2025, Table 2. Their in-domain test set is one
 of one domain are pooled, question by question.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -120,6 +121,10 @@ def compare(
     ]
     options = {"num_bins": num_bins, "edges": edges, "num_resamples": num_resamples}
     values, draws, quantiles, counts = _resample(everything, parts, seed, options)
+    parts = {
+        key: dataclasses.replace(part, clusters=drawn[0]) if drawn else part
+        for (key, part), drawn in zip(parts.items(), counts, strict=True)
+    }
     rows: dict[str, dict[str, dict[str, Estimate]]] = {name: {} for name in names}
     for p, key in enumerate(parts):
         for m, metric in enumerate(catalogue.functions(catalogue.LOG, num_bins, edges)):

@@ -161,6 +161,7 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
         names = dict.fromkeys(
             f"{' + '.join(part.splits)}, {plural(part.questions, 'question')}"
             + (" a seed" if len(c.seeds) > 1 else "")
+            + (f" in {plural(part.clusters, 'cluster')}" if part.clusters else "")
             for c in comparisons
             if (part := c.parts.get(domain)) is not None
         )
@@ -175,10 +176,12 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
             f"Figures: mean ± standard deviation over {many} seeds (questions, order of options, "
             "training)."
         )
+    clustered = any(part.clusters for c in comparisons for part in c.parts.values())
     meaning = (
-        "Brackets: 95% bootstrap intervals over questions, the trained models as they are. Bold: "
-        "the best of a model's column, and what is not significantly worse than it (the interval "
-        "of the difference on the same questions includes 0)."
+        f"Brackets: 95% bootstrap intervals over {'clusters' if clustered else 'questions'}, the "
+        "trained models as they are. Bold: the best of a model's column, and what is not "
+        "significantly worse than it (the interval of the difference on the same questions "
+        "includes 0)."
     )
     if any(c.unchanged for c in comparisons):
         meaning += f" {SAME}: as the model before; a temperature changes no prediction."
