@@ -85,11 +85,12 @@ def read_rows(
     about |= {"answers": answer_text, "ids": id_text, "also_read": sorted(found)}
     if cluster_column is None and reading.clusters == "auto":
         cluster_names = clusters.repeats(texts["question"], named)
-    if said := clusters.said(cluster_names, cluster_column):
-        about["clusters"] = said
-    used |= {cluster_column} - {None}
-    used |= {name for name in (answer_column, id_column, *found) if name is not None}
-    if roles:
+    if in_words := clusters.said(cluster_names, cluster_column):
+        about["clusters"] = in_words
+    known = (answer_column, id_column, cluster_column, *found)
+    used |= {name for name in known if name is not None}
+    if reading.columns:
+        roles = layout.parse(reading.columns)
         about["columns_as_said"] = [f"{role}: {' and '.join(roles[role])}" for role in roles]
         said = {name for names in roles.values() for name in names}
         used = (used - roles.keys()) | said | {name.partition(".")[0] for name in said}
