@@ -281,7 +281,14 @@ REPORT = section(
     columns=Field("").means(
         "Which columns hold what where their names do not tell, [ROLE=]COLUMN separated by commas: "
         "an option's probabilities, or a role out of probs, log_scores, answer, id, subject, task, "
-        "split, question and choices; for example Billing,Technical,Sales,answer=truth,id=ticket."
+        "split, question, choices and cluster; for example Billing,Technical,Sales,answer=truth,"
+        "id=ticket."
+    ),
+    clusters=Field("auto").means(
+        "The column whose rows of one value depend on each other (a passage, a person, repeats of "
+        "one question); intervals are then over these clusters. auto takes a column named cluster, "
+        "passage_id, passage or context, else repeats of one question; none takes rows for "
+        "independent."
     ),
     method=Field("").means(
         "Which of several columns probs_<method> to read; empty for the only one."

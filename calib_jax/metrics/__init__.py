@@ -41,6 +41,7 @@ from calib_jax.metrics.calibration import (
     sce_ovr,
     underconfidence_error,
 )
+from calib_jax.metrics.clusters import SmallStratum, expanded_level
 from calib_jax.metrics.confidence_set import (
     ConfidenceSet,
     model_confidence_set,
@@ -88,6 +89,7 @@ from calib_jax.metrics.preference import (
 )
 from calib_jax.metrics.ratios import bootstrap_ratios
 from calib_jax.metrics.reliability import ReliabilityCurve, reliability_curve
+from calib_jax.metrics.robust import cluster_consistency_test, clustered_null, share_interval
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
@@ -136,6 +138,7 @@ __all__ = [
     "PreferenceCollapse",
     "ReliabilityCurve",
     "RiskCoverage",
+    "SmallStratum",
     "SmoothStats",
     "TestResult",
     "accuracy",
@@ -164,6 +167,8 @@ __all__ = [
     "brier_decomposition",
     "class_bin_stats",
     "cluster_bootstrap",
+    "cluster_consistency_test",
+    "clustered_null",
     "conf_ece",
     "confidence_gap",
     "confidences",
@@ -177,6 +182,7 @@ __all__ = [
     "debiased_ece",
     "debiased_rmsce",
     "ece_from_bins",
+    "expanded_level",
     "group_table",
     "ks_test",
     "kuiper_test",
@@ -212,6 +218,7 @@ __all__ = [
     "row_preference_collapse",
     "sce_ovr",
     "share_above",
+    "share_interval",
     "smooth_ece",
     "smooth_ece_from_stats",
     "smooth_stats",

@@ -171,8 +171,12 @@ def smooth_ece(
 
 
 @jax.jit
-def smooth_ece_from_stats(stats: SmoothStats, sigma: ArrayLike | None = None) -> jax.Array:
+def smooth_ece_from_stats(
+    stats: SmoothStats, sigma: ArrayLike | None = None, total: ArrayLike | None = None
+) -> jax.Array:
     """``smooth_ece`` of the rows behind merged ``SmoothStats``; leading axes are kept.
+
+    ``total``: of how many rows, where the counts do not say it (``clustered_null``).
 
     Example:
         >>> stats = smooth_stats([[0.75, 0.25], [0.75, 0.25]], [0, 0])
@@ -183,7 +187,8 @@ def smooth_ece_from_stats(stats: SmoothStats, sigma: ArrayLike | None = None) ->
         if sigma is None:
             return jax.vmap(smooth_ece_from_stats)(stats)
         return jax.vmap(smooth_ece_from_stats, in_axes=(0, None))(stats, sigma)
-    residual = _spectrum(*_residuals(stats)) / known_count(stats.count).sum()
+    total = known_count(stats.count).sum() if total is None else total
+    residual = _spectrum(*_residuals(stats)) / total
     if sigma is not None:
         return _checked(sigma, _smoothed_error(residual, sigma))
     lowest = _smoothed_error(residual, _MIN_SIGMA)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.metrics.clusters import units_of
 from calib_jax.metrics.confidence_set import model_confidence_set
-from calib_jax.metrics.draws import map_draws, row_counts, strata
+from calib_jax.metrics.draws import map_draws, row_counts
 from calib_jax.metrics.tails import call
 from calib_jax.reports import catalogue
 
@@ -109,10 +110,13 @@ def sets(
         scores = {state: splits[split] for state, splits in every.items() if split in splits}
         first = next(iter(scores.values()))
         same = all(_same_questions(first, other) for other in scores.values())
-        if len(scores) < 2 or len(first) < MIN_QUESTIONS or not same:
+        units = units_of(len(first), None, first.units)
+        if len(scores) < 2 or units.num_units < MIN_QUESTIONS or not same:
             continue
-        plan, options = strata(len(first)), (num_bins, edges, num_resamples)
-        drawn = [np.asarray(_resampled(*_arrays(s), plan, seed, *options)) for s in scores.values()]
+        options = num_bins, edges, num_resamples
+        drawn = [
+            np.asarray(_resampled(*_arrays(s), units.plan, seed, *options)) for s in scores.values()
+        ]
         table = np.stack(drawn, axis=1).astype(np.float64)
         for family, members in families.items():
             among = [state in members for state in scores]

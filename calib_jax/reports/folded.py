@@ -8,7 +8,8 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
-from calib_jax.metrics.draws import map_draws, row_counts, strata
+from calib_jax.metrics.clusters import units_of
+from calib_jax.metrics.draws import map_draws, row_counts
 from calib_jax.metrics.intervals import interval
 from calib_jax.reports import catalogue
 
@@ -26,10 +27,11 @@ def figures(scores: Scores, seed: int, num_resamples: int) -> dict[str, float | 
     assert scores.folds is not None
     arrays = scores.probs, scores.answers, scores.mask, scores.log_scores, scores.folds
     counts = {"num_folds": int(scores.folds.max()) + 1, "num_resamples": num_resamples}
-    found = np.asarray(_draws(*arrays, strata(len(scores)), jnp.uint32(seed), **counts), np.float64)
+    units = units_of(len(scores), None, scores.units)
+    found = np.asarray(_draws(*arrays, units.plan, jnp.uint32(seed), **counts), np.float64)
     row: dict[str, float | list[float]] = {}
     for metric, values in zip(catalogue.ranked(), found.T, strict=True):
-        ends = interval(values[:-1], values[-1], 0.95, "bias_aware")
+        ends = interval(values[:-1], values[-1], units.level(0.95), "bias_aware")
         row |= {metric.key: float(values[-1]), f"{metric.key}_ci": [float(end) for end in ends]}
     return row
 

@@ -58,7 +58,8 @@ def of_chance(row: Mapping[str, Any], unit: str = "questions") -> str:
     value, limit = row.get("conf_ece"), row.get("conf_ece_null_q95")
     if value is None or limit is None or math.isnan(value) or math.isnan(limit):
         return ""
-    shown = f"{row['n']:,} {unit} show of a perfectly calibrated model by chance"
+    within = f" in {clusters:,} clusters" if (clusters := row.get("n_clusters")) else ""
+    shown = f"{row['n']:,} {unit}{within} show of a perfectly calibrated model by chance"
     if value <= limit:
         return f"within what {shown}, up to {number(limit)}"
     return f"more than {shown}, {number(limit)}"

@@ -79,11 +79,13 @@ class Part:
       domain: "in" or "out".
       splits: their names.
       questions: per seed.
+      clusters: of all seeds' questions; None where no two share one (``Scores.clusters``).
     """
 
     domain: str
     splits: tuple[str, ...]
     questions: int
+    clusters: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

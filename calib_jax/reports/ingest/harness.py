@@ -9,7 +9,7 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.reports.ingest import gold
+from calib_jax.reports.ingest import clusters, gold
 from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
 from calib_jax.reports.words import option_name
 
@@ -125,7 +125,10 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
         method="continuation_sum",
         questions=tuple(_question(doc, pairs) for doc, pairs in zip(docs, arguments, strict=True)),
         choices=tuple(map(tuple, choices)),
+        clusters=clusters.of_docs(path, docs, reading),
     )
+    if said := clusters.said(scores.clusters, None):
+        about["clusters"] = said
     return Table(scores, (None,) * len(rows), about, part)
 
 

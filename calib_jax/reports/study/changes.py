@@ -245,6 +245,7 @@ def measure(
         first.mask,
         num_resamples=num_resamples,
         seed=seed,
+        clusters=first.units,
         log_scores=(first.log_scores, second.log_scores),
     )
     ends = {key: (float(low), float(high)) for key, (low, high) in intervals.items()}

@@ -169,6 +169,7 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
         names = dict.fromkeys(
             f"{' + '.join(part.splits)}, {plural(part.questions, 'question')}"
             + (" a seed" if len(c.seeds) > 1 else "")
+            + (f" in {plural(part.clusters, 'cluster')}" if part.clusters else "")
             for c in comparisons
             if (part := c.parts.get(domain)) is not None
         )
@@ -183,9 +184,10 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
             f"Figures: mean ± standard deviation over {many} seeds (questions, order of options, "
             "training)."
         )
+    clustered = any(part.clusters for c in comparisons for part in c.parts.values())
     meaning = (
-        "Brackets: 95% bootstrap intervals over questions, the trained models as they are. "
-        f"{best.NOTE}"
+        f"Brackets: 95% bootstrap intervals over {'clusters' if clustered else 'questions'}, the "
+        f"trained models as they are. {best.NOTE}"
     )
     if any(c.unchanged for c in comparisons):
         meaning += f" {SAME}: as the model before; these calibrators change no prediction."

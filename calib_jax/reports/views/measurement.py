@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import headline, tables, verdicts
+from calib_jax.reports import headline, remarks, tables, verdicts
 from calib_jax.reports import states as of
 from calib_jax.reports.figures import evaluation, reliability
 from calib_jax.reports.states import States
@@ -22,7 +22,7 @@ from calib_jax.reports.views import (
     thresholds,
     wrong,
 )
-from calib_jax.reports.words import DOMAINS, number, plural
+from calib_jax.reports.words import DOMAINS, number
 
 # A console shows the details of so many splits; of more, the overview alone.
 MAX_DETAILED = 3
@@ -123,7 +123,7 @@ def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str,
     found = []
     for split in of.ordered_splits(states)[: pictures.MAX_SPLITS]:
         row = next(rows[split] for rows in states.values() if split in rows)
-        about = [split, DOMAINS.get(row.get("domain", ""), ""), plural(row["n"], "question")]
+        about = [split, DOMAINS.get(row.get("domain", ""), ""), remarks.size(row)]
         also = (
             f"NLL {course(split, 'nll')}; Brier {course(split, 'brier')}; accuracy "
             f"{course(split, 'accuracy')}; mean confidence {course(split, 'mean_confidence')}"
