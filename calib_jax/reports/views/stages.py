@@ -74,7 +74,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         # A summary of an earlier version does not tell what was pooled.
         elif part.name in summary.get("drawn", {part.name: None}):
             *_, last = part.rows.values()
-            if told := headline.lead(name, part.rows):
+            pooled = summary.get("drawn", {}).get(part.name, {}).get("splits", [name])
+            if told := headline.lead(" + ".join(pooled), part.rows, explain=not found):
                 found.append(". ".join(told))
             chance = verdicts.of_chance(last)
             found.append(part.course("conf_ece", f"conf-ECE on {name}", after=chance))

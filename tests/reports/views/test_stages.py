@@ -79,8 +79,10 @@ def test_classes_are_not_called_letters():
 
 def test_sentences_are_of_what_is_drawn_and_of_pairs():
     plain, *said = stages.sentences(summary_of())
-    assert plain.startswith("On 28 questions of pool: base says it is 60% sure and is right 50%")
-    assert "; for dpo, it is right about as often as it says on average, but not" in plain
+    assert plain.startswith("On 28 questions of a + b: base says it is 60% sure and is right 50%")
+    assert (
+        "For each of base and cft, the difference is no more than chance explains; for dpo" in plain
+    )
     assert said == [
         "conf-ECE on pool: 0.100 (base) → 0.400 (dpo, significantly higher: by [+0.200, +0.400]) → "
         "0.120 (cft, significantly higher: by [+0.200, +0.400]); the last is within what 28 "
