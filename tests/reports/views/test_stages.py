@@ -4,7 +4,7 @@ import re
 
 from calib_jax.reports.page.render import render
 from calib_jax.reports.views import stages
-from tests.reports.views.invented import panel, row, shown
+from tests.reports.views.invented import act_above, panel, row, shown
 
 
 def letters(value, domain="out"):
@@ -109,3 +109,16 @@ def test_console_files_and_page_hold_the_same():
     page = render(view, summary)
     assert "stages · base → dpo → cft" in page and page.count("<svg") == 1
     assert re.search(r"Reliability diagrams of every stage, .* up to 0.150\.", page)
+
+
+def test_what_acting_above_a_confidence_keeps_after_every_stage(make_scores):
+    summary = summary_of()
+    for rows in summary["letters"].values():
+        rows["pool"] |= {"act_above": act_above(make_scores(28))}
+    (table,) = stages.above(summary)
+    assert table.title == "If you act above this confidence: pool (28 questions)"
+    assert [group for group, _ in table.groups] == ["", "base", "dpo", "cft"]
+    panels = {"pool": {name: panel(rows["pool"]) for name, rows in summary["letters"].items()}}
+    view = stages.view(summary, panels)
+    assert view.first == [table] and "tables/thresholds.md" in view.files
+    assert "If you act above this confidence" in shown(view.console, 140)
