@@ -24,8 +24,8 @@ ALPHA = 0.05
 UNNAMED = "all"
 # States that are no names of models: who says something, and whom a verdict is about.
 CALLED = {
-    "before": ("before, the model", "before, "),
-    "after": ("after, it", "after, "),
+    "before": ("before, the model", "before"),
+    "after": ("after, it", "after"),
     "measured": ("the model", ""),
 }
 
@@ -154,17 +154,45 @@ def _few(row: Row) -> bool:
     return "conf_ece_ci" in row and _known(row["conf_ece_ci"]) is None
 
 
-def _p(row: Row, explained: bool) -> str:
-    """ " (p = 0.003)", or what that means; "" where nothing is known."""
+def _p(row: Row) -> str:
+    """ "p = 0.003"; "" where it is not known, or would say nothing."""
     p = row.get("conf_ece_p_value")
-    if p is None or _few(row):
-        return ""
-    if not explained:
-        return f" ({p_value(p)})"
-    return (
-        ": a model that is right exactly as often as it says would be at least this far off in "
-        f"{in_samples(p)} ({p_value(p)})"
-    )
+    return "" if p is None or _few(row) else p_value(p)
+
+
+_OFF = "a model that is right exactly as often as it says would be at least this far off"
+
+
+def of_chances(rows: Sequence[tuple[str, Row]], explain: bool = True) -> list[str]:
+    """What ``of_chance`` says of several measurements, with p-values; those alike together.
+
+    Args:
+      rows: (whom the verdict is about, ROW); "" for whom it needs not say.
+      explain: whether the p-value is explained.
+    """
+    alike: dict[str, list[tuple[str, Row]]] = {}
+    for whom, row in rows:
+        if chance := of_chance(row):
+            alike.setdefault(chance, []).append((whom, row))
+    parts = []
+    for chance, found in alike.items():
+        names = [whom for whom, _ in found]
+        whom = listed(names)
+        if len(names) > 1 and all(name.startswith("for ") for name in names):
+            whom = f"for each of {listed([name.removeprefix('for ') for name in names])}"
+        shown = listed(list(filter(None, (_p(row) for _, row in found))))
+        text = f"{whom}, {chance}" if whom else chance
+        if shown and explain and len(rows) == 1:
+            text += f": {_OFF} in {in_samples(rows[0][1]['conf_ece_p_value'])}"
+        parts.append(text + (f" ({shown})" if shown else ""))
+    said = [_capital("; ".join(parts))] if parts else []
+    if explain and len(rows) > 1 and any(_p(row) for _, row in rows):
+        said.append(f"Here p is how often {_OFF}")
+    return said
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def on(split: str, n: int) -> str:
@@ -236,7 +264,7 @@ def lead(
     Args:
       split: the name of what was asked.
       rows: state -> ROW.
-      explain: whether the last p-value is explained.
+      explain: whether the p-value is explained.
       by: how the one state's confidence was read; "" for no matter.
       called: state -> who says something, and whom a verdict is about; else by its name.
     """
@@ -247,21 +275,16 @@ def lead(
     alike = len(counts) == 1
     parts, chances = [], []
     for state, row in shown:
-        who, whom = called.get(state, (state, f"for {state}, "))
+        who, whom = called.get(state, (state, f"for {state}"))
         if len(rows) == 1:
             who, whom = "the model" if by or state in called else state, ""
         count = "" if alike else f" ({plural(row['n'], 'question')})"
         parts.append(f"{who}{count} {sure_and_right(row)}")
-        if chance := of_chance(row):
-            chances.append(f"{whom}{chance}{_p(row, explain and state == shown[-1][0])}")
+        chances.append((whom, row))
     where = on(split, counts.pop()) if alike else f"On {split}"
     where += f", read by {by}" if by else ""
-    said = [f"{where}{', ' if len(parts) == 1 else ': '}{'; '.join(parts)}"]
-    return said + ([_capital("; ".join(chances))] if chances else [])
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    said = f"{where}{', ' if len(parts) == 1 else ': '}{'; '.join(parts)}"
+    return [said, *of_chances(chances, explain)]
 
 
 def of_change(before: Row, after: Row, change: Row | None) -> list[str]:
@@ -328,10 +351,17 @@ def _of_tasks(method: str, rows: Rows) -> str:
     if None not in beyond.values():
         within = [split for split, known in beyond.items() if not known]
         count = len(rows) - len(within)
-        named = f" (not on {listed(within)})" if 0 < len(within) <= MAX_NAMED and count else ""
-        said.append(
+        except_on = f" (not on {listed(within)})" if 0 < len(within) <= MAX_NAMED else ""
+        told_of = {
+            0: f"On none of the {len(rows)} tasks is the difference more than chance explains",
+            len(rows): f"On all {len(rows)} tasks the difference is more than chance explains",
+        }.get(
+            count,
             f"On {count} of the {len(rows)} tasks the difference is more than chance explains"
-            f"{named}; of models that are right as often as they say, that is so on 1 task in 20"
+            f"{except_on}",
+        )
+        said.append(
+            f"{told_of}; of models that are right as often as they say, that is so on 1 task in 20"
         )
     first, *_, last = sorted(rows, key=lambda split: rows[split]["conf_ece"])
     ends = (f"{figure(rows[s], 'conf_ece')} ({s}, n = {rows[s]['n']:,})" for s in (first, last))

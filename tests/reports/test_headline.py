@@ -83,13 +83,14 @@ def test_before_and_after_with_the_change(ends, said):
     states = {"before": {"s": row(0.85, 0.72, 0.13)}, "after": {"s": row(0.7, 0.73, 0.05, 0.31)}}
     change = {"conf_ece": sum(ends) / 2, "conf_ece_ci": ends, "accuracy_ci": [0.021, 0.094]}
     (text,) = headline.of_states(states, {"s": change})
-    first, chance, moved, right = text.split(". ")
+    first, chance, p, moved, right = text.split(". ")
     assert first.startswith("On 200 questions of s: before, the model says it is 85% sure and is")
     assert "; after, it says it is 70% sure and is right 73% of the time" in first
-    assert chance.startswith(
+    assert chance == (
         "Before, it is less often right than it says, by more than chance explains (p = 0.001); "
-        "after, the difference is no more than chance explains: a model"
+        "after, the difference is no more than chance explains (p = 0.310)"
     )
+    assert p.startswith("Here p is how often a model that is right exactly as often as it says")
     assert moved.startswith(f"The error of its confidence {said}: conf-ECE 0.130 [0.100, 0.160] → ")
     assert moved.endswith(f"a change of {sum(ends) / 2:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]")
     assert right == "It is right more often, by 2.1 to 9.4 percentage points"
@@ -99,6 +100,18 @@ def test_before_and_after_with_the_change(ends, said):
     assert text.endswith("How often it is right has not changed by more than chance explains")
     (text,) = headline.of_states(states)  # the change was not measured
     assert text.endswith("(conf-ECE): 0.130 [0.100, 0.160] → 0.050 [0.020, 0.080]")
+
+
+def test_verdicts_that_are_alike_are_told_together():
+    alike = {name: {"s": row(0.85, 0.72)} for name in ("before", "after")}
+    (said,) = headline.of_states(alike)
+    assert "Before and after, it is less often right than it says" in said
+    assert "(p = 0.001 and p = 0.001)" in said
+    models = {name: {"s": row(0.85, 0.72)} for name in ("a", "b", "c")}
+    (said,) = headline.of_states(models)
+    assert "For each of a, b and c, it is less often right" in said
+    (said,) = headline.of_states({**alike, "c": models["c"]})
+    assert "Before, after and for c, it is less often right" in said
 
 
 def test_several_models_keep_their_names_and_their_numbers_of_questions():
@@ -146,6 +159,9 @@ def test_readings_are_summed_up_over_whole_tasks():
     assert number.endswith(
         "from 0.000 [-0.030, 0.030] (t0, n = 200) to 0.400 [0.370, 0.430] (t4, n = 200)"
     )
+    for p, begins in ((0.001, "On all 3 tasks the"), (0.5, "On none of the 3 tasks is the")):
+        (said,) = headline.of_methods({"choice": {f"t{i}": row(0.7, 0.5, p=p) for i in range(3)}})
+        assert f". {begins} difference " in said and "than chance explains; of models" in said
     (one,) = headline.of_methods({"choice": {"t": row(0.8, 0.7)}})
     assert one.startswith("On 200 questions of t, read by choice, the model says it is 80% sure")
     (old,) = headline.of_methods(

@@ -31,7 +31,7 @@ def plain(comparison: Comparison) -> list[str]:
     if BEFORE not in comparison.rows or after == BEFORE:
         return []
     name = f"after {comparison.labels[after]}"
-    called = {**CALLED, after: (f"{name}, it", f"{name}, ")}
+    called = {**CALLED, after: (f"{name}, it", name)}
     said = []
     for domain in (d for d in WHERE if d in comparison.parts):
         part, rows = comparison.parts[domain], {}

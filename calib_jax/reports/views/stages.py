@@ -7,7 +7,18 @@ from typing import Any
 from calib_jax.reports import catalogue, headline, tables, verdicts
 from calib_jax.reports.stages import figures
 from calib_jax.reports.tables import Table
-from calib_jax.reports.views import Block, Facts, Picture, Section, View, note, said, series, splits
+from calib_jax.reports.views import (
+    Block,
+    Facts,
+    Picture,
+    Section,
+    View,
+    note,
+    said,
+    series,
+    splits,
+    thresholds,
+)
 from calib_jax.reports.views.pairs import RATIO
 from calib_jax.reports.views.series import Part
 from calib_jax.reports.words import DOMAINS, plural
@@ -74,16 +85,28 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         # A summary of an earlier version does not tell what was pooled.
         elif part.name in summary.get("drawn", {part.name: None}):
             *_, last = part.rows.values()
-            if told := headline.lead(name, part.rows):
+            pooled = summary.get("drawn", {}).get(part.name, {}).get("splits", [name])
+            if told := headline.lead(" + ".join(pooled), part.rows, explain=not found):
                 found.append(". ".join(told))
             chance = verdicts.of_chance(last)
             found.append(part.course("conf_ece", f"conf-ECE on {name}", after=chance))
     return found
 
 
+def above(summary: Mapping[str, Any]) -> list[Table]:
+    """What acting above a confidence keeps after every stage, of the first of what is drawn."""
+    drawn = summary.get("drawn")
+    return thresholds.first(
+        {
+            stage: {s: row for s, row in rows.items() if drawn is None or s in drawn}
+            for stage, rows in summary["letters"].items()
+        }
+    )
+
+
 def console(summary: Mapping[str, Any]) -> list[Block]:
     """Sentences, tables, and what brackets mean."""
-    return [*said(sentences(summary)), *tables_of(summary), note(CAPTION)]
+    return [*said(sentences(summary)), *above(summary), *tables_of(summary), note(CAPTION)]
 
 
 def view(summary: Mapping[str, Any], panels: figures.Panels) -> View:
@@ -110,8 +133,10 @@ def view(summary: Mapping[str, Any], panels: figures.Panels) -> View:
             Section("Stages", [Facts(summary["stages"])]),
             Section("Data", [Facts(summary["data"])]),
         ],
+        first=above(summary),
         files={
             **tables.files("tables/stages", found, CAPTION),
+            **tables.files("tables/thresholds", above(summary)),
             "tables/stages.csv": series.changes_csv(parts(summary), "stage"),
         },
         figures={"figures/stages": draw},

@@ -4,7 +4,7 @@ import re
 
 from calib_jax.reports.page.render import render
 from calib_jax.reports.views import stages
-from tests.reports.views.invented import panel, row, shown
+from tests.reports.views.invented import act_above, panel, row, shown
 
 
 def letters(value, domain="out"):
@@ -79,8 +79,10 @@ def test_classes_are_not_called_letters():
 
 def test_sentences_are_of_what_is_drawn_and_of_pairs():
     plain, *said = stages.sentences(summary_of())
-    assert plain.startswith("On 28 questions of pool: base says it is 60% sure and is right 50%")
-    assert "; for dpo, it is right about as often as it says on average, but not" in plain
+    assert plain.startswith("On 28 questions of a + b: base says it is 60% sure and is right 50%")
+    assert (
+        "For each of base and cft, the difference is no more than chance explains; for dpo" in plain
+    )
     assert said == [
         "conf-ECE on pool: 0.100 (base) → 0.400 (dpo, significantly higher: by [+0.200, +0.400]) → "
         "0.120 (cft, significantly higher: by [+0.200, +0.400]); the last is within what 28 "
@@ -107,3 +109,16 @@ def test_console_files_and_page_hold_the_same():
     page = render(view, summary)
     assert "stages · base → dpo → cft" in page and page.count("<svg") == 1
     assert re.search(r"Reliability diagrams of every stage, .* up to 0.150\.", page)
+
+
+def test_what_acting_above_a_confidence_keeps_after_every_stage(make_scores):
+    summary = summary_of()
+    for rows in summary["letters"].values():
+        rows["pool"] |= {"act_above": act_above(make_scores(28))}
+    (table,) = stages.above(summary)
+    assert table.title == "If you act above this confidence: pool (28 questions)"
+    assert [group for group, _ in table.groups] == ["", "base", "dpo", "cft"]
+    panels = {"pool": {name: panel(rows["pool"]) for name, rows in summary["letters"].items()}}
+    view = stages.view(summary, panels)
+    assert view.first == [table] and "tables/thresholds.md" in view.files
+    assert "If you act above this confidence" in shown(view.console, 140)
