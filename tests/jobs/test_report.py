@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from calib_jax import metrics
+from calib_jax import metrics, posthoc
 from calib_jax.characters import prepare_console
 from calib_jax.jobs import report
 from calib_jax.main import main
@@ -104,7 +104,17 @@ def test_before_and_after_from_two_files(call, tmp_path):
     assert summary["before"]["test"]["conf_ece"] == pytest.approx(float(expected), abs=1e-6)
     difference = summary["after"]["test"]["nll"] - summary["before"]["test"]["nll"]
     assert summary["change"]["test"]["nll"] == pytest.approx(difference)
-    assert summary["posthoc"]["temperature"]["test"]["n"] == 40
+    fitted = summary["posthoc"]["temperature"]["test"]
+    assert fitted["n"] == 40
+    # The calibrator fitted to all rows: kept, named, on the page, and the refit's bits.
+    calibrator = posthoc.load(call.workdir / fitted["calibrator"])
+    before = predictions.read(call.workdir / "predictions" / "before-test.parquet")
+    again = posthoc.Temperature.fit(before.log_scores, before.answers, before.mask)
+    assert calibrator == again
+    low, high = fitted["parameters"]["temperature_ci"]
+    assert low <= again.temperature == fitted["parameters"]["temperature"] <= high
+    page = (call.workdir / "report.html").read_text(encoding="utf-8")
+    assert f"temperature {again.temperature:.3f} [{low:.3f}, {high:.3f}]" in page
     assert predictions.read(call.workdir / "predictions" / "after-test.parquet").ids[0] == "q0"
 
     status, out, _ = call(

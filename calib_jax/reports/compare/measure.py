@@ -26,6 +26,7 @@ from calib_jax.metrics.draws import (
 from calib_jax.metrics.intervals import interval
 from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.tails import call
+from calib_jax.metrics.within import within_folds
 from calib_jax.reports import best, catalogue
 from calib_jax.reports.compare import differences
 from calib_jax.reports.compare.comparison import DOMAINS, Comparison, Estimate, Part, Versus
@@ -37,7 +38,11 @@ _CHUNK = 1 << 20
 
 
 def pooled(splits: Mapping[str, Scores]) -> Scores:
-    """The questions of several splits as one, padded to the most options; ids "split/id"."""
+    """The questions of several splits as one, padded to the most options; ids "split/id".
+
+    Cross-fitted splits keep the numbers of their folds: the first of every split become one.
+    """
+    folds = [scores.folds for scores in splits.values() if scores.folds is not None]
     width = max(scores.mask.shape[1] for scores in splits.values())
 
     def joined(name: str, fill: Any) -> np.ndarray:
@@ -59,6 +64,7 @@ def pooled(splits: Mapping[str, Scores]) -> Scores:
             for name, s in splits.items()
             for cluster in s.clusters or [None] * len(s)
         ),
+        folds=np.concatenate(folds) if len(folds) == len(splits) else None,
     )
 
 
@@ -305,8 +311,18 @@ def _resample(
         probs = np.stack([np.asarray(by_seed[s].probs) for by_seed in methods])
         limits = jnp.stack([answer_limits(one) for one in probs])
         logs = np.stack([np.asarray(by_seed[s].log_scores) for by_seed in methods])
-        arrays = probs, logs, limits, scores.answers, scores.mask, member.astype(np.float32), rows
-        found, null = _weighted(*arrays, plan, jnp.uint32(seed), **options)
+        whole = np.zeros(len(rows), np.int32)  # one fold of all rows, where none was held out
+        folds = np.stack([whole if (f := by_seed[s].folds) is None else f for by_seed in methods])
+        arrays = probs, logs, folds, limits, scores.answers, scores.mask
+        found, null = _weighted(
+            *arrays,
+            member.astype(np.float32),
+            rows,
+            plan,
+            jnp.uint32(seed),
+            num_folds=int(folds.max()) + 1,
+            **options,
+        )
         found = np.asarray(found, np.float64)
         values.append(found[-1])
         draws = draws + found[:-1] / len(first)
@@ -314,10 +330,11 @@ def _resample(
     return np.stack(values), draws, quantiles, counts
 
 
-@functools.partial(jax.jit, static_argnames=("num_bins", "edges", "num_resamples"))
+@functools.partial(jax.jit, static_argnames=("num_folds", "num_bins", "edges", "num_resamples"))
 def _weighted(
     probs_PxNxK,
     logs_PxNxK,
+    folds_PxN,
     limits,
     answers,
     mask,
@@ -326,6 +343,7 @@ def _weighted(
     plan,
     seed,
     *,
+    num_folds,
     num_bins,
     edges,
     num_resamples,
@@ -339,9 +357,14 @@ def _weighted(
         drawn_PxN = jax.vmap(lambda limit: draw_answers(key, limit))(limits)
 
         def measure(method: tuple, weights: jax.Array) -> jax.Array:
-            return jnp.stack(
-                [call(f, method[0], answers, mask, weights, method[2]) for f in functions.values()]
-            )
+            def value(key: str, function: Callable) -> jax.Array:
+                rows = method[0], answers, mask, weights
+                if num_folds == 1 or not catalogue.get(key).ranked:
+                    return call(function, *rows, method[2])
+                folds = {"folds": method[3], "num_folds": num_folds}
+                return within_folds(function, *rows, **folds, log_scores=method[2])
+
+            return jnp.stack([value(*each) for each in functions.items()])
 
         def by_chance(method: tuple, weights: jax.Array) -> jax.Array:
             return functions["conf_ece"](method[0], method[1], mask, weights=weights)
@@ -350,7 +373,7 @@ def _weighted(
             return jax.lax.map(
                 lambda member: jax.lax.map(
                     lambda method: function(method, weigh(member)),
-                    (probs_PxNxK, drawn_PxN, logs_PxNxK),
+                    (probs_PxNxK, drawn_PxN, logs_PxNxK, folds_PxN),
                 ),
                 member_QxN,
             )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from calib_jax import metrics
 from calib_jax.errors import UserError
+from calib_jax.reports import catalogue
 from calib_jax.reports.compare import measure
 from calib_jax.reports.compare.comparison import as_dict, from_dict
 from calib_jax.reports.writers import plain
@@ -218,3 +219,34 @@ def test_pooling_marks_whose_question_it_is():
     one = make_scores(0, n=3)
     both = measure.pooled({"a": one, "b": dataclasses.replace(one, ids=("q0", "q1", "q2"))})
     assert both.ids == ("a/q0", "a/q1", "a/q2", "b/q0", "b/q1", "b/q2")
+
+
+def test_cross_fitted_methods_are_ranked_within_their_folds(monkeypatch):
+    class Ranked(Few):
+        @staticmethod
+        def functions(place, num_bins, edges):
+            every = catalogue.functions(place, num_bins, edges)
+            return {name: every[name] for name in ("auroc", "conf_ece")}
+
+    monkeypatch.setattr(measure, "catalogue", Ranked)
+    one, two = make_scores(0), make_scores(1, n=30)
+    halves = [dataclasses.replace(s, folds=np.arange(len(s)) % 2) for s in (one, two)]
+    found = measure.compare(
+        {"plain": {0: {"a": one, "b": two}}, "crossed": {0: dict(zip("ab", halves, strict=True))}},
+        {"a": "in", "b": "in"},
+        model="m",
+        labels={"plain": "plain", "crossed": "crossed"},
+        reference="plain",
+        num_resamples=20,
+    )
+    both = measure.pooled({"a": one, "b": two})
+    every = [(slice(None), "plain", "in"), (slice(40), "plain", "a"), (slice(40, 70), "plain", "b")]
+    for rows, method, part in every:
+        expected = float(metrics.auroc(both.probs[rows], both.answers[rows]))
+        assert found.rows[method][part]["auroc"].value == pytest.approx(expected, abs=1e-6)
+        # Row i of either split lies in fold i mod 2, and 40 is even.
+        areas = [
+            float(metrics.auroc(both.probs[rows][k::2], both.answers[rows][k::2])) for k in (0, 1)
+        ]
+        crossed = found.rows["crossed"][part]["auroc"].value
+        assert crossed == pytest.approx(np.mean(areas), abs=1e-6)

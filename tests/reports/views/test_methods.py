@@ -157,6 +157,22 @@ def test_calibrators_follow_the_scores_as_they_are(run):
     assert table.notes == ("Vector scaling: hm.",)
 
 
+def test_the_parameters_of_the_fit_to_all_rows_stand_beneath(run):
+    states = {"before": run[0]["before"]}
+    fitted = {
+        "temperature": {"temperature": 1.8333, "temperature_ci": [1.7, 2.0]},
+        "platt": {"slope": 0.5, "intercept": -0.25},
+    }
+    rows = {
+        name: {"near": {"nll": 1.25, "parameters": values}} for name, values in fitted.items()
+    } | {"isotonic": {"near": {"nll": 1.25}}}
+    (table,) = methods.calibrators(rows, states)
+    assert table.notes == (
+        "Fitted to all questions, temperature: temperature 1.833 [1.700, 2.000]; "
+        "platt: slope 0.500, intercept -0.250.",
+    )
+
+
 def test_quantisation_is_a_column_per_split():
     moved = {"unquantized": 0.2, "quantized": 0.25, "change": 0.05, "change_ci": [-0.01, 0.11]}
     row = {
