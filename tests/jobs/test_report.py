@@ -105,6 +105,10 @@ def test_before_and_after_from_two_files(call, tmp_path):
     difference = summary["after"]["test"]["nll"] - summary["before"]["test"]["nll"]
     assert summary["change"]["test"]["nll"] == pytest.approx(difference)
     assert summary["posthoc"]["temperature"]["test"]["n"] == 40
+    every = {"before", "after", "temperature (post hoc)"}
+    assert summary["best"]["methods"]["test"]["conf_ece"].keys() == every
+    table = (call.workdir / "tables" / "methods.md").read_text()
+    assert "model confidence set" in table and "**" in table
     assert predictions.read(call.workdir / "predictions" / "after-test.parquet").ids[0] == "q0"
 
     status, out, _ = call(
