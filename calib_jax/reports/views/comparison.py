@@ -186,6 +186,8 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
         "Brackets: 95% bootstrap intervals over questions, the trained models as they are. "
         f"{best.NOTE}"
     )
+    if len(comparisons) > 1:
+        meaning += " Each model's methods are compared among themselves."
     if any(c.unchanged for c in comparisons):
         meaning += f" {SAME}: as the model before; a temperature changes no prediction."
     return [" ".join(said), spread, meaning, *remarks(comparisons)]
