@@ -9,8 +9,8 @@ population report softmax(2 (s + e)) with noise e ~ N(0, 0.5^2) of their own, on
    difference: how often those that are worse lose their bold.
 3. softmax(1.5 s) against softmax(s): how often the overview says that the second is the best by
    NLL. Old: where the two intervals do not overlap.
-4. P methods against a reference that is their equal, three metrics, two domains: how many tables have
-   any "significantly better". Old: each p-value on its own.
+4. P methods against a reference that is their equal, three metrics, two domains: how many tables
+   have any "significantly better". Old: each p-value on its own.
 
     python benchmarks/which_is_best.py [--tables 200] [--resamples 500] [--quick]
 """

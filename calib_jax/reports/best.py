@@ -113,10 +113,8 @@ def sets(
         units = units_of(len(first), None, first.units)
         if len(scores) < 2 or units.num_units < MIN_QUESTIONS or not same:
             continue
-        options = num_bins, edges, num_resamples
-        drawn = [
-            np.asarray(_resampled(*_arrays(s), units.plan, seed, *options)) for s in scores.values()
-        ]
+        how = units.plan, jnp.uint32(seed), num_bins, edges, num_resamples
+        drawn = [np.asarray(_resampled(*_arrays(one), *how)) for one in scores.values()]
         table = np.stack(drawn, axis=1).astype(np.float64)
         for family, members in families.items():
             among = [state in members for state in scores]
@@ -150,7 +148,7 @@ def _resampled(
     answers: Any,
     mask: Any,
     plan: Any,
-    seed: Any,
+    seed: jax.Array,
     num_bins: int,
     edges: str,
     num_resamples: int,
@@ -168,4 +166,4 @@ def _resampled(
         return [jnp.stack([call(function, *arrays) for function in functions])]
 
     chunk = _CHUNK // max(answers.shape[0], 1)
-    return map_draws(one, jnp.uint32(seed), num_resamples + 1, chunk)[0]
+    return map_draws(one, seed, num_resamples + 1, chunk)[0]

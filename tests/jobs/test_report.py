@@ -115,6 +115,10 @@ def test_before_and_after_from_two_files(call, tmp_path):
     assert low <= again.temperature == fitted["parameters"]["temperature"] <= high
     page = (call.workdir / "report.html").read_text(encoding="utf-8")
     assert f"temperature {again.temperature:.3f} [{low:.3f}, {high:.3f}]" in page
+    every = {"before", "after", "temperature (post hoc)"}
+    assert summary["best"]["methods"]["test"]["conf_ece"].keys() == every
+    table = (call.workdir / "tables" / "methods.md").read_text()
+    assert "model confidence set" in table and "**" in table
     assert predictions.read(call.workdir / "predictions" / "after-test.parquet").ids[0] == "q0"
 
     status, out, _ = call(

@@ -189,6 +189,8 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
         f"Brackets: 95% bootstrap intervals over {'clusters' if clustered else 'questions'}, the "
         f"trained models as they are. {best.NOTE}"
     )
+    if len(comparisons) > 1:
+        meaning += " Each model's methods are compared among themselves."
     if any(c.unchanged for c in comparisons):
         meaning += f" {SAME}: as the model before; these calibrators change no prediction."
     return [" ".join(said), spread, meaning, *remarks(comparisons)]

@@ -40,6 +40,13 @@ def test_any_other_method_that_is_significantly_better_is_named(comparison):
     assert better.startswith(
         "Temp. scale is significantly better than CFT on conf-ECE in-domain (0.100 against 0.200), "
     )
+    # A p-value that is small alone, and not among all of the table, is no reason to say so.
+    lower = rows["temperature"]["in"]["conf_ece"].versus
+    among = dataclasses.replace(lower, adjusted_p=0.2)
+    cell = dataclasses.replace(rows["temperature"]["in"]["conf_ece"], versus=among)
+    rows["temperature"] = {"in": {**rows["temperature"]["in"], "conf_ece": cell}}
+    _, _, better = sentences.sentences(dataclasses.replace(comparison, rows=rows))
+    assert better.startswith("Temp. scale is significantly better than CFT on NLL in-domain (")
     rows["temperature"] = comparison.rows["before"]
     _, _, *said = sentences.sentences(dataclasses.replace(comparison, rows=rows))
     assert said == [

@@ -123,6 +123,13 @@ def test_differences_are_signed_and_bold_where_they_are_significant(comparison):
     first = cells["Temp. scale"][0]
     assert (first.text, first.verdict, first.interval) == ("-0.1000", "best", "[-0.200, -0.050]")
     assert first.note == "p = 0.002; 3/3"
+    many = dataclasses.replace(
+        comparison.rows["temperature"]["in"]["conf_ece"].versus, adjusted_p=0.2
+    )
+    estimate = dataclasses.replace(comparison.rows["temperature"]["in"]["conf_ece"], versus=many)
+    comparison.rows["temperature"]["in"]["conf_ece"] = estimate
+    among = cells_of(views.versus([comparison]))["Temp. scale"][0]
+    assert (among.verdict, among.note) == ("", "p = 0.002; adj. = 0.200; 3/3")
     unsure = cells["DPO, as it is"][0]
     assert (unsure.text, unsure.verdict) == ("+0.2000", "")
     expected = [metric.brief for metric in catalogue.at(catalogue.VERSUS)]
