@@ -74,7 +74,7 @@ def measure(
     row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
     clusters = scores.units
     if clusters is not None:
-        row["n_clusters"] = int(clusters.max()) + 1
+        row["n_clusters"] = scores.num_units
     row |= values_of(scores, num_bins, edges)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     tails: dict[str, Any] = {"log_scores": scores.log_scores}
