@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,9 @@ def cluster_consistency_test(
         p = (1 + #{draws >= observed}) / (1 + draws)
 
     The test of independent rows rejects calibrated models too often where rows of a cluster are
-    right or wrong together.
+    right or wrong together: at a nominal 5 %, 22 % of them at 20 clusters of 10 rows with a
+    correlation of .5, and 38 % at 8 of 25, where this one rejects 6 % and 6 %
+    (``benchmarks/clusters.py``, 500 draws).
 
     Args:
         metric: "conf_ece", "cw_ece" or "smooth_ece".
@@ -194,7 +197,12 @@ def cluster_consistency_test(
         >>> cluster_consistency_test(probs, [1] * 40, [0] * 40).p_value   # one tells nothing
         1.0
     """
-    options = {"num_bins": num_bins, "edges": edges, "num_draws": num_draws, "seed": seed}
+    options: dict[str, Any] = {
+        "num_bins": num_bins,
+        "edges": edges,
+        "num_draws": num_draws,
+        "seed": seed,
+    }
     values = clustered_null(probs, answers, clusters, mask, **options, names=(metric,))[metric]
     draws, observed = values[:-1], float(values[-1])
     return TestResult(

@@ -240,11 +240,11 @@ def null_figures(
       num_draws, seed: of the drawn answers.
     """
     functions = catalogue.functions(catalogue.NULL, num_bins, edges)
-    arrays, draws = (scores.probs, scores.answers), {"num_draws": num_draws, "seed": seed}
+    arrays, draws = (scores.probs, scores.answers), (num_draws, seed)
     if (clusters := scores.units) is None:
-        values = null_values(functions, *arrays, scores.mask, **draws)
+        values = null_values(functions, *arrays, scores.mask, *draws)
     else:
-        values = metrics.clustered_null(*arrays, clusters, scores.mask, num_bins, edges, **draws)
+        values = metrics.clustered_null(*arrays, clusters, scores.mask, num_bins, edges, *draws)
     figures = {f"{n}_null_q95": float(upper_quantile(v[:-1], 0.95)) for n, v in values.items()}
     figures["conf_ece_p_value"] = chance_p_value(values["conf_ece"])
     return figures

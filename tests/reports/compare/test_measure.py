@@ -218,6 +218,7 @@ def test_questions_of_a_cluster_are_drawn_together_and_parts_say_how_many():
     whole, apart = compared_of(True), compared_of(False)
     assert whole.parts["in"].clusters == 40 and apart.parts["in"].clusters is None
     assert from_dict(json.loads(json.dumps(plain(as_dict(whole))))).parts == whole.parts
+    assert whole.chance["b"]["in"] > 1.3 * apart.chance["b"]["in"]
     for metric in ("nll", "accuracy"):
         wide, narrow = (np.ptp(c.rows["b"]["in"][metric].versus.interval) for c in (whole, apart))
         assert 1.6 < wide / narrow < 2.6
