@@ -10,7 +10,8 @@ Files: .parquet, .jsonl, .csv or one JSON list, with a row per question and the 
                the names alone); or log_scores or logits, whose softmax is taken
   answer       the right option: its text or name, a letter, or a 0-based index (of numbers that
                may count from 1, --config.report.answer_base says which)
-and, where there are any, id, split, subject, task, question, choices. Any other layout:
+and, where there are any, id, split, subject, task, question, choices and cluster (or passage_id,
+passage, context): rows of one value depend on each other. Any other layout:
   --config.report.columns=Billing,Technical,Sales,answer=truth,id=ticket    a column per option
   --config.report.columns=probs=output.probabilities,answer=target          a column of lists
   --config.report.columns=score,answer=label       the probability of "1" of a yes/no question

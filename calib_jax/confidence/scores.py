@@ -69,6 +69,12 @@ class Scores:
         return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int32)
 
     @property
+    def num_units(self) -> int:
+        """How many clusters there are, counting rows that stand alone; N where all do."""
+        units = self.units
+        return len(self) if units is None else int(units.max()) + 1
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """[K] the options' texts where every question has the same in the same order; else ().
 

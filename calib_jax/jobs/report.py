@@ -48,7 +48,7 @@ def main(run: Run) -> None:
                 print(f"  {name.replace('_', ' ')}: {shown}", flush=True)
     stop.check()
     for splits in states.values():
-        results.check_folds(config, {name: len(scores) for name, scores in splits.items()})
+        results.check_folds(config, {name: scores.num_units for name, scores in splits.items()})
 
     claim(workdir, config)
     for state, splits in found.states.items():

@@ -76,7 +76,7 @@ def measure(
     row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
     clusters = scores.units
     if clusters is not None:
-        row["n_clusters"] = int(clusters.max()) + 1
+        row["n_clusters"] = scores.num_units
     row |= values_of(scores, num_bins, edges)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     tails: dict[str, Any] = {"log_scores": scores.log_scores}
@@ -251,11 +251,11 @@ def null_figures(
       num_draws, seed: of the drawn answers.
     """
     functions = catalogue.functions(catalogue.NULL, num_bins, edges)
-    arrays, draws = (scores.probs, scores.answers), {"num_draws": num_draws, "seed": seed}
+    arrays, draws = (scores.probs, scores.answers), (num_draws, seed)
     if (clusters := scores.units) is None:
-        values = null_values(functions, *arrays, scores.mask, **draws)
+        values = null_values(functions, *arrays, scores.mask, *draws)
     else:
-        values = metrics.clustered_null(*arrays, clusters, scores.mask, num_bins, edges, **draws)
+        values = metrics.clustered_null(*arrays, clusters, scores.mask, num_bins, edges, *draws)
     figures = {f"{n}_null_q95": float(upper_quantile(v[:-1], 0.95)) for n, v in values.items()}
     figures["conf_ece_p_value"] = chance_p_value(values["conf_ece"])
     return figures

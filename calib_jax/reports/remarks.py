@@ -130,7 +130,8 @@ def clustered(row: Mapping[str, Any]) -> list[str]:
         return []
     said = (
         f"{plural(clusters, 'cluster')}: questions of one passage, or answers to one question, "
-        "depend on each other, so intervals and what chance would show are over clusters"
+        "depend on each other, so intervals and what chance would show are over clusters "
+        "(accuracy: Wilson's at the number of independent questions that they are worth)"
     )
     if clusters < MIN_CLUSTERS:
         said += f"; fewer than {MIN_CLUSTERS} clusters say little of how the figures vary"

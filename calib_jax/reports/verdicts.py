@@ -54,6 +54,8 @@ def of_chance(row: Mapping[str, Any], unit: str = "questions") -> str:
     'within what 16 questions show of a perfectly calibrated model by chance, up to 0.213'
     >>> of_chance({"n": 16, "conf_ece": 0.314, "conf_ece_null_q95": 0.213})
     'more than 16 questions show of a perfectly calibrated model by chance, 0.213'
+    >>> of_chance({"n": 16, "n_clusters": 4, "conf_ece": 0.2, "conf_ece_null_q95": 0.1})
+    'more than 16 questions in 4 clusters show of a perfectly calibrated model by chance, 0.100'
     """
     value, limit = row.get("conf_ece"), row.get("conf_ece_null_q95")
     if value is None or limit is None or math.isnan(value) or math.isnan(limit):

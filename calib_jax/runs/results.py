@@ -22,12 +22,14 @@ States = dict[str, dict[str, Scores]]
 
 
 def check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> None:
-    """Raises UserError when a split (name -> questions) is too small to be cross-fitted."""
+    """Raises UserError when a split is too small to be cross-fitted: name -> its questions, or its
+    clusters where questions share them."""
     for name, size in sizes.items():
         if split_list(config.posthoc.methods) and size < config.posthoc.folds:
             raise UserError(
                 f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {size} "
-                "question(s). Ask for fewer folds, or for no config.posthoc.methods."
+                "question(s), those of one cluster counted as one. Ask for fewer folds, or for no "
+                "config.posthoc.methods."
             )
 
 

@@ -233,3 +233,27 @@ def test_what_a_folder_holds_beside_predictions_is_named(call, tmp_path):
     data = json.loads((call.workdir / "summary.json").read_text())["data"]
     assert "multiple_choice" in data[str(folder / "samples_gsm8k.jsonl")]["left_out"]
     assert "left out" in (call.workdir / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_rows_of_one_passage_are_counted_and_drawn_together(call, tmp_path):
+    content = [{**row, "passage": f"text {i // 4}"} for i, row in enumerate(rows(1))]
+    path = write(tmp_path / "p.jsonl", content)
+    status, said, _ = call(path)
+    assert status == 0 and "40 questions in 10 clusters" in said
+    summary = json.loads((call.workdir / "summary.json").read_text())
+    row = summary["measured"]["all"]
+    assert row["n"] == 40 and row["n_clusters"] == 10
+    kept = predictions.read(call.workdir / "predictions" / "measured-all.parquet")
+    right = kept.predictions == kept.answers
+    assert row["accuracy_ci"] == pytest.approx(metrics.share_interval(right, kept.units))
+    assert {group["n_clusters"] for group in row["groups"]} == {10}
+    assert "40 questions in 10 clusters" in (call.workdir / "report.html").read_text()
+
+
+def test_more_folds_than_clusters_are_refused(call, tmp_path):
+    content = [{**row, "passage": f"text {i // 20}"} for i, row in enumerate(rows(1))]
+    path = write(tmp_path / "p.jsonl", content)
+    status, _, said = call(path, "--config.posthoc.methods=temperature")
+    assert status == 1 and "has 2 question(s), those of one cluster counted as one" in said
+    assert not call.workdir.exists()

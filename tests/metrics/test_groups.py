@@ -113,3 +113,23 @@ def test_bad_input():
 def test_nan_never_appears_for_certain_and_wrong():
     row = metrics.group_table([[1.0, 0.0]] * 3, [1, 1, 0], ["a"] * 3, num_resamples=19)[0]
     assert row["nll"] == math.inf and row["conf_ece_p_value"] == 1 / 20
+
+
+def test_clusters_widen_a_group_s_intervals_and_what_chance_shows():
+    """Every row four times over, in a cluster: the figures say what one of the four says."""
+    rng = np.random.default_rng(3)
+    confidence = rng.uniform(0.5, 1, 60)
+    probs = np.column_stack([confidence, 1 - confidence])
+    answers = (rng.random(60) > confidence - 0.3).astype(int)  # far from intervals that begin at 0
+    names = np.repeat(["a", "b"], 30)
+    fourfold = [np.repeat(x, 4, axis=0) for x in (probs, answers, names)]
+    code = np.repeat(np.arange(60), 4)
+    together = metrics.group_table(*fourfold, num_resamples=200, clusters=code)
+    apart = metrics.group_table(*fourfold, num_resamples=200)
+    once = metrics.group_table(probs, answers, names, num_resamples=200)
+    for few, many, one in zip(together, apart, once, strict=True):
+        assert few["n"] == 120 and few["n_clusters"] == 30 and "n_clusters" not in many
+        for key in ("accuracy_ci", "conf_ece_ci"):
+            assert np.ptp(few[key]) > 1.5 * np.ptp(many[key])
+            assert np.ptp(few[key]) == pytest.approx(np.ptp(one[key]), rel=0.25)
+        assert few["conf_ece_null_q95"] > 1.5 * many["conf_ece_null_q95"]

@@ -1,5 +1,6 @@
 """Out-of-fold calibration: no row is calibrated by a fit that saw it, and nothing recompiles."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -122,3 +123,27 @@ def test_fit_split_refuses_common_questions(ragged):
     test.ids = ()
     with pytest.raises(UserError, match="test has 0 ids for 152 rows"):
         posthoc.fit_split("temperature", train, test)
+
+
+def test_the_old_name_of_clusters_is_refused_by_name(ragged):
+    log_scores, answers, mask = ragged
+    with pytest.raises(UserError, match="groups= is now called clusters="):
+        posthoc.cross_fit("temperature", log_scores, answers, mask, groups=answers)
+
+
+def test_scores_bring_their_clusters_to_the_folds(ragged):
+    @dataclasses.dataclass
+    class Scores:
+        log_scores: np.ndarray
+        answers: np.ndarray
+        mask: np.ndarray
+        probs: np.ndarray | None = None
+        units: np.ndarray | None = None
+
+    log_scores, answers, mask = ragged
+    units = np.arange(400) // 4
+    own = posthoc.cross_fit_scores(
+        "temperature", Scores(log_scores, answers, mask, units=units), folds=4
+    )
+    said = posthoc.cross_fit("temperature", log_scores, answers, mask, folds=4, clusters=units)
+    np.testing.assert_array_equal(own.probs, said)

@@ -231,3 +231,26 @@ def test_rounded_probabilities_are_said_to_be(make_scores):
     assert row["zero_probability_rows"] == (probs == 0).any(axis=1).sum() > 0
     notes = remarks.zero_notes({"before": row})
     assert any("rounded to 2 decimals" in note for note in notes)
+
+
+def test_what_chance_shows_of_clusters_does_not_take_their_rows_for_independent(make_scores):
+    scores = make_scores(60)
+    fourfold = dataclasses.replace(
+        scores.take(np.repeat(np.arange(60), 4)), clusters=tuple(f"{i // 4}" for i in range(240))
+    )
+    found = measure.null_figures(fourfold, 10, "right", 99, 0)
+    draws = metrics.clustered_null(
+        fourfold.probs, fourfold.answers, fourfold.units, fourfold.mask, num_draws=99
+    )
+    assert found["conf_ece_null_q95"] == metrics.null.upper_quantile(draws["conf_ece"][:-1], 0.95)
+    alone = measure.null_figures(dataclasses.replace(fourfold, clusters=()), 10, "right", 99, 0)
+    for name in ("conf_ece", "cw_ece", "smooth_ece"):
+        assert found[f"{name}_null_q95"] > 1.3 * alone[f"{name}_null_q95"]
+    assert found["conf_ece_p_value"] >= alone["conf_ece_p_value"]
+
+
+def test_a_mean_s_interval_over_clusters_is_that_of_their_sums():
+    values = np.random.default_rng(0).random(50)
+    mean, once = measure.mean_interval(values)
+    same, fourfold = measure.mean_interval(np.repeat(values, 4), np.repeat(np.arange(50), 4))
+    assert same == pytest.approx(mean) and fourfold == pytest.approx(once)

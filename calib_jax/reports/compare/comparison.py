@@ -225,7 +225,7 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
             for name, by_part in found["rows"].items()
         }
         parts = {
-            key: Part(p["domain"], tuple(p["splits"]), p["questions"])
+            key: Part(p["domain"], tuple(p["splits"]), p["questions"], p.get("clusters"))
             for key, p in found["parts"].items()
         }
         return Comparison(

@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.metrics.bins import bin_stats
 from calib_jax.metrics.clusters import expanded_level
 from calib_jax.metrics.draws import (
     answer_limits,
     draw_answers,
     map_draws,
+    random_words,
     row_counts,
     strata,
 )
@@ -349,7 +351,7 @@ def _weighted(
     num_resamples,
 ):
     """[R + 1, Q, P, F]: R resamples of the questions, then all once; [R + 1, Q, P]: conf-ECE of
-    answers that are drawn from the probabilities themselves."""
+    answers that are drawn from the probabilities themselves (with clusters, of turned signs)."""
     functions = catalogue.functions(catalogue.LOG, num_bins, edges)
 
     def one(key: jax.Array, number: jax.Array) -> list[jax.Array]:
@@ -367,6 +369,11 @@ def _weighted(
             return jnp.stack([value(*each) for each in functions.items()])
 
         def by_chance(method: tuple, weights: jax.Array) -> jax.Array:
+            if plan.unit is not None:  # as ``metrics.clustered_null``
+                coins = random_words(key, plan.num_rows)[plan.unit] >> 31
+                signs = jnp.where(number == num_resamples, 1, 2 * coins.astype(jnp.int32) - 1)
+                arrays = method[0], answers, mask, num_bins, edges, signs[rows_N] * weights
+                return jnp.abs(bin_stats(*arrays).gap()).sum() / weights.sum()
             return functions["conf_ece"](method[0], method[1], mask, weights=weights)
 
         def every(function: Callable, weigh: Callable) -> jax.Array:

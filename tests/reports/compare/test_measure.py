@@ -250,3 +250,32 @@ def test_cross_fitted_methods_are_ranked_within_their_folds(monkeypatch):
         ]
         crossed = found.rows["crossed"][part]["auroc"].value
         assert crossed == pytest.approx(np.mean(areas), abs=1e-6)
+
+
+def test_questions_of_a_cluster_are_drawn_together_and_parts_say_how_many():
+    """Every question four times over, in a cluster: intervals are those of a quarter of them."""
+
+    def times(scores, count, clustered):
+        rows = np.repeat(np.arange(len(scores)), count)
+        ids = tuple(f"{i}-{k}" for i in range(len(scores)) for k in range(count))
+        clusters = tuple(f"c{i}" for i in rows) if clustered else ()
+        return dataclasses.replace(scores.take(rows), ids=ids, clusters=clusters)
+
+    options = {"model": "", "labels": {"a": "", "b": ""}, "reference": "a", "num_resamples": 200}
+
+    def compared_of(clustered):
+        found = {
+            name: {0: {"x": times(make_scores(k, sharp), 4, clustered)}}
+            for name, k, sharp in (("a", 0, 3.0), ("b", 1, 1.0))
+        }
+        return measure.compare(found, {"x": "in"}, **options)
+
+    whole, apart = compared_of(True), compared_of(False)
+    assert whole.parts["in"].clusters == 40 and apart.parts["in"].clusters is None
+    assert from_dict(json.loads(json.dumps(plain(as_dict(whole))))).parts == whole.parts
+    assert whole.chance["b"]["in"] > 1.3 * apart.chance["b"]["in"]
+    for metric in ("nll", "accuracy"):
+        wide, narrow = (np.ptp(c.rows["b"]["in"][metric].versus.interval) for c in (whole, apart))
+        assert 1.6 < wide / narrow < 2.6
+        a, b = (c.rows["b"]["in"][metric].value for c in (whole, apart))
+        assert a == pytest.approx(b)
