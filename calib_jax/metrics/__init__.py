@@ -71,7 +71,7 @@ from calib_jax.metrics.letters import (
     share_above,
     top_letter_share,
 )
-from calib_jax.metrics.null import null_all, null_distribution, null_quantile
+from calib_jax.metrics.null import null_all, null_distribution, null_quantile, tested_low
 from calib_jax.metrics.preference import (
     PreferenceCollapse,
     preference_accuracy,
@@ -103,6 +103,7 @@ from calib_jax.metrics.selective import (
 )
 from calib_jax.metrics.significance import (
     TestResult,
+    benjamini_hochberg,
     consistency_test,
     ks_test,
     kuiper_test,
@@ -117,6 +118,11 @@ from calib_jax.metrics.smooth import (
     smooth_stats,
 )
 from calib_jax.metrics.soft import soft_ece
+from calib_jax.metrics.squared import (
+    paired_squared_ece_interval,
+    squared_ece,
+    squared_ece_interval,
+)
 from calib_jax.metrics.target import cw_tce, tce
 from calib_jax.metrics.validation import validate
 
@@ -138,6 +144,7 @@ __all__ = [
     "aurc",
     "auroc",
     "average_ce",
+    "benjamini_hochberg",
     "bin_edges",
     "bin_index",
     "bin_stats",
@@ -183,6 +190,7 @@ __all__ = [
     "ovr_bin_stats",
     "paired_bootstrap",
     "paired_bootstrap_all",
+    "paired_squared_ece_interval",
     "pool_classes",
     "pooled_ece",
     "predictions",
@@ -204,11 +212,14 @@ __all__ = [
     "smooth_stats",
     "soft_ece",
     "spiegelhalter_test",
+    "squared_ece",
+    "squared_ece_interval",
     "streams",
     "sweep_ece",
     "sweep_num_bins",
     "tace",
     "tce",
+    "tested_low",
     "top_letter_share",
     "underconfidence_error",
     "validate",

@@ -1,6 +1,7 @@
 """Measuring scored options: every figure of a split, and what has changed between two models."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,14 +10,14 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
-from calib_jax.metrics.null import null_values, upper_quantile
+from calib_jax.metrics.null import null_values, p_value, tested_low, upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.zeros import find_zeros
 from calib_jax.reports import catalogue
 from calib_jax.reports.classes import by_class
 from calib_jax.reports.words import option_name
 
-# Of fewer questions no bootstrap interval is stated: their resamples hardly differ.
+# Of fewer questions no interval but Wilson's is stated: their resamples hardly differ.
 MIN_INTERVAL = 5
 # How the table by subject calls the questions that state none.
 NO_SUBJECT = "(no subject)"
@@ -42,15 +43,18 @@ def measure(
 
     Returns:
       method (how the confidence was read); n; accuracy, conf_ece, cw_ece, sce_ovr, smooth_ece,
-      adaptive_ece, pooled_ece, mce, rmsce, nll, brier, auroc, auprc, aurc, mean_confidence and,
-      where the scores hold it, candidate_mass (the mean probability of all options together), each
-      with a 95 % interval `<metric>_ci` (of fewer than 5 questions [None, None]); overconfidence
+      adaptive_ece, pooled_ece, rmsce, nll, brier, auroc, auprc, aurc, mean_confidence,
+      squared_ece (unbiased, so it may be negative) and, where the scores hold it, candidate_mass
+      (the mean probability of all options together), each with a 95 % interval `<metric>_ci`
+      ([None, None] of fewer questions than the catalogue's ``least``); mce, without an interval;
+      overconfidence
       (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
       in the file); where options have a probability of exactly 0, zero_probability_rows and, if
-      the probabilities are rounded, rounding_unit; conf_ece_debiased, brier_calibration,
-      brier_refinement; what perfect calibration would show by chance: conf_ece_null_q95,
-      cw_ece_null_q95,
-      smooth_ece_null_q95, conf_ece_p_value; letter_counts [K] (predicted) with letter_entropy
+      the probabilities are rounded, rounding_unit; brier_calibration, brier_refinement; for
+      conf_ece, cw_ece, smooth_ece, adaptive_ece, pooled_ece and rmsce what perfect calibration
+      would show by chance, `<metric>_null_q95`, and the test of it, `<metric>_p_value`: the
+      interval holds 0 exactly where that is above 0.05; kuiper_p_value and spiegelhalter_p_value,
+      two-sided tests of the top label; letter_counts [K] (predicted) with letter_entropy
       (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
       where the options are classes, classes [K], their names, which top_letter then holds, and
       by_class, see ``classes.by_class``;
@@ -91,14 +95,14 @@ def measure(
         functions, *arrays, num_resamples=num_resamples, seed=seed, **tails
     )
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    row |= null_figures(scores, num_bins, edges, num_resamples, seed, intervals)
+    row["squared_ece_ci"] = list(metrics.squared_ece_interval(*arrays, num_bins, edges))
+    for test in (metrics.kuiper_test, metrics.spiegelhalter_test):
+        row[test.__name__.replace("test", "p_value")] = test(*arrays).p_value
     few = row["n"] < MIN_INTERVAL
-    if few:
-        row |= {f"{name}_ci": [None, None] for name in intervals}
-    row |= null_figures(scores, num_bins, edges, num_resamples, seed)
-    for name in (metric.key for metric in catalogue.at(catalogue.NULL)):
-        # What perfect calibration shows by chance is no sign of an error.
-        if not few and row[name] <= row[f"{name}_null_q95"]:
-            row[f"{name}_ci"][0] = 0.0
+    for metric in catalogue.METRICS:
+        if row["n"] < metric.least and f"{metric.key}_ci" in row:
+            row[f"{metric.key}_ci"] = [None, None]
     correct = row["accuracy"] * row["n"]
     row["accuracy_ci"] = [float(end) for end in metrics.wilson_interval(correct, row["n"])]
     if scores.mass is not None:
@@ -139,8 +143,8 @@ def change(
       num_bins, edges, seed, num_resamples: as in `measure`.
 
     Returns:
-      accuracy, conf_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
-      `<metric>_ci`, 95 %.
+      accuracy, conf_ece, squared_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
+      `<metric>_ci`, 95 %. squared_ece_ci, not a bootstrap's, decides whether conf-ECE has changed.
 
     Raises:
       ValueError: the two are not of the same questions.
@@ -152,16 +156,18 @@ def change(
     )
     if not same:
         raise ValueError("before and after are scores of other questions or orders of options")
-    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges)
+    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges, interval=True)
     rest = before.answers, before.mask
     first, last = (
         values_of(scores, num_bins, edges, catalogue.CHANGE) for scores in (before, after)
     )
-    result: dict[str, Any] = {name: last[name] - first[name] for name in functions}
+    result: dict[str, Any] = {name: last[name] - first[name] for name in first}
+    sides = before.probs, after.probs
+    square = metrics.paired_squared_ece_interval(*sides, *rest, num_bins, edges)
+    result["squared_ece_ci"] = list(square)
     intervals = metrics.paired_bootstrap_all(
         functions,
-        before.probs,
-        after.probs,
+        *sides,
         *rest,
         num_resamples=num_resamples,
         seed=seed,
@@ -216,25 +222,37 @@ def values_of(scores: Scores, num_bins: int, edges: str, place: str = "") -> dic
 
 
 def null_figures(
-    scores: Scores, num_bins: int, edges: str, num_draws: int, seed: int
-) -> dict[str, float]:
-    """What chance alone makes of a calibration error: its 95 % quantile, and conf-ECE's p-value.
+    scores: Scores,
+    num_bins: int,
+    edges: str,
+    num_draws: int,
+    seed: int,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Any]:
+    """What chance alone makes of calibration errors: 95 % quantiles, p-values, and their intervals.
 
     Answers are drawn from the probabilities themselves, the same for all errors: the figures of
-    ``metrics.null_quantile`` and ``metrics.consistency_test`` in one program.
+    ``metrics.null_quantile`` and ``metrics.consistency_test`` in one program. The intervals are
+    brought into line with the p-values, see ``metrics.tested_low``.
 
     Args:
       scores: N questions.
       num_bins, edges: of the bins.
       num_draws, seed: of the drawn answers.
+      intervals: of the errors, by the bootstrap; None where they are not asked for.
     """
     functions = catalogue.functions(catalogue.NULL, num_bins, edges)
     values = null_values(
         functions, scores.probs, scores.answers, scores.mask, num_draws=num_draws, seed=seed
     )
-    figures = {f"{n}_null_q95": float(upper_quantile(v[:-1], 0.95)) for n, v in values.items()}
-    draws, observed = values["conf_ece"][:-1], values["conf_ece"][-1]
-    figures["conf_ece_p_value"] = float((1 + np.sum(~(draws < observed))) / (1 + num_draws))
+    figures: dict[str, Any] = {}
+    for name, (*drawn, observed) in values.items():
+        draws = np.array(drawn)
+        figures[f"{name}_null_q95"] = float(upper_quantile(draws, 0.95))
+        figures[f"{name}_p_value"] = float(p_value(draws, observed))
+        if intervals is not None:
+            low, high = intervals[name]
+            figures[f"{name}_ci"] = [float(tested_low(low, observed, draws)), high]
     return figures
 
 

@@ -21,7 +21,7 @@ from calib_jax.metrics.draws import (
     row_counts,
     strata,
 )
-from calib_jax.metrics.intervals import interval
+from calib_jax.metrics.intervals import change_interval, interval
 from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.reports import catalogue
@@ -171,7 +171,7 @@ def estimates(
     if direction and eligible.sum() > 1:
         top = int(np.argmax(np.where(eligible, direction * means, -np.inf)))
         for i in np.flatnonzero(eligible):
-            gap = _bounds(draws[:, i] - draws[:, top], means[i] - means[top], signed=True)
+            gap = _bounds(draws[:, i], means[i], (draws[:, top], means[top]))
             # Worse beyond doubt: the whole interval of the difference on the bad side.
             worse = gap is not None and (gap[1] < 0 if direction > 0 else gap[0] > 0)
             best[i] = i == top or not worse
@@ -180,47 +180,56 @@ def estimates(
     for j, name in enumerate(names):
         versus = None
         if base is not None and j != base:
-            each = values[:, j] - values[:, base]
-            versus = _versus(draws[:, j] - draws[:, base], each)
+            mine, other = ((draws[:, k], means[k]) for k in (j, base))
+            versus = _versus(*mine, other, values[:, j] - values[:, base])
         found[name] = Estimate(
             float(means[j]),
             tuple(map(float, values[:, j])),
-            _bounds(draws[:, j], means[j], signed=False),
+            _bounds(draws[:, j], means[j]),
             bool(best[j]),
             versus,
         )
     return found
 
 
+# Resampled values [R] of a method, and its value.
+Side = tuple[np.ndarray, float]
+
+
 def _bounds(
-    draws: np.ndarray, estimate: float, signed: bool, level: float = LEVEL
+    draws: np.ndarray, value: float, other: Side | None = None, level: float = LEVEL
 ) -> tuple[float, float] | None:
-    """The interval that ``metrics.bootstrap_all`` would give; None where it is not known."""
-    if not math.isfinite(estimate):
+    """The interval that ``metrics.bootstrap_all`` would give, or of the difference to another
+    method ``metrics.paired_bootstrap_all``; None where it is not known."""
+    if not math.isfinite(value if other is None else value - other[1]):
         return None
-    low, high = interval(draws, np.asarray(estimate), level, "bias_aware", signed=signed)
+    if other is None:
+        low, high = interval(draws, np.asarray(value), level, "bias_aware")
+    else:
+        sides = (np.append(*side) for side in (other, (draws, value)))
+        low, high = change_interval(*sides, level, "bias_aware")
     return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
 
 
-def _versus(draws: np.ndarray, each: np.ndarray) -> Versus:
+def _versus(draws: np.ndarray, value: float, other: Side, each: np.ndarray) -> Versus:
     difference = float(each.mean())
     same = int(np.sum(np.sign(each) == np.sign(difference))) if difference else 0
-    bounds = _bounds(draws, difference, signed=True)
-    p_value = math.nan if bounds is None else _p_value(draws, difference)
+    bounds = _bounds(draws, value, other)
+    p_value = math.nan if bounds is None else _p_value(draws, value, other)
     return Versus(difference, bounds, p_value, same)
 
 
-def _p_value(draws: np.ndarray, difference: float) -> float:
+def _p_value(draws: np.ndarray, value: float, other: Side) -> float:
     """The smallest 1 - level whose interval still leaves 0 out; 1 where none does.
 
     So p < 0.05 where the 95 % interval lies on one side of 0, and never less than the draws can
     tell, 2 / (R + 1).
     """
-    if not difference:
+    if value == other[1]:
         return 1.0
 
     def holds_zero(p: float) -> bool:
-        bounds = _bounds(draws, difference, signed=True, level=1 - p)
+        bounds = _bounds(draws, value, other, level=1 - p)
         return bounds is None or bounds[0] <= 0 <= bounds[1]
 
     low, high = 2 / (len(draws) + 1), 1 - 1e-6
