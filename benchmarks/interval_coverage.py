@@ -257,11 +257,12 @@ def table(found, sizes):
 
 PAGE = """# Coverage of the intervals
 
-How often a nominal 95 % interval holds the truth: {draws} draws of each model, {resamples}
-resamples and as many draws under calibration (smooth ECE: {few} draws). A cell reads n = {sizes}. The Monte Carlo error of
-a coverage of .95 is ±{error:.3f}, one standard error. In parentheses: intervals that reports do
-not state, for that reason. Made by `python benchmarks/interval_coverage.py
---output=docs/coverage.md`, whose docstring describes the models.
+How often a nominal 95 % interval holds the truth: {draws} draws of each model (smooth ECE: {few}),
+{resamples} resamples and as many draws under calibration. A cell reads n = {sizes}. One standard
+error of a coverage of .95 is {error:.3f}. In parentheses: intervals that reports do not state, for
+that reason. The models: K = 4, scores of a normal distribution, overconfident by T = 2 where every
+score is doubled; sharp models are right in 88 % of the cases, those near chance in 32 %. Made by
+`python benchmarks/interval_coverage.py --output=docs/coverage.md`.
 
 ## One model
 

@@ -92,8 +92,8 @@ def null_quantile(
 
     A conf-ECE below its 95 % null quantile is what calibrated models show in 19 samples out of
     20. For 4-way questions, 15 bins and N = 100 the quantile is about 0.15, at N = 14,042 (the
-    MMLU test set) 0.013. The order statistic is rounded upwards; NaN draws are left out (NaN if
-    none remains).
+    MMLU test set) 0.013. An order statistic, above which a value is exactly where its p-value (see
+    ``consistency_test``) is at most 1 - level; NaN draws are left out (NaN if none remains).
 
     Args:
         metric_fn: called as ``fn(probs, answers, mask, weights=weights)``, scalar.
@@ -143,10 +143,15 @@ def _drawn(fns, probs, answers, mask, limits, seed, num_draws):
 
 
 def upper_quantile(draws: np.ndarray, level: float) -> np.ndarray:
-    """Quantile over axis 0, rounded up to an order statistic, NaN left out."""
+    """Quantile over axis 0, an order statistic, NaN left out.
+
+    The least that no value of a ``p_value`` above 1 - level exceeds: of 19 draws or more, a value
+    is above the 95 % quantile exactly where its p is at most 0.05.
+    """
     ordered = np.sort(draws, axis=0)  # NaN last
-    last = np.maximum(np.sum(~np.isnan(draws), axis=0) - 1, 0)
-    rank = np.ceil(level * last).astype(int)
+    known = np.sum(~np.isnan(draws), axis=0)
+    beyond = np.floor((1 - level) * (known + 1) + _SLACK).astype(int)
+    rank = np.clip(known - beyond, 0, np.maximum(known - 1, 0))
     return np.take_along_axis(ordered, rank[None], axis=0)[0]
 
 
