@@ -77,7 +77,7 @@ from calib_jax.metrics.letters import (
     share_above,
     top_letter_share,
 )
-from calib_jax.metrics.null import null_all, null_distribution, null_quantile
+from calib_jax.metrics.null import null_all, null_distribution, null_quantile, tested_low
 from calib_jax.metrics.paired_accuracy import AccuracyChange, accuracy_change
 from calib_jax.metrics.preference import (
     PreferenceCollapse,
@@ -112,6 +112,7 @@ from calib_jax.metrics.selective import (
 )
 from calib_jax.metrics.significance import (
     TestResult,
+    benjamini_hochberg,
     consistency_test,
     ks_test,
     kuiper_test,
@@ -124,6 +125,11 @@ from calib_jax.metrics.smooth import (
     smooth_stats,
 )
 from calib_jax.metrics.soft import soft_ece
+from calib_jax.metrics.squared import (
+    paired_squared_ece_interval,
+    squared_ece,
+    squared_ece_interval,
+)
 from calib_jax.metrics.target import cw_tce, tce
 from calib_jax.metrics.thresholds import ActAbove, act_above
 from calib_jax.metrics.validation import validate
@@ -153,6 +159,7 @@ __all__ = [
     "aurc",
     "auroc",
     "average_ce",
+    "benjamini_hochberg",
     "bin_edges",
     "bin_index",
     "bin_stats",
@@ -202,6 +209,7 @@ __all__ = [
     "ovr_bin_stats",
     "paired_bootstrap",
     "paired_bootstrap_all",
+    "paired_squared_ece_interval",
     "pool_classes",
     "pooled_ece",
     "predictions",
@@ -224,12 +232,15 @@ __all__ = [
     "smooth_stats",
     "soft_ece",
     "spiegelhalter_test",
+    "squared_ece",
+    "squared_ece_interval",
     "step_down_p_values",
     "streams",
     "sweep_ece",
     "sweep_num_bins",
     "tace",
     "tce",
+    "tested_low",
     "top_letter_share",
     "underconfidence_error",
     "validate",

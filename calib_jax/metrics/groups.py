@@ -17,7 +17,6 @@ from calib_jax.metrics import intervals
 from calib_jax.metrics.bins import bin_index
 from calib_jax.metrics.calibration import conf_ece, cw_ece
 from calib_jax.metrics.clusters import expanded_level
-from calib_jax.metrics.debiased import debiased_ece
 from calib_jax.metrics.draws import (
     group_codes,
     map_draws,
@@ -25,9 +24,11 @@ from calib_jax.metrics.draws import (
     row_counts,
     strata,
 )
-from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.null import p_value, tested_low, upper_quantile
 from calib_jax.metrics.robust import share_interval
 from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
+from calib_jax.metrics.significance import benjamini_hochberg
+from calib_jax.metrics.squared import squared_ece
 from calib_jax.metrics.validation import validate
 
 # Rows summed into one float32 cell at most.
@@ -52,9 +53,9 @@ def group_table(
 
     Calibration errors of small groups are mostly noise: a perfectly calibrated 4-way subject of
     100 questions shows a conf-ECE of about 0.1. So each stands beside its null quantile and
-    p-value (answers drawn from the probabilities, see ``null_all`` and ``consistency_test``), its
-    debiased estimate and an interval. Of many calibrated groups, one in twenty still has a p-value
-    below 0.05.
+    p-value (answers drawn from the probabilities, see ``null_all`` and ``consistency_test``), the
+    unbiased squared error and an interval. Of many calibrated groups, one in twenty still has a
+    p-value below 0.05: the adjusted one allows for their number.
 
     Args:
         probs: [N, K] option probabilities.
@@ -74,10 +75,11 @@ def group_table(
         list of dicts of plain Python values:
         group; n (rows); with clusters, n_clusters; accuracy, with accuracy_ci (Wilson's score
         interval: it does not shrink to a point where all answers are right); mean_confidence;
-        conf_ece, with conf_ece_ci
-        ("bias_aware" bootstrap within the group, see ``bootstrap_all``; from 0 where conf_ece is at
-        most conf_ece_null_q95, because few rows show such an error by chance), conf_ece_debiased,
-        conf_ece_null_q95 and conf_ece_p_value; cw_ece; nll; brier. Intervals are [low, high].
+        conf_ece, with conf_ece_ci ("bias_aware" bootstrap within the group, see ``bootstrap_all``,
+        which holds 0 exactly where the p-value is above 1 - level, see ``tested_low``),
+        conf_ece_null_q95, conf_ece_p_value and conf_ece_p_adjusted (over the groups, see
+        ``benjamini_hochberg``); squared_ece (NaN where no bin holds two rows); cw_ece; nll; brier.
+        Intervals are [low, high].
 
     Raises:
         ValueError: arrays that ``validate`` refuses, groups of another length or type, bad options.
@@ -117,16 +119,15 @@ def group_table(
     if cluster is not None:
         wide = np.array([expanded_level(level, int(n)) for n in counts])
     low, high = intervals.interval(resampled[:-1], resampled[-1], wide, "bias_aware")
-    null_q95 = upper_quantile(drawn[:-1], 0.95)
-    # What perfect calibration shows by chance is no sign of an error: few rows, sparse bins.
-    low = np.where(resampled[-1] <= null_q95, 0, low)
+    low = tested_low(low, drawn[-1], drawn[:-1], level)
+    null_q95, p = upper_quantile(drawn[:-1], 0.95), p_value(drawn[:-1], drawn[-1])
+    adjusted = benjamini_hochberg(p)
     if cluster is None:
         hits = np.bincount(codes, right)
         ends = np.column_stack(intervals.wilson_interval(hits, sizes, level))
     else:
         inside = (codes == g for g in range(len(names)))
         ends = np.array([share_interval(right[rows], cluster[rows], level) for rows in inside])
-    p_value = (1 + (drawn[:-1] >= drawn[-1]).sum(axis=0)) / (1 + num_resamples)
 
     return [
         {
@@ -138,9 +139,10 @@ def group_table(
             "mean_confidence": point["mean_confidence"],
             "conf_ece": point["conf_ece"],
             "conf_ece_ci": [float(low[g]), float(high[g])],
-            "conf_ece_debiased": point["conf_ece_debiased"],
             "conf_ece_null_q95": float(null_q95[g]),
-            "conf_ece_p_value": float(p_value[g]),
+            "conf_ece_p_value": float(p[g]),
+            "conf_ece_p_adjusted": float(adjusted[g]),
+            "squared_ece": point["squared_ece"],
             "cw_ece": point["cw_ece"],
             "nll": point["nll"],
             "brier": point["brier"],
@@ -153,16 +155,19 @@ def macro_average(table: Sequence[dict]) -> dict[str, float]:
     """Unweighted mean over the groups of every figure that is one: each group counts the same.
 
     Sizes, names, intervals and p-values have no mean and are left out. The mean of noisy
-    calibration errors is as biased as they are: compare it with the mean of the null quantiles or
-    take the debiased estimate.
+    calibration errors is as biased as they are: compare it with the mean of the null quantiles, or
+    take the squared error, which is unbiased (its mean is over the groups in which it is known).
 
     Example:
         >>> macro_average([{"group": "a", "n": 9, "nll": 1.0}, {"group": "b", "n": 1, "nll": 2.0}])
         {'nll': 1.5}
     """
-    always = ("accuracy", "mean_confidence", "conf_ece", "conf_ece_debiased", "conf_ece_null_q95")
+    always = ("accuracy", "mean_confidence", "conf_ece", "squared_ece", "conf_ece_null_q95")
     names = [n for n in (*always, "cw_ece", "nll", "brier") if table and n in table[0]]
-    return {name: float(np.mean([row[name] for row in table])) for name in names}
+    found = {name: np.array([row[name] for row in table], float) for name in names}
+    if (known := found.get("squared_ece")) is not None:
+        found["squared_ece"] = known[~np.isnan(known)]
+    return {name: float(np.mean(x)) if len(x) else np.nan for name, x in found.items()}
 
 
 def _points(
@@ -199,7 +204,7 @@ def _padded(probs, answers, mask, log_scores, rows, inside, num_bins, edges):
             "accuracy": accuracy(*arrays, weights=inside),
             "mean_confidence": mean_confidence(*arrays, weights=inside),
             "conf_ece": conf_ece(*arrays, **bins, weights=inside),
-            "conf_ece_debiased": debiased_ece(*arrays, **bins, weights=inside),
+            "squared_ece": squared_ece(*arrays, **bins, weights=inside),
             "cw_ece": cw_ece(*arrays, **bins, weights=inside),
             "nll": nll(*arrays, weights=inside, log_scores=logs),
             "brier": brier(*arrays, weights=inside),

@@ -17,6 +17,9 @@ from calib_jax.metrics.draws import answer_limits, draw_answers, map_draws
 from calib_jax.metrics.intervals import MetricFn
 from calib_jax.metrics.validation import validate
 
+# p-values are ratios, which 1 - level may miss by a rounding error.
+_SLACK = 1e-9
+
 
 def null_all(
     metric_fns: Mapping[str, MetricFn],
@@ -89,8 +92,8 @@ def null_quantile(
 
     A conf-ECE below its 95 % null quantile is what calibrated models show in 19 samples out of
     20. For 4-way questions, 15 bins and N = 100 the quantile is about 0.15, at N = 14,042 (the
-    MMLU test set) 0.013. The order statistic is rounded upwards; NaN draws are left out (NaN if
-    none remains).
+    MMLU test set) 0.013. An order statistic, above which a value is exactly where its p-value (see
+    ``consistency_test``) is at most 1 - level; NaN draws are left out (NaN if none remains).
 
     Args:
         metric_fn: called as ``fn(probs, answers, mask, weights=weights)``, scalar.
@@ -140,8 +143,55 @@ def _drawn(fns, probs, answers, mask, limits, seed, num_draws):
 
 
 def upper_quantile(draws: np.ndarray, level: float) -> np.ndarray:
-    """Quantile over axis 0, rounded up to an order statistic, NaN left out."""
+    """Quantile over axis 0, an order statistic, NaN left out.
+
+    The least that no value of a ``p_value`` above 1 - level exceeds: of 19 draws or more, a value
+    is above the 95 % quantile exactly where its p is at most 0.05.
+    """
     ordered = np.sort(draws, axis=0)  # NaN last
-    last = np.maximum(np.sum(~np.isnan(draws), axis=0) - 1, 0)
-    rank = np.ceil(level * last).astype(int)
+    known = np.sum(~np.isnan(draws), axis=0)
+    beyond = np.floor((1 - level) * (known + 1) + _SLACK).astype(int)
+    rank = np.clip(known - beyond, 0, np.maximum(known - 1, 0))
     return np.take_along_axis(ordered, rank[None], axis=0)[0]
+
+
+def p_value(draws: np.ndarray, observed: np.ndarray | float) -> np.ndarray:
+    """(1 + #{draws >= observed}) / (1 + R) over axis 0 of ``draws`` [R, ...], float64 [...].
+
+    A draw that is NaN counts as at least the observed value; NaN where that is NaN.
+    """
+    reached = (~(draws < observed)).sum(axis=0)
+    return np.where(np.isnan(observed), np.nan, (1 + reached) / (1 + len(draws)))
+
+
+def tested_low(
+    low: np.ndarray | float,
+    observed: np.ndarray | float,
+    draws: np.ndarray,
+    level: float = 0.95,
+) -> np.ndarray:
+    """The low end of a calibration error's interval, brought into line with its test.
+
+    0 where the p-value is above 1 - ``level``, and above 0 where it is not: the interval holds 0
+    exactly where the test does not reject calibration. Where it does, and ``low`` is 0 all the
+    same, the end is observed - q, with q the ``level`` quantile of ``draws``: what chance does not
+    explain. That is above 0, for q lies below every error of such a p-value.
+
+    Args:
+        low: [...] as another method gives it, such as ``bootstrap``.
+        observed: [...] the error.
+        draws: [R, ...] of ``null_all``, under perfect calibration.
+        level: of the interval, at least 1/2.
+
+    Returns:
+        float64 [...]; NaN where the observed error is.
+
+    Example:
+        >>> draws = np.arange(99) / 1000   # p of 0.096 is 4 / 100
+        >>> tested_low(0.0, np.float64(0.096), draws).round(3), float(tested_low(0.1, 0.05, draws))
+        (0.002, 0.0)
+    """
+    p = p_value(draws, observed)
+    surplus = observed - upper_quantile(draws, level).astype(np.float64)
+    rejected = np.where(np.asarray(low) > 0, low, surplus) + 0 * p  # NaN stays
+    return np.where(p > 1 - level + _SLACK, 0.0, rejected)

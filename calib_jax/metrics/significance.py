@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.intervals import MetricFn
-from calib_jax.metrics.null import null_values, upper_quantile
+from calib_jax.metrics.null import null_values, p_value, upper_quantile
 from calib_jax.metrics.validation import validate
 
 
@@ -77,11 +77,10 @@ def consistency_test(
     """
     values = null_values({"metric": metric_fn}, probs, answers, mask, num_draws, seed)["metric"]
     draws, observed = values[:-1], float(values[-1])
-    reached = int((~(draws < observed)).sum())
     known = draws[~np.isnan(draws)]
     return TestResult(
         statistic=observed,
-        p_value=math.nan if math.isnan(observed) else (1 + reached) / (1 + num_draws),
+        p_value=float(p_value(draws, observed)),
         null_mean=float(known.mean()) if known.size else math.nan,
         null_q95=float(upper_quantile(draws, 0.95)),
     )
@@ -91,7 +90,7 @@ def spiegelhalter_test(
     probs: ArrayLike,
     answers: ArrayLike,
     mask: ArrayLike | None = None,
-    alternative: str = "greater",
+    alternative: str = "two-sided",
 ) -> TestResult:
     """Spiegelhalter's z: is the top label's Brier score what calibration would make it?
 
@@ -108,8 +107,8 @@ def spiegelhalter_test(
         probs: [N, K] option probabilities; used in the precision given.
         answers: [N] int.
         mask: [N, K] bool or None.
-        alternative: "greater" (default, one-sided: p = 1 - Phi(z), as MAPIE 1.6 prints; blind to
-            underconfidence), "two-sided" (p = 2 (1 - Phi(|z|))) or "less".
+        alternative: "two-sided" (p = 2 (1 - Phi(|z|))), "greater" (p = 1 - Phi(z), as MAPIE 1.6
+            prints; blind to underconfidence) or "less".
 
     Returns:
         ``TestResult`` with z as its statistic. Where no row has any variance (no rows, or c = 1/2
@@ -121,8 +120,8 @@ def spiegelhalter_test(
     Example:
         >>> result = spiegelhalter_test([[0.75, 0.25]] * 16, [0] * 12 + [1] * 4)
         >>> result.statistic, result.p_value
-        (0.0, 0.5)
-        >>> spiegelhalter_test([[0.75, 0.25]] * 3, [1, 1, 1], alternative="two-sided").statistic
+        (0.0, 1.0)
+        >>> spiegelhalter_test([[0.75, 0.25]] * 3, [1, 1, 1]).statistic
         3.0
     """
     if alternative not in ("greater", "two-sided", "less"):
@@ -193,6 +192,43 @@ def kuiper_test(probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None = N
     walk, scale = _cumulative_differences(probs, answers, mask)
     statistic = _ratio(walk.max() - walk.min(), scale)
     return TestResult(statistic, _range_tail(statistic))
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> np.ndarray:
+    """p-values of many tests, adjusted so that rejecting below a keeps the false discoveries at a.
+
+        q_(i) = min over j >= i of min(1, m p_(j) / j),    p_(1) <= ... <= p_(m)
+
+    Of the groups whose adjusted value is at most 0.05, at most one in twenty is calibrated in
+    truth, on average: for tests that are independent or positively dependent.
+
+    Source: Benjamini and Hochberg 1995; scipy's ``false_discovery_control``.
+
+    Args:
+        p_values: of any shape, in [0, 1]; NaN is no test: it stays, and is not counted in m.
+
+    Returns:
+        float64 of the same shape.
+
+    Raises:
+        ValueError: a p-value outside of [0, 1].
+
+    Example:
+        >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.5]).round(4).tolist()
+        [0.04, 0.0533, 0.0533, 0.5]
+    """
+    values = np.asarray(p_values, np.float64)
+    known = values[~np.isnan(values)]
+    if ((known < 0) | (known > 1)).any():
+        wrong = known[(known < 0) | (known > 1)][0]
+        raise ValueError(f"p-values must lie between 0 and 1, got {wrong}")
+    order = np.argsort(-known)
+    ranks = len(known) - np.arange(len(known))
+    adjusted = np.empty_like(known)
+    adjusted[order] = np.minimum.accumulate(np.minimum(known[order] * len(known) / ranks, 1))
+    found = np.full(values.shape, np.nan)
+    found[~np.isnan(values)] = adjusted
+    return found
 
 
 def _top_label(probs, answers, mask) -> tuple[np.ndarray, np.ndarray]:

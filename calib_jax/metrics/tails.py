@@ -6,7 +6,8 @@ over the valid options the probabilities are. They are read only where ``probs``
 bits: for a probability below the smallest normal number of its dtype, and for a confidence
 within 1024 epsilon of 1. So equal confidences stay equal, whatever rounding does to logarithms.
 Log-scores that contradict the probabilities there (by more than 0.001) are not read.
-Arrays of numpy (and lists) are read in the precision that they have, outside of jit.
+Arrays of numpy (and lists) are read in the precision that they have, outside of jit. On the device
+float32 below the smallest normal number would count as 0: its bits are read.
 """
 
 import inspect
@@ -56,15 +57,26 @@ def _answer_nll(xp, probs, answers, mask, log_scores):
     own = xp.where(chosen, wide, 0).sum(axis=1)
     own = xp.where((own < 0) & (own > -_ROUNDING), 0, own)
     if log_scores is None:
-        # abs: -ln 1 is 0, not -0.
-        return xp.abs(xp.log(own))
+        return _nll(xp, own, probs, chosen)
     scores = _scores(xp, log_scores, mask, probs.shape)
     top = scores.max(axis=1, keepdims=True)
     scores = scores - xp.where(top == -xp.inf, 0, top)
     total = xp.log(xp.exp(scores).sum(axis=1))
     tail = total - xp.where(chosen, scores, -xp.inf).max(axis=1)
     read = (own < smallest) & (tail >= -math.log(_TOLERANCE))
-    return xp.where(read, tail, xp.abs(xp.log(xp.where(read, 1, own))))
+    return xp.where(read, tail, _nll(xp, xp.where(read, 1, own), probs, chosen))
+
+
+def _nll(xp, own, probs, chosen):
+    """-ln of the probabilities ``own`` [N], which are those of ``probs`` at ``chosen`` [N, K]."""
+    if xp is np or probs.dtype != jnp.float32:
+        return xp.abs(xp.log(own))  # abs: -ln 1 is 0, not -0
+    # XLA's arithmetic takes a subnormal number for 0. Its bits count multiples of 2^-149.
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(probs), jnp.int32)
+    bits = jnp.where(chosen, bits, 0).sum(axis=1)
+    subnormal = (bits > 0) & (bits < 1 << 23)
+    tail = 149 * math.log(2) - jnp.log(jnp.where(subnormal, bits, 1).astype(jnp.float32))
+    return jnp.where(subnormal, tail, jnp.abs(jnp.log(jnp.where(subnormal, 1, own))))
 
 
 def confidence_order(

@@ -42,6 +42,8 @@ class Metric:
         jittable; None for a figure that is derived from others, or measured elsewhere.
       bins: which of ``num_bins`` and ``edges`` the function takes.
       interval: whether a bootstrap interval stands beside it.
+      least: the fewest questions of which it is stated; of fewer it holds the truth less often
+        than it says (docs/coverage.md).
       places: where it is shown.
       short: its label in tables with many columns; "" for ``label``.
       signed: whether it is shown with its sign.
@@ -49,6 +51,7 @@ class Metric:
       factor: whether its change is a factor, which changes hold as ``<key>_ratio``.
       ranked: whether it holds rows against one another, so that it is taken within the folds of
         cross-fitted scores (``metrics.within_folds``).
+      digits: after the point.
     """
 
     key: str
@@ -57,17 +60,24 @@ class Metric:
     function: Callable[..., jax.Array] | None = None
     bins: tuple[str, ...] = ()
     interval: bool = True
+    least: int = 5
     places: frozenset[str] = frozenset()
     short: str = ""
     signed: bool = False
     inset: bool = False
     factor: bool = False
     ranked: bool = False
+    digits: int = 3
 
     @property
     def change_key(self) -> str:
         """Its name in changes."""
         return f"{self.key}_ratio" if self.factor else self.key
+
+    @property
+    def is_p(self) -> bool:
+        """Whether it is a p-value."""
+        return self.key.endswith(("_p_value", "_p_adjusted"))
 
     @property
     def brief(self) -> str:
@@ -90,11 +100,16 @@ _M_EDGES = ("num_bins", "edges")
 METRICS: tuple[Metric, ...] = (
     Metric("conf_ece", "conf-ECE", -1, metrics.conf_ece, _M_EDGES,
            places=EVERYWHERE | {NULL, SERIES, QUANTIZED, STUDY}),
-    Metric("conf_ece_debiased", "debiased", -1, metrics.debiased_ece, _M_EDGES, interval=False,
-           places=_at(RESULTS), inset=True),
+    # Its interval is no bootstrap's: see metrics.squared_ece_interval.
+    Metric("squared_ece", "unbiased square", -1, metrics.squared_ece, _M_EDGES,
+           interval=False, places=_at(CHANGE, RESULTS), inset=True, digits=4),
     Metric("conf_ece_null_q95", "by chance (95%)", short="by chance", interval=False,
            places=_at(RESULTS, SCORES, SERIES, STAGES), inset=True),
-    Metric("conf_ece_p_value", "p if calibrated", interval=False, inset=True),
+    Metric("conf_ece_p_value", "p, conf-ECE", interval=False, places=_at(RESULTS), inset=True),
+    Metric("conf_ece_p_adjusted", "p, adjusted", interval=False, inset=True),
+    Metric("kuiper_p_value", "p, Kuiper", interval=False, places=_at(RESULTS), inset=True),
+    Metric("spiegelhalter_p_value", "p, Spiegelhalter", interval=False,
+           places=_at(RESULTS), inset=True),
     Metric("nll", "NLL", -1, metrics.nll,
            places=_at(LOG, CHANGE, RESULTS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED)),
     Metric("brier", "Brier", -1, metrics.brier,
@@ -105,13 +120,16 @@ METRICS: tuple[Metric, ...] = (
            interval=False, inset=True),
     Metric("cw_ece", "cw-ECE", -1, metrics.cw_ece, _M_EDGES,
            places=_at(LOG, CHANGE, NULL, RESULTS, OVERVIEW, METHODS, VERSUS, STAGES, STUDY)),
+    Metric("cw_ece_p_value", "p, class-wise", interval=False, places=_at(RESULTS), inset=True),
     Metric("smooth_ece", "smooth ECE", -1, metrics.smooth_ece, places=_at(CHANGE, NULL, RESULTS)),
     # No direction: sharpness alone raises it.
-    Metric("sce_ovr", "SCE ovr", 0, metrics.sce_ovr, _M_EDGES, places=_at(OVERVIEW, STUDY)),
-    Metric("adaptive_ece", "adaptive ECE", -1, metrics.adaptive_ece, _M_EDGES),
-    Metric("pooled_ece", "pooled ECE", -1, metrics.pooled_ece, _M_EDGES),
-    Metric("mce", "MCE", -1, metrics.mce, _M_EDGES),
-    Metric("rmsce", "RMSCE", -1, metrics.rmsce, _M_EDGES),
+    Metric("sce_ovr", "SCE ovr", 0, metrics.sce_ovr, _M_EDGES, least=100,
+           places=_at(OVERVIEW, STUDY)),
+    Metric("adaptive_ece", "adaptive ECE", -1, metrics.adaptive_ece, _M_EDGES, places=_at(NULL)),
+    Metric("pooled_ece", "pooled ECE", -1, metrics.pooled_ece, _M_EDGES, places=_at(NULL)),
+    # The largest of ten gaps is often that of three questions.
+    Metric("mce", "MCE", -1, metrics.mce, _M_EDGES, interval=False),
+    Metric("rmsce", "RMSCE", -1, metrics.rmsce, _M_EDGES, places=_at(NULL)),
     Metric("accuracy", "accuracy", +1, metrics.accuracy, short="acc.",
            places=EVERYWHERE | {SERIES, QUANTIZED, STUDY}),
     Metric("mean_confidence", "mean confidence", 0, metrics.mean_confidence, short="mean conf.",
@@ -124,7 +142,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("candidate_mass", "mass", places=_at(OVERVIEW)),
     Metric("auroc", "AUROC", +1, metrics.auroc, places=_at(LOG, CHANGE, RESULTS, SCORES),
            ranked=True),
-    Metric("auprc", "AUPRC", +1, metrics.auprc, ranked=True),
+    Metric("auprc", "AUPRC", +1, metrics.auprc, ranked=True, least=100),
     Metric("aurc", "AURC", -1, metrics.aurc, ranked=True),
     Metric("letter_entropy", "entropy of the letters", 0, metrics.letter_entropy, interval=False),
     Metric("top_letter_share", "share of the top letter", interval=False, places=_at(STAGES)),

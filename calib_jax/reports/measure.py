@@ -1,6 +1,7 @@
 """Measuring scored options: every figure of a split, and what has changed between two models."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,15 +10,14 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
-from calib_jax.metrics.null import null_values, upper_quantile
-from calib_jax.metrics.robust import chance_p_value
+from calib_jax.metrics.null import null_values, p_value, tested_low, upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.zeros import find_zeros
 from calib_jax.reports import catalogue, folded
 from calib_jax.reports.classes import by_class
 from calib_jax.reports.words import option_name
 
-# Of fewer questions no bootstrap interval is stated: their resamples hardly differ.
+# Of fewer questions no interval but Wilson's is stated: their resamples hardly differ.
 MIN_INTERVAL = 5
 # How the table by subject calls the questions that state none.
 NO_SUBJECT = "(no subject)"
@@ -44,16 +44,19 @@ def measure(
     Returns:
       method (how the confidence was read); n; where questions share clusters (``Scores.clusters``),
       n_clusters, and then all intervals, and what chance would show, are over clusters; accuracy,
-      conf_ece, cw_ece, sce_ovr, smooth_ece, adaptive_ece, pooled_ece, mce, rmsce, nll, brier,
-      auroc, auprc, aurc, mean_confidence and, where the scores hold it, candidate_mass (the mean
-      probability of all options together), each with a 95 % interval `<metric>_ci` (of fewer than
-      5 questions or clusters [None, None]); overconfidence
+      conf_ece, cw_ece, sce_ovr, smooth_ece, adaptive_ece, pooled_ece, rmsce, nll, brier, auroc,
+      auprc, aurc, mean_confidence, squared_ece (unbiased, so it may be negative; without clusters
+      alone with an interval) and, where the scores hold it, candidate_mass (the mean probability of
+      all options together), each with a 95 % interval `<metric>_ci` ([None, None] of fewer
+      questions or clusters than the catalogue's ``least``); mce, without an interval;
+      overconfidence
       (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
       in the file); where options have a probability of exactly 0, zero_probability_rows and, if
-      the probabilities are rounded, rounding_unit; conf_ece_debiased, brier_calibration,
-      brier_refinement; what perfect calibration would show by chance: conf_ece_null_q95,
-      cw_ece_null_q95,
-      smooth_ece_null_q95, conf_ece_p_value; letter_counts [K] (predicted) with letter_entropy
+      the probabilities are rounded, rounding_unit; brier_calibration, brier_refinement; for
+      conf_ece, cw_ece, smooth_ece, adaptive_ece, pooled_ece and rmsce what perfect calibration
+      would show by chance, `<metric>_null_q95`, and the test of it, `<metric>_p_value`: the
+      interval holds 0 exactly where that is above 0.05; kuiper_p_value and spiegelhalter_p_value,
+      two-sided tests of the top label; letter_counts [K] (predicted) with letter_entropy
       (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
       where the options are classes, classes [K], their names, which top_letter then holds, and
       by_class, see ``classes.by_class``;
@@ -103,14 +106,16 @@ def measure(
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
     if scores.folds is not None:
         row |= folded.figures(scores, seed, num_resamples)
-    few = row.get("n_clusters", row["n"]) < MIN_INTERVAL
-    if few:
-        row |= {f"{name}_ci": [None, None] for name in intervals}
-    row |= null_figures(scores, num_bins, edges, num_resamples, seed)
-    for name in (metric.key for metric in catalogue.at(catalogue.NULL)):
-        # What perfect calibration shows by chance is no sign of an error.
-        if not few and row[name] <= row[f"{name}_null_q95"]:
-            row[f"{name}_ci"][0] = 0.0
+    row |= null_figures(scores, num_bins, edges, num_resamples, seed, intervals)
+    if clusters is None:  # these take rows for independent
+        row["squared_ece_ci"] = list(metrics.squared_ece_interval(*arrays, num_bins, edges))
+        for test in (metrics.kuiper_test, metrics.spiegelhalter_test):
+            row[test.__name__.replace("test", "p_value")] = test(*arrays).p_value
+    count = row.get("n_clusters", row["n"])
+    few = count < MIN_INTERVAL
+    for metric in catalogue.METRICS:
+        if count < metric.least and f"{metric.key}_ci" in row:
+            row[f"{metric.key}_ci"] = [None, None]
     right = scores.predictions == np.asarray(scores.answers)
     row["accuracy_ci"] = list(metrics.share_interval(right, clusters))
     if scores.mass is not None:
@@ -154,9 +159,11 @@ def change(
       num_bins, edges, seed, num_resamples: as in `measure`.
 
     Returns:
-      accuracy, conf_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
-      `<metric>_ci`, 95 %; accuracy_p, two-sided, of no change. The accuracy's interval and p-value
-      are those of ``metrics.accuracy_change``.
+      accuracy, conf_ece, squared_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
+      `<metric>_ci`, 95 %. squared_ece_ci, not a bootstrap's, decides whether conf-ECE has changed.
+      accuracy_p is two-sided, of no change; it and the accuracy's interval are those of
+      ``metrics.accuracy_change``. With clusters neither is known: the accuracy's interval is a
+      bootstrap's, and conf_ece_ci decides.
 
     Raises:
       ValueError: the two are not of the same questions.
@@ -168,16 +175,16 @@ def change(
     )
     if not same:
         raise ValueError("before and after are scores of other questions or orders of options")
-    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges)
+    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges, interval=True)
     rest = before.answers, before.mask
     first, last = (
         values_of(scores, num_bins, edges, catalogue.CHANGE) for scores in (before, after)
     )
-    result: dict[str, Any] = {name: last[name] - first[name] for name in functions}
+    result: dict[str, Any] = {name: last[name] - first[name] for name in first}
+    sides = before.probs, after.probs
     intervals = metrics.paired_bootstrap_all(
         functions,
-        before.probs,
-        after.probs,
+        *sides,
         *rest,
         num_resamples=num_resamples,
         seed=seed,
@@ -185,10 +192,12 @@ def change(
         log_scores=(before.log_scores, after.log_scores),
     )
     result |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
-    if before.units is not None:  # flips of one cluster are not independent
+    if before.units is not None:  # what follows takes rows for independent
         return result
+    square = metrics.paired_squared_ece_interval(*sides, *rest, num_bins, edges)
     flips = metrics.accuracy_change(*(s.predictions == s.answers for s in (before, after)))
-    return result | {"accuracy_ci": [flips.low, flips.high], "accuracy_p": flips.p_value}
+    result |= {"accuracy_ci": [flips.low, flips.high], "accuracy_p": flips.p_value}
+    return result | {"squared_ece_ci": list(square)}
 
 
 def uniform(options: np.ndarray) -> dict[str, Any]:
@@ -237,27 +246,41 @@ def values_of(scores: Scores, num_bins: int, edges: str, place: str = "") -> dic
 
 
 def null_figures(
-    scores: Scores, num_bins: int, edges: str, num_draws: int, seed: int
-) -> dict[str, float]:
-    """What chance alone makes of a calibration error: its 95 % quantile, and conf-ECE's p-value.
+    scores: Scores,
+    num_bins: int,
+    edges: str,
+    num_draws: int,
+    seed: int,
+    intervals: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What chance alone makes of calibration errors: 95 % quantiles, p-values, and their intervals.
 
     Answers are drawn from the probabilities themselves, the same for all errors: the figures of
     ``metrics.null_quantile`` and ``metrics.consistency_test`` in one program. Where questions
-    share clusters, those of ``metrics.clustered_null``, which does not take them for independent.
+    share clusters, those of ``metrics.clustered_null``, which does not take them for independent,
+    and which knows some of the errors only. The intervals are brought into line with the p-values,
+    see ``metrics.tested_low``.
 
     Args:
       scores: N questions.
       num_bins, edges: of the bins.
       num_draws, seed: of the drawn answers.
+      intervals: of the errors, by the bootstrap; None where they are not asked for.
     """
     functions = catalogue.functions(catalogue.NULL, num_bins, edges)
-    arrays, draws = (scores.probs, scores.answers), (num_draws, seed)
+    arrays, draws_of = (scores.probs, scores.answers), (num_draws, seed)
     if (clusters := scores.units) is None:
-        values = null_values(functions, *arrays, scores.mask, *draws)
+        values = null_values(functions, *arrays, scores.mask, *draws_of)
     else:
-        values = metrics.clustered_null(*arrays, clusters, scores.mask, num_bins, edges, *draws)
-    figures = {f"{n}_null_q95": float(upper_quantile(v[:-1], 0.95)) for n, v in values.items()}
-    figures["conf_ece_p_value"] = chance_p_value(values["conf_ece"])
+        values = metrics.clustered_null(*arrays, clusters, scores.mask, num_bins, edges, *draws_of)
+    figures: dict[str, Any] = {}
+    for name, (*drawn, observed) in values.items():
+        draws = np.array(drawn)
+        figures[f"{name}_null_q95"] = float(upper_quantile(draws, 0.95))
+        figures[f"{name}_p_value"] = float(p_value(draws, observed))
+        if intervals is not None:
+            low, high = intervals[name]
+            figures[f"{name}_ci"] = [float(tested_low(low, observed, draws)), high]
     return figures
 
 

@@ -140,8 +140,13 @@ def clustered(row: Mapping[str, Any]) -> list[str]:
 
 INTERVALS = (
     "Brackets: 95% bootstrap intervals over questions, or clusters where there are any; those of "
-    "calibration errors allow for their bias, and include 0 where chance alone would explain the "
-    "error (accuracy: Wilson's). By chance: the conf-ECE that a perfectly calibrated model exceeds "
-    "in one sample of 20."
+    "calibration errors allow for their bias, and include 0 exactly where p is above 0.05 "
+    "(accuracy: Wilson's). By chance: the "
+    "conf-ECE that a perfectly calibrated model exceeds in one sample of 20. p: how often a "
+    "perfectly calibrated model shows as much; Kuiper's test often sees more than the conf-ECE. "
+    "Unbiased square: of the conf-ECE; a calibrated model's is about 0, on either side."
 )
-PAIRED = "Change: paired over the same questions."
+PAIRED = (
+    "Change: paired over the same questions. Whether the conf-ECE has changed is for its "
+    "unbiased square to say: its own interval must allow for the biases of both sides."
+)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from calib_jax.reports.catalogue import Metric
-from calib_jax.reports.words import interval, number
+from calib_jax.reports.words import interval, number, p_value
 
 # What direction a column's or a row's figures are better in.
 ARROWS = {-1: " ↓", 1: " ↑", 0: ""}
@@ -119,16 +119,18 @@ class Table:
         return [(section, list(rows)) for section, rows in runs]
 
 
-def figure(row: Mapping[str, Any] | None, metric: Metric, digits: int = 3) -> Cell:
+def figure(row: Mapping[str, Any] | None, metric: Metric, digits: int = 0) -> Cell:
     """A metric of a measurement with its interval; an empty cell where it was not measured."""
     if row is None or metric.key not in row:
         return Cell()
     value, ends = row[metric.key], row.get(f"{metric.key}_ci")
     known = value is not None and math.isfinite(value)
-    text = number(value, metric.signed, digits)
+    digits = digits or metric.digits
+    text = p_value(value) if metric.is_p else number(value, metric.signed, digits)
     if known and metric.key == "candidate_mass" and 0 < value < 0.5 * 10**-digits:
         return Cell(f"{value:.0e}", value=value)  # whose interval is as small
-    return Cell(text, interval(ends, metric.signed), value=value if known else None)
+    beside = interval(ends, metric.signed, metric.digits)
+    return Cell(text, beside, value=value if known else None)
 
 
 def verdict(ends: Sequence[float | None] | None, direction: int, null: float = 0.0) -> str:
@@ -145,12 +147,12 @@ def change(row: Mapping[str, Any] | None, metric: Metric) -> Cell:
     if row is None or metric.change_key not in row:
         return Cell()
     value, ends = row[metric.change_key], row.get(f"{metric.change_key}_ci")
-    text, null = number(value, signed=not metric.factor), 0.0
+    text, null = number(value, not metric.factor, metric.digits), 0.0
     if metric.factor:
         text, null = f"× {text}", 1.0
     return Cell(
         text,
-        interval(ends, signed=not metric.factor),
+        interval(ends, not metric.factor, metric.digits),
         verdict=verdict(ends, metric.direction, null),
         value=value,
     )

@@ -23,11 +23,20 @@ def number(value: float | None, signed: bool = False, digits: int = 3) -> str:
     return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
-def interval(bounds: Sequence[float | None] | None, signed: bool = False) -> str:
+def p_value(value: float | None) -> str:
+    """A p-value as text.
+
+    >>> p_value(0.0304), p_value(2e-9), p_value(None)
+    ('0.030', '<0.001', '–')
+    """
+    return "<0.001" if value is not None and value < 0.0005 else number(value)
+
+
+def interval(bounds: Sequence[float | None] | None, signed: bool = False, digits: int = 3) -> str:
     """ "[low, high]", or nothing where there is no interval."""
     if bounds is None or any(end is None or math.isnan(end) for end in bounds):
         return ""
-    return f"[{number(bounds[0], signed)}, {number(bounds[1], signed)}]"
+    return f"[{number(bounds[0], signed, digits)}, {number(bounds[1], signed, digits)}]"
 
 
 def share(count: float, total: float) -> str:

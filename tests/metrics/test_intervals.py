@@ -124,14 +124,41 @@ def test_methods_on_known_draws():
     shift = 0.375 - 2 * np.std(draws, ddof=1) / np.sqrt(1025)  # the mean is 0.5
     known = functools.partial(intervals.interval, draws, estimate, 0.5)
     np.testing.assert_allclose(known("percentile"), (0.25, 0.75))
-    np.testing.assert_allclose(known("basic", signed=True), (-0.5, 0))
+    np.testing.assert_allclose(known("basic"), (0, 0))
+    np.testing.assert_allclose(known("bias_aware"), (0, 0.75 - shift))
+    # Nothing drawn is negative, so a low end below 0 reads 0; one lower draw, and it stays.
+    lower = intervals.interval(np.append(draws, -1e-9), estimate, 0.5, "bias_aware")
     low = min(0.25 - 5 * shift, 0.25 - 0.75 - 3 * shift)
-    np.testing.assert_allclose(known("bias_aware", signed=True), (low, 0.75 - shift))
-    # Nothing drawn is negative, so a low end below 0 reads 0.
-    assert known("bias_aware")[0] == known("basic")[0] == 0
+    np.testing.assert_allclose(lower, (low, 0.75 - shift), atol=0.01)
     mirrored = functools.partial(intervals.interval, -draws, -estimate, 0.5)
-    np.testing.assert_allclose(mirrored("bias_aware", signed=True), (shift - 0.75, -low))
     np.testing.assert_allclose(mirrored("bias_aware"), mirrored("percentile"))
+
+
+def test_change_lets_each_side_s_bias_vary_on_its_own():
+    rng = np.random.default_rng(0)
+    first, last = np.zeros(2001), np.zeros(2001)
+    first[:-1], last[:-1] = (bias + 0.1 * rng.normal(size=2000) for bias in (0.02, 0.05))
+
+    def b(side):
+        return side[:-1].mean() - 2 * side[:-1].std(ddof=1) / np.sqrt(2000)
+
+    draws = np.sort((last - first)[:-1])
+    low, high, net = draws[499], draws[1500], b(last) - b(first)
+    # The estimates are 0, of a difference of 0.
+    expected = (
+        min(low - net, -high + net) - 4 * b(last),
+        max(high - net, -low + net) + 4 * b(first),
+    )
+    found = intervals.change_interval(first, last, 0.5, "bias_aware")
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    back = intervals.change_interval(last, first, 0.5, "bias_aware")
+    np.testing.assert_allclose(back, (-found[1], -found[0]), atol=1e-3)
+    # Two that say the same: no noise in the difference, whatever the bias of each.
+    assert intervals.change_interval(last, last, 0.95, "bias_aware") == (0, 0)
+    for method in ("percentile", "basic"):
+        ends = intervals.change_interval(first, last, 0.5, method)
+        sign = 1 if method == "percentile" else -1
+        np.testing.assert_allclose(ends, sorted((sign * low, sign * high)), atol=1e-3)
 
 
 def test_default_interval_of_a_biased_metric_holds_the_truth(draw):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from calib_jax import metrics
+from calib_jax.metrics import null
 
 ECE15 = functools.partial(metrics.conf_ece, num_bins=15)
 
@@ -59,7 +60,8 @@ def test_quantile_is_an_order_statistic_and_grows_with_the_level(draw):
     draws = np.sort(metrics.null_distribution(metrics.conf_ece, probs, num_draws=101))
     low = metrics.null_quantile(metrics.conf_ece, probs, level=0.5, num_draws=101)
     assert low == draws[50]
-    assert metrics.null_quantile(metrics.conf_ece, probs, num_draws=101) == draws[95]
+    # Above it lie four draws, and 5/102 is a p below 0.05; 6/102 is none.
+    assert metrics.null_quantile(metrics.conf_ece, probs, num_draws=101) == draws[96]
 
 
 def test_undefined_draws_are_left_out():
@@ -78,3 +80,21 @@ def test_bad_options_and_arrays():
     with pytest.raises(ValueError, match="row 1 sums to 0.9"):
         metrics.null_quantile(metrics.nll, [[0.5, 0.5], [0.5, 0.4]])
     assert np.isnan(metrics.null_quantile(metrics.nll, np.ones((0, 2))))
+
+
+def test_the_low_end_is_above_0_exactly_where_the_test_rejects():
+    rng = np.random.default_rng(0)
+    for level in (0.5, 0.9, 0.95):
+        for count in (19, 21, 50, 99, 100):
+            # Few distinct values, so that ties with the draws occur.
+            draws = rng.integers(0, 8, (count, 60)) / 8
+            observed = rng.integers(0, 10, 60) / 8
+            p = (1 + (draws >= observed).sum(axis=0)) / (1 + count)
+            np.testing.assert_allclose(null.p_value(draws, observed), p)
+            above = observed > null.upper_quantile(draws, level)
+            np.testing.assert_array_equal(above, p <= 1 - level + 1e-12)
+            for low in (np.zeros(60), np.full(60, -0.25), observed * 0.5):
+                found = metrics.tested_low(low, observed, draws, level)
+                np.testing.assert_array_equal(found > 0, p <= 1 - level + 1e-12)
+                assert (found[found > 0] <= observed[found > 0]).all() and (found >= 0).all()
+    assert np.isnan(metrics.tested_low(0.0, np.float64(np.nan), np.zeros(9)))

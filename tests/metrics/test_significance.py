@@ -3,9 +3,14 @@ import math
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 
 from calib_jax import metrics
 from calib_jax.metrics import significance
+
+
+def _greater(probs, answers):
+    return metrics.spiegelhalter_test(probs, answers, alternative="greater")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,7 @@ def calibrated():
     [
         (metrics.ks_test, 40.776658792508, 0.770733896499),
         (metrics.kuiper_test, 40.963088288756, 0.956425527709),
-        (metrics.spiegelhalter_test, 54.641197768199, 0.559782948289),
+        (_greater, 54.641197768199, 0.559782948289),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -47,8 +52,8 @@ def test_two_sided_spiegelhalter(calibrated, draw):
     assert two.p_value == pytest.approx(2 * less.p_value)
     # Underconfident, two options: only the two-sided test sees it.
     flat, labels = draw(500, 2, sharpness=0.5)
-    assert metrics.spiegelhalter_test(flat, labels).p_value > 0.99
-    assert metrics.spiegelhalter_test(flat, labels, alternative="two-sided").p_value < 1e-3
+    assert _greater(flat, labels).p_value > 0.99
+    assert metrics.spiegelhalter_test(flat, labels).p_value < 1e-3
     with pytest.raises(ValueError, match="alternative"):
         metrics.spiegelhalter_test(*calibrated, alternative="both")
 
@@ -146,3 +151,16 @@ def test_nothing_to_test():
         metrics.consistency_test(metrics.nll, [[1.0]], [0], num_draws=0)
     empty = metrics.consistency_test(metrics.conf_ece, np.ones((0, 2)), np.zeros(0, int))
     assert math.isnan(empty.p_value)
+
+
+@pytest.mark.parametrize("count", [1, 7, 200])
+def test_benjamini_hochberg_is_scipy_s(count):
+    p_values = np.random.default_rng(count).beta(0.5, 1, count).round(2)  # with ties
+    expected = scipy.stats.false_discovery_control(p_values)
+    np.testing.assert_allclose(metrics.benjamini_hochberg(p_values), expected, rtol=1e-12)
+    # What is no test is not counted, and shapes stay.
+    holed = np.insert(p_values, 0, math.nan)[None]
+    np.testing.assert_allclose(metrics.benjamini_hochberg(holed)[0, 1:], expected, rtol=1e-12)
+    assert math.isnan(metrics.benjamini_hochberg(holed)[0, 0])
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
+        metrics.benjamini_hochberg([0.5, 1.5])

@@ -128,3 +128,21 @@ def test_the_best_option_of_float64_is_not_rounded_away():
     probs = np.array([[0.5 - 1e-9, 0.5 + 1e-9]])
     assert metrics.predictions(probs).tolist() == [1]
     assert float(metrics.accuracy(probs, [1])) == 1
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jitted"])
+def test_subnormal_probabilities_on_the_device_have_their_own_logarithm(wrap):
+    """XLA's arithmetic takes them for 0; the reference is numpy's float64 logarithm."""
+    own = np.array([1e-40, 1e-45, 1.2e-38, 1.1754942e-38, 0.0, 0.5, 1.0], np.float32)
+    probs = np.stack([1 - own, own], axis=1)
+    answers = np.ones(len(own), int)
+    found = wrap(lambda p: metrics.row_nll(p, answers))(jnp.asarray(probs))
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(found, -np.log(own.astype(np.float64)), rtol=1e-6, atol=1e-7)
+    slope = jax.grad(lambda p: metrics.nll(p, answers[:6]))(jnp.asarray(probs[[0, 1, 2, 3, 5, 6]]))
+    assert np.isfinite(slope).all()
+    # An answer 90 nats down, of scores whose softmax float32 holds as a subnormal number.
+    scores = np.array([[-150.0, -60.0]], np.float32)
+    p = jax.nn.softmax(jnp.asarray(scores))
+    found = wrap(lambda p: metrics.nll(p, np.array([0]), log_scores=scores))(p)
+    assert float(found) == pytest.approx(90.0, abs=1e-4)

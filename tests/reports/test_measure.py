@@ -16,7 +16,8 @@ COMPARED = (
     "auroc",
     "mean_confidence",
 )
-INTERVALS = (*COMPARED, "sce_ovr", "adaptive_ece", "pooled_ece", "mce", "rmsce", "aurc", "auprc")
+OTHERS = ("squared_ece", "adaptive_ece", "pooled_ece", "rmsce", "aurc")
+INTERVALS = (*COMPARED, *OTHERS)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,10 @@ def test_measure_states_every_figure_of_the_row(run):
     kept = scores.confidences >= 0.5
     assert above["threshold"][0] == 0.5 and above["kept"][0] == kept.sum()
     assert above["errors"][0] == (kept & ~right).sum()
-    for value in [*row.values(), *above.values()]:
+    for key, value in [*row.items(), *above.items()]:
+        kinds = (int, float, str) if key not in ("auprc_ci", "sce_ovr_ci") else (type(None),)
         for item in value if isinstance(value, list) else [value]:
-            assert type(item) in (int, float, str) or value is above
+            assert type(item) in kinds or value is above, key
 
 
 def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
@@ -91,7 +93,7 @@ def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
 
 def test_change_is_the_difference_and_zero_for_equal_scores(run):
     result, scores = run
-    for name in COMPARED:
+    for name in (*COMPARED, "squared_ece"):
         difference = result["after"]["near"][name] - result["before"]["near"][name]
         assert result["change"]["near"][name] == pytest.approx(difference)
     same = measure.change(scores["after"]["near"], scores["after"]["near"], num_resamples=20)
@@ -105,6 +107,9 @@ def test_change_is_the_difference_and_zero_for_equal_scores(run):
     )
     assert found["accuracy_ci"] == [flips.low, flips.high]
     assert found["accuracy_p"] == flips.p_value
+    assert same["squared_ece"] == 0 and same["squared_ece_ci"][0] == -same["squared_ece_ci"][1]
+    low, high = result["change"]["near"]["squared_ece_ci"]
+    assert low < result["change"]["near"]["squared_ece"] < high
 
 
 def test_change_refuses_other_questions(run):
@@ -119,11 +124,13 @@ def test_change_refuses_other_questions(run):
 def test_every_figure_is_the_metric_s_own(run):
     scores, row = run[1]["before"]["far"], run[0]["before"]["far"]
     arrays = scores.probs, scores.answers, scores.mask
-    for name in INTERVALS:
+    for name in (*INTERVALS, "mce", "sce_ovr", "auprc"):
         assert row[name] == pytest.approx(float(getattr(metrics, name)(*arrays)), rel=1e-5), name
+    assert row["squared_ece_ci"] == list(metrics.squared_ece_interval(*arrays))
+    assert row["kuiper_p_value"] == metrics.kuiper_test(*arrays).p_value
+    assert row["spiegelhalter_p_value"] == metrics.spiegelhalter_test(*arrays).p_value
     parts = metrics.brier_decomposition(*arrays)
     for name, value in {
-        "conf_ece_debiased": metrics.debiased_ece(*arrays),
         "letter_entropy": metrics.letter_entropy(*arrays),
         "share_above_090": metrics.share_above(*arrays, threshold=0.9),
         "brier_calibration": parts.calibration,
@@ -138,10 +145,10 @@ def test_null_figures_are_those_of_the_metrics(run):
     for name, function in functions.items():
         expected = metrics.null_quantile(function, scores.probs, scores.mask, num_draws=20)
         assert row[f"{name}_null_q95"] == pytest.approx(expected, rel=1e-6)
-    test = metrics.consistency_test(
-        functions["conf_ece"], scores.probs, scores.answers, scores.mask, num_draws=20
-    )
-    assert row["conf_ece_p_value"] == test.p_value
+        test = metrics.consistency_test(
+            function, scores.probs, scores.answers, scores.mask, num_draws=20
+        )
+        assert row[f"{name}_p_value"] == test.p_value
     assert run[0]["before"]["near"]["conf_ece_p_value"] == 1 / 21  # as overconfident as can be
 
 
@@ -185,18 +192,23 @@ def test_auroc_without_a_wrong_answer_is_null_in_the_file(tmp_path, make_scores)
     assert back["accuracy"] == 1.0
 
 
-def test_an_error_within_chance_has_an_interval_from_0(run):
+def test_an_interval_holds_0_exactly_where_p_is_above_005(run):
+    seen = set()
     for splits in (run[0]["before"], run[0]["after"]):
         for row in splits.values():
             for name in (metric.key for metric in catalogue.at(catalogue.NULL)):
-                if row[name] <= row[f"{name}_null_q95"]:
-                    assert row[f"{name}_ci"][0] == 0
-    assert run[0]["before"]["near"]["conf_ece_ci"][0] > 0
+                low, high = row[f"{name}_ci"]
+                assert (low == 0) == (row[f"{name}_p_value"] > 0.05)
+                assert 0 <= low <= row[name] <= high
+                seen.add(low == 0)
+    assert seen == {True, False}
 
 
-def test_of_very_few_questions_no_bootstrap_interval_is_stated(make_scores):
+def test_intervals_that_do_not_hold_are_not_stated(make_scores, run):
     row = measure.measure(make_scores(4), "", num_resamples=50)
     assert row["conf_ece_ci"] == row["nll_ci"] == [None, None]
+    assert row["squared_ece_ci"] == [None, None] and "mce_ci" not in row
+    assert run[0]["before"]["near"]["auprc_ci"] == [None, None]  # of 60 questions
     assert None not in row["accuracy_ci"]  # Wilson's holds for one question too
     assert None not in measure.measure(make_scores(5), "", num_resamples=50)["conf_ece_ci"]
 

@@ -12,7 +12,7 @@ from calib_jax.reports.tables import Cell, Column, Row, Table
 from calib_jax.reports.words import interval, number
 
 FIGURES = {
-    "before": {"conf_ece": 0.3, "conf_ece_ci": [0.2, 0.4], "conf_ece_debiased": 0.25},
+    "before": {"conf_ece": 0.3, "conf_ece_ci": [0.2, 0.4], "squared_ece": 0.05},
     "after": {"conf_ece": None, "conf_ece_ci": [None, None]},
 }
 
@@ -119,7 +119,7 @@ def test_sections_have_a_row_of_their_own(table):
 def test_transposed_keeps_the_order_of_the_catalogue_and_leaves_out_what_nobody_has():
     change = {"change": {"conf_ece": -0.2, "conf_ece_ci": [-0.3, -0.1]}}
     table = tables.transposed("t", FIGURES, catalogue.at(catalogue.RESULTS), change)
-    assert [row.cells[0].text for row in table.rows] == ["conf-ECE ↓", "debiased ↓"]
+    assert [row.cells[0].text for row in table.rows] == ["conf-ECE ↓", "unbiased square ↓"]
     assert [row.kind for row in table.rows] == ["", "inset"]
     first = table.rows[0].cells
     assert [str(cell) for cell in first[1:]] == [

@@ -25,7 +25,7 @@ from calib_jax.metrics.draws import (
     row_counts,
     strata,
 )
-from calib_jax.metrics.intervals import interval
+from calib_jax.metrics.intervals import change_interval, interval
 from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.within import within_folds
@@ -207,12 +207,12 @@ def estimates(
     for j, name in enumerate(names):
         versus = None
         if base is not None and j != base:
-            each = values[:, j] - values[:, base]
-            versus = _versus(draws[:, j] - draws[:, base], each, clusters)
+            mine, other = ((draws[:, k], means[k]) for k in (j, base))
+            versus = _versus(*mine, other, values[:, j] - values[:, base], clusters)
         found[name] = Estimate(
             float(means[j]),
             tuple(map(float, values[:, j])),
-            _bounds(draws[:, j], means[j], False, clusters),
+            _bounds(draws[:, j], means[j], clusters=clusters),
             best.is_bold(p_values[j]),
             versus,
             p_values[j],
@@ -220,42 +220,57 @@ def estimates(
     return found
 
 
+# Resampled values [R] of a method, and its value.
+Side = tuple[np.ndarray, float]
+
+
 def _bounds(
     draws: np.ndarray,
-    estimate: float,
-    signed: bool,
-    clusters: tuple[int, int] | None,
+    value: float,
+    other: Side | None = None,
     level: float = LEVEL,
+    clusters: tuple[int, int] | None = None,
 ) -> tuple[float, float] | None:
-    """The interval that ``metrics.bootstrap_all`` would give; None where it is not known."""
-    if not math.isfinite(estimate):
+    """The interval that ``metrics.bootstrap_all`` would give, or of the difference to another
+    method ``metrics.paired_bootstrap_all``; None where it is not known."""
+    if not math.isfinite(value if other is None else value - other[1]):
         return None
     level = level if clusters is None else expanded_level(level, *clusters)
-    low, high = interval(draws, np.asarray(estimate), level, "bias_aware", signed=signed)
+    if other is None:
+        low, high = interval(draws, np.asarray(value), level, "bias_aware")
+    else:
+        first, last = (np.append(*side) for side in (other, (draws, value)))
+        low, high = change_interval(first, last, level, "bias_aware")
     return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
 
 
-def _versus(draws: np.ndarray, each: np.ndarray, clusters: tuple[int, int] | None) -> Versus:
+def _versus(
+    draws: np.ndarray,
+    value: float,
+    other: Side,
+    each: np.ndarray,
+    clusters: tuple[int, int] | None = None,
+) -> Versus:
     difference = float(each.mean())
     same = int(np.sum(np.sign(each) == np.sign(difference))) if difference else 0
-    bounds = _bounds(draws, difference, True, clusters)
-    p_value = math.nan if bounds is None else _p_value(draws, difference, clusters)
+    bounds = _bounds(draws, value, other, clusters=clusters)
+    p_value = math.nan if bounds is None else _p_value(draws, value, other, clusters)
     return Versus(difference, bounds, p_value, same)
 
 
 def _p_value(
-    draws: np.ndarray, difference: float, clusters: tuple[int, int] | None = None
+    draws: np.ndarray, value: float, other: Side, clusters: tuple[int, int] | None = None
 ) -> float:
     """The smallest 1 - level whose interval still leaves 0 out; 1 where none does.
 
     So p < 0.05 where the 95 % interval lies on one side of 0, and never less than the draws can
     tell, 2 / (R + 1).
     """
-    if not difference:
+    if value == other[1]:
         return 1.0
 
     def holds_zero(p: float) -> bool:
-        bounds = _bounds(draws, difference, True, clusters, 1 - p)
+        bounds = _bounds(draws, value, other, 1 - p, clusters)
         return bounds is None or bounds[0] <= 0 <= bounds[1]
 
     low, high = 2 / (len(draws) + 1), 1 - 1e-6

@@ -34,7 +34,7 @@ _COLOURED = (
 _SUBJECTS = (
     "Press a header to sort. Few questions make a large conf-ECE by chance alone: 95% of "
     "perfectly calibrated models stay below the figure beside it. Of many calibrated subjects, one "
-    "in twenty still has p below 0.05."
+    "in twenty still has p below 0.05; the adjusted p (Benjamini-Hochberg) allows for their number."
 )
 _CLASSES = (
     "Press a header to sort. A class whose mean probability is above its share of the answers is "
@@ -116,7 +116,10 @@ def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str,
     def course(split: str, key: str, ends: bool = False) -> str:
         rows = [by_split[split] for by_split in states.values() if split in by_split]
         values = [headline.figure(r, key) if ends else number(r.get(key)) for r in rows]
-        known = verdicts.short((changes or {}).get(split, {}).get(f"{key}_ci"))
+        change = (changes or {}).get(split, {})
+        known = verdicts.short(
+            verdicts.deciding(change) if key == "conf_ece" else change.get(f"{key}_ci")
+        )
         text = (" → " if "before" in states else " · ").join(values)
         return text + (f" ({known})" if known else "")
 

@@ -169,7 +169,7 @@ def calibrators(methods: States, states: States) -> list[Table]:
         chosen = [
             metric
             for metric in catalogue.at(catalogue.RESULTS)
-            if any(row.get(metric.key) is not None for row in fitted.values())
+            if any(row.get(metric.key) is not None for row in fitted.values()) and not metric.is_p
         ]
         names = [(f"{name}, as measured", "base", row) for name, row in measured.items()]
         names += [(name.replace("_", " "), "", row) for name, row in fitted.items()]

@@ -80,8 +80,14 @@ def caption(changed: bool) -> str:
 
 # --- Subjects, classes, bins ----------------------------------------------------------------------
 
-_GROUPED = ("conf_ece", "conf_ece_null_q95", "conf_ece_p_value", "conf_ece_debiased", "nll",
-            "brier", "cw_ece", "accuracy", "mean_confidence")  # fmt: skip  # of metrics.group_table
+# Of metrics.group_table; what a reader compares first stands at the front.
+_GROUPED = tuple(
+    catalogue.get(key)
+    for key in (
+        "conf_ece conf_ece_p_value conf_ece_p_adjusted conf_ece_null_q95 squared_ece nll brier "
+        "cw_ece accuracy mean_confidence"
+    ).split()
+)
 
 
 def subjects(states: States) -> list[Table]:
@@ -99,8 +105,7 @@ def subjects(states: States) -> list[Table]:
         names = sorted(every, key=lambda name: -every[name].get("n", 0))[:MAX_SUBJECTS]
         chosen = [
             (state, metric)
-            for metric in catalogue.METRICS
-            if metric.key in _GROUPED
+            for metric in _GROUPED
             for state, by_name in groups.items()
             if any(group.get(metric.key) is not None for group in by_name.values())
         ]
