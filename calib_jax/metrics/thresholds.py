@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.intervals import wilson_interval
+from calib_jax.metrics.robust import share_interval
 from calib_jax.metrics.scores import confidences, correctness
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -80,6 +81,7 @@ def act_above(
     thresholds: Sequence[float] = THRESHOLDS,
     weights: ArrayLike | None = None,
     level: float = 0.95,
+    clusters: ArrayLike | None = None,
 ) -> ActAbove:
     """What is kept, and what of it is wrong, if only answers at or above a confidence are acted on.
 
@@ -88,7 +90,7 @@ def act_above(
     with the confidence c_i = max_k p_ik. Cases of equal confidence are kept or left together, as a
     threshold must; a confidence that lies below the threshold by no more than 1e-6, which is the
     rounding of float32 probabilities, is at it. The thresholds are fixed beforehand, not chosen on
-    these rows, so the intervals are those of shares of independent cases. For the curve over all
+    these rows, so the intervals are those of shares of cases. For the curve over all
     thresholds see ``risk_coverage_curve``.
 
     Computed on the host, not under ``jit``. Source of the intervals: Wilson 1927; of selective
@@ -102,12 +104,14 @@ def act_above(
         weights: [N], how many copies of the row there are; None means one. The intervals take
             their sum as the number of cases.
         level: nominal coverage of the intervals, strictly between 0 and 1.
+        clusters: [N] int or str, of rows that depend on each other, or None; with them the
+            intervals are those of ``share_interval``, and there are no weights.
 
     Returns:
         ``ActAbove``, in the order of ``thresholds``; NaN for the shares of no cases.
 
     Raises:
-        ValueError: a threshold outside of 0 to 1, or what ``validate`` and
+        ValueError: a threshold outside of 0 to 1, clusters with weights, or what ``validate`` and
             ``validate_weights`` raise.
 
     Example:
@@ -128,4 +132,14 @@ def act_above(
         raise ValueError(f"weights must have shape {confidence.shape}, got {weight.shape}")
     above = [confidence >= limit - _ROUNDING for limit in limits]
     kept, errors = ([weight[rows & of].sum() for rows in above] for of in (True, wrong))
-    return shares(limits, kept, errors, float(weight.sum()), level)
+    found = shares(limits, kept, errors, float(weight.sum()), level)
+    if clusters is None:
+        return found
+    if weights is not None:
+        raise ValueError("clusters and weights cannot be combined: repeat the rows instead")
+    cluster = np.asarray(clusters)
+    of_kept = np.array([share_interval(rows, cluster, level) for rows in above]).T
+    of_errors = np.array([share_interval(wrong[r], cluster[r], level) for r in above]).T
+    return found._replace(
+        kept_low=of_kept[0], kept_high=of_kept[1], error_low=of_errors[0], error_high=of_errors[1]
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from calib_jax.metrics.intervals import wilson_interval
 from calib_jax.reports.states import is_part, ordered_splits
-from calib_jax.reports.verdicts import course, short
+from calib_jax.reports.verdicts import course, deciding, short
 from calib_jax.reports.words import interval, listed, number, plural
 
 Row = Mapping[str, Any]
@@ -290,17 +290,22 @@ def lead(
 def of_change(before: Row, after: Row, change: Row | None) -> list[str]:
     """Whether the error and the accuracy have changed by more than chance explains."""
     figures = f"{figure(before, 'conf_ece')} → {figure(after, 'conf_ece')}"
-    ends = (change or {}).get("conf_ece_ci")
+    change = change or {}
+    ends = deciding(change)
     if (known := short(ends)) == "":
         return [f"The error of its confidence (conf-ECE): {figures}"]
+    if ends is change.get("conf_ece_ci"):
+        moved = f"a change of {number(change['conf_ece'], signed=True)} {interval(ends, True)}"
+    else:
+        by = number(change.get("squared_ece"), signed=True, digits=4)
+        moved = f"its unbiased square changes by {by} {interval(ends, True, 4)}"
     verb = {"significantly lower": "has shrunk", "significantly higher": "has grown"}.get(known)
     text = f"{verb} by" if verb else "has not changed by"
     said = [
-        f"The error of its confidence {text} more than chance explains: conf-ECE {figures}, a "
-        f"change of {number((change or {}).get('conf_ece'), signed=True)} {interval(ends, True)}"
+        f"The error of its confidence {text} more than chance explains: conf-ECE {figures}; {moved}"
     ]
-    if (ends := _known((change or {}).get("accuracy_ci"))) is not None:
-        said.append(_right_more_often(*ends))
+    if (known_ends := _known(change.get("accuracy_ci"))) is not None:
+        said.append(_right_more_often(*known_ends))
     return said
 
 

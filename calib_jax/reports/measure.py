@@ -98,7 +98,7 @@ def measure(
         row["by_class"] = by_class(scores, num_bins, edges)
 
     row |= uniform(np.asarray(scores.mask, bool).sum(axis=1))
-    above = metrics.act_above(*arrays)
+    above = metrics.act_above(*arrays, clusters=clusters)
     row["act_above"] = {name: column.tolist() for name, column in above._asdict().items()}
     intervals = metrics.bootstrap_all(
         functions, *arrays, num_resamples=num_resamples, seed=seed, clusters=clusters, **tails

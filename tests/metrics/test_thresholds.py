@@ -92,3 +92,21 @@ def test_what_is_no_confidence_is_refused(thresholds):
 def test_weights_of_another_length_are_refused():
     with pytest.raises(ValueError, match="weights must have shape"):
         metrics.act_above([[0.6, 0.4]], [0], weights=[1, 1])
+
+
+def test_intervals_of_clusters_are_those_of_their_shares():
+    """Every case five times over, in a cluster: the intervals are those of a fifth of them."""
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 60)
+    probs = np.column_stack([confidence, 1 - confidence]).astype(np.float32)
+    answers = (rng.uniform(size=60) > confidence).astype(int)
+    rows = np.repeat(np.arange(60), 5)
+    apart = metrics.act_above(probs[rows], answers[rows], thresholds=[0.7])
+    found = metrics.act_above(probs[rows], answers[rows], thresholds=[0.7], clusters=rows)
+    once = metrics.act_above(probs, answers, thresholds=[0.7])
+    assert found.kept == apart.kept and found.error_rate == apart.error_rate
+    for low, high in (("kept_low", "kept_high"), ("error_low", "error_high")):
+        wide, narrow, same = (getattr(x, high) - getattr(x, low) for x in (found, apart, once))
+        assert wide > 2 * narrow and wide == pytest.approx(same, rel=0.05)
+    with pytest.raises(ValueError, match="clusters and weights"):
+        metrics.act_above(probs, answers, weights=np.ones(60), clusters=rows[:60])
