@@ -51,9 +51,10 @@ def exact(count, gained, lost):
 
 def percentile(rng, rows, weights, resamples):
     """Percentile interval of sum(rows) / sum(weights) over resampled questions."""
-    n = len(rows)
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-    return np.quantile(counts @ rows / (counts @ weights), (0.025, 0.975))
+    # Rows that are alike are drawn together, which is the same law.
+    kinds, many = np.unique(np.stack([rows, weights]), axis=1, return_counts=True)
+    counts = rng.multinomial(len(rows), many / len(rows), size=resamples)
+    return np.quantile(counts @ kinds[0] / (counts @ kinds[1]), (0.025, 0.975))
 
 
 def simulated(rng, draws, world, rule, truth):
