@@ -37,13 +37,13 @@ MODELS = {
     "near chance, over (T = 6)": (0.25, 6.0),
     "sharp, over (T = 2)": (6.0, 2.0),
 }
-# Noise of each side's own, then T of both; None for the sharp and the blunt model.
+# Noise of each side's own, then T of both; () for the sharp and the blunt model.
 CHANGES = {
     "over → calibrated": (0.0, 2.0, 1.0),
     "slightly over → calibrated": (0.0, 1.2, 1.0),
     "two equal, both over": (0.5, 2.0, 2.0),
     "two equal, near calibrated": (0.5, 0.9, 0.9),
-    "sharp → blunt, both calibrated": None,
+    "sharp → blunt, both calibrated": (),
 }
 TESTED = tuple(metric.key for metric in catalogue.at(catalogue.NULL))
 OTHERS = ("nll", "brier", "mean_confidence", "auroc", "auprc", "aurc", "sce_ovr", "mce")
@@ -69,7 +69,7 @@ def sample_pair(key, num_rows, kind):
     """probs of both sides [N, 4], answers [N] and the true probabilities [N, 4]."""
     keys = jax.random.split(key, 4)
     scores = jax.random.normal(keys[0], (num_rows, 4))
-    if kind is None:
+    if not kind:
         # The blunt one does not know which of 32 shifts there is: the mean over them is right.
         shifts = 3 * jax.random.normal(jax.random.key(0), (32, 1, 4))
         own = shifts[jax.random.randint(keys[1], (num_rows,), 0, 32), 0]
@@ -83,6 +83,7 @@ def sample_pair(key, num_rows, kind):
     return sides, jax.random.categorical(keys[3], jnp.log(true)), true
 
 
+@functools.cache
 def population(sd, scale, num_rows=1_000_000):
     """key -> the metric's value for infinitely many rows."""
     logs, answers, true = sample(jax.random.key(2**31), num_rows, sd, scale)
@@ -152,7 +153,7 @@ def resampled(keys, sd, scale, num_rows, num_draws, num_resamples):
     return dict(zip(keys, found, strict=True)), dict(zip(tested, drawn, strict=True)), rows
 
 
-@functools.partial(jax.jit, static_argnames=("kind", "num_rows", "num_draws", "num_resamples"))
+@functools.partial(jax.jit, static_argnames=("num_rows", "num_draws", "num_resamples"))
 def resampled_pairs(kind, num_rows, num_draws, num_resamples):
     """Per metric the values of both sides, [draws, R + 1] each, and the draws."""
     plan = strata(num_rows)
@@ -215,7 +216,7 @@ def of_changes(sizes, num_draws, num_resamples):
     found = {}
     for change, kind in CHANGES.items():
         truth = dict.fromkeys((*CHANGED, "squared_ece"), 0.0)
-        if kind is not None:
+        if kind:
             first, last = (population(1.5, scale) for scale in kind[1:])
             truth = {key: last[key] - first[key] for key in truth}
         else:  # both are calibrated, and the blunt one tells less
