@@ -80,6 +80,7 @@ from calib_jax.metrics.preference import (
     reward_margins,
     row_preference_collapse,
 )
+from calib_jax.metrics.ranked import row_rps, rps
 from calib_jax.metrics.ratios import bootstrap_ratios
 from calib_jax.metrics.scores import (
     accuracy,
@@ -196,6 +197,8 @@ __all__ = [
     "row_brier",
     "row_nll",
     "row_preference_collapse",
+    "row_rps",
+    "rps",
     "sce_ovr",
     "share_above",
     "smooth_curve",

@@ -47,6 +47,7 @@ class Metric:
       signed: whether it is shown with its sign.
       inset: whether it belongs to the figure above it.
       factor: whether its change is a factor, which changes hold as ``<key>_ratio``.
+      ordered: whether it is only of options that stand in an order.
     """
 
     key: str
@@ -60,6 +61,7 @@ class Metric:
     signed: bool = False
     inset: bool = False
     factor: bool = False
+    ordered: bool = False
 
     @property
     def change_key(self) -> str:
@@ -96,6 +98,7 @@ METRICS: tuple[Metric, ...] = (
            places=_at(LOG, CHANGE, RESULTS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED)),
     Metric("brier", "Brier", -1, metrics.brier,
            places=_at(LOG, CHANGE, RESULTS, SCORES, VERSUS, STAGES)),
+    Metric("rps", "ranked prob. score", -1, metrics.rps, places=_at(CHANGE, RESULTS), ordered=True),
     Metric("brier_calibration", "calibration part", -1, _brier_part("calibration"), _M_EDGES,
            interval=False, inset=True),
     Metric("brier_refinement", "refinement part", -1, _brier_part("refinement"), _M_EDGES,
@@ -163,12 +166,15 @@ def get(key: str) -> Metric:
     return next(metric for metric in METRICS if metric.key == key)
 
 
-def computed(place: str = "", *, interval: bool | None = None) -> tuple[Metric, ...]:
+def computed(
+    place: str = "", *, interval: bool | None = None, ordered: bool = False
+) -> tuple[Metric, ...]:
     """The metrics that have a function of scored options.
 
     Args:
       place: only those of this place; "" for all.
       interval: only those with, or without, an interval; None for both.
+      ordered: also those that need options in an order.
     """
     return tuple(
         metric
@@ -176,6 +182,7 @@ def computed(place: str = "", *, interval: bool | None = None) -> tuple[Metric, 
         if metric.function is not None
         and (not place or place in metric.places)
         and interval in (None, metric.interval)
+        and (ordered or not metric.ordered)
     )
 
 
@@ -194,10 +201,10 @@ def _functions(chosen: tuple[Metric, ...], num_bins: int, edges: str) -> Mapping
 
 
 def functions(
-    place: str, num_bins: int, edges: str, *, interval: bool | None = None
+    place: str, num_bins: int, edges: str, *, interval: bool | None = None, ordered: bool = False
 ) -> Mapping[str, Callable[..., jax.Array]]:
     """key -> function with its bins set, of the metrics of ``computed``.
 
     The same objects for the same arguments: programs are compiled once per function object.
     """
-    return _functions(computed(place, interval=interval), num_bins, edges)
+    return _functions(computed(place, interval=interval, ordered=ordered), num_bins, edges)

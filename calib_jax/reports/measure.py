@@ -29,6 +29,7 @@ def measure(
     edges: str = "right",
     seed: int = 0,
     num_resamples: int = 1000,
+    ordered: bool = False,
 ) -> dict[str, Any]:
     """Every figure of one split, as plain Python numbers.
 
@@ -39,6 +40,7 @@ def measure(
       edges: "right" for bins (a, b], "left" for [a, b).
       seed: of the bootstrap.
       num_resamples: of the bootstrap.
+      ordered: whether the options stand in an order, lowest first; rps is a figure then.
 
     Returns:
       method (how the confidence was read); n; accuracy, conf_ece, cw_ece, sce_ovr, smooth_ece,
@@ -67,9 +69,9 @@ def measure(
     if not len(scores.answers):
         raise ValueError("no questions to measure")
     arrays = scores.probs, scores.answers, scores.mask
-    functions = catalogue.functions("", num_bins, edges, interval=True)
+    functions = catalogue.functions("", num_bins, edges, interval=True, ordered=ordered)
     row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
-    row |= values_of(scores, num_bins, edges)
+    row |= values_of(scores, num_bins, edges, ordered=ordered)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     tails: dict[str, Any] = {"log_scores": scores.log_scores}
     row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
@@ -131,12 +133,13 @@ def change(
     edges: str = "right",
     seed: int = 0,
     num_resamples: int = 1000,
+    ordered: bool = False,
 ) -> dict[str, Any]:
     """Differences after - before of every metric, with paired bootstrap intervals.
 
     Args:
       before, after: scores of the same questions with the same options in the same order.
-      num_bins, edges, seed, num_resamples: as in `measure`.
+      num_bins, edges, seed, num_resamples, ordered: as in `measure`.
 
     Returns:
       accuracy, conf_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
@@ -152,10 +155,10 @@ def change(
     )
     if not same:
         raise ValueError("before and after are scores of other questions or orders of options")
-    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges)
+    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges, ordered=ordered)
     rest = before.answers, before.mask
     first, last = (
-        values_of(scores, num_bins, edges, catalogue.CHANGE) for scores in (before, after)
+        values_of(scores, num_bins, edges, catalogue.CHANGE, ordered) for scores in (before, after)
     )
     result: dict[str, Any] = {name: last[name] - first[name] for name in functions}
     intervals = metrics.paired_bootstrap_all(
@@ -193,25 +196,28 @@ def zeros(scores: Scores) -> dict[str, Any]:
     return row if found.unit is None else {**row, "rounding_unit": found.unit}
 
 
-@functools.partial(jax.jit, static_argnames=("num_bins", "edges", "place"))
-def _values(probs, answers, mask, log_scores, num_bins: int, edges: str, place: str):
+@functools.partial(jax.jit, static_argnames=("num_bins", "edges", "place", "ordered"))
+def _values(probs, answers, mask, log_scores, num_bins: int, edges: str, place: str, ordered: bool):
     """All figures in one program: compiled once instead of once per metric."""
-    functions = catalogue.functions(place, num_bins, edges)
+    functions = catalogue.functions(place, num_bins, edges, ordered=ordered)
     arrays = probs, answers, mask
     return jnp.stack([call(function, *arrays, None, log_scores) for function in functions.values()])
 
 
-def values_of(scores: Scores, num_bins: int, edges: str, place: str = "") -> dict[str, float]:
+def values_of(
+    scores: Scores, num_bins: int, edges: str, place: str = "", ordered: bool = False
+) -> dict[str, float]:
     """key -> value of the catalogue's metrics that have a function.
 
     Args:
       scores: N questions.
       num_bins, edges: of the bins.
       place: only the metrics of this place (``catalogue.LOG``); "" for all.
+      ordered: whether the options stand in an order.
     """
     arrays = scores.probs, scores.answers, scores.mask, scores.log_scores
-    values = _values(*arrays, num_bins=num_bins, edges=edges, place=place).tolist()
-    names = [metric.key for metric in catalogue.computed(place)]
+    values = _values(*arrays, num_bins=num_bins, edges=edges, place=place, ordered=ordered).tolist()
+    names = [metric.key for metric in catalogue.computed(place, ordered=ordered)]
     return dict(zip(names, values, strict=True))
 
 

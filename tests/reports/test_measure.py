@@ -119,6 +119,14 @@ def test_every_figure_is_the_metric_s_own(run):
         assert row[name] == pytest.approx(float(value), rel=1e-5, abs=1e-7), name
 
 
+def test_the_ranked_score_is_only_of_options_in_an_order(run):
+    scores, row = run[1]["before"]["far"], run[0]["before"]["far"]
+    assert "rps" not in row and "rps" not in run[0]["change"]["far"]
+    found = measure.values_of(scores, 10, "right", catalogue.CHANGE, ordered=True)
+    expected = metrics.rps(scores.probs, scores.answers, scores.mask)
+    assert found["rps"] == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_null_figures_are_those_of_the_metrics(run):
     scores, row = run[1]["after"]["near"], run[0]["after"]["near"]
     functions = catalogue.functions(catalogue.NULL, 10, "right")
