@@ -58,6 +58,11 @@ def _features(scores: jax.Array, valid: jax.Array, kind: str) -> jax.Array:
     return jnp.where(valid, scores - shift, 0)
 
 
+def features_of(log_scores: ArrayLike, mask: ArrayLike | None) -> jax.Array:
+    """Scores less their mean over the row's valid options, float32 [N, K]; 0 where masked."""
+    return _features(*centred_scores(log_scores, mask), "matrix")
+
+
 def _logits(features: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     if weight.ndim == 1:
         return features * weight + bias
