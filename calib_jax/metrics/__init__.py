@@ -82,6 +82,7 @@ from calib_jax.metrics.preference import (
 )
 from calib_jax.metrics.ranked import row_rps, rps
 from calib_jax.metrics.ratios import bootstrap_ratios
+from calib_jax.metrics.sample_size import questions_needed
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
@@ -190,6 +191,7 @@ __all__ = [
     "preference_accuracy",
     "preference_collapse",
     "preference_margins",
+    "questions_needed",
     "rank_quantiles",
     "reward_margins",
     "risk_coverage_curve",

@@ -17,7 +17,7 @@ NEEDS_MORE = {
     "pride": "log-scores of the questions with permuted options",
 }
 # Of a ROW, what a calibrator's part of the summary leaves out.
-_LEFT_OUT = frozenset({"groups", "answer_counts", "num_options"})
+_LEFT_OUT = frozenset({"groups", "answer_counts", "num_options", "questions_needed"})
 
 
 def check(names: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from calib_jax.reports.words import option_name
 
 # Of fewer questions no bootstrap interval is stated: their resamples hardly differ.
 MIN_INTERVAL = 5
+# The conf-ECE of which it is said how many questions it needs in order to be seen.
+SEEN_ECE = 0.05
 # How the table by subject calls the questions that state none.
 NO_SUBJECT = "(no subject)"
 
@@ -52,7 +54,9 @@ def measure(
       the probabilities are rounded, rounding_unit; conf_ece_debiased, brier_calibration,
       brier_refinement; what perfect calibration would show by chance: conf_ece_null_q95,
       cw_ece_null_q95,
-      smooth_ece_null_q95, conf_ece_p_value; letter_counts [K] (predicted) with letter_entropy
+      smooth_ece_null_q95, conf_ece_p_value; questions_needed (about so many questions like these
+      show a conf-ECE of 0.05, see ``metrics.questions_needed``; absent where no model of so low
+      confidences can have it); letter_counts [K] (predicted) with letter_entropy
       (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
       where the options are classes, classes [K], their names, which top_letter then holds, and
       by_class, see ``classes.by_class``;
@@ -97,6 +101,10 @@ def measure(
     if few:
         row |= {f"{name}_ci": [None, None] for name in intervals}
     row |= null_figures(scores, num_bins, edges, num_resamples, seed)
+    if row["mean_confidence"] > SEEN_ECE:
+        row["questions_needed"] = metrics.questions_needed(
+            SEEN_ECE, scores.confidences, num_bins, edges
+        )
     for name in (metric.key for metric in catalogue.at(catalogue.NULL)):
         # What perfect calibration shows by chance is no sign of an error.
         if not few and row[name] <= row[f"{name}_null_q95"]:
