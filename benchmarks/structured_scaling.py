@@ -5,7 +5,7 @@ rows, judged on 20,000 others by the expected NLL, less that of q itself: nats t
 The worlds: "temperature", q = softmax(s / 2); "letter bias", the model adds the same offset to a
 letter in every question; "letter bias and slopes", its letters differ in sharpness as well;
 "calibrated", q = softmax(s). Printed: mean over the draws, and how often the structured fit is at
-least as good as the temperature. Seconds on a CPU for --quick.
+most 0.002 nats above the temperature. Seconds on a CPU for --quick.
 
     python benchmarks/structured_scaling.py [--quick] [--draws 100]
 """
@@ -55,7 +55,7 @@ def main():
     draws = 5 if args.quick else args.draws
     warnings.simplefilter("ignore", posthoc.CalibrationWarning)
     print(f"Nats above the least, mean of {draws} draws (structured: ± standard error).\n")
-    print(f"| world | n | none | {' | '.join(METHODS)} | structured ≤ temperature |")
+    print(f"| world | n | none | {' | '.join(METHODS)} | structured ≤ temperature + 0.002 |")
     print("|---|---:|" + "---:|" * (len(METHODS) + 2))
     for world in WORLDS:
         rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def main():
                     found[d, m] = excess(fitted.log_probs(scores), true)
             means = [f"{value:.4f}" for value in found.mean(axis=0)]
             means[-1] += f" ± {found[:, -1].std() / np.sqrt(draws):.4f}"
-            better = np.mean(found[:, -1] <= found[:, 0])
+            better = np.mean(found[:, -1] <= found[:, 0] + 0.002)
             print(f"| {world} | {size} | {raw:.4f} | {' | '.join(means)} | {better:.0%} |")
 
 
