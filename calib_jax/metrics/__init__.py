@@ -121,6 +121,7 @@ from calib_jax.metrics.smooth import (
 from calib_jax.metrics.soft import soft_ece
 from calib_jax.metrics.target import cw_tce, tce
 from calib_jax.metrics.validation import validate
+from calib_jax.metrics.variational import VariationalError, variational_ece
 
 __all__ = [
     "BinStats",
@@ -130,6 +131,7 @@ __all__ = [
     "SmoothCurve",
     "SmoothStats",
     "TestResult",
+    "VariationalError",
     "accuracy",
     "accuracy_at_coverage",
     "adaptive_bin_stats",
@@ -217,5 +219,6 @@ __all__ = [
     "top_letter_share",
     "underconfidence_error",
     "validate",
+    "variational_ece",
     "wilson_interval",
 ]

@@ -154,8 +154,8 @@ def _padded(inputs: FitInputs) -> FitInputs:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scaling(Calibrator):
-    """The fit and the call that the three share."""
+class Scaling(Calibrator):
+    """The call that linear maps of the scores share, and the fit of the three here."""
 
     weight: Any  # a slope for each option, or a row of them
     bias: tuple[float, ...] = parameter(row(number()))
@@ -207,7 +207,7 @@ class _Scaling(Calibrator):
 
 @register("vector", "Vector scaling")
 @dataclasses.dataclass(frozen=True)
-class VectorScaling(_Scaling):
+class VectorScaling(Scaling):
     """Vector scaling: a slope and an offset per option.
 
         p = softmax(w * c + b),   c = s - mean of s over the row's valid options
@@ -243,7 +243,7 @@ class VectorScaling(_Scaling):
 
 @register("matrix", "Matrix scaling")
 @dataclasses.dataclass(frozen=True)
-class MatrixScaling(_Scaling):
+class MatrixScaling(Scaling):
     """Matrix scaling with off-diagonal and intercept regularisation (ODIR).
 
         p = softmax(W c + b),   c = s - mean of s over the row's valid options

@@ -2,14 +2,14 @@
 
 import dataclasses
 import warnings
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 
 from calib_jax.errors import UserError
 from calib_jax.posthoc.calibrator import CalibrationWarning, number, parameter, register, row
 from calib_jax.posthoc.inputs import check_inputs, without_zeros
-from calib_jax.posthoc.linear import MatrixScaling, features_of
+from calib_jax.posthoc.linear import Scaling, features_of
 from calib_jax.posthoc.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature_kernel
 
 _MAX_STEPS = 100
@@ -23,6 +23,10 @@ _PRIOR = -2.0
 _MAX_CHOICES = 20
 # Rows are taken in blocks of so many numbers.
 _BLOCK = 1 << 22
+
+
+# The features, the options that exist, the answers and the shares of a ``_Problem``.
+_Rows: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 class _Problem(NamedTuple):
@@ -116,8 +120,8 @@ class _Sizes(NamedTuple):
         factors = np.array([1, 1, max(self.options - 1, 1)]) * self.options
         return np.asarray(penalties, np.float64) * factors
 
-    def problem(self, rest: tuple, penalties: np.ndarray) -> _Problem:
-        return _Problem(*rest, self.strengths(penalties)[self.group] / self.total)
+    def problem(self, rest: _Rows, penalties: np.ndarray) -> _Problem:
+        return _Problem(*rest, penalty=self.strengths(penalties)[self.group] / self.total)
 
 
 def _evidence(problem: _Problem, theta: np.ndarray, total: float) -> float:
@@ -127,7 +131,7 @@ def _evidence(problem: _Problem, theta: np.ndarray, total: float) -> float:
     return -total * problem.value(theta) + (prior - np.linalg.slogdet(total * curves)[1]) / 2
 
 
-def _choose(rest: tuple, sizes: _Sizes) -> tuple[np.ndarray, float]:
+def _choose(rest: _Rows, sizes: _Sizes) -> tuple[np.ndarray, float]:
     """The penalties [3] under which the data are most probable, by MacKay's fixed point.
 
     And the posterior probability that there is more to mend than the temperature.
@@ -160,7 +164,7 @@ def _choose(rest: tuple, sizes: _Sizes) -> tuple[np.ndarray, float]:
 
 @register("structured_matrix", "Structured matrix scaling")
 @dataclasses.dataclass(frozen=True)
-class StructuredMatrixScaling(MatrixScaling):
+class StructuredMatrixScaling(Scaling):
     """Structured matrix scaling (SMS): matrix scaling that few rows leave at temperature scaling.
 
         p = softmax(A z + b),   z = c / T,   c = s - mean of s over the row's valid options
@@ -200,6 +204,7 @@ class StructuredMatrixScaling(MatrixScaling):
         (True, True)
     """
 
+    weight: tuple[tuple[float, ...], ...] = parameter(row(row(number())))
     temperature: float = parameter(number(MIN_TEMPERATURE, MAX_TEMPERATURE), default=1.0)
     penalties: tuple[float, ...] = parameter(row(number(0)), default=(1.0, 1.0, 1.0))
     share: float = parameter(number(0, 1), default=1.0)
@@ -235,5 +240,14 @@ class StructuredMatrixScaling(MatrixScaling):
                 stacklevel=2,
             )
         weight, bias = (theta[:, :-1] / temperature).tolist(), theta[:, -1].tolist()
-        found = converged, steps, gradient, temperature, penalties.tolist(), share
-        return cls(weight, bias, *found, floor=floor)
+        return cls(
+            weight,
+            bias,
+            converged,
+            steps,
+            gradient,
+            temperature,
+            tuple(penalties.tolist()),
+            share,
+            floor=floor,
+        )

@@ -54,12 +54,13 @@ def measure(
       the probabilities are rounded, rounding_unit; conf_ece_debiased, brier_calibration,
       brier_refinement; what perfect calibration would show by chance: conf_ece_null_q95,
       cw_ece_null_q95,
-      smooth_ece_null_q95, conf_ece_p_value; questions_needed (about so many questions like these
-      show a conf-ECE of 0.05, see ``metrics.questions_needed``; absent where no model of so low
-      confidences can have it); letter_counts [K] (predicted) with letter_entropy
-      (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
-      where the options are classes, classes [K], their names, which top_letter then holds, and
-      by_class, see ``classes.by_class``;
+      smooth_ece_null_q95, conf_ece_p_value; variational_ece with variational_over and
+      variational_under, cross-fitted, see ``metrics.variational_ece``; questions_needed (about so
+      many questions like these show a conf-ECE of 0.05, see ``metrics.questions_needed``; absent
+      where no model of so low confidences can have it); letter_counts [K] (predicted) with
+      letter_entropy (nats), top_letter, top_letter_share and share_above_090,
+      answer_counts [K] (gold); where the options are classes, classes [K],
+      their names, which top_letter then holds, and by_class, see ``classes.by_class``;
       num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
       mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); and, where there
       are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
@@ -101,6 +102,9 @@ def measure(
     if few:
         row |= {f"{name}_ci": [None, None] for name in intervals}
     row |= null_figures(scores, num_bins, edges, num_resamples, seed)
+    found = metrics.variational_ece(*arrays, seed=seed)
+    row["variational_ece"] = found.error
+    row |= {"variational_over": found.over, "variational_under": found.under}
     if row["mean_confidence"] > SEEN_ECE:
         row["questions_needed"] = metrics.questions_needed(
             SEEN_ECE, scores.confidences, num_bins, edges

@@ -131,6 +131,14 @@ def test_how_many_questions_are_needed_is_said_beside_how_many_there_are(run):
     assert any("questions like these are needed" in note for note in table.notes)
 
 
+def test_the_variational_error_has_its_parts(run):
+    row, scores = run[0]["before"]["near"], run[1]["before"]["near"]
+    found = metrics.variational_ece(scores.probs, scores.answers, scores.mask)
+    assert row["variational_ece"] == found.error
+    assert row["variational_over"] == found.over > 0.3  # as overconfident as can be
+    assert row["variational_under"] == found.under
+
+
 def test_the_ranked_score_is_only_of_options_in_an_order(run):
     scores, row = run[1]["before"]["far"], run[0]["before"]["far"]
     assert "rps" not in row and "rps" not in run[0]["change"]["far"]
