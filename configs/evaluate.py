@@ -17,9 +17,10 @@ sst2; a split of one (sciq/validation); a task of your own (mine.toml); or any p
 questions. mmlu also gives mmlu_stem, mmlu_humanities, mmlu_social_sciences and mmlu_other. sst2 is
 asked with its options in their order: --config.data.shuffle_options=False.
 
-Methods (--config.confidence.methods): choice (letters; choice_permuted averages over the options'
-cyclic shifts, choice_contextual divides the prior of content-free prompts out) and the options'
-texts: continuation_sum, continuation_min, continuation_token, _char, _byte, _pmi.
+Methods (--config.confidence.methods): choice (letters; choice_permuted takes the geometric mean
+over the options' cyclic shifts, choice_permuted_arithmetic the arithmetic one, choice_contextual
+divides the prior of content-free prompts out) and the options' texts: continuation_sum,
+continuation_min, continuation_token, _char, _byte, _pmi.
 
 Examples: --config.data.shots=5. To compare with lm-evaluation-harness number by number, leave the
 options as the data sets have them: --config.data.shuffle_options=False.

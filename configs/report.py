@@ -15,6 +15,7 @@ passage, context): rows of one value depend on each other. Any other layout:
   --config.report.columns=Billing,Technical,Sales,answer=truth,id=ticket    a column per option
   --config.report.columns=probs=output.probabilities,answer=target          a column of lists
   --config.report.columns=score,answer=label       the probability of "1" of a yes/no question
+  --config.report.ordered=True             options in an order, lowest first: stars, severities
 Options with the same names in every row are classes: tables and page name them, and hold a table of
 classes where they else have letters.
 

@@ -35,9 +35,9 @@ def score(
       model: from ``load_model``.
       questions: N questions, 2 to 26 options each; of several tasks if need be.
       method: "choice": the letter's probability after a prompt that lists the options.
-        "choice_permuted", "choice_contextual": the same without the model's preference for a
-        letter. "continuation_sum", "_min", "_token", "_char", "_byte", "_pmi": the probability of
-        the option's own text.
+        "choice_permuted", "choice_permuted_arithmetic", "choice_contextual": the same without the
+        model's preference for a letter. "continuation_sum", "_min", "_token", "_char", "_byte",
+        "_pmi": the probability of the option's own text.
       prompt: a template with {question}, {options} (lines "A. text"; continuations do without) and
         the other fields of ``prompts.render``. None for that of the question's task where
         ``question.task`` names one of ``calib_jax.questions.tasks``, and else

@@ -63,31 +63,51 @@ def option_mass(log_scores_NxK: jax.Array) -> jax.Array:
     return jnp.exp(log_scores_NxK.astype(jnp.float32)).sum(axis=-1)
 
 
-def permuted_log_scores(letters_NxSxK: jax.Array, mask_NxK: jax.Array) -> jax.Array:
-    """Every option's mean probability over the cyclic shifts of the options.
+def permuted_log_scores(
+    letters_NxSxK: jax.Array, mask_NxK: jax.Array, mean: str = "geometric"
+) -> jax.Array:
+    """Every option's mean over the cyclic shifts of the options.
 
     Under shift s letter j stands before option (j + s) mod K_n, so that each option stands once
-    under each letter: s_k = ln (1/K_n) sum_s p(letter of k under shift s). A preference for a
-    letter raises all options alike, and what remains is what the options say (Zheng et al. 2024,
-    arXiv 2309.03882, section 3).
+    under each letter, and p_ks is the probability of k's letter under shift s:
+
+        geometric    s_k = (1/K_n) sum_s ln p_ks
+        arithmetic   s_k = ln (1/K_n) sum_s p_ks
+
+    Where the logit of a letter is that of its option plus a prior of the letter, the geometric mean
+    cancels the prior exactly: every option gets the same sum of it. The arithmetic mean (Zheng et
+    al. 2024, arXiv 2309.03882, section 3) leaves a part of it, which flattens the probabilities and
+    can change their order. An option whose letter has probability 0 under one shift has a geometric
+    mean of 0.
 
     Args:
       letters_NxSxK: [N, S, K], the LETTERS' log-probabilities under each shift; K_n shifts and
         letters count, the rest is not read.
       mask_NxK: [N, K] bool, the options that each question has; they come first. S = K.
+      mean: "geometric" or "arithmetic".
 
     Returns:
-      [N, K] float32, of the options in the order given; -inf where masked.
+      [N, K] float32, of the options in the order given; -inf where masked. Only those of the
+      arithmetic mean are log-probabilities: geometric means add up to less than the letters' mass.
+
+    Raises:
+      ValueError: another mean.
     """
+    if mean not in ("geometric", "arithmetic"):
+        raise ValueError(f'mean must be "geometric" or "arithmetic", got {mean!r}')
     N, K = mask_NxK.shape
     chex.assert_shape(letters_NxSxK, (N, K, K))
-    counts = mask_NxK.sum(axis=1)[:, None, None]
+    counts_Nx1 = mask_NxK.sum(axis=1)[:, None]
     shift, option = jnp.arange(K)[None, :, None], jnp.arange(K)[None, None, :]
-    letter_NxSxK = (option - shift) % jnp.maximum(counts, 1)
+    letter_NxSxK = (option - shift) % jnp.maximum(counts_Nx1[:, :, None], 1)
     scores = jnp.take_along_axis(letters_NxSxK.astype(jnp.float32), letter_NxSxK, axis=2)
     counted = mask_NxK[:, :, None] & mask_NxK[:, None, :]
-    total = jax.nn.logsumexp(scores, axis=1, where=counted)
-    return jnp.where(mask_NxK, total - jnp.log(counts[:, 0].astype(jnp.float32)), -jnp.inf)
+    if mean == "geometric":
+        means = jnp.where(counted, scores, 0).sum(axis=1) / counts_Nx1
+    else:
+        total = jax.nn.logsumexp(scores, axis=1, where=counted)
+        means = total - jnp.log(counts_Nx1.astype(jnp.float32))
+    return jnp.where(mask_NxK, means, -jnp.inf)
 
 
 def content_free_prior(letters_NxCxK: jax.Array, mask_NxK: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from calib_jax.errors import UserError
 METHODS = (
     "choice",
     "choice_permuted",
+    "choice_permuted_arithmetic",
     "choice_contextual",
     "continuation_sum",
     "continuation_min",
@@ -20,6 +21,14 @@ METHODS = (
     "continuation_byte",
     "continuation_pmi",
 )
+
+# Where the options' probabilities can be added up: method -> the one whose scores add up to it.
+_SUMMED = {
+    "choice": "choice",
+    "choice_permuted": "choice_permuted_arithmetic",
+    "choice_permuted_arithmetic": "choice_permuted_arithmetic",
+    "continuation_sum": "continuation_sum",
+}
 
 
 def check_methods(methods: Sequence[str]) -> None:
@@ -55,6 +64,9 @@ def confidences(methods: tuple[str, ...], arrays: dict[str, jax.Array]) -> dict[
     scores: dict[str, Callable] = {
         "choice": choice,
         "choice_permuted": lambda: letters.permuted_log_scores(arrays["letters"], mask),
+        "choice_permuted_arithmetic": lambda: letters.permuted_log_scores(
+            arrays["letters"], mask, "arithmetic"
+        ),
         "choice_contextual": lambda: letters.contextual_log_scores(
             choice(), letters.content_free_prior(arrays["content_free"], mask), mask
         ),
@@ -70,10 +82,11 @@ def confidences(methods: tuple[str, ...], arrays: dict[str, jax.Array]) -> dict[
     result = {}
     for method in methods:
         log_scores = scores[method]()
-        probable = method in ("choice", "choice_permuted", "continuation_sum")
+        # Geometric means do not add up to the letters' probability; arithmetic ones do.
+        summed = _SUMMED.get(method)
         result[method] = {
             "log_scores": log_scores,
             "probs": letters.renormalise(log_scores, mask),
-            "mass": letters.option_mass(log_scores) if probable else None,
+            "mass": letters.option_mass(scores[summed]()) if summed else None,
         }
     return result

@@ -124,7 +124,7 @@ class Reading:
         N = len(self.questions)
         arrays: dict[str, np.ndarray] = {}
         if any(m.startswith("choice") for m in self.methods):
-            S = K if "choice_permuted" in self.methods else 1
+            S = K if _are_permuted(self.methods) else 1
             arrays["letters"] = np.full((N, S, K), -np.inf, np.float32)
             for n, places in enumerate(self.places):
                 for s, group in enumerate(places.shifts):
@@ -219,7 +219,7 @@ def plan_reading(
         planner.add_letters(
             prompt,
             questions,
-            permuted="choice_permuted" in methods,
+            permuted=_are_permuted(methods),
             contextual="choice_contextual" in methods,
         )
     if any(m.startswith("continuation") for m in methods):
@@ -232,6 +232,11 @@ def plan_reading(
         prompt = Prompt(template, False, description, form, chat=chat)
         planner.add_texts(prompt, questions, unconditional="continuation_pmi" in methods)
     return planner.reading(tuple(methods), questions)
+
+
+def _are_permuted(methods: Sequence[str]) -> bool:
+    """Whether the letters are read under every shift of the options."""
+    return any(method.startswith("choice_permuted") for method in methods)
 
 
 def _is_by_subject(task: Task) -> bool:

@@ -278,6 +278,16 @@ def export(config: Config) -> Iterator[str]:
         )
 
 
+def order(config: Config) -> Iterator[str]:
+    """Options in an order are not shuffled."""
+    data = config.data
+    if config.report.ordered and (data.shuffle_options or split_list(data.shuffle_tasks)):
+        yield (
+            "config.report.ordered is True, and config.data shuffles the options. Set "
+            "--config.data.shuffle_options=False and leave config.data.shuffle_tasks empty."
+        )
+
+
 _OWN_RUNS = ("finetune", "compare", "sweep")
 CONFLICTS: tuple[tuple[tuple[str, ...], Callable[[Config], Iterator[str]]], ...] = (
     ((*_OWN_RUNS, "align", "stages", "evaluate"), measured_questions),
@@ -286,6 +296,7 @@ CONFLICTS: tuple[tuple[tuple[str, ...], Callable[[Config], Iterator[str]]], ...]
     (("finetune", "align"), frozen_base),
     (("finetune", "plan"), objective),
     (("align",), alignment_stage),
+    (("evaluate",), order),
     (READS, one_template),
     (("lifecycle", "stages"), one_method),
     (("stages",), stages),

@@ -298,6 +298,11 @@ REPORT = section(
         "occur."
     ),
     ragged=Field(False).means("Whether rows may differ in their number of options."),
+    ordered=Field(False, jobs=("report", "evaluate")).means(
+        "Whether the options stand in an order, lowest first (stars, severities), so that the "
+        "ranked probability score means something; a column per option gives the order of the "
+        "columns."
+    ),
     sum_tolerance=Field(0.0, least=0, below=1).means(
         "How far a row's sum may be from 1 (rounded figures); such rows are divided by their sum, "
         "and counted. 0 stands for 1e-4, or 2e-3 for half precision."

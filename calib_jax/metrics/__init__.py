@@ -87,9 +87,11 @@ from calib_jax.metrics.preference import (
     reward_margins,
     row_preference_collapse,
 )
+from calib_jax.metrics.ranked import row_rps, rps
 from calib_jax.metrics.ratios import bootstrap_ratios
 from calib_jax.metrics.reliability import ReliabilityCurve, reliability_curve
 from calib_jax.metrics.robust import cluster_consistency_test, clustered_null, share_interval
+from calib_jax.metrics.sample_size import questions_needed
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
@@ -133,6 +135,7 @@ from calib_jax.metrics.squared import (
 from calib_jax.metrics.target import cw_tce, tce
 from calib_jax.metrics.thresholds import ActAbove, act_above
 from calib_jax.metrics.validation import validate
+from calib_jax.metrics.variational import VariationalError, variational_ece
 from calib_jax.metrics.within import within_folds
 
 __all__ = [
@@ -147,6 +150,7 @@ __all__ = [
     "SmallStratum",
     "SmoothStats",
     "TestResult",
+    "VariationalError",
     "accuracy",
     "accuracy_at_coverage",
     "act_above",
@@ -216,6 +220,7 @@ __all__ = [
     "preference_accuracy",
     "preference_collapse",
     "preference_margins",
+    "questions_needed",
     "rank_quantiles",
     "reliability_curve",
     "reward_margins",
@@ -224,6 +229,8 @@ __all__ = [
     "row_brier",
     "row_nll",
     "row_preference_collapse",
+    "row_rps",
+    "rps",
     "sce_ovr",
     "share_above",
     "share_interval",
@@ -244,6 +251,7 @@ __all__ = [
     "top_letter_share",
     "underconfidence_error",
     "validate",
+    "variational_ece",
     "wilson_interval",
     "within_folds",
 ]

@@ -32,6 +32,7 @@ from calib_jax.posthoc.daca import DACA
 from calib_jax.posthoc.letters import BatchCalibration, ContextualCalibration, PriDe
 from calib_jax.posthoc.linear import DirichletScaling, MatrixScaling, VectorScaling
 from calib_jax.posthoc.nonparametric import HistogramBinning, IsotonicRegression
+from calib_jax.posthoc.structured import StructuredMatrixScaling
 from calib_jax.posthoc.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -68,6 +69,7 @@ __all__ = [
     "MatrixScaling",
     "PlattScaling",
     "PriDe",
+    "StructuredMatrixScaling",
     "Temperature",
     "TemperatureFit",
     "VectorScaling",

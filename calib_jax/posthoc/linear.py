@@ -58,6 +58,11 @@ def _features(scores: jax.Array, valid: jax.Array, kind: str) -> jax.Array:
     return jnp.where(valid, scores - shift, 0)
 
 
+def features_of(log_scores: ArrayLike, mask: ArrayLike | None) -> jax.Array:
+    """Scores less their mean over the row's valid options, float32 [N, K]; 0 where masked."""
+    return _features(*centred_scores(log_scores, mask), "matrix")
+
+
 def _logits(features: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     if weight.ndim == 1:
         return features * weight + bias
@@ -149,8 +154,8 @@ def _padded(inputs: FitInputs) -> FitInputs:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scaling(Calibrator):
-    """The fit and the call that the three share."""
+class Scaling(Calibrator):
+    """The call that linear maps of the scores share, and the fit of the three here."""
 
     weight: Any  # a slope for each option, or a row of them
     bias: tuple[float, ...] = parameter(row(number()))
@@ -202,7 +207,7 @@ class _Scaling(Calibrator):
 
 @register("vector", "Vector scaling")
 @dataclasses.dataclass(frozen=True)
-class VectorScaling(_Scaling):
+class VectorScaling(Scaling):
     """Vector scaling: a slope and an offset per option.
 
         p = softmax(w * c + b),   c = s - mean of s over the row's valid options
@@ -238,7 +243,7 @@ class VectorScaling(_Scaling):
 
 @register("matrix", "Matrix scaling")
 @dataclasses.dataclass(frozen=True)
-class MatrixScaling(_Scaling):
+class MatrixScaling(Scaling):
     """Matrix scaling with off-diagonal and intercept regularisation (ODIR).
 
         p = softmax(W c + b),   c = s - mean of s over the row's valid options

@@ -19,7 +19,7 @@ NEEDS_MORE = {
     "pride": "log-scores of the questions with permuted options",
 }
 # Of a ROW, what a calibrator's part of the summary leaves out.
-_LEFT_OUT = frozenset({"groups", "answer_counts", "num_options"})
+_LEFT_OUT = frozenset({"groups", "answer_counts", "num_options", "questions_needed"})
 # Where a run keeps the calibrators fitted to all rows.
 FOLDER = "calibrators"
 # Those whose fit takes a prior count.

@@ -52,6 +52,7 @@ class Metric:
       ranked: whether it holds rows against one another, so that it is taken within the folds of
         cross-fitted scores (``metrics.within_folds``).
       digits: after the point.
+      ordered: whether it is only of options that stand in an order.
     """
 
     key: str
@@ -68,6 +69,7 @@ class Metric:
     factor: bool = False
     ranked: bool = False
     digits: int = 3
+    ordered: bool = False
 
     @property
     def change_key(self) -> str:
@@ -110,6 +112,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("kuiper_p_value", "p, Kuiper", interval=False, places=_at(RESULTS), inset=True),
     Metric("spiegelhalter_p_value", "p, Spiegelhalter", interval=False,
            places=_at(RESULTS), inset=True),
+    Metric("variational_ece", "variational", -1, interval=False, places=_at(RESULTS), inset=True),
+    Metric("variational_over", "over-confident part", -1, interval=False, places=_at(RESULTS),
+           inset=True),
+    Metric("variational_under", "under-confident part", -1, interval=False, places=_at(RESULTS),
+           inset=True),
     Metric("nll", "NLL", -1, metrics.nll,
            places=_at(LOG, CHANGE, RESULTS, SCORES, VERSUS, SERIES, STAGES, QUANTIZED)),
     Metric("brier", "Brier", -1, metrics.brier,
@@ -118,6 +125,7 @@ METRICS: tuple[Metric, ...] = (
            interval=False, inset=True),
     Metric("brier_refinement", "refinement part", -1, _brier_part("refinement"), _M_EDGES,
            interval=False, inset=True),
+    Metric("rps", "ranked prob. score", -1, metrics.rps, places=_at(CHANGE, RESULTS), ordered=True),
     Metric("cw_ece", "cw-ECE", -1, metrics.cw_ece, _M_EDGES,
            places=_at(LOG, CHANGE, NULL, RESULTS, OVERVIEW, METHODS, VERSUS, STAGES, STUDY)),
     Metric("cw_ece_p_value", "p, class-wise", interval=False, places=_at(RESULTS), inset=True),
@@ -185,12 +193,15 @@ def get(key: str) -> Metric:
     return next(metric for metric in METRICS if metric.key == key)
 
 
-def computed(place: str = "", *, interval: bool | None = None) -> tuple[Metric, ...]:
+def computed(
+    place: str = "", *, interval: bool | None = None, ordered: bool = False
+) -> tuple[Metric, ...]:
     """The metrics that have a function of scored options.
 
     Args:
       place: only those of this place; "" for all.
       interval: only those with, or without, an interval; None for both.
+      ordered: also those that need options in an order.
     """
     return tuple(
         metric
@@ -198,6 +209,7 @@ def computed(place: str = "", *, interval: bool | None = None) -> tuple[Metric, 
         if metric.function is not None
         and (not place or place in metric.places)
         and interval in (None, metric.interval)
+        and (ordered or not metric.ordered)
     )
 
 
@@ -221,10 +233,10 @@ def _functions(chosen: tuple[Metric, ...], num_bins: int, edges: str) -> Mapping
 
 
 def functions(
-    place: str, num_bins: int, edges: str, *, interval: bool | None = None
+    place: str, num_bins: int, edges: str, *, interval: bool | None = None, ordered: bool = False
 ) -> Mapping[str, Callable[..., jax.Array]]:
     """key -> function with its bins set, of the metrics of ``computed``.
 
     The same objects for the same arguments: programs are compiled once per function object.
     """
-    return _functions(computed(place, interval=interval), num_bins, edges)
+    return _functions(computed(place, interval=interval, ordered=ordered), num_bins, edges)

@@ -19,6 +19,8 @@ from calib_jax.reports.words import option_name
 
 # Of fewer questions no interval but Wilson's is stated: their resamples hardly differ.
 MIN_INTERVAL = 5
+# The conf-ECE of which it is said how many questions it needs in order to be seen.
+SEEN_ECE = 0.05
 # How the table by subject calls the questions that state none.
 NO_SUBJECT = "(no subject)"
 
@@ -30,6 +32,7 @@ def measure(
     edges: str = "right",
     seed: int = 0,
     num_resamples: int = 1000,
+    ordered: bool = False,
 ) -> dict[str, Any]:
     """Every figure of one split, as plain Python numbers.
 
@@ -40,6 +43,7 @@ def measure(
       edges: "right" for bins (a, b], "left" for [a, b).
       seed: of the bootstrap.
       num_resamples: of the bootstrap.
+      ordered: whether the options stand in an order, lowest first; rps is a figure then.
 
     Returns:
       method (how the confidence was read); n; where questions share clusters (``Scores.clusters``),
@@ -56,9 +60,12 @@ def measure(
       conf_ece, cw_ece, smooth_ece, adaptive_ece, pooled_ece and rmsce what perfect calibration
       would show by chance, `<metric>_null_q95`, and the test of it, `<metric>_p_value`: the
       interval holds 0 exactly where that is above 0.05; kuiper_p_value and spiegelhalter_p_value,
-      two-sided tests of the top label; letter_counts [K] (predicted) with letter_entropy
-      (nats), top_letter, top_letter_share and share_above_090, answer_counts [K] (gold);
-      where the options are classes, classes [K], their names, which top_letter then holds, and
+      two-sided tests of the top label; variational_ece with variational_over and
+      variational_under, cross-fitted, see ``metrics.variational_ece``; questions_needed (about so
+      many questions like these show a conf-ECE of 0.05, see ``metrics.questions_needed``; absent
+      where no model of so low confidences can have it); letter_counts [K] (predicted) with
+      letter_entropy (nats), top_letter, top_letter_share and share_above_090, answer_counts [K]
+      (gold); where the options are classes, classes [K], their names, which top_letter then holds, and
       by_class, see ``classes.by_class``;
       num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
       mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); act_above, the
@@ -75,12 +82,12 @@ def measure(
     if not len(scores.answers):
         raise ValueError("no questions to measure")
     arrays = scores.probs, scores.answers, scores.mask
-    functions = catalogue.functions("", num_bins, edges, interval=True)
+    functions = catalogue.functions("", num_bins, edges, interval=True, ordered=ordered)
     row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
     clusters = scores.units
     if clusters is not None:
         row["n_clusters"] = scores.num_units
-    row |= values_of(scores, num_bins, edges)
+    row |= values_of(scores, num_bins, edges, ordered=ordered)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     tails: dict[str, Any] = {"log_scores": scores.log_scores}
     row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
@@ -118,6 +125,13 @@ def measure(
             row[f"{metric.key}_ci"] = [None, None]
     right = scores.predictions == np.asarray(scores.answers)
     row["accuracy_ci"] = list(metrics.share_interval(right, clusters))
+    found = metrics.variational_ece(*arrays, seed=seed)
+    row["variational_ece"] = found.error
+    row |= {"variational_over": found.over, "variational_under": found.under}
+    if row["mean_confidence"] > SEEN_ECE:
+        row["questions_needed"] = metrics.questions_needed(
+            SEEN_ECE, scores.confidences, num_bins, edges
+        )
     if scores.mass is not None:
         row["candidate_mass"], row["candidate_mass_ci"] = mean_interval(scores.mass, clusters)
         if few:
@@ -149,6 +163,7 @@ def change(
     edges: str = "right",
     seed: int = 0,
     num_resamples: int = 1000,
+    ordered: bool = False,
 ) -> dict[str, Any]:
     """Differences after - before of every metric, with paired bootstrap intervals.
 
@@ -156,7 +171,7 @@ def change(
 
     Args:
       before, after: scores of the same questions with the same options in the same order.
-      num_bins, edges, seed, num_resamples: as in `measure`.
+      num_bins, edges, seed, num_resamples, ordered: as in `measure`.
 
     Returns:
       accuracy, conf_ece, squared_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
@@ -175,10 +190,12 @@ def change(
     )
     if not same:
         raise ValueError("before and after are scores of other questions or orders of options")
-    functions = catalogue.functions(catalogue.CHANGE, num_bins, edges, interval=True)
+    functions = catalogue.functions(
+        catalogue.CHANGE, num_bins, edges, interval=True, ordered=ordered
+    )
     rest = before.answers, before.mask
     first, last = (
-        values_of(scores, num_bins, edges, catalogue.CHANGE) for scores in (before, after)
+        values_of(scores, num_bins, edges, catalogue.CHANGE, ordered) for scores in (before, after)
     )
     result: dict[str, Any] = {name: last[name] - first[name] for name in first}
     sides = before.probs, after.probs
@@ -223,25 +240,28 @@ def zeros(scores: Scores) -> dict[str, Any]:
     return row if found.unit is None else {**row, "rounding_unit": found.unit}
 
 
-@functools.partial(jax.jit, static_argnames=("num_bins", "edges", "place"))
-def _values(probs, answers, mask, log_scores, num_bins: int, edges: str, place: str):
+@functools.partial(jax.jit, static_argnames=("num_bins", "edges", "place", "ordered"))
+def _values(probs, answers, mask, log_scores, num_bins: int, edges: str, place: str, ordered: bool):
     """All figures in one program: compiled once instead of once per metric."""
-    functions = catalogue.functions(place, num_bins, edges)
+    functions = catalogue.functions(place, num_bins, edges, ordered=ordered)
     arrays = probs, answers, mask
     return jnp.stack([call(function, *arrays, None, log_scores) for function in functions.values()])
 
 
-def values_of(scores: Scores, num_bins: int, edges: str, place: str = "") -> dict[str, float]:
+def values_of(
+    scores: Scores, num_bins: int, edges: str, place: str = "", ordered: bool = False
+) -> dict[str, float]:
     """key -> value of the catalogue's metrics that have a function.
 
     Args:
       scores: N questions.
       num_bins, edges: of the bins.
       place: only the metrics of this place (``catalogue.LOG``); "" for all.
+      ordered: whether the options stand in an order.
     """
     arrays = scores.probs, scores.answers, scores.mask, scores.log_scores
-    values = _values(*arrays, num_bins=num_bins, edges=edges, place=place).tolist()
-    names = [metric.key for metric in catalogue.computed(place)]
+    values = _values(*arrays, num_bins=num_bins, edges=edges, place=place, ordered=ordered).tolist()
+    names = [metric.key for metric in catalogue.computed(place, ordered=ordered)]
     return dict(zip(names, values, strict=True))
 
 

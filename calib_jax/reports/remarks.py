@@ -40,6 +40,23 @@ def uniform(row: Mapping[str, Any]) -> str:
     )
 
 
+def sample_size(row: Mapping[str, Any]) -> str:
+    """How many questions show a conf-ECE of 0.05, beside how many there are; "" if not known.
+
+    >>> sample_size({"n": 200, "questions_needed": 1034})
+    'to see a conf-ECE of 0.05, about 1,000 questions like these are needed; here are 200'
+    """
+    needed = row.get("questions_needed")
+    if needed is None:
+        return ""
+    about = round(needed, 2 - len(str(needed)))  # two digits
+    enough = ", which is enough" if row["n"] >= needed else ""
+    return (
+        f"to see a conf-ECE of 0.05, about {about:,} questions like these are needed; here "
+        f"{'is' if row['n'] == 1 else 'are'} {row['n']:,}{enough}"
+    )
+
+
 def zero_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is to be said of probabilities of exactly 0 in some of the rows (name -> ROW)."""
     notes = []

@@ -77,7 +77,12 @@ def finish(
     """
     config = run.config
     bins = {"num_bins": config.em.num_bins, "edges": config.em.edges}
-    options = {**bins, "seed": config.seed, "num_resamples": config.report.num_resamples}
+    options = {
+        **bins,
+        "seed": config.seed,
+        "num_resamples": config.report.num_resamples,
+        "ordered": config.report.ordered,
+    }
     rows = {
         state: {name: measure.measure(s, domains[name], **options) for name, s in splits.items()}
         for state, splits in states.items()

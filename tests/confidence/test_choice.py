@@ -18,7 +18,7 @@ from calib_jax.posthoc import ContextualCalibration
 V = 61
 log_scores_of = jax.jit(choice_log_scores)
 probs_of = jax.jit(renormalise)
-permuted_of = jax.jit(permuted_log_scores)
+permuted_of = jax.jit(permuted_log_scores, static_argnames="mean")
 prior_of = jax.jit(content_free_prior)
 contextual_of = jax.jit(contextual_log_scores)
 
@@ -113,33 +113,74 @@ def permuted_case(N=5, K=4):
     return np.where(valid, letters, rng.choice([-np.inf, 3.0], letters.shape)), mask
 
 
-def test_permuted_scores_are_mean_probabilities():
+MEANS = {
+    "geometric": lambda seen: np.mean(np.log(seen)),
+    "arithmetic": lambda seen: np.log(np.mean(seen)),
+}
+by_mean = pytest.mark.parametrize("mean", MEANS)
+
+
+@by_mean
+def test_permuted_scores_are_means_over_the_shifts(mean):
     letters, mask = permuted_case()
-    scores = np.asarray(permuted_of(letters, mask))
+    scores = np.asarray(permuted_of(letters, mask, mean))
     for n, valid in enumerate(mask):
         K = valid.sum()
         for option in range(K):
             seen = [np.exp(letters[n, s, (option - s) % K], dtype=np.float64) for s in range(K)]
-            np.testing.assert_allclose(scores[n, option], np.log(np.mean(seen)), rtol=1e-5)
+            np.testing.assert_allclose(scores[n, option], MEANS[mean](seen), rtol=1e-5)
     assert np.isneginf(scores[~mask]).all()
     np.testing.assert_allclose(
         option_mass(scores), np.where(mask, np.exp(scores), 0).sum(1), rtol=1e-6
     )
 
 
-def test_a_preference_for_a_letter_alone_permutes_to_no_preference():
+@by_mean
+def test_a_preference_for_a_letter_alone_permutes_to_no_preference(mean):
     letters, mask = permuted_case()
     always = np.broadcast_to(letters[:, :1], letters.shape)  # whatever the options
-    probs = np.asarray(probs_of(permuted_of(always, mask), mask))
+    probs = np.asarray(probs_of(permuted_of(always, mask, mean), mask))
     np.testing.assert_allclose(probs, mask / mask.sum(1, keepdims=True), rtol=1e-5)
 
 
-def test_a_preference_for_an_option_alone_survives():
+@by_mean
+def test_a_preference_for_an_option_alone_survives(mean):
     rng = np.random.default_rng(0)
     options = np.log(rng.dirichlet(np.ones(4), 3)).astype(np.float32)
     shifted = np.stack([np.roll(options, -s, axis=1) for s in range(4)], axis=1)
-    scores = permuted_of(shifted, np.ones((3, 4), bool))
+    scores = permuted_of(shifted, np.ones((3, 4), bool), mean)
     np.testing.assert_allclose(scores, options, rtol=1e-5)
+
+
+def test_the_geometric_mean_cancels_a_letters_prior_exactly():
+    """Logits that are the option's plus the letter's, among a vocabulary that takes its own share:
+    what is left are the options' probabilities. The arithmetic mean changes even their order."""
+    rng = np.random.default_rng(5)
+    N, K = 200, 4
+    counts = rng.integers(2, K + 1, N)
+    mask = np.arange(K) < counts[:, None]
+    belief, prior = rng.normal(0, 2, (N, K)), rng.normal(0, 3, (N, K))  # a prior for every question
+    letters = np.full((N, K, K), -np.inf)
+    for n, count in enumerate(counts):
+        for s in range(count):
+            logits = belief[n, (np.arange(count) + s) % count] + prior[n, :count]
+            others = rng.normal(0, 2, 20)
+            letters[n, s, :count] = logits - np.log(np.exp([*logits, *others]).sum())
+    weights = np.where(mask, np.exp(belief), 0)
+    expected = weights / weights.sum(axis=1, keepdims=True)
+    probs = np.asarray(probs_of(permuted_of(letters.astype(np.float32), mask), mask))
+    np.testing.assert_allclose(probs, expected, rtol=2e-5, atol=1e-7)
+    np.testing.assert_array_equal(
+        np.argsort(-probs, 1, "stable"), np.argsort(-expected, 1, "stable")
+    )
+    mean = permuted_of(letters.astype(np.float32), mask, "arithmetic")
+    changed = np.asarray(probs_of(mean, mask)).argmax(1) != expected.argmax(1)
+    assert changed.mean() > 0.02
+
+
+def test_another_mean_is_refused():
+    with pytest.raises(ValueError, match="geometric"):
+        permuted_log_scores(*permuted_case(), "harmonic")
 
 
 def test_contextual_calibration_is_that_of_posthoc():

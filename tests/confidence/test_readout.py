@@ -69,18 +69,26 @@ def softmax(scores):
     return np.exp(scores) / np.exp(scores).sum()
 
 
+def shifted_letters(q):
+    """The log-probabilities of every option's letter, a row for each shift."""
+    K = len(q.choices)
+    found = np.zeros((K, K))
+    for shift in range(K):
+        shown = letters(ask(CHOICE, rotate(q, shift)), K)
+        for place in range(K):
+            found[shift, (place + shift) % K] = shown[place]
+    return found
+
+
 def by_hand(method, q):
     """A question's log-scores, from the methods' definitions."""
     K = len(q.choices)
     if method == "choice":
         return letters(ask(CHOICE, q), K)
     if method == "choice_permuted":
-        probs = np.zeros(K)
-        for shift in range(K):
-            shown = letters(ask(CHOICE, rotate(q, shift)), K)
-            for place in range(K):
-                probs[(place + shift) % K] += np.exp(shown[place]) / K
-        return np.log(probs)
+        return shifted_letters(q).mean(axis=0)
+    if method == "choice_permuted_arithmetic":
+        return np.log(np.exp(shifted_letters(q)).mean(axis=0))
     if method == "choice_contextual":
         prompts = [ask(CHOICE, q, question=f, choices=[f] * K) for f in CONTENT_FREE]
         prior = np.mean([softmax(letters(prompt, K)) for prompt in prompts], axis=0)
@@ -144,10 +152,13 @@ def test_all_methods_are_of_the_same_questions(scores, questions):
         assert found.choices == tuple(q.choices for q in questions)
 
 
-def test_mass_where_scores_are_probabilities(scores):
+def test_mass_where_scores_are_probabilities(scores, questions):
     for method, found in scores.items():
-        if method in ("choice", "choice_permuted", "continuation_sum"):
+        if method in ("choice", "choice_permuted_arithmetic", "continuation_sum"):
             np.testing.assert_allclose(found.mass, np.exp(found.log_scores).sum(1), rtol=1e-5)
+        elif method == "choice_permuted":  # the letters' probability, as it is on the average
+            by_shift = [np.exp(shifted_letters(q)).sum(axis=1).mean() for q in questions]
+            np.testing.assert_allclose(found.mass, by_shift, rtol=1e-4)
         else:
             assert found.mass is None
 
@@ -166,6 +177,9 @@ def test_methods_share_what_they_read(questions):
     assert len(plan(questions, [*kinds, "continuation_pmi"]).groups) == 2 * len(questions)
     shifts = sum(len(q.choices) for q in questions)
     assert len(plan(questions, ["choice", "choice_permuted"]).groups) == shifts
+    assert plan(questions, ["choice_permuted_arithmetic"]).keys == (
+        plan(questions, ["choice_permuted"]).keys
+    )
     free = len(CONTENT_FREE) * len({len(q.choices) for q in questions})  # the same for all
     assert len(plan(questions, ["choice", "choice_contextual"]).groups) == len(questions) + free
 

@@ -224,6 +224,7 @@ def test_a_value_that_no_limit_expresses_is_refused(job, path, value, message):
             {"prompt.choice": "{question}{options}", "prompt.template": "{question}{options}"},
             "set one of them",
         ),
+        ("evaluate", {"report.ordered": True}, "Set --config.data.shuffle_options=False"),
         ("sweep", {"train.sft": "none"}, "config.sweep.ece_weight holds 0"),
         ("alignment", {"alignment.models": ""}, "config.alignment.models names no model"),
         ("alignment", {"alignment.pairs": ""}, "there would be nothing to measure"),

@@ -85,6 +85,7 @@ def test_before_and_after_from_two_files(call, tmp_path):
         f"before:test={a},after:test={b}",
         "--config.report.in_domain=test",
         "--config.posthoc.methods=temperature",
+        "--config.report.ordered=True",
     )
     assert status == 0, err
     assert "probabilities: column 'probs'" in out and "0-based index (0 occurs)" in out
@@ -119,12 +120,18 @@ def test_before_and_after_from_two_files(call, tmp_path):
     assert summary["best"]["methods"]["test"]["conf_ece"].keys() == every
     table = (call.workdir / "tables" / "methods.md").read_text()
     assert "model confidence set" in table and "**" in table
+    thresholds = np.array([r["answer"] for r in rows(1)])[:, None] <= np.arange(4)
+    ranked = ((probs.cumsum(axis=1) - thresholds) ** 2).sum(axis=1).mean() / 3
+    assert summary["before"]["test"]["rps"] == pytest.approx(ranked, abs=1e-6)
+    assert len(summary["change"]["test"]["rps_ci"]) == 2
+    assert "ranked prob. score" in out
     assert predictions.read(call.workdir / "predictions" / "after-test.parquet").ids[0] == "q0"
 
     status, out, _ = call(
         f"before:test={a},after:test={b}",
         "--config.report.in_domain=test",
         "--config.posthoc.methods=temperature",
+        "--config.report.ordered=True",
     )
     assert status == 0 and "is finished" in out
 

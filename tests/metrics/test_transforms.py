@@ -18,7 +18,7 @@ NAMES = [
     "mce", "rmsce", "average_ce", "overconfidence_error", "underconfidence_error", "pooled_ece",
     "adaptive_ece", "cw_adaptive_ece", "nixon_ace", "tace", "soft_ece",
     "debiased_rmsce", "cw_debiased_rmsce", "debiased_ece", "sweep_ece",
-    "smooth_ece", "aurc", "auprc", "confidence_gap",
+    "smooth_ece", "aurc", "auprc", "confidence_gap", "rps",
 ]  # fmt: skip  # names, several on a line
 
 

@@ -31,8 +31,9 @@ def fitted(ragged, options):
 def test_registry():
     assert calib_jax.posthoc is posthoc
     assert set(posthoc.METHODS) == {
-        "temperature", "fixed_temperature", "vector", "matrix", "dirichlet", "platt", "beta",
-        "histogram", "isotonic", "batch_calibration", "contextual_calibration", "pride", "daca",
+        "temperature", "fixed_temperature", "vector", "matrix", "structured_matrix", "dirichlet",
+        "platt", "beta", "histogram", "isotonic", "batch_calibration", "contextual_calibration",
+        "pride", "daca",
     }  # fmt: skip  # names, several on a line
     for name, cls in posthoc.METHODS.items():
         assert cls.name == name

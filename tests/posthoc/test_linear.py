@@ -146,7 +146,9 @@ def test_wrong_width_and_shapes_are_refused(ragged):
         posthoc.VectorScaling.fit(log_scores, answers, mask, penalty=-1)
 
 
-@pytest.mark.parametrize("name", ["vector", "matrix", "dirichlet", "platt", "beta"])
+@pytest.mark.parametrize(
+    "name", ["vector", "matrix", "structured_matrix", "dirichlet", "platt", "beta"]
+)
 def test_tiny_logits_give_no_nan(set_a, name):
     log_scores, answers = 1e-9 * set_a[0][:500], set_a[1][:500]
     fitted = posthoc.METHODS[name].fit(log_scores, answers)

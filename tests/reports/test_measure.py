@@ -5,6 +5,7 @@ import pytest
 
 from calib_jax import metrics
 from calib_jax.reports import catalogue, measure, remarks, result
+from calib_jax.reports.views.splits import results
 
 COMPARED = (
     "accuracy",
@@ -137,6 +138,33 @@ def test_every_figure_is_the_metric_s_own(run):
         "brier_refinement": parts.refinement,
     }.items():
         assert row[name] == pytest.approx(float(value), rel=1e-5, abs=1e-7), name
+
+
+def test_how_many_questions_are_needed_is_said_beside_how_many_there_are(run):
+    row, scores = run[0]["before"]["near"], run[1]["before"]["near"]
+    assert row["questions_needed"] == metrics.questions_needed(0.05, scores.confidences)
+    text = remarks.sample_size(row)
+    assert text.endswith("questions like these are needed; here are 60") and "enough" not in text
+    assert remarks.sample_size({**row, "n": 10**6}).endswith("1,000,000, which is enough")
+    assert remarks.sample_size({"n": 3}) == ""
+    (table,) = results({"before": {"near": row}})
+    assert any("questions like these are needed" in note for note in table.notes)
+
+
+def test_the_variational_error_has_its_parts(run):
+    row, scores = run[0]["before"]["near"], run[1]["before"]["near"]
+    found = metrics.variational_ece(scores.probs, scores.answers, scores.mask)
+    assert row["variational_ece"] == found.error
+    assert row["variational_over"] == found.over > 0.3  # as overconfident as can be
+    assert row["variational_under"] == found.under
+
+
+def test_the_ranked_score_is_only_of_options_in_an_order(run):
+    scores, row = run[1]["before"]["far"], run[0]["before"]["far"]
+    assert "rps" not in row and "rps" not in run[0]["change"]["far"]
+    found = measure.values_of(scores, 10, "right", catalogue.CHANGE, ordered=True)
+    expected = metrics.rps(scores.probs, scores.answers, scores.mask)
+    assert found["rps"] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_null_figures_are_those_of_the_metrics(run):

@@ -47,6 +47,7 @@ def result(
     first = next(iter(rows.values()))
     about = [DOMAINS.get(first.get("domain", ""), ""), remarks.size(first)]
     notes = [*remarks.clustered(first), remarks.uniform(first), remarks.gold(first)]
+    notes += [said] if (said := remarks.sample_size(first)) else []
     notes += remarks.zero_notes(rows) + remarks.low_mass(rows)
     table = transposed(
         split,
