@@ -115,7 +115,9 @@ def _measure(
             warnings.simplefilter("always", posthoc.CalibrationWarning)
             crossed = posthoc.cross_fit_scores(name, scores, folds=folds, seed=seed, **fit)
             fitted = posthoc.METHODS[name].fit(*arrays, **fit)
-            interval = posthoc.temperature_interval(*arrays) if name == "temperature" else None
+            interval = None
+            if name == "temperature":
+                interval = posthoc.temperature_interval(*arrays, clusters=scores.units)
     except ValueError as error:
         raise UserError(f"config.posthoc: {name} on {split}: {error}") from None
     crossed = dataclasses.replace(crossed, subjects=(), mass=None)

@@ -65,8 +65,8 @@ def measure(
       many questions like these show a conf-ECE of 0.05, see ``metrics.questions_needed``; absent
       where no model of so low confidences can have it); letter_counts [K] (predicted) with
       letter_entropy (nats), top_letter, top_letter_share and share_above_090, answer_counts [K]
-      (gold); where the options are classes, classes [K], their names, which top_letter then holds, and
-      by_class, see ``classes.by_class``;
+      (gold); where the options are classes, classes [K], their names, which top_letter then holds,
+      and by_class, see ``classes.by_class``;
       num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
       mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); act_above, the
       columns of ``metrics.act_above``; and, where there
@@ -125,7 +125,7 @@ def measure(
             row[f"{metric.key}_ci"] = [None, None]
     right = scores.predictions == np.asarray(scores.answers)
     row["accuracy_ci"] = list(metrics.share_interval(right, clusters))
-    found = metrics.variational_ece(*arrays, seed=seed)
+    found = metrics.variational_ece(*arrays, seed=seed, clusters=clusters)
     row["variational_ece"] = found.error
     row |= {"variational_over": found.over, "variational_under": found.under}
     if row["mean_confidence"] > SEEN_ECE:
