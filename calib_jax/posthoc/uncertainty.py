@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from scipy.special import stdtrit
 
 from calib_jax.errors import UserError
 from calib_jax.metrics.sums import tree_sum, weighted_sum
@@ -75,6 +74,8 @@ def temperature_interval(
     z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     unit, more = np.arange(len(rows.answers)), 1.0
     if clusters is not None:
+        from scipy.special import stdtrit  # here: scipy is slow to import
+
         names = np.asarray(clusters).astype(str)
         if names.shape != unit.shape:
             raise UserError(f"clusters must have shape {unit.shape}, got {names.shape}")
