@@ -1,6 +1,7 @@
 """Metrics that hold rows against one another, of cross-fitted scores: within the folds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,17 +46,34 @@ def within_folds(
         >>> float(within_folds(auroc, probs, [0, 1, 1, 0], folds=[0, 0, 1, 1], num_folds=2))
         0.5
     """
-    metric = getattr(metric, "kernel", metric)
     folds = jnp.asarray(folds)
     weights = jnp.ones(folds.shape[0], jnp.int32) if weights is None else jnp.asarray(weights)
-    arrays = jnp.asarray(probs), jnp.asarray(answers), None if mask is None else jnp.asarray(mask)
-    logs = None if log_scores is None else jnp.asarray(log_scores)
+    rows = probs, answers, mask, log_scores
+    arrays = [None if x is None else jnp.asarray(x) for x in rows]
+    own = jnp.where(folds == jnp.arange(num_folds)[:, None], weights, 0)
+    return mean_over_folds(metric, arrays, own, None)
 
-    def one(fold):
-        own = jnp.where(folds == fold, weights, 0)
-        return call(metric, *arrays, own, logs), own.sum().astype(jnp.float32)
 
-    values, sizes = jax.vmap(one)(jnp.arange(num_folds))
+def mean_over_folds(
+    metric: Callable[..., jax.Array], rows: Sequence[Any], weights: jax.Array, axis: int | None
+) -> jax.Array:
+    """``within_folds`` of weights [F, L], 0 on the rows of other folds.
+
+    Args:
+        metric: as there.
+        rows: probs, answers, mask, log_scores; mask and log_scores may be None.
+        weights: [F, L].
+        axis: 0 where ``rows`` are [F, L, ...], each fold's own, so that nothing is computed of the
+            others; None where they are [L, ...], the same for all folds.
+    """
+    metric = getattr(metric, "kernel", metric)
+
+    def one(rows, own):
+        probs, answers, mask, log_scores = rows
+        return call(metric, probs, answers, mask, own, log_scores)
+
+    values = jax.vmap(one, in_axes=(axis, 0))(tuple(rows), weights)
+    sizes = weights.sum(axis=1).astype(jnp.float32)
     known = ~jnp.isnan(values) & (sizes > 0)
     total = jnp.where(known, values * sizes, 0).sum()
     return jnp.where(known.any(), total / jnp.where(known, sizes, 0).sum(), jnp.nan)

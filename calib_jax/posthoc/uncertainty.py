@@ -37,13 +37,15 @@ def temperature_interval(
         2 min(1, H/J) (L(T^) - L(T)) <= z^2
 
     z the normal quantile of (1 + level)/2, H the curvature of -L in 1/T and J the sum of the rows'
-    squared slopes (with ``clusters`` of the clusters' squared sums), both at T^. That is the
+    squared slopes, both at T^; with ``clusters`` G/(G - 1) times the sum of the G clusters' squared
+    sums, and z the quantile of Student's t with G - 1 degrees of freedom. That is the
     profile likelihood's interval, made wider where the rows contradict the model softmax(s / T) or
     one another's independence, H < J (Kent 1982). Coverage: ``benchmarks/top_label.py``.
 
     Args:
         log_scores, answers, mask, weights: as in ``fit_temperature``.
-        clusters: [N] names or None; rows of one name depend on one another.
+        clusters: [N] names or None; rows of one name depend on one another. A single cluster says
+            nothing: the interval is [0.01, 1000].
         level: nominal coverage, strictly between 0 and 1.
 
     Returns:
@@ -70,20 +72,26 @@ def temperature_interval(
         rows = without if int(temperature_kernel(*without).status) == 0 else rows
     found = temperature_kernel(*rows)
     z = statistics.NormalDist().inv_cdf((1 + level) / 2)
-    unit = np.arange(len(rows.answers))
+    unit, more = np.arange(len(rows.answers)), 1.0
     if clusters is not None:
+        from scipy.special import stdtrit  # here: scipy is slow to import
+
         names = np.asarray(clusters).astype(str)
         if names.shape != unit.shape:
             raise UserError(f"clusters must have shape {unit.shape}, got {names.shape}")
-        unit = np.unique(names, return_inverse=True)[1]
+        kept, unit = np.unique(names, return_inverse=True)
+        if len(kept) < 2:
+            return MIN_TEMPERATURE, MAX_TEMPERATURE
+        more = len(kept) / (len(kept) - 1)
+        z = float(stdtrit(len(kept) - 1, (1 + level) / 2))
     low, high = _ends(
-        *rows, unit, jnp.log(found.temperature), np.float32(z * z), clusters is not None
+        *rows, unit, jnp.log(found.temperature), np.float32(z * z), more, clusters is not None
     )
     return float(low), float(high)
 
 
 @functools.partial(jax.jit, static_argnames="clustered")
-def _ends(log_scores, answers, mask, weights, unit, best, most, clustered) -> jax.Array:
+def _ends(log_scores, answers, mask, weights, unit, best, most, more, clustered) -> jax.Array:
     """The two temperatures at which the deviance is ``most``; [2], of ln T^ = ``best``."""
     scores, valid = centred_scores(log_scores, mask)
     target = jnp.take_along_axis(scores, answers[:, None], axis=1)[:, 0]
@@ -101,7 +109,7 @@ def _ends(log_scores, answers, mask, weights, unit, best, most, clustered) -> ja
     # A row of weight w is w rows alike: of one cluster, or each for itself.
     slopes = mean - target
     sums = jax.ops.segment_sum(weights * slopes, unit, num_segments=len(slopes))
-    squares = tree_sum(sums**2) if clustered else weighted_sum(slopes**2, weights)
+    squares = more * tree_sum(sums**2) if clustered else weighted_sum(slopes**2, weights)
     scale = jnp.where(squares > curvature, curvature / jnp.where(squares > 0, squares, 1), 1)
 
     def within(log_t):

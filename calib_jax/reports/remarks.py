@@ -99,8 +99,10 @@ def fitted_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 for key, value in values.items()
                 if not key.endswith("_ci")
             ]
-            found.append(f"{name.replace('_', ' ')}: {', '.join(shown)}")
-    return [f"fitted to all questions, {'; '.join(found)}"] if found else []
+            # "temperature 1.8", not "temperature temperature 1.8".
+            own = name.replace("_", " ").removesuffix(next(iter(values))).rstrip()
+            found.append(f"{own} {', '.join(shown)}".strip())
+    return [f"fitted to all questions: {'; '.join(found)}"] if found else []
 
 
 # Below it, other words than the letters are the likelier answer.

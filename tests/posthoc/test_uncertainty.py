@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
+from scipy.stats import t as student
 
 from calib_jax import posthoc
 from calib_jax.errors import UserError
@@ -25,13 +26,15 @@ def reference(scores, answers, weights=None, unit=None):
 
     best = brentq(lambda log_t: weights @ slopes(log_t)[0], -4, 6, xtol=1e-14)
     first, variance = slopes(best)
-    squares = (np.bincount(unit, weights * first) ** 2).sum()
+    count = unit.max() + 1
+    squares = count / (count - 1) * (np.bincount(unit, weights * first) ** 2).sum()
+    most = student.ppf(0.975, count - 1) ** 2
     if (unit == rows).all():
-        squares = weights @ first**2
+        squares, most = weights @ first**2, 1.959963984540054**2
     scale = min(1, weights @ variance / squares)
 
     def beyond(log_t):
-        return 2 * scale * (total(best) - total(log_t)) - 1.959963984540054**2
+        return 2 * scale * (total(best) - total(log_t)) - most
 
     return np.exp([brentq(beyond, best - 3, best), brentq(beyond, best, best + 5)])
 
@@ -78,6 +81,8 @@ def test_weights_are_repeats_and_clusters_undo_them(overconfident):
     expected = reference(np.repeat(wide, 3, axis=0), thrice[1], unit=unit)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     np.testing.assert_allclose(found, once, rtol=0.05)
+    one = posthoc.temperature_interval(scores, answers, clusters=["a"] * 200)
+    assert one == (posthoc.MIN_TEMPERATURE, posthoc.MAX_TEMPERATURE)
 
 
 def test_ends_that_the_rows_do_not_fix_are_the_bounds():

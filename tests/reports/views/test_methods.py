@@ -168,8 +168,8 @@ def test_the_parameters_of_the_fit_to_all_rows_stand_beneath(run):
     } | {"isotonic": {"near": {"nll": 1.25}}}
     (table,) = methods.calibrators(rows, states)
     assert table.notes == (
-        "Fitted to all questions, temperature: temperature 1.833 [1.700, 2.000]; "
-        "platt: slope 0.500, intercept -0.250.",
+        "Fitted to all questions: temperature 1.833 [1.700, 2.000]; "
+        "platt slope 0.500, intercept -0.250.",
     )
 
 
