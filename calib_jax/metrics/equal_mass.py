@@ -11,6 +11,8 @@ from calib_jax.metrics.sums import tree_sum, two_sum
 
 # Up to here a value is compared with every edge: one fused pass, no search.
 _MAX_COMPARED_EDGES = 64
+# Below, half of a difference may be a subnormal number.
+_SMALL = 2.0**-100
 
 
 def pair_weights(weights: jax.Array | None, valid: jax.Array | None) -> jax.Array | None:
@@ -57,16 +59,28 @@ def sort_mass(
             values = jnp.where(valid, values, jnp.inf)
             mass = jnp.minimum(mass, valid.sum(dtype=jnp.int32))
         return _sort(values), mass
-    order = jnp.argsort(values)
+    order = jnp.argsort(order_bits(values))
     weights = weights if valid is None else jnp.where(valid, weights, 0)
     return values[order], jnp.cumsum(weights[order])
 
 
-def _sort(values: jax.Array) -> jax.Array:
-    """jnp.sort of float32, by the bits: four times as fast on a CPU; NaN last."""
+def order_bits(values: jax.Array) -> jax.Array:
+    """int32 that order as the float32 ``values`` do, -0 equal to 0 and NaN last.
+
+    For comparisons of subnormal numbers, which as floats all equal 0 in XLA, and for sorts: those
+    of integers are four times as fast on a CPU.
+    """
     bits = jax.lax.bitcast_convert_type(jnp.where(jnp.isnan(values), jnp.nan, values), jnp.int32)
-    # Negative numbers order by falling bits.
-    bits = jnp.sort(bits ^ ((bits >> 31) & 0x7FFFFFFF))
+    # Negative numbers order by falling bits; the lowest int32 is -0.
+    bits = jnp.where(bits == jnp.iinfo(jnp.int32).min, 0, bits)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _sort(values: jax.Array) -> jax.Array:
+    return _of_bits(jnp.sort(order_bits(values)))
+
+
+def _of_bits(bits: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits ^ ((bits >> 31) & 0x7FFFFFFF), jnp.float32)
 
 
@@ -88,12 +102,15 @@ def inner_edges(
     start = split_starts(mass, num_bins, size)
     low = ordered.at[jnp.searchsorted(mass, start)].get(mode="clip")
     high = ordered.at[jnp.searchsorted(mass, start, side="right")].get(mode="clip")
-    middle = low + (high - low) / 2
+    below, above = order_bits(low), order_bits(high)
+    # Of the smallest numbers arithmetic leaves nothing: half-way between their bits.
+    halfway = _of_bits(below + (above - below) // 2)
+    middle = jnp.where(jnp.abs(high) < _SMALL, halfway, low + (high - low) / 2)
     # A mid-point that rounds onto a value stays on the side that keeps this value in its part.
     if edges == "right":
-        middle = jnp.where(middle >= high, low, middle)
+        middle = jnp.where(order_bits(middle) >= above, low, middle)
     else:
-        middle = jnp.where(middle <= low, high, middle)
+        middle = jnp.where(order_bits(middle) <= below, high, middle)
     return jnp.where((start < mass[-1]) & (jnp.arange(1, size) < num_bins), middle, jnp.inf)
 
 
@@ -107,14 +124,15 @@ def edge_stats(
     """``BinStats`` [G, M] of ``values`` [N, G] between the given ``inner`` edges [G, M - 1]."""
     num_bins, num_groups = inner.shape[1] + 1, values.shape[1]
     past = jnp.greater if edges == "right" else jnp.greater_equal
+    bits, limits = order_bits(values), order_bits(inner)
     if num_bins <= _MAX_COMPARED_EDGES:
         index = jnp.zeros(values.shape, jnp.int32)
         for m in range(num_bins - 1):
-            index += past(values, inner[:, m])
+            index += past(bits, limits[:, m])
     else:
         side = "left" if edges == "right" else "right"
         search = functools.partial(jnp.searchsorted, side=side)
-        index = jax.vmap(search, in_axes=(0, 1), out_axes=1)(inner, values).astype(jnp.int32)
+        index = jax.vmap(search, in_axes=(0, 1), out_axes=1)(limits, bits).astype(jnp.int32)
     # As in binning: the distance from a value inside the bin is summed, not the value itself.
     low, high = _sides(inner)
     middle = jnp.round((low + high) * 2048) / 4096

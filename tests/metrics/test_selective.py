@@ -1,4 +1,7 @@
+import functools
 import itertools
+import math
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calib_jax.metrics import ranks, selective
 from calib_jax.metrics.selective import _harmonic_difference
 from tests.metrics.kernels import kernels as metrics
 
@@ -185,3 +189,62 @@ def test_harmonic_differences_at_any_size():
     # Far out a difference of harmonic numbers would have no digits left.
     found = _harmonic_difference(jnp.int32(9_999_999), jnp.int32(10_000_000))
     assert found == pytest.approx(1e-7, rel=1e-5)
+
+
+def test_covered_rows_are_counted_exactly():
+    """k = floor(coverage N) + 1 of the decimal, for all N to 200 and all hundredths."""
+    top = np.linspace(1, 0.6, 200, dtype=np.float32)
+    probs = jnp.stack([top, 1 - top], axis=1)
+    answers = np.r_[1, np.zeros(199, int)]  # only the first row is wrong: an accuracy of 1 - 1/k
+    counted = jnp.asarray(np.tri(200, dtype=np.int32))
+    keyed = ranks.by_confidence(probs, answers, None, None)
+    of_every_number = jax.jit(jax.vmap(selective._accuracy_at, in_axes=(None, 0, None, None)))
+    for hundredths in range(101):
+        share = Fraction(hundredths, 100)
+        digits = jnp.asarray(selective._digits(share), jnp.uint32)
+        found = of_every_number(keyed, counted, hundredths / 100, digits)
+        expected = [min(math.floor(share * n) + 1, n) for n in range(1, 201)]
+        assert np.rint(1 / (1 - np.asarray(found, np.float64))).tolist() == expected
+    for share, k in ((0.53, 54), (0.59, 60), (0.29, 30), (np.float32(0.57), 58), (1, 100), (0, 1)):
+        found = metrics.accuracy_at_coverage(probs[:100], answers[:100], coverage=share)
+        assert round(1 / (1 - float(found))) == k
+    assert np.isnan(metrics.accuracy_at_coverage(probs, answers, coverage=np.nan))
+
+
+@pytest.mark.parametrize("number", [1, 65_536, 10**7 + 1, 2**31 - 1])
+def test_shares_of_large_numbers_are_exact(number):
+    rng = np.random.default_rng(number)
+    shares = [Fraction(repr(float(x))) for x in (*rng.random(40), 1e-9, 0.1, 1 / 3, 0.9999999999999999)]
+    shares += [Fraction(k, number) for k in (0, 1, number // 2, number)]
+    for share in shares:
+        digits = jnp.asarray(selective._digits(share), jnp.uint32)
+        assert int(selective._whole_part(digits, jnp.uint32(number))) == math.floor(share * number)
+
+
+@functools.partial(jax.jit, static_argnames=("sought", "lowest_first"))
+def _runs(keyed, weights, *, sought, lowest_first):
+    return ranks.runs(keyed, weights, sought=sought, lowest_first=lowest_first)
+
+
+@pytest.mark.parametrize("size", [1, 64, 65, 300])
+def test_runs_of_ties_across_blocks(size):
+    """Against loops, with runs longer than a block, rows of weight 0, and both directions."""
+    rng = np.random.default_rng(size)
+    for levels in (1, 3, size):
+        key = rng.integers(0, levels, size).astype(np.int32)
+        right, unknown = rng.random(size) < 0.5, np.zeros(size, bool)
+        for weights in (None, rng.integers(0, 3, size).astype(np.int32)):
+            for sought, lowest_first in ((True, False), (False, True)):
+                keyed = ranks.Keyed(*map(jnp.asarray, (key, right, unknown)), None)
+                counts = _runs(keyed, weights, sought=sought, lowest_first=lowest_first)
+                flat = [np.asarray(x).T.ravel()[:size] for x in counts[:5]]
+                ends = np.stack(flat[:4])[:, flat[4]]
+                copies = np.ones(size, int) if weights is None else weights
+                expected, shown, found = [], 0, 0
+                for value in sorted(set(key.tolist()), reverse=not lowest_first):
+                    before = shown, found
+                    shown += copies[key == value].sum()
+                    found += copies[(key == value) & (right == sought)].sum()
+                    expected.append((shown, found, *before))
+                assert ends.T.tolist() == [list(map(int, row)) for row in expected]
+                assert (int(counts.all_shown), int(counts.all_found)) == (shown, found)
