@@ -105,17 +105,14 @@ def _check_dtype(what: str, dtype: Any, known: tuple[str, ...]) -> None:
     except TypeError:  # no dtype at all
         name = None
     if name not in known:
-        raise UserError(
-            f"{what} {dtype!r} is not supported; there is {', '.join(known[:-1])} and {known[-1]}."
-        )
+        raise UserError(f"{what} {dtype!r} is not supported; choose from: {', '.join(known)}.")
 
 
 def _attention(asked: str, config: ModelConfig, dtype: str) -> str:
     """The implementation of ``attend`` that computes this model here."""
     if asked not in ATTENTIONS:
         raise UserError(
-            f"attention {asked!r} is not supported; there is {', '.join(ATTENTIONS[:-1])} and "
-            f"{ATTENTIONS[-1]}."
+            f"attention {asked!r} is not supported; choose from: {', '.join(ATTENTIONS)}."
         )
     if asked == "splash" or (asked == "auto" and jax.default_backend() == "tpu"):
         why = splash.refusal(config)

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     """Reads the flags, runs the config's job, and returns the exit status.
 
     0: done. 1: bad input or a loss that is not finite, with one message on standard error. 143 and
-    130: stopped by SIGTERM or Ctrl-C with work left, so that ``train && export`` does not go on;
+    130: stopped by SIGTERM or Ctrl-C with work left, so that ``train && export`` stops there;
     what was done is saved (an export leaves nothing).
     """
     workdir, is_run, stop = None, True, StopRequest()

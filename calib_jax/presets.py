@@ -134,7 +134,7 @@ def aligned(name: str, method: str) -> ml_collections.ConfigDict:
       UserError: no such preset.
     """
     if name and name not in ALIGNED:
-        raise UserError(f"no preset {name!r}; there is {', '.join(ALIGNED)}, or none.")
+        raise UserError(f"no preset {name!r}; choose from: {', '.join(ALIGNED)}, or none.")
     config = base()
     config.job = "align"
     config.align.method = method

@@ -44,7 +44,7 @@ PRESETS = ("debug", "full")
 
 def get_config(preset: str = ""):
     if preset and preset not in PRESETS:
-        raise UserError(f"no preset {preset!r}; there is {', '.join(PRESETS)}, or none.")
+        raise UserError(f"no preset {preset!r}; choose from: {', '.join(PRESETS)}, or none.")
     config = base_config.base()
     config.job = "evaluate"
     config.method = "evaluate"

@@ -122,6 +122,11 @@ def test_something_has_run_it(command):
 def test_config_preset_and_fields_exist_and_are_obeyed(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(command)
+    added = re.findall(
+        r"^\+\+\+ b/calib_jax/jobs/(\w+)\.py", (ROOT / "docs" / "how-to-add.md").read_text(), re.M
+    )
+    if any(f"--config.job={job}" in words for job in added):
+        pytest.skip("the job is what the page shows how to add")
     start = next(i for i, word in enumerate(words) if word.startswith("--config="))
     config, workdir = command_line.parse(["calib_jax", *words[start:]])
     assert config is not None and not workdir.is_absolute()

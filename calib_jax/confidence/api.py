@@ -126,6 +126,8 @@ def _merge(parts: Sequence[Scores], order: np.ndarray) -> Scores:
         elif isinstance(values[0], np.ndarray):
             merged[field.name] = np.concatenate(values)[order]
         elif isinstance(values[0], tuple):
+            if field.name == "clusters":  # () of a part whose questions stand alone
+                values = [part.clusters or (None,) * len(part) for part in parts]
             joined = [item for value in values for item in value]
             merged[field.name] = tuple(joined[i] for i in order)
     return dataclasses.replace(parts[0], **merged)

@@ -8,6 +8,7 @@ import numpy as np
 from calib_jax.confidence.choice import renormalise
 from calib_jax.confidence.engine import Engine, TokenScores
 from calib_jax.confidence.scores import Scores
+from calib_jax.questions.clusters import clusters_of
 from calib_jax.questions.encoder import Encoded
 from calib_jax.questions.pairs import Pair
 
@@ -65,5 +66,6 @@ def score_encoded(
         method="choice",
         questions=tuple(q.question for q in questions),
         choices=tuple(q.choices for q in questions),
+        clusters=clusters_of(questions),
         mass=np.exp(log_scores).sum(axis=1, dtype=np.float32),
     )

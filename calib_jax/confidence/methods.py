@@ -26,7 +26,7 @@ def check_methods(methods: Sequence[str]) -> None:
     """Raises UserError for an unknown method."""
     for method in methods:
         if method not in METHODS:
-            raise UserError(f"method {method!r} is not known; there is {', '.join(METHODS)}.")
+            raise UserError(f"method {method!r} is not known; choose from: {', '.join(METHODS)}.")
 
 
 @functools.partial(jax.jit, static_argnums=0)

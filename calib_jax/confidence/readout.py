@@ -19,6 +19,7 @@ from calib_jax.confidence.methods import METHODS, check_methods, confidences
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.questions.chat import Chat, control_counts
+from calib_jax.questions.clusters import clusters_of
 from calib_jax.questions.encoder import encode_letters
 from calib_jax.questions.pairs import Pair, PairEncoder
 from calib_jax.questions.prompts import (
@@ -108,6 +109,7 @@ class Reading:
             "subjects": tuple(q.subject for q in self.questions),
             "questions": tuple(q.question for q in self.questions),
             "choices": tuple(q.choices for q in self.questions),
+            "clusters": clusters_of(self.questions),
         }
         if self.own_contexts:  # probabilities after different contexts add up to nothing
             for method in self.methods:

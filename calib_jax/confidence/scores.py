@@ -22,8 +22,13 @@ class Scores:
       method: how the confidence was read (``methods.METHODS``).
       questions: N texts, or () where they are not known.
       choices: N tuples of the options' texts, or () where they are not known.
+      clusters: N names or None each, or (): rows of one name depend on each other (questions of one
+        passage, repeats of a question), and intervals are over clusters. A row without a name
+        stands alone.
       mass: [N] float32, the probability of all options together before they are renormalised; None
         where it is not known or means nothing.
+      folds: [N] int32, the fold that each row was held out in, of scores that are cross-fitted
+        (``posthoc.cross_fit_scores``); else None.
     """
 
     log_scores: np.ndarray
@@ -36,7 +41,9 @@ class Scores:
     method: str = "choice"
     questions: tuple[str, ...] = ()
     choices: tuple[tuple[str, ...], ...] = ()
+    clusters: tuple[str | None, ...] = ()
     mass: np.ndarray | None = None
+    folds: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -50,6 +57,16 @@ class Scores:
     def confidences(self) -> np.ndarray:
         """[N] float32, the probability of the predicted option."""
         return self.probs.max(axis=1, initial=0)
+
+    @property
+    def units(self) -> np.ndarray | None:
+        """[N] int32, each row's cluster by its number; None where no two rows share one."""
+        names = {name for name in self.clusters if name is not None}
+        if len(names) + self.clusters.count(None) == len(self.clusters):
+            return None
+        numbers: dict[str | int, int] = {}
+        keys = (i if name is None else name for i, name in enumerate(self.clusters))
+        return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int32)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def _released(config: Config) -> Iterator[str]:
             "the two."
         )
     for path, value, needed, why in (
-        ("train.ece_weight", train.ece_weight, 0.0, "config.train.alpha stands in its place"),
+        ("train.ece_weight", train.ece_weight, 0.0, "config.train.alpha takes its place"),
         ("train.terms", train.terms, "", "it has no further terms"),
         ("train.divergence", train.divergence, "squared", "it has the squared error alone"),
         ("em.binning", em.binning, "width", "its bins are of equal width"),

@@ -4,7 +4,9 @@ import dataclasses
 import importlib
 import math
 import operator
+import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -15,11 +17,17 @@ from calib_jax.errors import UserError
 from calib_jax.grammar import suggestion
 
 # --- Jobs -----------------------------------------------------------------------------------------
+_PRESENT = {
+    module.name for module in pkgutil.iter_modules([str(Path(__file__).parents[1] / "jobs")])
+}
 SERIES = ("compare", "sweep", "stages")  # runs of "finetune" and "align" that belong together
 FINETUNES = ("finetune", *SERIES, "plan")  # "plan" takes the config of the run that it plans
 TRAINS = (*FINETUNES, "align")
-ASKS = ("evaluate", "study", "lifecycle", "stages")  # tasks, by any reading
-READS = ("evaluate", "study", "lifecycle")
+_READS = ("evaluate", "study", "lifecycle")
+_OTHERS = ("alignment", "export", "generate", "report", "winrate")
+# A job of which nothing is said here asks one model or several, and obeys what all such jobs obey.
+READS = (*_READS, *sorted(_PRESENT - {*TRAINS, *_READS, *_OTHERS}))
+ASKS = (*READS, "stages")  # tasks, by any reading
 LETTERS = (*TRAINS, *READS)
 SCORES = (*LETTERS, "alignment")
 RUNS_A_MODEL = (*SCORES, "generate")

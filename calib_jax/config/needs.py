@@ -95,3 +95,11 @@ SEVERAL_MODELS = _where("lifecycle.models", "lifecycle")
 TRAINS_STAGES = _without("stages.models", "its models were trained already", "stages")
 CALIBRATORS = _where("posthoc.methods", "finetune", "align", "evaluate", "report")
 CROSS_FITS = _under("compare.calibration", "cross", "compare")
+COUNTS_A_PRIOR = Need(
+    ("finetune", "align", "evaluate", "report", "compare"),
+    lambda c: (
+        {"histogram", "isotonic"}
+        & set(split_list((c.compare if c.job == "compare" else c.posthoc).methods))
+    ),
+    "where the methods hold histogram or isotonic",
+)

@@ -9,6 +9,7 @@ from calib_jax.config.field import (
     FINETUNES,
     JOBS,
     LETTERS,
+    READS,
     RUNS_A_MODEL,
     SCORES,
     TRAINS,
@@ -103,7 +104,7 @@ MESH = section(
     "mesh",
     (*RUNS_A_MODEL, "export"),
     shape=Field((1, -1, 1), check=values.by("calib_jax.parallel.mesh:check_shape")).means(
-        "The numbers of devices along data × fsdp × tensor; -1 stands for the rest."
+        "The numbers of devices along data × fsdp × tensor; -1 takes the rest."
     ),
 )
 
@@ -124,7 +125,7 @@ DATA = section(
     ),
     eval=Field(
         "offline:openbookqa/test,offline:arc_easy/test",
-        jobs=(*TRAINS, "evaluate", "study"),
+        jobs=(*TRAINS, *(job for job in READS if job != "lifecycle")),
         instead={
             "lifecycle": "config.lifecycle.tasks names the tasks",
             "alignment": "config.alignment.pairs and config.alignment.text are measured",
@@ -266,7 +267,7 @@ BATCH = section(
 REPORT = section(
     "report",
     ("report",),
-    num_resamples=Field(1000, least=1, jobs=(*SCORES, "report", "winrate")).means(
+    num_resamples=Field(1000, least=1, jobs=(*SCORES, "report")).means(
         "How many bootstrap resamples stand behind every interval."
     ),
     writers=Field("", check=values.by("calib_jax.reports.sinks:check"), jobs=TRAINS).means(
@@ -280,7 +281,14 @@ REPORT = section(
     columns=Field("").means(
         "Which columns hold what where their names do not tell, [ROLE=]COLUMN separated by commas: "
         "an option's probabilities, or a role out of probs, log_scores, answer, id, subject, task, "
-        "split, question and choices; for example Billing,Technical,Sales,answer=truth,id=ticket."
+        "split, question, choices and cluster; for example Billing,Technical,Sales,answer=truth,"
+        "id=ticket."
+    ),
+    clusters=Field("auto").means(
+        "The column whose rows of one value depend on each other (a passage, a person, repeats of "
+        "one question); intervals are then over these clusters. auto takes a column named cluster, "
+        "passage_id, passage or context, else repeats of one question; none takes rows for "
+        "independent."
     ),
     method=Field("").means(
         "Which of several columns probs_<method> to read; empty for the only one."
@@ -320,4 +328,13 @@ POSTHOC = section(
         jobs=("finetune", "align", "evaluate", "report", "compare"),
         needs=(needs.CALIBRATORS, needs.CROSS_FITS),
     ).means("How many folds there are; each is calibrated by a fit on the others."),
+    pseudo_count=Field(
+        1.0,
+        least=0,
+        jobs=("finetune", "align", "evaluate", "report", "compare"),
+        needs=(needs.COUNTS_A_PRIOR,),
+    ).means(
+        "How many invented rows, half of them right, histogram adds to each bin and isotonic to "
+        "the ends. At 0 a confidence may become exactly 0 or 1, and the NLL infinite."
+    ),
 )

@@ -25,7 +25,7 @@ def check_layout(layout: str, prompts: Sequence[Prompt], name: str) -> None:
       name: what the file calls the model.
     """
     if layout not in FORMATS:
-        raise UserError(f"config.generate.format is {layout!r}; there is {', '.join(FORMATS)}.")
+        raise UserError(f"config.generate.format is {layout!r}; choose from: {', '.join(FORMATS)}.")
     if not name or "/" in name or name.startswith("."):
         raise UserError(
             f"config.generate.name is {name!r}; the judges take the file's name for the model's, "
@@ -63,7 +63,7 @@ def write_answers(
     them, with a ``question_id`` alone as v0.1. jsonl: ``<name>.jsonl``.
 
     Args:
-      workdir: of the run.
+      workdir: the run's folder.
       layout, name: see ``check_layout``.
       prompts, texts: what was asked and answered.
       sizes: tokens of the answers, by the model's own tokenizer.

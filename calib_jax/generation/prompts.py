@@ -75,7 +75,7 @@ def load_prompts(spec: str, size: int = 0) -> list[Prompt]:
         prompt = _prompt(row, f"{spec} row {number}", f"row-{number}")
         first = numbers.setdefault(prompt.id, number)
         if first != number:
-            raise UserError(f"{spec} row {number}: id {prompt.id!r} stands in row {first} already.")
+            raise UserError(f"{spec} row {number}: id {prompt.id!r} appears in row {first}, too.")
         prompts.append(prompt)
     if not prompts:
         raise UserError(f"{spec}: there are no rows.")

@@ -1,37 +1,9 @@
-"""What a user can run: ``config.job`` names one."""
+"""What a user can run: ``config.job`` names one. Each is a module here, with ``main(run)``."""
 
-from calib_jax.jobs import (
-    align,
-    alignment,
-    compare,
-    evaluate,
-    export,
-    finetune,
-    generate,
-    lifecycle,
-    plan,
-    report,
-    stages,
-    study,
-    sweep,
-    winrate,
-)
+import importlib
 
-JOBS = {
-    "align": align.main,
-    "alignment": alignment.main,
-    "compare": compare.main,
-    "evaluate": evaluate.main,
-    "export": export.main,
-    "finetune": finetune.main,
-    "generate": generate.main,
-    "lifecycle": lifecycle.main,
-    "plan": plan.main,
-    "report": report.main,
-    "stages": stages.main,
-    "study": study.main,
-    "sweep": sweep.main,
-    "winrate": winrate.main,
-}
+from calib_jax.config.field import JOBS as NAMES
+
+JOBS = {name: importlib.import_module(f"{__name__}.{name}").main for name in NAMES}
 
 __all__ = ["JOBS"]

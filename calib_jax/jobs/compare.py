@@ -18,7 +18,7 @@ from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.grammar import numbers
 from calib_jax.jobs import finetune
-from calib_jax.reports import result
+from calib_jax.reports import calibrated, result
 from calib_jax.reports.compare import measure, sentences
 from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict, from_dict
 from calib_jax.reports.result import Result
@@ -94,7 +94,7 @@ def main(run: Run) -> None:
         first,
         labels=labels,
         reference=reference_of(methods),
-        unchanged=[name for name in fitted if name in TEMPERATURES],
+        unchanged=[name for name in fitted if posthoc.METHODS[name].preserves_argmax],
         remarks=[remark(labels[name], on, text) for (name, text), on in warned.items()],
         settings=rows,
     )
@@ -213,22 +213,23 @@ def calibrate(
       split -> scores, what was fitted, and what the fit warns of.
     """
     found, said = {}, []
+    fit = calibrated.settings(name, config.posthoc.pseudo_count)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", posthoc.CalibrationWarning)
         if config.compare.calibration == "train":
             on = before.calibration
             assert on is not None  # asked for with this setting
-            fitted = posthoc.METHODS[name].fit(on.log_scores, on.answers, on.mask)
+            fitted = posthoc.METHODS[name].fit(on.log_scores, on.answers, on.mask, **fit)
             temperature = getattr(fitted, "temperature", None)
             said += [f"T = {temperature:.3f}"] if isinstance(temperature, float) else []
         for split, scores in before.scores.items():
             if config.compare.calibration == "train":
-                calibrated = posthoc.calibrated_scores(fitted, scores)
+                changed = posthoc.calibrated_scores(fitted, scores)
             else:
-                calibrated = posthoc.cross_fit_scores(
-                    name, scores, folds=config.posthoc.folds, seed=config.seed
+                changed = posthoc.cross_fit_scores(
+                    name, scores, folds=config.posthoc.folds, seed=config.seed, **fit
                 )
-            found[split] = dataclasses.replace(calibrated, mass=None)
+            found[split] = dataclasses.replace(changed, mass=None)
     warns = dict.fromkeys(
         str(w.message) for w in caught if issubclass(w.category, posthoc.CalibrationWarning)
     )

@@ -19,7 +19,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
     """One run from aligned model to report; started again, it continues where it stopped.
 
     Args:
-      config, workdir, stop: as for every job.
+      run: its config, folder and signal to stop.
       model: loaded as this run would load it (full fine-tuning consumes it); None: it is loaded.
       before: a folder with ``before-<split>.parquet`` of the same model and questions; None: the
         splits are scored here.

@@ -26,6 +26,7 @@ def main(run: Run) -> None:
     check_config(config)
     reading = Reading(
         answer_base=config.report.answer_base,
+        clusters=config.report.clusters,
         columns=config.report.columns,
         method=config.report.method,
         ragged=config.report.ragged,

@@ -36,21 +36,16 @@ def main(run: Run) -> None:
     run.claim()
     rows = []
     for path, contest in contests:
-        rows.append({"file": path, **measure(contest, config.report.num_resamples, config.seed)})
+        rows.append({"file": path, **measure(contest)})
         run.stop.check()
-    own = {
-        "method": config.method,
-        "contests": rows,
-        "seed": config.seed,
-        "num_resamples": config.report.num_resamples,
-    }
+    own = {"method": config.method, "contests": rows}
     measured = tuple(
         Measured(row["model"], row["baseline"], row, row["category"] or "") for row in rows
     )
     run.finish(Result(own, measured), winrate.view)
 
 
-def measure(contest: Contest, num_resamples: int, seed: int) -> dict[str, Any]:
+def measure(contest: Contest) -> dict[str, Any]:
     """Every figure of one contest; None where one is not known.
 
     Returns:
@@ -64,7 +59,6 @@ def measure(contest: Contest, num_resamples: int, seed: int) -> dict[str, Any]:
     games = np.array([judgement.games for judgement in contest.judgements])
     n, shares = len(wins), wins / games
     won, lost = int((shares > 0.5).sum()), int((shares < 0.5).sum())
-    bootstrap = {"num_resamples": num_resamples, "seed": seed}
     enough = n >= MIN_QUESTIONS
     row: dict[str, Any] = {
         "model": contest.model,
@@ -87,7 +81,7 @@ def measure(contest: Contest, num_resamples: int, seed: int) -> dict[str, Any]:
         "length_controlled_win_rate_ci": [None, None],
     }
     if enough:
-        row["win_rate_ci"] = list(metrics.bootstrap_win_rate(wins, games, **bootstrap))
+        row["win_rate_ci"] = list(metrics.win_rate_interval(wins, games))
     known = [judgement.lengths for judgement in contest.judgements if judgement.lengths]
     if len(known) < n:
         row["no_length_control"] = f"{n - len(known)} of {n} judgements come without both answers"
@@ -101,9 +95,9 @@ def measure(contest: Contest, num_resamples: int, seed: int) -> dict[str, Any]:
         row["no_length_control"] = f"{n} questions are too few"
         return row
     fit = metrics.length_controlled(wins, ours, theirs, games)
-    row["length_controlled_win_rate"] = float(fit.win_rate)
-    row["length_controlled_fit"] = {"theta": float(fit.theta), "phi": float(fit.phi)}
+    row["length_controlled_win_rate"] = fit.win_rate
+    row["length_controlled_fit"] = {"theta": fit.theta, "phi": fit.phi}
     row["length_controlled_win_rate_ci"] = list(
-        metrics.bootstrap_length_controlled(wins, ours, theirs, games, **bootstrap)
+        metrics.length_controlled_interval(wins, ours, theirs, games)
     )
     return row

@@ -41,6 +41,12 @@ from calib_jax.metrics.calibration import (
     sce_ovr,
     underconfidence_error,
 )
+from calib_jax.metrics.clusters import SmallStratum, expanded_level
+from calib_jax.metrics.confidence_set import (
+    ConfidenceSet,
+    model_confidence_set,
+    step_down_p_values,
+)
 from calib_jax.metrics.debiased import (
     cw_debiased_rmsce,
     debiased_ece,
@@ -72,6 +78,7 @@ from calib_jax.metrics.letters import (
     top_letter_share,
 )
 from calib_jax.metrics.null import null_all, null_distribution, null_quantile
+from calib_jax.metrics.paired_accuracy import AccuracyChange, accuracy_change
 from calib_jax.metrics.preference import (
     PreferenceCollapse,
     preference_accuracy,
@@ -81,6 +88,8 @@ from calib_jax.metrics.preference import (
     row_preference_collapse,
 )
 from calib_jax.metrics.ratios import bootstrap_ratios
+from calib_jax.metrics.reliability import ReliabilityCurve, reliability_curve
+from calib_jax.metrics.robust import cluster_consistency_test, clustered_null, share_interval
 from calib_jax.metrics.scores import (
     accuracy,
     brier,
@@ -109,27 +118,33 @@ from calib_jax.metrics.significance import (
     spiegelhalter_test,
 )
 from calib_jax.metrics.smooth import (
-    SmoothCurve,
     SmoothStats,
-    smooth_curve,
     smooth_ece,
     smooth_ece_from_stats,
     smooth_stats,
 )
 from calib_jax.metrics.soft import soft_ece
 from calib_jax.metrics.target import cw_tce, tce
+from calib_jax.metrics.thresholds import ActAbove, act_above
 from calib_jax.metrics.validation import validate
+from calib_jax.metrics.within import within_folds
 
 __all__ = [
+    "ActAbove",
+    "AccuracyChange",
     "BinStats",
     "BrierDecomposition",
+    "ConfidenceSet",
     "PreferenceCollapse",
+    "ReliabilityCurve",
     "RiskCoverage",
-    "SmoothCurve",
+    "SmallStratum",
     "SmoothStats",
     "TestResult",
     "accuracy",
     "accuracy_at_coverage",
+    "act_above",
+    "accuracy_change",
     "adaptive_bin_stats",
     "adaptive_class_bin_stats",
     "adaptive_ece",
@@ -152,6 +167,8 @@ __all__ = [
     "brier_decomposition",
     "class_bin_stats",
     "cluster_bootstrap",
+    "cluster_consistency_test",
+    "clustered_null",
     "conf_ece",
     "confidence_gap",
     "confidences",
@@ -165,6 +182,7 @@ __all__ = [
     "debiased_ece",
     "debiased_rmsce",
     "ece_from_bins",
+    "expanded_level",
     "group_table",
     "ks_test",
     "kuiper_test",
@@ -174,6 +192,7 @@ __all__ = [
     "mce",
     "mean_confidence",
     "merge",
+    "model_confidence_set",
     "nixon_ace",
     "nll",
     "null_all",
@@ -190,6 +209,7 @@ __all__ = [
     "preference_collapse",
     "preference_margins",
     "rank_quantiles",
+    "reliability_curve",
     "reward_margins",
     "risk_coverage_curve",
     "rmsce",
@@ -198,12 +218,13 @@ __all__ = [
     "row_preference_collapse",
     "sce_ovr",
     "share_above",
-    "smooth_curve",
+    "share_interval",
     "smooth_ece",
     "smooth_ece_from_stats",
     "smooth_stats",
     "soft_ece",
     "spiegelhalter_test",
+    "step_down_p_values",
     "streams",
     "sweep_ece",
     "sweep_num_bins",
@@ -213,4 +234,5 @@ __all__ = [
     "underconfidence_error",
     "validate",
     "wilson_interval",
+    "within_folds",
 ]

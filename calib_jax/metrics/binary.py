@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.bins import BinStats, bin_index, group_bin_stats
 from calib_jax.metrics.calibration import ece_from_bins
+from calib_jax.metrics.clusters import expanded_level
 from calib_jax.metrics.draws import group_codes
 from calib_jax.metrics.intervals import interval, wilson_interval
 from calib_jax.metrics.null import upper_quantile
@@ -83,13 +84,16 @@ def cluster_bootstrap(
 
     G clusters are drawn with replacement from the G there are, each with all of its rows, so that
     rows of one cluster need not be independent (Davison and Hinkley 1997, 3.8). conf_ece has the
-    "bias_aware" interval of ``bootstrap_all``, the means the percentile interval.
+    "bias_aware" interval of ``bootstrap_all``, the means the percentile interval. It gives what
+    ``bootstrap_all(clusters=)`` gives, in law, for figures that are ratios of sums: millions of
+    rows are reduced to the sums of their clusters first.
 
     Args:
         confidence: [N] in [0, 1].
         correct: [N] bool.
         values: name -> [N], further columns whose means get an interval.
-        clusters: [N] int or str, each row's cluster; None: every row is one.
+        clusters: [N] int or str, each row's cluster; None: every row is one. Where they are fewer
+            than rows, ``level`` becomes that of ``expanded_level``.
         num_bins, edges: of conf_ece.
         num_resamples, seed: of the bootstrap; the same seed and clusters give the same resamples.
         level: nominal coverage.
@@ -111,6 +115,7 @@ def cluster_bootstrap(
         )
     code = np.unique(names, return_inverse=True)[1]
     G = int(code.max()) + 1
+    level = expanded_level(level, G) if G < N else level
     index = np.asarray(bin_index(confidence, num_bins, edges))
     means = {"accuracy": correct, "mean_confidence": confidence, **(values or {})}
     # Everything is a ratio of sums over clusters, so a resample needs no more than these.

@@ -1,6 +1,7 @@
 """Seeded random draws behind the intervals and tests: resampled rows as counts, drawn answers.
 
-Draw r of a seed depends on (seed, r) and the number of rows alone, not on how draws are chunked.
+Draw r of a seed depends on (seed, r) and the number of rows (of clusters, where those are drawn)
+alone, not on how draws are chunked.
 """
 
 import functools
@@ -32,12 +33,14 @@ def random_words(key: jax.Array, num: int) -> jax.Array:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("above", "row_group", "rows", "start", "size", "slot_group", "slot_rank"),
+    data_fields=("above", "row_group", "rows", "start", "size", "slot_group", "slot_rank", "unit"),
     meta_fields=("num_rows",),
 )
 @dataclass(frozen=True)
 class Strata:
     """What ``row_counts`` needs to redraw N rows within G groups; made by ``strata``.
+
+    Where whole clusters are drawn, they are the N rows of all fields but ``unit``.
 
     Attributes:
         num_rows: N.
@@ -47,6 +50,7 @@ class Strata:
         start, size: [G] int32, where in ``rows`` each group lies.
         slot_group, slot_rank: [T] int32: the slots for the draws that are still missing, numbered
             from 0 within each group.
+        unit: [rows] int32, each row's cluster, or None where rows themselves are drawn.
     """
 
     num_rows: int
@@ -57,22 +61,39 @@ class Strata:
     size: jax.Array
     slot_group: jax.Array
     slot_rank: jax.Array
+    unit: jax.Array | None
 
 
-def group_codes(groups: ArrayLike, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def group_codes(
+    groups: ArrayLike, num_rows: int, what: str = "groups"
+) -> tuple[np.ndarray, np.ndarray]:
     """The sorted names [G] and each row's place among them, int [N]; names are int or str."""
     groups = np.asarray(groups)
     if groups.shape != (num_rows,):
-        raise ValueError(f"groups must have shape ({num_rows},), got {groups.shape}")
+        raise ValueError(f"{what} must have shape ({num_rows},), got {groups.shape}")
     strange = [x for x in groups if not isinstance(x, str)] if groups.dtype == object else []
     if strange or groups.dtype.kind not in "iuUO" and num_rows:
         kind = type(strange[0]).__name__ if strange else groups.dtype
-        raise ValueError(f"groups must be integers or strings, got {kind}: name every row's group")
+        raise ValueError(f"{what} must be integers or strings, got {kind}: name one for every row")
     return np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True)
 
 
-def strata(num_rows: int, group: np.ndarray | None = None) -> Strata:
-    """The plan for N rows; ``group`` [N] holds each row's group, 0..G-1, none of them empty."""
+def strata(
+    num_rows: int, group: np.ndarray | None = None, cluster: np.ndarray | None = None
+) -> Strata:
+    """The plan for N rows.
+
+    Args:
+        num_rows: N.
+        group: [N], each row's group, 0..G-1, none of them empty; None for a single group.
+        cluster: [N], each row's cluster, 0..C-1, none of them empty and each within one group:
+            clusters are drawn, with all of their rows. None: rows are drawn.
+    """
+    unit = None
+    if cluster is not None:
+        unit = jnp.asarray(cluster, jnp.int32)
+        first = np.unique(cluster, return_index=True)[1]
+        num_rows, group = len(first), None if group is None else group[first]
     size = np.array([num_rows]) if group is None else np.bincount(group)
     # Every row is given Poisson(rate) draws on its own, with the rate so low that no group gets
     # more than its size; what a group lacks is then drawn row by row. Given its total, a set of
@@ -94,11 +115,12 @@ def strata(num_rows: int, group: np.ndarray | None = None) -> Strata:
         size=int32(size),
         slot_group=int32(np.repeat(np.arange(len(size)), lacking)),
         slot_rank=int32(np.arange(lacking.sum()) - np.repeat(first, lacking)),
+        unit=unit,
     )
 
 
 def row_counts(key: jax.Array, plan: Strata) -> jax.Array:
-    """How often each row is drawn when every group is redrawn with replacement: int32 [N]."""
+    """How often each row is drawn when every group is redrawn with replacement: int32 [rows]."""
     num_rows = plan.num_rows
     words = random_words(key, num_rows + plan.slot_rank.shape[0])
     mine, slots = words[:num_rows], words[num_rows:]
@@ -112,7 +134,8 @@ def row_counts(key: jax.Array, plan: Strata) -> jax.Array:
     place = slots % jnp.maximum(plan.size, 1)[plan.slot_group].astype(jnp.uint32)
     place = plan.start[plan.slot_group] + place.astype(jnp.int32)
     rows = place if plan.rows is None else plan.rows[place]
-    return counts.at[rows].add(missing.astype(jnp.int32), mode="promise_in_bounds")
+    counts = counts.at[rows].add(missing.astype(jnp.int32), mode="promise_in_bounds")
+    return counts if plan.unit is None else counts[plan.unit]
 
 
 def answer_limits(probs: ArrayLike) -> jax.Array:

@@ -6,6 +6,7 @@ once, the point estimates over groups padded to a few common sizes with rows of 
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jax.typing import ArrayLike
 from calib_jax.metrics import intervals
 from calib_jax.metrics.bins import bin_index
 from calib_jax.metrics.calibration import conf_ece, cw_ece
+from calib_jax.metrics.clusters import expanded_level
 from calib_jax.metrics.debiased import debiased_ece
 from calib_jax.metrics.draws import (
     group_codes,
@@ -24,6 +26,7 @@ from calib_jax.metrics.draws import (
     strata,
 )
 from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.robust import share_interval
 from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
 from calib_jax.metrics.validation import validate
 
@@ -42,6 +45,7 @@ def group_table(
     num_resamples: int = 1000,
     level: float = 0.95,
     *,
+    clusters: ArrayLike | None = None,
     log_scores: ArrayLike | None = None,
 ) -> list[dict]:
     """One row of figures per group (subject, task, source), sorted by the group's name.
@@ -61,12 +65,16 @@ def group_table(
         seed: of resamples and null draws.
         num_resamples: how many of each.
         level: of the intervals, strictly between 0 and 1.
+        clusters: [N] int or str, or None: rows that depend on each other. Intervals are then over
+            clusters (accuracy_ci by ``share_interval``), and what chance would show is that of
+            ``clustered_null``. A cluster in several groups is a cluster of its own in each.
         log_scores: [N, K] or None, for the NLL (see ``nll``).
 
     Returns:
         list of dicts of plain Python values:
-        group; n (rows); accuracy, with accuracy_ci (Wilson's score interval: it does not shrink to
-        a point where all answers are right); mean_confidence; conf_ece, with conf_ece_ci
+        group; n (rows); with clusters, n_clusters; accuracy, with accuracy_ci (Wilson's score
+        interval: it does not shrink to a point where all answers are right); mean_confidence;
+        conf_ece, with conf_ece_ci
         ("bias_aware" bootstrap within the group, see ``bootstrap_all``; from 0 where conf_ece is at
         most conf_ece_null_q95, because few rows show such an error by chance), conf_ece_debiased,
         conf_ece_null_q95 and conf_ece_p_value; cw_ece; nll; brier. Intervals are [low, high].
@@ -93,24 +101,40 @@ def group_table(
     probs, answers = jnp.asarray(probs), jnp.asarray(answers)
     mask = None if mask is None else jnp.asarray(mask)
     sizes = np.bincount(codes)
+    cluster, counts = None, sizes
+    if clusters is not None:
+        cluster = group_codes(clusters, len(codes), "clusters")[1]
+        cluster = np.unique(codes * len(codes) + cluster, return_inverse=True)[1]
+        counts = np.bincount(codes[np.unique(cluster, return_index=True)[1]])
     log_scores = None if log_scores is None else jnp.asarray(log_scores)
     points = _points(probs, answers, mask, log_scores, codes, sizes, num_bins, edges)
 
-    resampled, drawn = _draws(probs, answers, mask, codes, num_bins, edges, seed, num_resamples)
-    low, high = intervals.interval(resampled[:-1], resampled[-1], level, "bias_aware")
+    right = np.asarray(correctness(probs, answers, mask))
+    resampled, drawn = _draws(
+        probs, right, mask, codes, cluster, num_bins, edges, seed, num_resamples
+    )
+    wide: Any = level  # of every group its own, with clusters
+    if cluster is not None:
+        wide = np.array([expanded_level(level, int(n)) for n in counts])
+    low, high = intervals.interval(resampled[:-1], resampled[-1], wide, "bias_aware")
     null_q95 = upper_quantile(drawn[:-1], 0.95)
     # What perfect calibration shows by chance is no sign of an error: few rows, sparse bins.
     low = np.where(resampled[-1] <= null_q95, 0, low)
-    accuracies = np.array([point["accuracy"] for point in points])
-    sure_low, sure_high = intervals.wilson_interval(accuracies * sizes, sizes, level)
+    if cluster is None:
+        hits = np.bincount(codes, right)
+        ends = np.column_stack(intervals.wilson_interval(hits, sizes, level))
+    else:
+        inside = (codes == g for g in range(len(names)))
+        ends = np.array([share_interval(right[rows], cluster[rows], level) for rows in inside])
     p_value = (1 + (drawn[:-1] >= drawn[-1]).sum(axis=0)) / (1 + num_resamples)
 
     return [
         {
             "group": name,
             "n": int(size),
+            **({} if cluster is None else {"n_clusters": int(counts[g])}),
             "accuracy": point["accuracy"],
-            "accuracy_ci": [float(sure_low[g]), float(sure_high[g])],
+            "accuracy_ci": ends[g].tolist(),
             "mean_confidence": point["mean_confidence"],
             "conf_ece": point["conf_ece"],
             "conf_ece_ci": [float(low[g]), float(high[g])],
@@ -184,10 +208,9 @@ def _padded(probs, answers, mask, log_scores, rows, inside, num_bins, edges):
     return jax.lax.map(one, (rows, inside))
 
 
-def _draws(probs, answers, mask, codes, num_bins, edges, seed, num_resamples):
+def _draws(probs, right, mask, codes, cluster, num_bins, edges, seed, num_resamples):
     """conf-ECE of every group, [R + 1, G]: resampled, and under the null; observed value last."""
     confidence = confidences(probs, mask)
-    right = correctness(probs, answers, mask)
     # An answer drawn from the probabilities is the top label with this probability.
     top = np.asarray(confidence).astype(np.float64)
     top = top / np.asarray(probs).astype(np.float64).sum(axis=1)
@@ -203,11 +226,12 @@ def _draws(probs, answers, mask, codes, num_bins, edges, seed, num_resamples):
     group_of_part = np.repeat(np.arange(len(sizes)), parts)
     values = _drawn_eces(
         confidence,
-        right,
+        jnp.asarray(right),
         jnp.asarray(limit),
         jnp.asarray(cell, jnp.int32),
         jnp.asarray(group_of_part, jnp.int32),
-        strata(len(codes), codes),
+        jnp.asarray(sizes, jnp.int32),
+        strata(len(codes), codes, cluster),
         jnp.uint32(seed),
         num_bins,
         num_resamples,
@@ -216,20 +240,40 @@ def _draws(probs, answers, mask, codes, num_bins, edges, seed, num_resamples):
 
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "num_resamples"))
-def _drawn_eces(confidence, right, limit, cell, group_of_part, plan, seed, num_bins, num_resamples):
-    num_rows, num_groups = confidence.shape[0], plan.size.shape[0]
+def _drawn_eces(
+    confidence,
+    right,
+    limit,
+    cell,
+    group_of_part,
+    rows_of_group,
+    plan,
+    seed,
+    num_bins,
+    num_resamples,
+):
+    num_rows, num_groups = confidence.shape[0], rows_of_group.shape[0]
 
     def one(key, number):
         observed = number == num_resamples
         counts = jnp.where(observed, 1, row_counts(jax.random.fold_in(key, 0), plan))
         words = random_words(jax.random.fold_in(key, 1), num_rows)
-        drawn = jnp.where(observed, right, (words < limit).astype(jnp.float32))
-        gaps = jnp.stack([counts * (right - confidence), drawn - confidence], axis=-1)
+        if plan.unit is None:
+            by_chance = (words < limit).astype(jnp.float32) - confidence
+        else:  # whole clusters with the one sign or the other, see clustered_null
+            by_chance = jnp.where(words[plan.unit] >> 31, 1, -1) * (right - confidence)
+        by_chance = jnp.where(observed, right - confidence, by_chance)
+        gaps = jnp.stack([counts * (right - confidence), by_chance], axis=-1)
         sums = jax.ops.segment_sum(gaps, cell, group_of_part.shape[0] * num_bins)
         sums = sums.reshape(-1, num_bins, 2)
         sums = jax.ops.segment_sum(sums, group_of_part, num_groups)
-        eces = jnp.abs(sums).sum(axis=1) / plan.size[:, None]
-        return [eces[:, 0], eces[:, 1]]
+        eces = jnp.abs(sums).sum(axis=1)
+        drawn = rows_of_group  # clusters of several sizes: not as many rows in every resample
+        if plan.unit is not None:
+            drawn = jax.ops.segment_sum(counts, cell, group_of_part.shape[0] * num_bins)
+            drawn = drawn.reshape(-1, num_bins).sum(axis=1)
+            drawn = jax.ops.segment_sum(drawn, group_of_part, num_groups)
+        return [eces[:, 0] / drawn, eces[:, 1] / rows_of_group]
 
     chunk = intervals._CHUNK_ELEMENTS // max(num_rows, 1)
     return map_draws(one, seed, num_resamples + 1, chunk)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from calib_jax.metrics.draws import group_codes, map_draws, row_counts, strata
+from calib_jax.metrics.clusters import units_of
+from calib_jax.metrics.draws import map_draws, row_counts
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.validation import validate
 
@@ -69,9 +70,10 @@ def bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    groups: ArrayLike | None = None,
     method: str = "bias_aware",
     *,
+    strata: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     log_scores: ArrayLike | None = None,
 ) -> Interval:
     """Bootstrap interval of one metric; see ``bootstrap_all``.
@@ -91,8 +93,9 @@ def bootstrap(
         num_resamples,
         seed,
         level,
-        groups,
         method,
+        strata=strata,
+        clusters=clusters,
         log_scores=log_scores,
     )["metric"]
 
@@ -105,9 +108,10 @@ def bootstrap_all(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    groups: ArrayLike | None = None,
     method: str = "bias_aware",
     *,
+    strata: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     log_scores: ArrayLike | None = None,
 ) -> dict[str, Interval]:
     """Bootstrap intervals of several metrics, all on the same resampled rows.
@@ -155,18 +159,26 @@ def bootstrap_all(
         answers: [N] int.
         mask: [N, K] bool or None.
         num_resamples: number of resamples.
-        seed: the same seed, N and groups give the same rows.
+        seed: the same seed, N, strata and clusters give the same rows.
         level: nominal coverage, strictly between 0 and 1.
-        groups: [N] int or str; rows are redrawn within each group (stratified), so that the
-            groups keep their sizes. None: one group.
         method: "bias_aware", "percentile" or "basic".
+        strata: [N] int or str: parts of a design that would have the same sizes if the rows were
+            drawn again (so many questions of each task). Each is redrawn by itself. None: one.
+        clusters: [N] int or str: rows of one cluster depend on each other (questions of one
+            passage, answers of one person, repeats of a question). Whole clusters are redrawn,
+            each with all of its rows, within their stratum, and ``level`` becomes that of
+            ``expanded_level``. None, or where every row is a cluster of its own: rows are redrawn.
         log_scores: [N, K] or None, for the functions that take them (see ``nll``).
 
     Returns:
         name -> (low, high), floats; arrays for a metric that returns an array.
 
     Raises:
-        ValueError: arrays that ``validate`` refuses, groups of another length, a bad option.
+        ValueError: arrays that ``validate`` refuses, strata or clusters of another length, a
+            cluster in two strata, a bad option.
+
+    Warns:
+        SmallStratum: strata of one row or one cluster, which every resample repeats as it is.
 
     Example:
         >>> from calib_jax.metrics.scores import accuracy, brier
@@ -176,8 +188,9 @@ def bootstrap_all(
     """
     validate(probs, answers, mask)
     logs = None if log_scores is None else (log_scores,)
+    units = units_of(len(np.asarray(answers)), strata, clusters)
     return _intervals(
-        metric_fns, (probs,), logs, answers, mask, num_resamples, seed, level, groups, method
+        metric_fns, (probs,), logs, answers, mask, num_resamples, seed, level, units, method
     )
 
 
@@ -190,9 +203,10 @@ def paired_bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    groups: ArrayLike | None = None,
     method: str = "bias_aware",
     *,
+    strata: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     log_scores: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Interval:
     """Interval of metric(after) - metric(before) on the same questions; see ``bootstrap_all``.
@@ -204,7 +218,8 @@ def paired_bootstrap(
         metric_fn: as in ``bootstrap_all``.
         before: [N, K] probabilities of the first model.
         after: [N, K] probabilities of the second, on the same rows.
-        answers, mask, num_resamples, seed, level, groups, method: as in ``bootstrap_all``.
+        answers, mask, num_resamples, seed, level, method, strata, clusters: as in
+            ``bootstrap_all``.
         log_scores: those of both sides, or None.
 
     Example:
@@ -222,8 +237,9 @@ def paired_bootstrap(
         num_resamples,
         seed,
         level,
-        groups,
         method,
+        strata=strata,
+        clusters=clusters,
         log_scores=log_scores,
     )["metric"]
 
@@ -237,9 +253,10 @@ def paired_bootstrap_all(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    groups: ArrayLike | None = None,
     method: str = "bias_aware",
     *,
+    strata: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     log_scores: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> dict[str, Interval]:
     """``paired_bootstrap`` for several metrics on the same resampled rows.
@@ -259,12 +276,13 @@ def paired_bootstrap_all(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     sides = before, after
+    units = units_of(len(np.asarray(answers)), strata, clusters)
     return _intervals(
-        metric_fns, sides, log_scores, answers, mask, num_resamples, seed, level, groups, method
+        metric_fns, sides, log_scores, answers, mask, num_resamples, seed, level, units, method
     )
 
 
-def _intervals(metric_fns, sides, logs, answers, mask, num_resamples, seed, level, groups, method):
+def _intervals(metric_fns, sides, logs, answers, mask, num_resamples, seed, level, units, method):
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
     if not 0 < level < 1:
@@ -275,10 +293,9 @@ def _intervals(metric_fns, sides, logs, answers, mask, num_resamples, seed, leve
     logs = (None,) * len(sides) if logs is None else tuple(jnp.asarray(side) for side in logs)
     answers = jnp.asarray(answers)
     mask = None if mask is None else jnp.asarray(mask)
-    codes = None if groups is None else group_codes(groups, len(answers))[1]
     fns = tuple(metric_fns.values())
-    plan = strata(len(answers), codes)
-    draws = _resampled(fns, sides, logs, answers, mask, plan, jnp.uint32(seed), num_resamples)
+    draws = _resampled(fns, sides, logs, answers, mask, units.plan, jnp.uint32(seed), num_resamples)
+    level = units.level(level)
     found = {}
     for name, values in zip(metric_fns, draws, strict=True):
         values = np.asarray(values)

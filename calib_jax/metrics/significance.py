@@ -45,7 +45,9 @@ def consistency_test(
 
     Exact for any N and any metric that grows with miscalibration (conf_ece, cw_ece, smooth_ece):
     under perfect calibration P(p <= a) <= a. The smallest p is 1 / (1 + num_draws). Which
-    departures it sees is the metric's affair: conf_ece looks at the top label only.
+    departures it sees is the metric's affair: conf_ece looks at the top label only. "Perfect
+    calibration" includes that answers of different rows are independent given the probabilities;
+    where they are not (questions of one passage), p is too small: ``cluster_consistency_test``.
 
     Source: Broecker and Smith 2007 (consistency resampling; the rows are kept as they are, see
     ``null_all``); Widmann et al. 2019; the +1: Phipson and Smyth 2010.

@@ -1,4 +1,4 @@
-"""Smooth calibration error: kernel-smoothed residuals in place of bins, and the smooth curve.
+"""Smooth calibration error: kernel-smoothed residuals in place of bins.
 
 Rows are put once on a fine grid of confidences (``SmoothStats``, mergeable); every bandwidth then
 costs one short Fourier transform.
@@ -6,7 +6,6 @@ costs one short Fourier transform.
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,14 +67,6 @@ class SmoothStats:
     def merge(self, other: "SmoothStats") -> "SmoothStats":
         """The statistics of both sets of rows together; exact in the counts."""
         return jax.tree.map(add_counts, self, other)
-
-
-class SmoothCurve(NamedTuple):
-    """A smooth reliability diagram: float32 arrays [P + 1] over ``grid`` = 0, 1/P, ..., 1."""
-
-    grid: jax.Array
-    accuracy: jax.Array
-    density: jax.Array
 
 
 @checked
@@ -141,7 +132,9 @@ def smooth_ece(
     end, so that every row keeps its whole mass on [0, 1]. smECE_s never increases with s, which
     makes the fixed point unique. At least |accuracy - mean confidence|. A consistent measure: it
     moves continuously with the probabilities, where a binned error jumps at its edges. Biased
-    upwards for small N, like every error of this kind.
+    upwards for small N, like every error of this kind. A number only: the bandwidth is the error
+    itself, and accuracy smoothed with it is flattened the more, the worse the model is. For the
+    curve see ``reliability_curve``.
 
     Accuracy: the fixed point, found by bisection and one Newton step, is right to 1e-6. A chosen
     bandwidth s costs a relative error of up to 2e-9 / s^2 (mostly a tenth of that) where
@@ -178,8 +171,12 @@ def smooth_ece(
 
 
 @jax.jit
-def smooth_ece_from_stats(stats: SmoothStats, sigma: ArrayLike | None = None) -> jax.Array:
+def smooth_ece_from_stats(
+    stats: SmoothStats, sigma: ArrayLike | None = None, total: ArrayLike | None = None
+) -> jax.Array:
     """``smooth_ece`` of the rows behind merged ``SmoothStats``; leading axes are kept.
+
+    ``total``: of how many rows, where the counts do not say it (``clustered_null``).
 
     Example:
         >>> stats = smooth_stats([[0.75, 0.25], [0.75, 0.25]], [0, 0])
@@ -190,7 +187,8 @@ def smooth_ece_from_stats(stats: SmoothStats, sigma: ArrayLike | None = None) ->
         if sigma is None:
             return jax.vmap(smooth_ece_from_stats)(stats)
         return jax.vmap(smooth_ece_from_stats, in_axes=(0, None))(stats, sigma)
-    residual = _spectrum(*_residuals(stats)) / known_count(stats.count).sum()
+    total = known_count(stats.count).sum() if total is None else total
+    residual = _spectrum(*_residuals(stats)) / total
     if sigma is not None:
         return _checked(sigma, _smoothed_error(residual, sigma))
     lowest = _smoothed_error(residual, _MIN_SIGMA)
@@ -200,70 +198,6 @@ def smooth_ece_from_stats(stats: SmoothStats, sigma: ArrayLike | None = None) ->
     # of the fixed point (implicit function theorem).
     fixed_point = root + (value - root) / (1 - jax.lax.stop_gradient(slope))
     return jnp.where(lowest < _MIN_SIGMA, lowest, fixed_point)
-
-
-@checked
-@functools.partial(jax.jit, static_argnames=("num_points",))
-def smooth_curve(
-    probs: ArrayLike,
-    answers: ArrayLike,
-    mask: ArrayLike | None = None,
-    sigma: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    num_points: int = 256,
-) -> SmoothCurve:
-    """Smooth reliability diagram: accuracy as a function of confidence, and where the rows are.
-
-        accuracy(t) = sum_i correct_i K_s(t, c_i) / sum_i K_s(t, c_i)
-        density(t)  = (1/N) sum_i K_s(t, c_i)
-
-    with the kernel of ``smooth_ece`` and, unless given, its bandwidth: integral |accuracy(t) - t|
-    density(t) dt is smECE up to the width of the kernel. For a band, resample it at the one
-    bandwidth of the sample itself:
-
-        sigma = smooth_ece(probs, answers)
-        curve = lambda *rows, weights: smooth_curve(*rows, sigma, weights).accuracy
-        low, high = bootstrap(curve, probs, answers)
-
-    Differentiable as ``smooth_ece`` at a fixed bandwidth.
-
-    Source: Blasiok and Nakkiran 2024 (arXiv 2309.12236), the smoothed reliability diagram.
-
-    Args:
-        probs, answers, mask, weights: as in ``smooth_ece``.
-        sigma: bandwidth s, at least 1/2048 (below: NaN); None takes the fixed point of smooth_ece,
-            or 1/2048 where that is below.
-        num_points: P, a power of two up to 4096: the curve is given at 0, 1/P, ..., 1.
-
-    Returns:
-        ``SmoothCurve(grid, accuracy, density)``, float32 [P + 1]. The density integrates to 1.
-        Accuracy is NaN where the density is below 1e-4 of its highest value: no rows within
-        reach. All NaN for no rows.
-
-    Example:
-        >>> grid, accuracy, density = smooth_curve([[0.75, 0.25]] * 4, [0, 0, 1, 1], num_points=4)
-        >>> grid.tolist()
-        [0.0, 0.25, 0.5, 0.75, 1.0]
-        >>> round(float(accuracy[3]), 5)
-        0.5
-    """
-    if num_points < 1 or _MODES % num_points:
-        raise ValueError(f"num_points must be a power of two up to {_MODES}, got {num_points}")
-    stats = smooth_stats(probs, answers, mask, weights)
-    if sigma is None:
-        # NaN (no rows) passes through maximum.
-        sigma = jnp.maximum(smooth_ece_from_stats(stats), _MIN_SIGMA)
-    total = stats.count.sum()
-    rows = _spectrum(stats.count.astype(jnp.float32), stats.offset) / total
-    hits = _spectrum(stats.correct.astype(jnp.float32), stats.correct_offset) / total
-    stride = _MODES // num_points
-    density = _checked(sigma, _smoothed(rows, sigma)[::stride])
-    reached = density >= 1e-4 * density.max()
-    accuracy = _smoothed(hits, sigma)[::stride] / jnp.where(reached, density, jnp.nan)
-    # Rounding of the transforms can leave [0, 1] by 1e-7 where all rows nearby are alike.
-    accuracy = jnp.clip(accuracy, 0, 1)
-    grid = jnp.arange(num_points + 1, dtype=jnp.float32) / num_points
-    return SmoothCurve(grid, accuracy, jnp.maximum(density, 0))
 
 
 def _residuals(stats: SmoothStats) -> tuple[jax.Array, jax.Array]:

@@ -3,19 +3,19 @@
 In numpy and float64: a tally of a thousand judgements, on the host.
 """
 
+import math
+import statistics
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calib_jax.metrics.intervals import interval
+from calib_jax.metrics.intervals import wilson_interval
 
 # Strength of the ridge that keeps the fit finite where one side wins everything; see
 # ``length_controlled``. sklearn's C = 100.
 RIDGE = 0.01
 _STEPS = 50
-# Resampled counts held at once.
-_CHUNK_ELEMENTS = 1 << 22
 
 
 class LengthControlled(NamedTuple):
@@ -27,9 +27,9 @@ class LengthControlled(NamedTuple):
       phi: how the log-odds grow with tanh(difference in length / its standard deviation).
     """
 
-    win_rate: np.ndarray
-    theta: np.ndarray
-    phi: np.ndarray
+    win_rate: float
+    theta: float
+    phi: float
 
 
 def win_rate(wins: ArrayLike, games: ArrayLike | None = None) -> float:
@@ -66,26 +66,49 @@ def standard_error(wins: ArrayLike, games: ArrayLike | None = None) -> float:
     return float(np.sqrt((residuals**2).sum() * n / (n - 1)) / games.sum())
 
 
-def bootstrap_win_rate(
-    wins: ArrayLike,
-    games: ArrayLike | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of the win rate over resampled questions.
+def effective_games(wins: ArrayLike, games: ArrayLike | None = None) -> float:
+    """How many won-or-lost games would tell as much of the win rate as these questions do.
 
-    A question's games stay together. (Arena-Hard resamples single games, as if the two games of a
-    question were independent, and states 90 %.)
+    The rate r has the variance V over questions (``standard_error``, with N in place of N - 1), and
+    n single games without ties have r (1 - r)/n: so n = r (1 - r)/V. To know V of a handful, one
+    question won and one lost, of mean weight, are added to both before, and n is scaled back by
+    N/(N + 2). Of single games it is N itself, however they end, more of games with ties, fewer of
+    questions whose weights differ.
+
+    Example:
+        >>> [round(effective_games(wins)) for wins in ([1] * 20, [0.5] * 18 + [1, 0])]
+        [20, 110]
     """
     wins, games = _checked(wins, games)
-    draws = np.concatenate(
-        [
-            (counts @ wins) / (counts @ games)
-            for counts in _resamples(len(wins), num_resamples, seed)
-        ]
-    )
-    return _percentiles(draws, level)
+    n, mean = len(wins), games.mean()
+    wins, games = np.append(wins, [mean, 0]), np.append(games, [mean, mean])
+    rate = wins.sum() / games.sum()
+    variance = ((wins - rate * games) ** 2).sum() / games.sum() ** 2
+    return float(rate * (1 - rate) / variance * n / (n + 2))
+
+
+def win_rate_interval(
+    wins: ArrayLike, games: ArrayLike | None = None, level: float = 0.95
+) -> tuple[float, float]:
+    """Wilson's interval of the win rate, of as many games as ``effective_games`` says.
+
+    Of single games that are won or lost it is Wilson's own. Ties and preferences between 0 and 1
+    make it narrower, weights and questions of several games wider; a question's games stay
+    together. It is never a point. (Arena-Hard resamples single games, as if the two games of a
+    question were independent, and states 90 %.)
+
+    Source: Wilson 1927 (``intervals.wilson_interval``); Korn and Graubard 1998, Confidence
+    intervals for proportions with small expected number of positive counts estimated from survey
+    data (the effective number).
+
+    Example:
+        >>> low, high = win_rate_interval([1] * 20)
+        >>> round(low, 3), high
+        (0.839, 1.0)
+    """
+    rate, count = win_rate(wins, games), effective_games(wins, games)
+    low, high = wilson_interval(rate * count, count, level)
+    return float(low), float(high)
 
 
 def length_controlled(
@@ -119,72 +142,101 @@ def length_controlled(
         >>> round(float(fit.win_rate), 2), bool(fit.phi > 0)   # it wins where it is longer
         (0.44, True)
     """
-    wins, games = _checked(wins, games)
-    difference = _difference(lengths, baseline_lengths, len(wins))
-    fit = _fit(np.ones((1, len(wins))), wins, games, difference)
-    return LengthControlled(*(x[0] for x in fit))
+    wins, games, x = _standard(wins, games, lengths, baseline_lengths)
+    theta, phi, _ = _fit(wins, games, x)
+    return LengthControlled(_sigmoid(theta), theta, phi)
 
 
-def bootstrap_length_controlled(
+def length_controlled_interval(
     wins: ArrayLike,
     lengths: ArrayLike,
     baseline_lengths: ArrayLike,
     games: ArrayLike | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of ``length_controlled``'s win rate; every resample is fitted anew, the
-    standard deviation of the lengths' differences too."""
+    """Profile likelihood interval of ``length_controlled``'s win rate.
+
+    It holds every theta that, with the best phi for it, loses at most half the chi-squared
+    quantile of ``level`` (1.92 at 95 %) against the fit. The log-likelihood is scaled to
+    ``effective_games``, which allows for ties and weights. Where one side wins everything, one end
+    is next to 0 or 1, and the other as far away as so many games make it.
+
+    Args:
+        wins, lengths, baseline_lengths, games: as in ``length_controlled``.
+        level: nominal coverage, strictly between 0 and 1.
+
+    Example:
+        >>> low, high = length_controlled_interval([1] * 20, range(20), [10] * 20)
+        >>> 0.8 < low < 0.95, high > 0.999
+        (True, True)
+    """
+    won, played, x = _standard(wins, games, lengths, baseline_lengths)
+    scale = effective_games(won, played) / played.sum()
+    won, played = scale * won, scale * played
+    theta, _, least = _fit(won, played, x)
+    bound = least + statistics.NormalDist().inv_cdf((1 + level) / 2) ** 2 / 2
+
+    def end(sign: int) -> float:
+        inside, outside = theta, theta + sign
+        while _fit(won, played, x, outside)[2] < bound:
+            inside, outside = outside, outside + 2 * (outside - theta)
+        for _ in range(30):
+            middle = (inside + outside) / 2
+            if _fit(won, played, x, middle)[2] < bound:
+                inside = middle
+            else:
+                outside = middle
+        return _sigmoid(outside)
+
+    return end(-1), end(+1)
+
+
+def _standard(
+    wins: ArrayLike, games: ArrayLike | None, lengths: ArrayLike, baseline_lengths: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """wins, games and tanh(difference in length / its standard deviation), [N] each."""
     wins, games = _checked(wins, games)
-    difference = _difference(lengths, baseline_lengths, len(wins))
-    draws = np.concatenate(
-        [
-            _fit(counts, wins, games, difference).win_rate
-            for counts in _resamples(len(wins), num_resamples, seed)
-        ]
-    )
-    return _percentiles(draws, level)
+    ours, theirs = (np.asarray(x, np.float64) for x in (lengths, baseline_lengths))
+    if ours.shape != wins.shape or theirs.shape != wins.shape:
+        raise ValueError(f"lengths must have shape {wins.shape}, got {ours.shape}, {theirs.shape}")
+    difference = ours - theirs
+    spread = difference.std(ddof=1) if len(wins) > 1 else 0.0
+    # Lengths that never differ say nothing.
+    return wins, games, np.tanh(difference / spread) if spread else np.zeros(len(wins))
+
+
+def _sigmoid(theta: float) -> float:
+    return 1 / (1 + math.exp(-theta))
 
 
 def _fit(
-    counts: np.ndarray, wins: np.ndarray, games: np.ndarray, difference: np.ndarray
-) -> LengthControlled:
-    """Newton's method on R fits at once; counts [R, N] says how often each question counts."""
-    total = counts.sum(axis=1)
-    mean = (counts @ difference) / total
-    spread = counts @ difference**2 - total * mean**2
-    spread = np.sqrt(np.maximum(spread, 0) / np.maximum(total - 1, 1))
-    # Lengths that never differ say nothing.
-    scale = np.where(spread > 0, spread, np.inf)
-    x = np.tanh(difference / scale[:, None])
-    weight, won = counts * games, counts * wins
-    theta, phi = np.zeros(len(counts)), np.zeros(len(counts))
+    wins: np.ndarray, games: np.ndarray, x: np.ndarray, theta: float | None = None
+) -> tuple[float, float, float]:
+    """theta, phi and their loss, by Newton's method; with a ``theta``, the best phi for it."""
+    at = np.array([theta or 0.0, 0.0])
+    free = slice(0, 2) if theta is None else slice(1, 2)
+    columns = np.stack([np.ones(len(x)), x])
 
-    def loss(theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
-        z = theta[:, None] + phi[:, None] * x
-        return (weight * np.logaddexp(0, z) - won * z).sum(axis=1) + RIDGE / 2 * (theta**2 + phi**2)
+    def loss(at: np.ndarray) -> float:
+        z = at @ columns
+        return float((games * np.logaddexp(0, z) - wins * z).sum() + RIDGE / 2 * (at @ at))
 
-    value = loss(theta, phi)
+    value = loss(at)
     for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-(theta[:, None] + phi[:, None] * x)))
-        residual, curve = weight * p - won, weight * p * (1 - p)
-        g0, g1 = residual.sum(1) + RIDGE * theta, (residual * x).sum(1) + RIDGE * phi
-        a, b, c = curve.sum(1) + RIDGE, (curve * x).sum(1), (curve * x * x).sum(1) + RIDGE
-        determinant = a * c - b * b
-        step0, step1 = (c * g0 - b * g1) / determinant, (a * g1 - b * g0) / determinant
-        size = np.ones(len(counts))
+        p = 1 / (1 + np.exp(-(at @ columns)))
+        gradient = columns @ (games * p - wins) + RIDGE * at
+        curve = (columns * (games * p * (1 - p))) @ columns.T + RIDGE * np.eye(2)
+        step = np.zeros(2)
+        step[free] = np.linalg.solve(curve[free, free], gradient[free])
         for _ in range(30):  # a step that overshoots is halved
-            new = loss(theta - size * step0, phi - size * step1)
-            worse = new > value + 1e-12
-            if not worse.any():
+            if loss(at - step) <= value + 1e-12:
                 break
-            size = np.where(worse, size / 2, size)
-        theta, phi = theta - size * step0, phi - size * step1
-        value = loss(theta, phi)
-        if max(np.abs(step0).max(), np.abs(step1).max()) < 1e-10:
+            step /= 2
+        at = at - step
+        value = loss(at)
+        if np.abs(step).max() < 1e-10:
             break
-    return LengthControlled(1 / (1 + np.exp(-theta)), theta, phi)
+    return float(at[0]), float(at[1]), value
 
 
 def _checked(wins: ArrayLike, games: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
@@ -197,26 +249,3 @@ def _checked(wins: ArrayLike, games: ArrayLike | None) -> tuple[np.ndarray, np.n
     if not ((games > 0) & (wins >= 0) & (wins <= games)).all():
         raise ValueError("every question must have 0 <= wins <= games and games > 0")
     return wins, games
-
-
-def _difference(lengths: ArrayLike, baseline_lengths: ArrayLike, count: int) -> np.ndarray:
-    ours, theirs = (np.asarray(x, np.float64) for x in (lengths, baseline_lengths))
-    if ours.shape != (count,) or theirs.shape != (count,):
-        raise ValueError(f"lengths must have shape ({count},), got {ours.shape} and {theirs.shape}")
-    return ours - theirs
-
-
-def _resamples(count: int, num_resamples: int, seed: int):
-    """[chunk, N] counts of questions drawn with replacement, ``num_resamples`` in all."""
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-    rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_ELEMENTS // count)
-    for start in range(0, num_resamples, chunk):
-        size = min(chunk, num_resamples - start)
-        yield rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
-
-
-def _percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = interval(draws, np.float64(np.nan), level, "percentile")
-    return float(low), float(high)

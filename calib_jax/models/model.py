@@ -258,7 +258,9 @@ def _base_of(path: Path) -> str:
 def _locate_offline(name: str) -> Path:
     key = name.removeprefix("offline:")
     if key not in OFFLINE_MODELS:
-        raise UserError(f"{name!r}: no such offline model; there is {', '.join(OFFLINE_MODELS)}.")
+        raise UserError(
+            f"{name!r}: not an offline model; choose from: {', '.join(OFFLINE_MODELS)}."
+        )
     package, install = OFFLINE_MODELS[key]
     try:
         files = importlib.metadata.distribution(package).files or []

@@ -108,7 +108,7 @@ def make_mesh(
     if len(devices) % known or (-1 not in shape and known != len(devices)):
         raise UserError(
             f"config.mesh.shape {shape} does not fit {len(devices)} devices; the product of the "
-            "sizes must equal the number of devices (-1 stands for the rest)."
+            "sizes must equal the number of devices (-1 takes the rest)."
         )
     shape = tuple(len(devices) // known if size == -1 else size for size in shape)
     auto = (jax.sharding.AxisType.Auto,) * 3

@@ -88,8 +88,8 @@ def find(name: str) -> Topology:
         if int(found[2]):
             return Topology(name, found[1], 1, int(found[2]) * GIB)
     raise UserError(
-        f"config.plan.topology is {name!r}; there is {', '.join(TOPOLOGIES)}, and one GPU or CPU "
-        "by its memory, such as gpu-80gib or cpu-16gib."
+        f"config.plan.topology is {name!r}; choose from: {', '.join(TOPOLOGIES)}; or name one GPU "
+        "or CPU by its memory, such as gpu-80gib or cpu-16gib."
     )
 
 

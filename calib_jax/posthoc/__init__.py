@@ -45,6 +45,7 @@ from calib_jax.posthoc.temperature import (
     temperature_kernel,
 )
 from calib_jax.posthoc.top_label import BetaCalibration, PlattScaling
+from calib_jax.posthoc.uncertainty import temperature_interval
 
 __all__ = [
     "APS",
@@ -83,5 +84,6 @@ __all__ = [
     "mean_set_size",
     "set_coverage",
     "split_rows",
+    "temperature_interval",
     "temperature_kernel",
 ]

@@ -134,9 +134,12 @@ class Calibrator(Stored, abc.ABC):
             rows of the fit held such options (see ``posthoc.floor``); else None.
         name: the method's key in ``METHODS``.
         label: what tables call it.
-        preserves_argmax: True when the most probable option always stays most probable (float32
-            rounding may at most tie it with another), so that accuracy cannot change.
+        preserves_argmax: True when the order of a row's options stays (float32 rounding may at
+            most make two equal), and with it every prediction and the accuracy. What else a method
+            preserves, its docstring says.
         needs_answers: False for label-free methods, which ignore ``answers``.
+        scalars: the parameters that are one number each and make the whole map, such as
+            "temperature"; () where there are none, or more than a line of a table holds.
     """
 
     _: dataclasses.KW_ONLY
@@ -144,6 +147,7 @@ class Calibrator(Stored, abc.ABC):
 
     preserves_argmax: ClassVar[bool]
     needs_answers: ClassVar[bool] = True
+    scalars: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abc.abstractmethod

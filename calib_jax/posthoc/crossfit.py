@@ -16,19 +16,19 @@ def fold_numbers(
     folds: int = 5,
     seed: int = 0,
     answers: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
 ) -> np.ndarray:
     """Which fold each row is held out in, int32 [N] in 0..folds-1.
 
     Rows are dealt out in a seeded order; with ``answers`` each answer is spread evenly over the
-    folds, and fold sizes differ by at most one. With ``groups`` all rows of a group share a fold
-    (variants of one question must not stand on both sides); the groups are dealt out, largest
-    first, to the smallest fold, and ``answers`` are not looked at.
+    folds, and fold sizes differ by at most one. With ``clusters`` all rows of a cluster share a
+    fold (questions of one passage, or variants of one question, must not stand on both sides); the
+    clusters are dealt out, largest first, to the smallest fold, and ``answers`` are not looked at.
 
     Example:
         >>> np.bincount(fold_numbers(10, folds=5)).tolist()
         [2, 2, 2, 2, 2]
-        >>> a, b, c = fold_numbers(3, folds=2, groups=["q1", "q1", "q2"])
+        >>> a, b, c = fold_numbers(3, folds=2, clusters=["q1", "q1", "q2"])
         >>> bool(a == b), bool(a == c)
         (True, False)
     """
@@ -36,18 +36,18 @@ def fold_numbers(
         raise UserError(f"folds must be an integer >= 2, got {folds!r}")
     rng = np.random.default_rng(seed)
     numbers = np.empty(num_rows, np.int32)
-    if groups is not None:
-        groups = np.asarray(groups).astype(str)
-        if groups.shape != (num_rows,):
-            raise UserError(f"groups must have shape ({num_rows},), got {groups.shape}")
-        names, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
-        _enough(len(names), "groups", folds)
+    if clusters is not None:
+        clusters = np.asarray(clusters).astype(str)
+        if clusters.shape != (num_rows,):
+            raise UserError(f"clusters must have shape ({num_rows},), got {clusters.shape}")
+        names, index, counts = np.unique(clusters, return_inverse=True, return_counts=True)
+        _enough(len(names), "clusters", folds)
         order = rng.permutation(len(names))
         fold_of = np.empty(len(names), np.int32)
         filled = np.zeros(folds)
-        for group in order[np.argsort(-counts[order], kind="stable")]:
-            fold_of[group] = filled.argmin()
-            filled[fold_of[group]] += counts[group]
+        for cluster in order[np.argsort(-counts[order], kind="stable")]:
+            fold_of[cluster] = filled.argmin()
+            filled[fold_of[cluster]] += counts[cluster]
         return fold_of[index]
     _enough(num_rows, "rows", folds)
     order = rng.permutation(num_rows)
@@ -69,7 +69,7 @@ def cross_fit(
     mask: ArrayLike | None = None,
     folds: int = 5,
     seed: int = 0,
-    groups: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     **options: Any,
 ) -> np.ndarray:
     """Calibrated probabilities out of fold: each row by a calibrator that has not seen it.
@@ -84,7 +84,7 @@ def cross_fit(
         answers: [N] int; label-free methods use them to spread the folds alone.
         mask: [N, K] bool or None.
         folds: how many times to fit.
-        seed: of the folds; see ``fold_numbers``, which also has ``groups``.
+        seed: of the folds; see ``fold_numbers``, which also has ``clusters``.
         **options: passed to the method's ``fit``; arrays of N rows stay aligned.
 
     Returns:
@@ -96,7 +96,7 @@ def cross_fit(
         >>> round(float(probs[0, 0]), 4)
         0.75
     """
-    return _cross_fit(method, log_scores, answers, mask, folds, seed, groups, options)[0]
+    return _cross_fit(method, log_scores, answers, mask, folds, seed, clusters, options)[0]
 
 
 def cross_fit_scores(
@@ -104,18 +104,24 @@ def cross_fit_scores(
     scores: Any,
     folds: int = 5,
     seed: int = 0,
-    groups: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     **options: Any,
 ) -> Any:
-    """``cross_fit`` from scores to scores, which keep the logarithms of the probabilities.
+    """``cross_fit`` from scores to scores, which keep the logarithms and each row's fold.
+
+    A metric that ranks rows (AUROC, AUPRC, AURC) is to be taken within the folds: see
+    ``metrics.within_folds``.
 
     Args:
-        scores: ``calib_jax.Scores``, or any dataclass with log_scores, answers, mask and probs.
-        method, folds, seed, groups, options: as in ``cross_fit``.
+        scores: ``calib_jax.Scores``, or any dataclass with log_scores, answers, mask, probs, folds.
+        clusters: as in ``cross_fit``; None: those that the scores name, if they do.
+        method, folds, seed, options: as in ``cross_fit``.
     """
+    if clusters is None:
+        clusters = getattr(scores, "units", None)
     arrays = scores.log_scores, scores.answers, scores.mask
-    probs, log_probs = _cross_fit(method, *arrays, folds, seed, groups, options)
-    return dataclasses.replace(scores, probs=probs, log_scores=log_probs)
+    probs, log_probs, numbers = _cross_fit(method, *arrays, folds, seed, clusters, options)
+    return dataclasses.replace(scores, probs=probs, log_scores=log_probs, folds=numbers)
 
 
 def calibrated_scores(calibrator: Calibrator, scores: Any) -> Any:
@@ -129,12 +135,14 @@ def calibrated_scores(calibrator: Calibrator, scores: Any) -> Any:
 
 
 def _cross_fit(
-    method, log_scores, answers, mask, folds, seed, groups, options
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and their logarithms, out of fold."""
+    method, log_scores, answers, mask, folds, seed, clusters, options
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities and their logarithms, out of fold; and the folds."""
+    if "groups" in options:  # else it would reach the method's fit
+        raise UserError("groups= is now called clusters=: rows that must stay in one fold")
     cls = method_class(method)
     inputs = check_inputs(log_scores, answers, mask)
-    numbers = fold_numbers(len(inputs.answers), folds, seed, inputs.answers, groups)
+    numbers = fold_numbers(len(inputs.answers), folds, seed, inputs.answers, clusters)
     probs = np.empty(inputs.log_scores.shape, np.float32)
     log_probs = np.empty_like(probs)
     for fold in range(folds):
@@ -144,7 +152,7 @@ def _cross_fit(
         arrays = inputs.log_scores, inputs.mask
         probs[held_out] = np.asarray(fitted(*arrays))[held_out]
         log_probs[held_out] = np.asarray(fitted.log_probs(*arrays))[held_out]
-    return probs, log_probs
+    return probs, log_probs, numbers
 
 
 def split_rows(
@@ -152,7 +160,7 @@ def split_rows(
     share: float = 0.5,
     seed: int = 0,
     answers: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A seeded split into rows to fit on and rows to test on, disjoint, each ascending.
 
@@ -161,8 +169,8 @@ def split_rows(
         share: of the rows to fit on, in (0, 1); rounded, at least one row on each side.
         seed: of the order.
         answers: [N] or None; with it every answer is spread over both sides in proportion.
-        groups: [N] names or None; with it no group stands on both sides, and the share is met
-            as nearly as whole groups, in a seeded order, allow; ``answers`` are not looked at.
+        clusters: [N] names or None; with it no cluster stands on both sides, and the share is met
+            as nearly as whole clusters, in a seeded order, allow; ``answers`` are not looked at.
 
     Example:
         >>> fit_rows, test_rows = split_rows(10, share=0.3)
@@ -174,11 +182,11 @@ def split_rows(
     rng = np.random.default_rng(seed)
     wanted = min(max(round(share * num_rows), 1), num_rows - 1)
     fitted = np.zeros(num_rows, bool)
-    if groups is not None:
+    if clusters is not None:
         names, index, counts = np.unique(
-            np.asarray(groups).astype(str), return_inverse=True, return_counts=True
+            np.asarray(clusters).astype(str), return_inverse=True, return_counts=True
         )
-        _enough(len(names), "groups", 2)
+        _enough(len(names), "clusters", 2)
         order = rng.permutation(len(names))
         taken = np.abs(np.cumsum(counts[order])[:-1] - wanted).argmin() + 1
         fitted = np.isin(index, order[:taken])

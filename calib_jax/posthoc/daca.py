@@ -49,7 +49,8 @@ class DACA(OneTemperature):
     where a row is an agreement when the aligned model and the pre-trained one name the same best
     option (the first of equals). Pre-trained models are well calibrated; where the two disagree
     their confidence says nothing of the aligned model's answer and would push T up. Exact, as
-    ``temperature_kernel``. Source: Luo et al. 2025 (arXiv 2505.16690), temperature scaling.
+    ``temperature_kernel``. Preserves: as ``Temperature``. Source: Luo et al. 2025 (arXiv
+    2505.16690), temperature scaling.
 
     Attributes:
         temperature: T.

@@ -78,7 +78,10 @@ class BatchCalibration(_LetterPrior):
 
     with q = softmax(s). Assumes that the right letters are spread evenly over the batch, as in a
     shuffled multiple-choice set. With ragged options a letter's mean is over the rows that have
-    it. Options may change places. Source: Zhou et al. 2024 (arXiv 2309.17249).
+    it. Source: Zhou et al. 2024 (arXiv 2309.17249).
+
+    Preserves: the difference of two letters' log-odds between rows; neither the order of a row's
+    options nor the accuracy.
 
     Attributes:
         log_prior: ln of the mean probabilities, K floats.
@@ -107,8 +110,10 @@ class ContextualCalibration(_LetterPrior):
         p_k ∝ q_k / q_cf,k
 
     with q_cf the mean over one or several content-free prompts ("N/A", "", "[MASK]"). The result
-    is normalised, not passed through a softmax a second time. Options may change places. Source:
-    Zhao et al. 2021 (arXiv 2102.09690), section 5, W = diag(p_cf)^-1, b = 0.
+    is normalised, not passed through a softmax a second time. Source: Zhao et al. 2021 (arXiv
+    2102.09690), section 5, W = diag(p_cf)^-1, b = 0.
+
+    Preserves: as ``BatchCalibration``.
 
     Attributes:
         log_prior: ln of the content-free probabilities, K floats.
@@ -158,7 +163,9 @@ class PriDe(_LetterPrior):
 
     Over all cyclic shifts every content stands once under every letter, so that the contents
     cancel in the mean and the letter's prior remains. A few questions (2-5 % of a set) suffice.
-    Options may change places. Source: Zheng et al. 2024 (arXiv 2309.03882), Eq. 7-8.
+    Source: Zheng et al. 2024 (arXiv 2309.03882), Eq. 7-8.
+
+    Preserves: as ``BatchCalibration``.
 
     Attributes:
         log_prior: ln of the prior, K floats.

@@ -259,6 +259,7 @@ class OneTemperature(Calibrator):
     """softmax(s / T), whatever T is fitted to."""
 
     preserves_argmax = True
+    scalars = ("temperature",)
     temperature: float
     status: str  # of what is fitted to labels or to a reference
 
@@ -272,9 +273,11 @@ class OneTemperature(Calibrator):
 @register("temperature", "Temp. scale, fitted")
 @dataclasses.dataclass(frozen=True)
 class Temperature(OneTemperature):
-    """Temperature scaling, softmax(s / T): one parameter, the order of the options stays.
+    """Temperature scaling, softmax(s / T): one parameter.
 
-    Source: Guo et al. 2017.
+    Preserves: the order of a row's options and their ties, so every prediction and the accuracy,
+    and the ratio of two options' log-odds. Not the order of the confidences between rows. How
+    certain T is: ``temperature_interval``. Source: Guo et al. 2017.
 
     Attributes:
         temperature: T.
@@ -299,7 +302,7 @@ class Temperature(OneTemperature):
         """
         given = check_inputs(log_scores, answers, mask, weights)
         inputs, floor = without_zeros(given)
-        found = temperature_kernel(*(inputs if floor is None else _only_given(given)))
+        found = temperature_kernel(*(inputs if floor is None else only_given(given)))
         if floor is not None and STATUSES[int(found.status)] != "converged":
             found = temperature_kernel(*inputs)
         fitted = cls(float(found.temperature), status_of(found), floor=floor)
@@ -312,7 +315,8 @@ class Temperature(OneTemperature):
 class FixedTemperature(OneTemperature):
     """Softmax at a T chosen beforehand; 1.5 is the published "temperature scaling" baseline.
 
-    The released code of Xiao et al. 2025 never moves its T from the initial 1.5.
+    The released code of Xiao et al. 2025 never moves its T from the initial 1.5. Preserves: as
+    ``Temperature``.
 
     Example:
         >>> FixedTemperature()
@@ -333,7 +337,7 @@ class FixedTemperature(OneTemperature):
         return cls(temperature, floor=floor)
 
 
-def _only_given(inputs: FitInputs) -> FitInputs:
+def only_given(inputs: FitInputs) -> FitInputs:
     """The inputs without the options of probability 0, and the rows whose answer is one."""
     given = inputs.mask & (inputs.log_scores > -np.inf)
     kept = np.take_along_axis(given, inputs.answers[:, None], axis=1)[:, 0]

@@ -21,6 +21,11 @@ from calib_jax.posthoc.inputs import (
 )
 
 _MAX_STEPS = 100
+# The largest 1/T of a row. Beyond it a near tie at the top would need a 1/T in the thousands, which
+# leaves the other options nothing.
+MAX_INVERSE_TEMPERATURE = 2.0
+# Of the log-odds that a row's temperature gives its best option.
+_TOLERANCE = 1e-6
 
 
 class TopLabel(NamedTuple):
@@ -28,17 +33,21 @@ class TopLabel(NamedTuple):
 
     Attributes:
         option: int32 [N], the best option.
+        scores: float32 [N, K], log-scores less the best one's; 0 where masked.
+        valid: bool [N, K], which options exist.
         log_top: float32 [N], ln c of its probability c.
         log_rest: float32 [N], ln(1 - c), exact also where c rounds to 1; -inf without other
             options.
-        log_others: float32 [N, K], ln of each other option's share of 1 - c; -inf for the best and
-            where masked.
+        confidence: float32 [N], c. Fits and calibrators read this one: another exp of ``log_top``
+            may differ in the last bit, and fall on the other side of an edge.
     """
 
     option: jax.Array
+    scores: jax.Array
+    valid: jax.Array
     log_top: jax.Array
     log_rest: jax.Array
-    log_others: jax.Array
+    confidence: jax.Array
 
 
 @jax.jit
@@ -49,32 +58,73 @@ def top_label(log_scores, mask=None, floor=None) -> TopLabel:
     best = option[:, None] == jnp.arange(scores.shape[1])
     rest = masked_logsumexp(scores, valid & ~best)
     total = masked_logsumexp(scores, valid)
-    base = jnp.where(rest == -jnp.inf, 0, rest)
-    log_others = jnp.where(valid & ~best, scores - base[:, None], -jnp.inf)
-    return TopLabel(option, -total, rest - total, log_others)
+    top = TopLabel(option, scores, valid, -total, rest - total, jnp.exp(-total))
+    # Fused with what follows, the last bit might depend on it.
+    return jax.lax.optimization_barrier(top)
 
 
-@jax.jit
-def with_confidence(top: TopLabel, confidence: jax.Array, remainder: jax.Array) -> jax.Array:
-    """Rows whose best option has ``confidence`` [N] and whose others share ``remainder`` [N].
+@functools.partial(jax.jit, static_argnames="logs")
+def with_log_odds(top: TopLabel, log_odds: jax.Array, logs: bool = False) -> jax.Array:
+    """Rows whose best option has the log-odds ``log_odds`` [N]; probabilities or their logarithms.
 
-    The others keep their proportions. A row with a single option keeps its probability of 1.
+    The row becomes softmax(s / T) at the T at which its best option is so probable: the options
+    keep their order, and the prediction stays. Three conventions:
+
+    * log-odds below those of 1/K (K the row's own number of options) are read as these: every
+      option gets 1/K. So that the prediction stays all the same, the best option's float32 is then
+      the larger one by a bit.
+    * T is at least 1/2. Where that does not suffice (a near tie at the top, or an exact one, which
+      no T breaks) the others give the best option the rest in proportion to what they have.
+    * A row with a single option keeps its probability of 1.
+
+    The T is found by Newton's method on 1/T from 0: the log-odds -ln sum_k exp(s_k / T), s <= 0,
+    are increasing and concave in 1/T, so no step goes too far and the steps converge quadratically.
+    Not differentiable backwards (a while loop).
     """
-    alone = top.log_rest == -jnp.inf
-    confidence = jnp.where(alone, 1, confidence)[:, None]
-    remainder = jnp.where(alone, 0, remainder)[:, None]
-    best = top.option[:, None] == jnp.arange(top.log_others.shape[1])
-    return jnp.where(best, confidence, remainder * jnp.exp(top.log_others)).astype(jnp.float32)
+    position = jnp.arange(top.scores.shape[1])
+    best = top.option[:, None] == position
+    others = top.valid & ~best
+    count = others.sum(axis=1)
+    log_odds = jnp.where(count == 0, jnp.inf, jnp.maximum(log_odds, -jnp.log(count)))
+    second = jnp.where(others, top.scores, -jnp.inf).max(axis=1, keepdims=True)
+    second = jnp.where(count[:, None] == 0, 0, second)
+    below = jnp.where(others, top.scores - second, 0)
 
+    def powers(inverse):
+        return jnp.where(others, jnp.exp(inverse[:, None] * below), 0)
 
-@jax.jit
-def with_log_confidence(top: TopLabel, confidence: jax.Array, remainder: jax.Array) -> jax.Array:
-    """ln of ``with_confidence``, from the logarithms of ``confidence`` and ``remainder`` [N]."""
-    alone = top.log_rest == -jnp.inf
-    confidence = jnp.where(alone, 0, confidence)[:, None]
-    remainder = jnp.where(alone, 0, remainder)[:, None]
-    best = top.option[:, None] == jnp.arange(top.log_others.shape[1])
-    return jnp.where(best, confidence, remainder + top.log_others).astype(jnp.float32)
+    def missing(inverse):
+        """Log-odds that are still to be gained, and what they gain by 1/T."""
+        share = powers(inverse)
+        total = jnp.maximum(share.sum(axis=1), 1)
+        reached = -inverse * second[:, 0] - jnp.log(total)
+        slope = -second[:, 0] - (share * below).sum(axis=1) / total
+        return log_odds - reached, slope
+
+    def going(state):
+        return (state[0] < _MAX_STEPS) & state[2].any()
+
+    def step(state):
+        steps, inverse, _ = state
+        gap, slope = missing(inverse)
+        wanted = gap > _TOLERANCE * jnp.maximum(1, jnp.abs(log_odds))
+        # Where all options are equal the slope is 0, and 1/T becomes as large as it may be.
+        move = jnp.where(wanted, gap / jnp.abs(slope), 0)
+        inverse = jnp.minimum(inverse + move, MAX_INVERSE_TEMPERATURE)
+        return steps + 1, inverse, wanted & (inverse < MAX_INVERSE_TEMPERATURE)
+
+    start = jnp.zeros_like(top.log_top)
+    inverse = jax.lax.while_loop(going, step, (0, start, count > 0))[1]
+    total = jnp.maximum(powers(inverse).sum(axis=1), 1)
+    share = inverse[:, None] * below - jnp.log(total)[:, None]
+    found = jax.nn.log_sigmoid(jnp.where(best, 1, -1) * log_odds[:, None])
+    found = jnp.where(others, found + share, jnp.where(best & top.valid, found, -jnp.inf))
+    if not logs:
+        found = jnp.exp(found)
+    # No option overtakes by rounding; one before the best may not even come level with it.
+    chosen = jnp.where(best, found, -jnp.inf).max(axis=1, keepdims=True)
+    level = jnp.where(position < top.option[:, None], jnp.nextafter(chosen, -jnp.inf), chosen)
+    return jnp.where(others, jnp.minimum(found, level), found)
 
 
 class TopLabelData(NamedTuple):
@@ -90,15 +140,15 @@ class TopLabelData(NamedTuple):
 
 def top_label_data(log_scores, answers, mask, weights) -> TopLabelData:
     """The binary problem "is the best option right?"; rows with a single option say nothing."""
-    inputs, floor = without_zeros(check_inputs(log_scores, answers, mask, weights))
-    top = jax.device_get(top_label(inputs.log_scores, inputs.mask))
+    inputs = check_inputs(log_scores, answers, mask, weights)
+    floor = without_zeros(inputs)[1]
+    # By the program that the calibrator will apply, so that both see the same bits.
+    top = jax.device_get(top_label(inputs.log_scores, inputs.mask, floor))
     kept = (top.log_rest > -np.inf) & (inputs.weights > 0)
     if not kept.any():
         raise UserError("no row has two options or more: nothing to fit to")
     correct = top.option == inputs.answers
-    # float32, as it will be when the calibrator is applied.
-    confidence = np.exp(top.log_top)
-    columns = (top.log_top, top.log_rest, confidence, correct, inputs.weights)
+    columns = (top.log_top, top.log_rest, top.confidence, correct, inputs.weights)
     top_, rest, c, right, weights = (column[kept].astype(np.float64) for column in columns)
     return TopLabelData(top_, rest, c, right, weights, floor)
 
@@ -154,29 +204,36 @@ def _warn_unless(converged: bool, name: str) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="logs")
-def _apply_linear(log_scores, mask, floor, on_top, on_rest, intercept, logs) -> jax.Array:
-    top = top_label(log_scores, mask, floor)
+def _apply_linear(top: TopLabel, on_top, on_rest, intercept, logs) -> jax.Array:
     rest = jnp.where(top.log_rest == -jnp.inf, 0, top.log_rest)
-    logit = on_top * top.log_top + on_rest * rest + intercept
-    if logs:
-        return with_log_confidence(top, jax.nn.log_sigmoid(logit), jax.nn.log_sigmoid(-logit))
-    return with_confidence(top, jax.nn.sigmoid(logit), jax.nn.sigmoid(-logit))
+    return with_log_odds(top, on_top * top.log_top + on_rest * rest + intercept, logs)
 
 
-class _Linear(Calibrator):
+class TopLabelCalibrator(Calibrator):
+    """A map of the best option's confidence; the row follows by a temperature of its own."""
+
+    preserves_argmax = True
+
+    @abc.abstractmethod
+    def _applied(self, top: TopLabel, logs: bool) -> jax.Array:
+        """The probabilities after the map, or their logarithms."""
+
+    def __call__(self, log_scores, mask=None) -> jax.Array:
+        return self._applied(top_label(log_scores, mask, self.floor), logs=False)
+
+    def log_probs(self, log_scores, mask=None) -> jax.Array:
+        return self._applied(top_label(log_scores, mask, self.floor), logs=True)
+
+
+class _Linear(TopLabelCalibrator):
     """A linear function of ln c and ln(1 - c), as the new log-odds of the best option."""
-
-    preserves_argmax = False
 
     @abc.abstractmethod
     def _linear(self) -> tuple[float, float, float]:
         """The factors of ln c and ln(1 - c), and the constant."""
 
-    def __call__(self, log_scores, mask=None) -> jax.Array:
-        return _apply_linear(log_scores, mask, self.floor, *self._linear(), logs=False)
-
-    def log_probs(self, log_scores, mask=None) -> jax.Array:
-        return _apply_linear(log_scores, mask, self.floor, *self._linear(), logs=True)
+    def _applied(self, top, logs) -> jax.Array:
+        return _apply_linear(top, *self._linear(), logs=logs)
 
 
 @register("platt", "Platt scaling")
@@ -186,10 +243,14 @@ class PlattScaling(_Linear):
 
         P(right) = sigmoid(slope ln(c / (1 - c)) + intercept)
 
-    takes the place of c; the other options share the rest in their old proportions. The best
-    option may change where the new confidence falls below another option's. ln(c / (1 - c)) is
-    computed from the scores, so that confidences that round to 1 stay apart. Source: Platt 1999,
-    with its target values.
+    takes the place of c, by a temperature for each row (``with_log_odds``).
+
+    Preserves: the order of a row's options, so every prediction and the accuracy; between rows
+    the order of the confidences where slope > 0. Not the letters' mean probabilities. The
+    confidence is the calibrated one, but for an estimate below 1/K, which becomes 1/K.
+
+    ln(c / (1 - c)) is computed from the scores, so that confidences that round to 1 stay apart.
+    Source: Platt 1999, with its target values.
 
     Attributes:
         slope, intercept: floats.
@@ -201,6 +262,7 @@ class PlattScaling(_Linear):
         0.6833
     """
 
+    scalars = ("slope", "intercept")
     slope: float = parameter(number())
     intercept: float = parameter(number())
 
@@ -227,6 +289,8 @@ class BetaCalibration(_Linear):
     takes the place of c as in ``PlattScaling``, which is the case a = b. Source: Kull, Silva
     Filho and Flach 2017, Eq. 3; a and b are the best that are not negative.
 
+    Preserves: as ``PlattScaling``; a, b >= 0 keep the order of the confidences.
+
     Attributes:
         a, b: floats >= 0.
         intercept: float (c in the paper).
@@ -237,6 +301,7 @@ class BetaCalibration(_Linear):
         0.6833
     """
 
+    scalars = ("a", "b", "intercept")
     a: float = parameter(number(0))
     b: float = parameter(number(0))
     intercept: float = parameter(number())

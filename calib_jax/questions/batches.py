@@ -20,7 +20,7 @@ def choose_buckets(
     longest; the best split is found exactly by dynamic programming.
 
     Args:
-      lengths: [N], tokens of every prompt of the run.
+      lengths: [N], the tokens of each of the run's prompts.
       max_buckets: the number of shapes, hence of compilations.
       multiple: of the padded lengths (128 suits TPU and GPU kernels, 8 a CPU).
 

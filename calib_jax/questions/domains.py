@@ -70,7 +70,7 @@ def decide(
     for name, split in evals.items():
         shared, count = len(split.texts & train.texts), len(split.texts)
         share = shared / count
-        texts = f"{shared:,} of its {count:,} texts ({share:.1%}) stand in the training sources"
+        texts = f"{shared:,} of its {count:,} texts ({share:.1%}) appear in the training sources"
         others = ", ".join(sorted(split.data_sets - train.data_sets))
         if name in named:
             domain, field = named[name]

@@ -152,7 +152,7 @@ def _from_rows(
         for fact in found:
             first = row_of_id.setdefault(fact.id, number)
             if first != number:
-                raise UserError(f"{where}: id {fact.id!r} stands in row {first} already")
+                raise UserError(f"{where}: id {fact.id!r} appears in row {first} already")
             facts.append(fact)
     return facts, skipped
 

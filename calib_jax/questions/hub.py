@@ -68,7 +68,7 @@ def load(spec: str, answers: AnswerReader | None = None) -> list[Question]:
         question = question_from_row(row, where, f"{split}/row-{number}", task, answers)
         first = row_of_id.setdefault(question.id, number)
         if first != number:
-            raise UserError(f"{where}: id {question.id!r} stands in row {first} already")
+            raise UserError(f"{where}: id {question.id!r} appears in row {first} already")
         questions.append(question)
     if not questions:
         raise UserError(f"{spec}: the split has no rows")

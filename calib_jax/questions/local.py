@@ -83,7 +83,7 @@ def load(
             raise UserError(f"{where}: question {question.id!r} has two equal options")
         first = row_of_id.setdefault(question.id, number)
         if first != number:
-            raise UserError(f"{where}: id {question.id!r} stands in row {first} already")
+            raise UserError(f"{where}: id {question.id!r} appears in row {first} already")
         questions.append(question)
     answers.check(str(path))
     if not build and (unused := unused_fields(row for _, row in rows)):
@@ -147,7 +147,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"field {repeated!r} stands there twice")
+        raise UserError(f"field {repeated!r} appears twice")
     return fields
 
 

@@ -134,5 +134,5 @@ def _requests(path: Path) -> Iterator[dict]:
             if doc_id >= UNCONDITIONAL_OFFSET:
                 continue
             if docs.setdefault(doc_id, doc) != doc:
-                raise UserError(f"{path}: doc_id {doc_id} stands for two different questions")
+                raise UserError(f"{path}: doc_id {doc_id} belongs to two different questions")
     yield from docs.values()

@@ -104,7 +104,7 @@ def prepare(
         train, skipped = drop_duplicate_options(train)
         if not train:
             raise UserError(
-                f"no training question is left: of {loaded}, {total} stand in an evaluation split "
+                f"no training question is left: of {loaded}, {total} appear in an evaluation split "
                 f"and {skipped} have equal options"
             )
         if train_size > len(train):
@@ -294,7 +294,7 @@ def _load_merged(
                 where, other = origin[key]
                 if replace(other, id=question.id) == question:
                     raise UserError(
-                        f"id {question.id!r} of task {question.task!r} stands in {where} and in "
+                        f"id {question.id!r} of task {question.task!r} appears in {where} and in "
                         f"{spec}, with the same question: name every source once, and give "
                         "different rows different ids"
                     )

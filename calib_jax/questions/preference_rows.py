@@ -219,7 +219,7 @@ def _asked(row: Mapping) -> tuple[Message, ...]:
     if not names:
         raise UserError(_unknown(row, "a prompt", ()))
     if len(names) > 1:
-        raise UserError(f"the prompt stands in {' and '.join(names)}: keep one of them")
+        raise UserError(f"the prompt appears in {' and '.join(names)}: keep one of them")
     field, value = names[0], row[names[0]]
     if not isinstance(value, str):
         prompt = messages(value, field)
@@ -242,7 +242,7 @@ def _with_system(row: Mapping, prompt: tuple[Message, ...]) -> tuple[Message, ..
     if system is None or not text(system, "system").strip():
         return prompt
     if prompt[0]["role"] == "system":
-        raise UserError("the system's turn stands in 'system' and in the dialogue: keep one")
+        raise UserError("the system's turn appears in 'system' and in the dialogue: keep one")
     return ({"role": "system", "content": system}, *prompt)
 
 

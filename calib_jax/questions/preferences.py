@@ -142,7 +142,7 @@ def draw(items: Sequence[Item], size: int, seed: int) -> list[Item]:
 
 
 def remove_overlap(items: Sequence[Item], held_out: Collection[str]) -> tuple[list[Item], int]:
-    """The items whose prompt stands in no held-out set, and how many do.
+    """The items whose prompt is in no held-out set, and how many do.
 
     Args:
       held_out: normalised texts (``Preference.text``, ``normalised(question.asked)``).

@@ -273,7 +273,7 @@ class Shots:
         if len(found) < self.count:
             where = f" of subject {subject!r}" if self.by_subject else ""
             raise UserError(
-                f"{self.name}: {self.count} examples are to stand before question {question.id!r}, "
+                f"{self.name}: {self.count} examples must come before question {question.id!r}, "
                 f"and there are {len(found)} to choose from{where}. Lower config.data.shots."
             )
         return found

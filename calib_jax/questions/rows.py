@@ -88,7 +88,7 @@ def _one_of(row: Mapping, names: tuple[str, ...], role: str) -> tuple[str, Any]:
             f"no field {role!r} among the columns {', '.join(map(str, row)) or '(none)'}; {LAYOUTS}"
         )
     if len(present) > 1:
-        raise UserError(f"the {role} stands in {' and '.join(present)}: keep one of them")
+        raise UserError(f"the {role} appears in {' and '.join(present)}: keep one of them")
     return present[0], row[present[0]]
 
 
@@ -133,7 +133,7 @@ def _choices(row: Mapping) -> tuple[list[str], list[str] | None]:
     if not present:
         _one_of(row, ("choices",), "choices")
     if len(present) > 1:
-        raise UserError(f"the options stand in {' and in '.join(present)}: keep one of them")
+        raise UserError(f"the options appear in {' and in '.join(present)}: keep one of them")
     if "choices" in row:
         return _from_choices(row["choices"])
     columns = lettered or medmcqa

@@ -141,7 +141,7 @@ def _table(path: Path, column: str | None) -> tuple[list[Document], int]:
     documents = []
     for number, row in rows:
         if name not in row:
-            raise UserError(f"{path} row {number}: no column {name!r}; there is {', '.join(row)}")
+            raise UserError(f"{path} row {number}: no column {name!r}; it has: {', '.join(row)}")
         text = "" if row[name] is None else row[name]
         if not isinstance(text, str):
             raise UserError(
@@ -157,7 +157,7 @@ def _column(names: list[str], texts: list[str], asked: str | None, where: str) -
     """The column of the text: the one asked for, ``text``, or the only one that holds text."""
     if asked is not None:
         if asked not in names:
-            raise UserError(f"{where}: no column {asked!r}; there is {', '.join(names)}")
+            raise UserError(f"{where}: no column {asked!r}; it has: {', '.join(names)}")
         return asked
     if COLUMN in names:
         return COLUMN
@@ -180,7 +180,7 @@ def _load_hub(spec: str) -> tuple[Sequence[Document], dict[str, int]]:
     texts = [n for n, f in dataset.features.items() if getattr(f, "dtype", "") == "string"]
     name = _column(list(dataset.features), texts, asked, spec)
     if name not in texts:
-        raise UserError(f"{spec}: column {name!r} holds no text; there is {', '.join(texts)}")
+        raise UserError(f"{spec}: column {name!r} holds no text; these do: {', '.join(texts)}")
     column = dataset.with_format(None)[name]
     ids = [i for i, text in enumerate(column) if text and text.strip()]
     if not ids:

@@ -11,7 +11,7 @@ from calib_jax.characters import prepare_console
 from calib_jax.errors import UserError
 from calib_jax.reports import console, result, tables
 from calib_jax.reports import states as of
-from calib_jax.reports.views import Text, methods, splits
+from calib_jax.reports.views import Text, measurement, methods, splits
 
 FORMATS = ("--markdown", "--csv", "--latex")
 
@@ -39,7 +39,9 @@ def main(argv: list[str]) -> int:
                 for name, rows in methods.with_calibrators(one).items():
                     if name.endswith(methods.POST_HOC):
                         states.setdefault(name, rows)
-            table = methods.methods(states)
+            # Of several runs no resamples are at hand, and nothing is bold.
+            (first, *others) = summaries.values()
+            table = methods.methods(states, None if others else measurement.sets(first, "methods"))
             as_text = {"--csv": methods.methods_csv, "--latex": lambda one: tables.latex([one])}
             print(as_text[flags[0]](table), end="")
         else:

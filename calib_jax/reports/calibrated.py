@@ -1,6 +1,7 @@
 """What post-hoc calibrators make of the same scores, out of fold: summary["posthoc"]."""
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from calib_jax import posthoc
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError, UserNotice
 from calib_jax.reports import measure as measuring
+from calib_jax.reports.figures.reliability import file_name
 
 # Methods of calib_jax.posthoc that scores and answers alone do not feed.
 NEEDS_MORE = {
@@ -18,6 +20,27 @@ NEEDS_MORE = {
 }
 # Of a ROW, what a calibrator's part of the summary leaves out.
 _LEFT_OUT = frozenset({"groups", "answer_counts", "num_options"})
+# Where a run keeps the calibrators fitted to all rows.
+FOLDER = "calibrators"
+# Those whose fit takes a prior count.
+_COUNTING = (posthoc.HistogramBinning, posthoc.IsotonicRegression)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """What calibrators make of scores.
+
+    Attributes:
+      figures: method -> split -> figures out of fold, "<state> + <method>" where there is more than
+        one state. "calibrator" names the file of the fit to all rows; "parameters" holds that
+        fit's numbers where they are few (``Calibrator.scalars``), and temperature_ci.
+      scores: method -> split -> the calibrated scores, out of fold.
+      files: file -> the calibrator fitted to all rows.
+    """
+
+    figures: dict[str, dict[str, dict[str, Any]]]
+    scores: dict[str, dict[str, Scores]]
+    files: dict[str, posthoc.Calibrator]
 
 
 def check(names: Sequence[str]) -> None:
@@ -33,6 +56,11 @@ def check(names: Sequence[str]) -> None:
             raise UserError(f"config.posthoc.methods names {name!r}; choose from: {known}.")
 
 
+def settings(name: str, pseudo_count: float) -> dict[str, Any]:
+    """What a method's fit is given of the config: the prior count, where it takes one."""
+    return {"pseudo_count": pseudo_count} if issubclass(posthoc.METHODS[name], _COUNTING) else {}
+
+
 def measure(
     names: Sequence[str],
     states: Mapping[str, Mapping[str, Scores]],
@@ -40,8 +68,9 @@ def measure(
     *,
     folds: int,
     seed: int,
+    pseudo_count: float = 1.0,
     **options: Any,
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> Calibrated:
     """The calibrators on the scores before training, every fold's fitted on the other folds.
 
     Args:
@@ -49,37 +78,54 @@ def measure(
       states: state -> split -> scores; "before" is taken, or every state where there is none.
       domains: split -> "in", "out" or "".
       folds, seed: of the cross-fit.
+      pseudo_count: of ``HistogramBinning`` and ``IsotonicRegression``.
       **options: as in ``measure.measure``.
-
-    Returns:
-      method -> split -> figures; "<state> + <method>" where there is more than one state.
 
     Raises:
       UserError: a split with too few questions for the folds.
     """
     chosen = {"before": states["before"]} if "before" in states else states
-    result = {}
+    found = Calibrated({}, {}, {})
     for name in names:
+        fit = settings(name, pseudo_count)
         for state, splits in chosen.items():
             label = name if len(chosen) == 1 else f"{state} + {name}"
-            result[label] = {
-                split: _measure(name, split, scores, domains[split], folds, seed, options)
-                for split, scores in splits.items()
-            }
-    return result
+            found.figures[label], found.scores[label] = {}, {}
+            for split, scores in splits.items():
+                row, crossed, fitted = _measure(
+                    name, split, scores, domains[split], folds, seed, fit, options
+                )
+                stem = f"{FOLDER}/{file_name(label)}_{file_name(split)}"
+                # Two splits may differ in characters that no file's name has.
+                paths = (f"{stem}{'_' * more}.json" for more in itertools.count())
+                path = next(path for path in paths if path not in found.files)
+                found.files[path] = fitted
+                found.figures[label][split] = {**row, "calibrator": path}
+                found.scores[label][split] = crossed
+    return found
 
 
-def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[str, Any]:
+def _measure(
+    name: str, split: str, scores: Scores, domain: str, folds: int, seed: int, fit, options
+) -> tuple[dict[str, Any], Scores, posthoc.Calibrator]:
+    """The figures and scores out of fold, and the calibrator fitted to all rows."""
+    arrays = scores.log_scores, scores.answers, scores.mask
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", posthoc.CalibrationWarning)
-            fitted = posthoc.cross_fit_scores(name, scores, folds=folds, seed=seed)
+            crossed = posthoc.cross_fit_scores(name, scores, folds=folds, seed=seed, **fit)
+            fitted = posthoc.METHODS[name].fit(*arrays, **fit)
+            interval = posthoc.temperature_interval(*arrays) if name == "temperature" else None
     except ValueError as error:
         raise UserError(f"config.posthoc: {name} on {split}: {error}") from None
-    fitted = dataclasses.replace(fitted, subjects=(), mass=None)
-    row = measuring.measure(fitted, domain, seed=seed, **options)
+    crossed = dataclasses.replace(crossed, subjects=(), mass=None)
+    row = measuring.measure(crossed, domain, seed=seed, **options)
     result = {key: value for key, value in row.items() if key not in _LEFT_OUT}
     result["folds"] = folds
+    if fitted.scalars:
+        result["parameters"] = {key: getattr(fitted, key) for key in fitted.scalars}
+    if interval:
+        result["parameters"]["temperature_ci"] = list(interval)
     said = dict.fromkeys(
         str(w.message) for w in caught if issubclass(w.category, posthoc.CalibrationWarning)
     )
@@ -87,4 +133,4 @@ def _measure(name, split, scores: Scores, domain, folds, seed, options) -> dict[
         result["warnings"] = list(said)
         for text in said:
             warnings.warn(f"{name} on {split}: {text}", UserNotice, stacklevel=2)
-    return result
+    return result, crossed, fitted

@@ -47,6 +47,8 @@ class Metric:
       signed: whether it is shown with its sign.
       inset: whether it belongs to the figure above it.
       factor: whether its change is a factor, which changes hold as ``<key>_ratio``.
+      ranked: whether it holds rows against one another, so that it is taken within the folds of
+        cross-fitted scores (``metrics.within_folds``).
     """
 
     key: str
@@ -60,6 +62,7 @@ class Metric:
     signed: bool = False
     inset: bool = False
     factor: bool = False
+    ranked: bool = False
 
     @property
     def change_key(self) -> str:
@@ -119,9 +122,10 @@ METRICS: tuple[Metric, ...] = (
            functools.partial(metrics.share_above, threshold=0.9), interval=False,
            places=_at(STAGES)),
     Metric("candidate_mass", "mass", places=_at(OVERVIEW)),
-    Metric("auroc", "AUROC", +1, metrics.auroc, places=_at(LOG, CHANGE, RESULTS, SCORES)),
-    Metric("auprc", "AUPRC", +1, metrics.auprc),
-    Metric("aurc", "AURC", -1, metrics.aurc),
+    Metric("auroc", "AUROC", +1, metrics.auroc, places=_at(LOG, CHANGE, RESULTS, SCORES),
+           ranked=True),
+    Metric("auprc", "AUPRC", +1, metrics.auprc, ranked=True),
+    Metric("aurc", "AURC", -1, metrics.aurc, ranked=True),
     Metric("letter_entropy", "entropy of the letters", 0, metrics.letter_entropy, interval=False),
     Metric("top_letter_share", "share of the top letter", interval=False, places=_at(STAGES)),
 )  # fmt: skip  # a metric's name and label on its first line, so that the list can be scanned
@@ -177,6 +181,11 @@ def computed(place: str = "", *, interval: bool | None = None) -> tuple[Metric, 
         and (not place or place in metric.places)
         and interval in (None, metric.interval)
     )
+
+
+def ranked() -> tuple[Metric, ...]:
+    """The metrics of scored options that hold rows against one another."""
+    return tuple(metric for metric in METRICS if metric.ranked)
 
 
 @functools.cache

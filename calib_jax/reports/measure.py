@@ -10,9 +10,10 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics.null import null_values, upper_quantile
+from calib_jax.metrics.robust import chance_p_value
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.zeros import find_zeros
-from calib_jax.reports import catalogue
+from calib_jax.reports import catalogue, folded
 from calib_jax.reports.classes import by_class
 from calib_jax.reports.words import option_name
 
@@ -41,10 +42,12 @@ def measure(
       num_resamples: of the bootstrap.
 
     Returns:
-      method (how the confidence was read); n; accuracy, conf_ece, cw_ece, sce_ovr, smooth_ece,
-      adaptive_ece, pooled_ece, mce, rmsce, nll, brier, auroc, auprc, aurc, mean_confidence and,
-      where the scores hold it, candidate_mass (the mean probability of all options together), each
-      with a 95 % interval `<metric>_ci` (of fewer than 5 questions [None, None]); overconfidence
+      method (how the confidence was read); n; where questions share clusters (``Scores.clusters``),
+      n_clusters, and then all intervals, and what chance would show, are over clusters; accuracy,
+      conf_ece, cw_ece, sce_ovr, smooth_ece, adaptive_ece, pooled_ece, mce, rmsce, nll, brier,
+      auroc, auprc, aurc, mean_confidence and, where the scores hold it, candidate_mass (the mean
+      probability of all options together), each with a 95 % interval `<metric>_ci` (of fewer than
+      5 questions or clusters [None, None]); overconfidence
       (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
       in the file); where options have a probability of exactly 0, zero_probability_rows and, if
       the probabilities are rounded, rounding_unit; conf_ece_debiased, brier_calibration,
@@ -55,9 +58,11 @@ def measure(
       where the options are classes, classes [K], their names, which top_letter then holds, and
       by_class, see ``classes.by_class``;
       num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
-      mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); and, where there
+      mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); act_above, the
+      columns of ``metrics.act_above``; and, where there
       are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
-      figure is undefined, e.g. AUROC when every answer is right.
+      figure is undefined, e.g. AUROC when every answer is right. Of cross-fitted scores auroc,
+      auprc and aurc are means over the folds, see ``metrics.within_folds``.
 
     Raises:
       ValueError: an unknown domain, or no questions.
@@ -69,6 +74,9 @@ def measure(
     arrays = scores.probs, scores.answers, scores.mask
     functions = catalogue.functions("", num_bins, edges, interval=True)
     row: dict[str, Any] = {"domain": domain, "method": scores.method, "n": len(scores.answers)}
+    clusters = scores.units
+    if clusters is not None:
+        row["n_clusters"] = int(clusters.max()) + 1
     row |= values_of(scores, num_bins, edges)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     tails: dict[str, Any] = {"log_scores": scores.log_scores}
@@ -87,11 +95,15 @@ def measure(
         row["by_class"] = by_class(scores, num_bins, edges)
 
     row |= uniform(np.asarray(scores.mask, bool).sum(axis=1))
+    above = metrics.act_above(*arrays)
+    row["act_above"] = {name: column.tolist() for name, column in above._asdict().items()}
     intervals = metrics.bootstrap_all(
-        functions, *arrays, num_resamples=num_resamples, seed=seed, **tails
+        functions, *arrays, num_resamples=num_resamples, seed=seed, clusters=clusters, **tails
     )
     row |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
-    few = row["n"] < MIN_INTERVAL
+    if scores.folds is not None:
+        row |= folded.figures(scores, seed, num_resamples)
+    few = row.get("n_clusters", row["n"]) < MIN_INTERVAL
     if few:
         row |= {f"{name}_ci": [None, None] for name in intervals}
     row |= null_figures(scores, num_bins, edges, num_resamples, seed)
@@ -99,10 +111,10 @@ def measure(
         # What perfect calibration shows by chance is no sign of an error.
         if not few and row[name] <= row[f"{name}_null_q95"]:
             row[f"{name}_ci"][0] = 0.0
-    correct = row["accuracy"] * row["n"]
-    row["accuracy_ci"] = [float(end) for end in metrics.wilson_interval(correct, row["n"])]
+    right = scores.predictions == np.asarray(scores.answers)
+    row["accuracy_ci"] = list(metrics.share_interval(right, clusters))
     if scores.mass is not None:
-        row["candidate_mass"], row["candidate_mass_ci"] = mean_interval(scores.mass)
+        row["candidate_mass"], row["candidate_mass_ci"] = mean_interval(scores.mass, clusters)
         if few:
             row["candidate_mass_ci"] = [None, None]
     if len(set(scores.subjects) - {None}) >= 2:
@@ -116,10 +128,11 @@ def measure(
             edges,
             seed=seed,
             num_resamples=num_resamples,
+            clusters=clusters,
             **tails,
         )
         for group in row["groups"]:
-            if group["n"] < MIN_INTERVAL:
+            if group.get("n_clusters", group["n"]) < MIN_INTERVAL:
                 group["conf_ece_ci"] = [None, None]
     return row
 
@@ -134,13 +147,16 @@ def change(
 ) -> dict[str, Any]:
     """Differences after - before of every metric, with paired bootstrap intervals.
 
+    Resamples draw the clusters that ``before`` names (``Scores.clusters``), else questions.
+
     Args:
       before, after: scores of the same questions with the same options in the same order.
       num_bins, edges, seed, num_resamples: as in `measure`.
 
     Returns:
       accuracy, conf_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
-      `<metric>_ci`, 95 %.
+      `<metric>_ci`, 95 %; accuracy_p, two-sided, of no change. The accuracy's interval and p-value
+      are those of ``metrics.accuracy_change``.
 
     Raises:
       ValueError: the two are not of the same questions.
@@ -165,9 +181,14 @@ def change(
         *rest,
         num_resamples=num_resamples,
         seed=seed,
+        clusters=before.units,
         log_scores=(before.log_scores, after.log_scores),
     )
-    return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    result |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+    if before.units is not None:  # flips of one cluster are not independent
+        return result
+    flips = metrics.accuracy_change(*(s.predictions == s.answers for s in (before, after)))
+    return result | {"accuracy_ci": [flips.low, flips.high], "accuracy_p": flips.p_value}
 
 
 def uniform(options: np.ndarray) -> dict[str, Any]:
@@ -221,7 +242,8 @@ def null_figures(
     """What chance alone makes of a calibration error: its 95 % quantile, and conf-ECE's p-value.
 
     Answers are drawn from the probabilities themselves, the same for all errors: the figures of
-    ``metrics.null_quantile`` and ``metrics.consistency_test`` in one program.
+    ``metrics.null_quantile`` and ``metrics.consistency_test`` in one program. Where questions
+    share clusters, those of ``metrics.clustered_null``, which does not take them for independent.
 
     Args:
       scores: N questions.
@@ -229,17 +251,22 @@ def null_figures(
       num_draws, seed: of the drawn answers.
     """
     functions = catalogue.functions(catalogue.NULL, num_bins, edges)
-    values = null_values(
-        functions, scores.probs, scores.answers, scores.mask, num_draws=num_draws, seed=seed
-    )
+    arrays, draws = (scores.probs, scores.answers), {"num_draws": num_draws, "seed": seed}
+    if (clusters := scores.units) is None:
+        values = null_values(functions, *arrays, scores.mask, **draws)
+    else:
+        values = metrics.clustered_null(*arrays, clusters, scores.mask, num_bins, edges, **draws)
     figures = {f"{n}_null_q95": float(upper_quantile(v[:-1], 0.95)) for n, v in values.items()}
-    draws, observed = values["conf_ece"][:-1], values["conf_ece"][-1]
-    figures["conf_ece_p_value"] = float((1 + np.sum(~(draws < observed))) / (1 + num_draws))
+    figures["conf_ece_p_value"] = chance_p_value(values["conf_ece"])
     return figures
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, list[float]]:
+def mean_interval(
+    values: np.ndarray, clusters: np.ndarray | None = None
+) -> tuple[float, list[float]]:
     """The mean of N values between 0 and 1, and its normal 95 % interval within them."""
     values = np.asarray(values, np.float64)
-    mean, half = values.mean(), 1.96 * values.std() / np.sqrt(len(values))
+    mean = values.mean()
+    sums = values - mean if clusters is None else np.bincount(clusters, values - mean)
+    half = 1.96 * np.sqrt(np.sum(sums**2)) / len(values)
     return float(mean), [float(max(mean - half, 0)), float(min(mean + half, 1))]

@@ -10,10 +10,10 @@ from typing import Any
 
 from calib_jax.models.lora import LoraConfig
 from calib_jax.questions.prompts import letter_template
-from calib_jax.reports import card_method, reproduction, tables
+from calib_jax.reports import card_method, headline, reproduction, tables
 from calib_jax.reports.card_method import aligned
 from calib_jax.reports.states import states_of
-from calib_jax.reports.views import splits
+from calib_jax.reports.views import splits, thresholds
 from calib_jax.training.terms import reads_bins
 
 # Methods of the job "align", as readers know them.
@@ -28,8 +28,8 @@ class Stage:
     """A run whose adapter the next one went on from.
 
     Attributes:
-      folder: of the run.
-      config, summary: of the run.
+      folder: the run's folder.
+      config, summary: the run's.
     """
 
     folder: str
@@ -235,7 +235,7 @@ def _aligning_data(facts: Facts) -> list[str]:
     lines = [f"- trained on {_learnt(facts.config, facts.summary)}"]
     train = facts.summary.get("data", {}).get("align", {}).get("train", {})
     reasons = {
-        "removed_overlap": "their prompts stand in what is measured",
+        "removed_overlap": "their prompts are among those that are measured",
         "skipped_too_long": "longer than the limit",
     }
     without = [f"{train[key]} ({why})" for key, why in reasons.items() if train.get(key)]
@@ -282,11 +282,14 @@ def _measured(facts: Facts) -> str:
         kind = facts.config["model"].get("quantize")
         base = f"a base quantised as {kind}" if kind else "the base and in its own precision"
         beside = f", with adapters beside {base}"
-    change = facts.summary.get("change")
-    caption = splits.caption(bool(change))
+    states, change = states_of(facts.summary), facts.summary.get("change")
+    said = (f"{tables.escape(text)}.\n\n" for text in headline.of_states(states, change))
+    above = thresholds.tables(states)
     return (
         "## Calibration before and after\n\n"
-        + tables.markdown(splits.results(states_of(facts.summary), change), caption)
+        + "".join(said)
+        + (f"{tables.markdown(above)}\n" if above else "")
+        + tables.markdown(splits.results(states, change), splits.caption(bool(change)))
         + f"\nMeasured by the run{beside}. Other prompts, tasks and "
         + ("precisions of the base" if "quantised" in beside else "quantised copies")
         + " were not measured.\n"

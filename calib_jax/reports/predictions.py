@@ -36,8 +36,8 @@ def _ragged(values: np.ndarray, counts: np.ndarray) -> pa.Array:
 def write(path: str | os.PathLike, *scores: Scores) -> None:
     """Writes the scores of one split, atomically.
 
-    Columns: id, task, subject, question and choices (where known), answer (0-based), prediction
-    (0-based), confidence, then for each extraction method `log_scores_<method>` and
+    Columns: id, task, subject, cluster, question and choices (where known), answer (0-based),
+    prediction (0-based), confidence, then for each extraction method `log_scores_<method>` and
     `probs_<method>`, float32 lists over the question's own options in the order given, and where
     it is known `mass_<method>`, float32.
 
@@ -71,6 +71,8 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
         "task": parquet.strings(first.tasks),
         "subject": parquet.strings(first.subjects),
     }
+    if first.clusters:
+        columns["cluster"] = parquet.strings(first.clusters)
     if first.questions:
         columns["question"] = parquet.strings(first.questions)
     if first.choices:
@@ -156,5 +158,6 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
         method=method,
         questions=tuple(table["question"].to_pylist()) if "question" in names else (),
         choices=tuple(map(tuple, table["choices"].to_pylist())) if "choices" in names else (),
+        clusters=tuple(table["cluster"].to_pylist()) if "cluster" in names else (),
         mass=mass,
     )

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from calib_jax.metrics.zeros import unit_name
-from calib_jax.reports.words import LETTERS, cut, number, option_name, share
+from calib_jax.reports.words import LETTERS, cut, interval, number, option_name, plural, share
 
+# Of fewer clusters the page says that they are few.
+MIN_CLUSTERS = 20
 # Names of classes longer than this are cut; more of them are not all named in a line.
 MAX_NAME, MAX_CLASSES = 24, 12
 
@@ -70,6 +72,20 @@ def calibrator_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def fitted_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The parameters of calibrators (name -> figures) fitted to all rows, where they are few."""
+    found = []
+    for name, row in rows.items():
+        if values := row.get("parameters"):
+            shown = [
+                " ".join([key, number(value), interval(values.get(f"{key}_ci"))]).strip()
+                for key, value in values.items()
+                if not key.endswith("_ci")
+            ]
+            found.append(f"{name.replace('_', ' ')}: {', '.join(shown)}")
+    return [f"fitted to all questions, {'; '.join(found)}"] if found else []
+
+
 # Below it, other words than the letters are the likelier answer.
 LOW_MASS = 0.5
 _MASS_SHOWN = 4  # measurements that the sentence names
@@ -101,9 +117,30 @@ def low_mass(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"the letters hold less than half of the probability, {shown}: {MASS_REMEDY}"]
 
 
+def size(row: Mapping[str, Any]) -> str:
+    """ "320 questions in 64 clusters", or only the first half where questions are independent."""
+    questions = plural(row["n"], "question")
+    clusters = row.get("n_clusters")
+    return f"{questions} in {plural(clusters, 'cluster')}" if clusters else questions
+
+
+def clustered(row: Mapping[str, Any]) -> list[str]:
+    """What intervals are over where questions come in clusters; [] where they do not."""
+    if not (clusters := row.get("n_clusters")):
+        return []
+    said = (
+        f"{plural(clusters, 'cluster')}: questions of one passage, or answers to one question, "
+        "depend on each other, so intervals and what chance would show are over clusters"
+    )
+    if clusters < MIN_CLUSTERS:
+        said += f"; fewer than {MIN_CLUSTERS} clusters say little of how the figures vary"
+    return [said]
+
+
 INTERVALS = (
-    "Brackets: 95% bootstrap intervals over questions; those of calibration errors allow for their "
-    "bias, and include 0 where chance alone would explain the error (accuracy: Wilson's). By "
-    "chance: the conf-ECE that a perfectly calibrated model exceeds in one sample of 20."
+    "Brackets: 95% bootstrap intervals over questions, or clusters where there are any; those of "
+    "calibration errors allow for their bias, and include 0 where chance alone would explain the "
+    "error (accuracy: Wilson's). By chance: the conf-ECE that a perfectly calibrated model exceeds "
+    "in one sample of 20."
 )
 PAIRED = "Change: paired over the same questions."

@@ -1,19 +1,13 @@
 """What may be said of a figure in words: whether a change is one, and what chance alone would show.
 
-The first sentences of every page and of every console are made of these.
+For several models and stages; the first sentences of measured splits are those of ``headline``.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.reports.states import is_part, ordered_splits
 from calib_jax.reports.words import interval, number
-
-Rows = Mapping[str, Mapping[str, Any]]
-
-# Of more splits than these the table speaks.
-MAX_SENTENCES = 4
 
 
 def of_change(ends: Sequence[float | None] | None, null: float = 0.0, signed: bool = True) -> str:
@@ -64,7 +58,8 @@ def of_chance(row: Mapping[str, Any], unit: str = "questions") -> str:
     value, limit = row.get("conf_ece"), row.get("conf_ece_null_q95")
     if value is None or limit is None or math.isnan(value) or math.isnan(limit):
         return ""
-    shown = f"{row['n']:,} {unit} show of a perfectly calibrated model by chance"
+    within = f" in {clusters:,} clusters" if (clusters := row.get("n_clusters")) else ""
+    shown = f"{row['n']:,} {unit}{within} show of a perfectly calibrated model by chance"
     if value <= limit:
         return f"within what {shown}, up to {number(limit)}"
     return f"more than {shown}, {number(limit)}"
@@ -95,62 +90,3 @@ def course(
     if not after:
         return text
     return f"{text}; the last is {after}" if several else f"{text}, {after}"
-
-
-def of_states(states: Rows, changes: Rows | None = None) -> list[str]:
-    """A sentence per split, without its full stop: conf-ECE, whether it changed, and chance.
-
-    Args:
-      states: state ("before", "after", or a model's or method's name) -> split -> ROW.
-      changes: split -> the paired differences from "before" to "after".
-    """
-    splits = ordered_splits(states)
-    said = []
-    for split in splits[:MAX_SENTENCES]:
-        rows = {state: by_split[split] for state, by_split in states.items() if split in by_split}
-        values = {state: row.get("conf_ece") for state, row in rows.items()}
-        name, last = f"conf-ECE on {split}", rows[list(rows)[-1]]
-        if "before" in rows:
-            change = of_change((changes or {}).get(split, {}).get("conf_ece_ci"))
-            said.append(course(name, values, {"after": change}, after=of_chance(last)))
-        else:
-            chances = {state: of_chance(row) for state, row in rows.items()}
-            several = len(rows) > 1
-            said.append(
-                course(
-                    name,
-                    values,
-                    chances if several else {},
-                    "; ",
-                    "" if several else of_chance(last),
-                )
-            )
-    if len(splits) > MAX_SENTENCES:
-        said.append(f"The tables hold {len(splits) - MAX_SENTENCES} more splits")
-    return said
-
-
-def of_methods(states: Rows) -> list[str]:
-    """A sentence per method: the range of conf-ECE over its tasks, and on how many it is chance."""
-    said = []
-    for method, rows in states.items():
-        whole = {split: row for split, row in rows.items() if not is_part(split, rows)}
-        known = {s: row for s, row in whole.items() if row.get("conf_ece") is not None}
-        found = sorted(known, key=lambda split: known[split]["conf_ece"])
-        if len(found) == 1:
-            row = known[found[0]]
-            name = f"conf-ECE by {method} on {found[0]}"
-            said.append(course(name, {method: row["conf_ece"]}, {}, after=of_chance(row)))
-            continue
-        ends = [
-            f"{number(known[split]['conf_ece'])} ({split}, n = {known[split]['n']:,})"
-            for split in (found[:1] + found[1:][-1:])
-        ]
-        text = f"conf-ECE by {method}: {' to '.join(ends)}"
-        within = [split for split in found if of_chance(known[split]).startswith("within")]
-        text += (
-            f"; on {len(within)} of {len(found)} tasks it is within what as many questions show of "
-            "a perfectly calibrated model by chance"
-        )
-        said.append(text + (f" ({', '.join(within)})" if 0 < len(within) <= MAX_SENTENCES else ""))
-    return said

@@ -10,10 +10,11 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.questions.chat import ChatSettings
-from calib_jax.reports import measure, read_metrics
+from calib_jax.reports import best, measure, read_metrics
 from calib_jax.reports.result import Contrast, Result, of_states
 from calib_jax.reports.states import by_reading as by_reading_keys
 from calib_jax.reports.states import named
+from calib_jax.reports.views.methods import POST_HOC
 from calib_jax.reports.views.registry import view_of
 from calib_jax.runs.run import Run
 
@@ -90,13 +91,20 @@ def finish(
             for name, after in states["after"].items()
             if name in states["before"]
         }
-    measured = of_states(rows)
+    measured, calibrations = of_states(rows), {}
     if methods := split_list(config.posthoc.methods):
         from calib_jax.reports import calibrated
 
-        fitted = calibrated.measure(methods, states, domains, folds=config.posthoc.folds, **options)
-        found["posthoc"] = fitted
-        measured += of_states(fitted)
+        folds, count = config.posthoc.folds, config.posthoc.pseudo_count
+        fitted = calibrated.measure(
+            methods, states, domains, folds=folds, pseudo_count=count, **options
+        )
+        for name, calibrator in fitted.files.items():
+            calibrator.save(run.workdir / name)
+        found["posthoc"] = fitted.figures
+        measured += of_states(fitted.figures)
+        calibrations = {f"{name}{POST_HOC}": splits for name, splits in fitted.scores.items()}
+    found["best"] = best.sets(states, calibrations, **options)
     contrasts = (Contrast("before", "after", name, change) for name, change in changes.items())
     file = run.workdir / "metrics.jsonl"
     log = read_metrics(file) if file.exists() else ()

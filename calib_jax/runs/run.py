@@ -115,7 +115,7 @@ class Run:
     ``finish`` at its end.
 
     Attributes:
-      config: of the run.
+      config: the run's config.
       workdir: its folder.
       stop: asked between batches whether to stop.
       started: ``time.monotonic()`` at the beginning.

@@ -84,7 +84,7 @@ def report_control_tokens(
     """Counts, in a report and on the console, questions that hold what looks like control tokens.
 
     Args:
-      encoder: of the run.
+      encoder: the run's encoder.
       splits: name -> questions.
       report: what was done to the questions, for ``summary.json``.
     """

@@ -66,7 +66,7 @@ def ask_subject(
     """Asks one model everything, or reads from its folder what it has said.
 
     Args:
-      config: of the run.
+      config: the run's config.
       label: what messages call the model.
       subject: the model.
       probes: what it is asked.
@@ -117,7 +117,7 @@ def ask(
     complete becomes its files in ``predictions``.
 
     Args:
-      config: of the run.
+      config: the run's config.
       model: on its mesh.
       probes: in order.
       asked: probe's name -> the probe in this model's tokens.

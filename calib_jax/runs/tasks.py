@@ -144,7 +144,7 @@ def task_probes(
     """A probe per task.
 
     Args:
-      config: of the run.
+      config: the run's config.
       tasks: from ``load_tasks``.
       methods: the readings; None for the config's.
       **options: further attributes of the probes.

@@ -229,7 +229,7 @@ class Checkpoints:
         except (KeyError, OSError, ValueError) as error:  # whole, by its checksums
             raise UserError(
                 f"{self._folder / str(step)}: the checkpoint cannot be read ({error}). Delete this "
-                "folder to go on from an earlier checkpoint or from the start."
+                "folder to continue from an earlier checkpoint or from the start."
             ) from None
 
     def reached_preemption(self, step: int) -> bool:

@@ -256,7 +256,7 @@ class Training:
         """Trains from the newest checkpoint, or from the start, to the end.
 
         Args:
-          checkpoints: of the run.
+          checkpoints: the run's checkpoints.
           stop: looked at after every step and within ``prepare``.
           listener: told of events.
           best: keeps the best epoch's parameters, for early stopping; ``listener.on_epoch_end``

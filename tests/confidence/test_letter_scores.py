@@ -146,7 +146,7 @@ def test_bfloat16_weights_give_float32_probabilities(tiny_model, questions, scor
 
 
 def test_unknown_method(model, questions):
-    with pytest.raises(UserError, match=r"'letters' is not known; there is choice"):
+    with pytest.raises(UserError, match=r"'letters' is not known; choose from: choice"):
         score(model, questions, method="letters")
 
 

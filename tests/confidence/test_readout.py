@@ -246,7 +246,7 @@ def test_no_questions():
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"methods": ["choise"]}, "'choise' is not known; there is choice, "),
+        ({"methods": ["choise"]}, "'choise' is not known; choose from: choice, "),
         ({"choice": "{question}"}, r"config.prompt.template: .*lacks the field \{options\}"),
         ({"continuation": "no"}, r"config.prompt.continuation: .*lacks the field \{question\}"),
         ({"shots": 2}, "2 examples.*there are 0"),

@@ -76,7 +76,7 @@ def test_the_first_so_many(tmp_path):
         ([{"text": "Why?"}], "row 1: no prompt"),
         ([{"prompt": "a"}, {"prompt": ""}], "row 2: no prompt"),
         ([{"instruction": "a", "input": "b"}], "'input' is not empty"),
-        ([{"id": 1, "prompt": "a"}, {"id": "1", "prompt": "b"}], "row 2: id '1' stands in row 1"),
+        ([{"id": 1, "prompt": "a"}, {"id": "1", "prompt": "b"}], "row 2: id '1' appears in row 1"),
         ([{"turns": ["a", "b"]}], "2 turns"),
         ([{"messages": [USER, {"role": "assistant", "content": "So."}]}], "ends in a turn of the"),
         ([{"messages": [{"role": "critic", "content": "a"}]}], "message 1 must have a role"),

@@ -79,6 +79,7 @@ def evaluated(config, folder, source, adapter=""):
     return scores["choice"]
 
 
+@pytest.mark.slow
 def test_finetune_reads_and_learns_in_the_chat(config, tmp_path, capsys):
     workdir = tmp_path / "run"
     finetune.main(Run(config, workdir, StopRequest()))

@@ -164,7 +164,13 @@ def without_times(summary):
     return [without_times(v) for v in summary] if isinstance(summary, list) else summary
 
 
-@pytest.mark.parametrize("job", JOBS)
+# One job with a model and one without; the rest, which takes minutes, is for `make test-slow`.
+QUICK = ("evaluate", "report")
+
+
+@pytest.mark.parametrize(
+    "job", [pytest.param(job, marks=[] if job in QUICK else pytest.mark.slow) for job in JOBS]
+)
 def test_every_input_changed_in_turn(job, world, one_device, capsys, watched):
     opened, read_fields = watched
     assert main(arguments(job)) == 0

@@ -18,7 +18,6 @@ def call(tmp_path, capsys):
                 "--config=configs/winrate.py",
                 f"--workdir={tmp_path / 'run'}",
                 f"--config.winrate.judgements={judgements}",
-                "--config.report.num_resamples=50",
                 *more,
             ]
         )

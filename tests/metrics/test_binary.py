@@ -72,7 +72,8 @@ def test_clusters_widen_the_interval_as_their_correlation_demands():
     confidence, correct = draw(80)
     clusters = np.repeat(np.arange(80), 10)
     tenfold = np.repeat(confidence, 10), np.repeat(correct, 10)
-    apart = metrics.cluster_bootstrap(confidence, correct, seed=3)
+    level = metrics.expanded_level(0.95, 80)
+    apart = metrics.cluster_bootstrap(confidence, correct, seed=3, level=level)
     grouped = metrics.cluster_bootstrap(*tenfold, clusters=clusters, seed=3)
     for name in apart:  # the very same resamples
         assert grouped[name] == pytest.approx(apart[name]), name

@@ -172,7 +172,7 @@ def test_counts_are_drawing_with_replacement():
 
 
 @pytest.mark.parametrize("sizes", [(3, 57), (300, 500)])
-def test_groups_keep_their_sizes(draw, sizes):
+def test_strata_keep_their_sizes(draw, sizes):
     names = np.repeat(["b", "a"], sizes)
     order = np.random.default_rng(0).permutation(sum(sizes))
     names = names[order]
@@ -181,11 +181,11 @@ def test_groups_keep_their_sizes(draw, sizes):
     def spy(probs, answers, mask, weights):
         return weights
 
-    low, _ = metrics.bootstrap(spy, probs, answers, num_resamples=1, groups=names)
+    low, _ = metrics.bootstrap(spy, probs, answers, num_resamples=1, strata=names)
     assert low[names == "b"].sum() == sizes[0] and low[names == "a"].sum() == sizes[1]
     assert low.max() > 1
     numbers = np.where(names == "b", 7, -2)  # any labels: only who is with whom matters...
-    again, _ = metrics.bootstrap(spy, probs, answers, num_resamples=1, groups=numbers)
+    again, _ = metrics.bootstrap(spy, probs, answers, num_resamples=1, strata=numbers)
     np.testing.assert_array_equal(low, again)  # ...and their sorted order
 
 
@@ -195,9 +195,9 @@ def test_strata_narrow_the_interval(draw):
     answers = np.repeat([0, 1], 100)
     wide = metrics.bootstrap(metrics.accuracy, probs, answers)
     assert wide[0] < 0.45 and wide[1] > 0.55
-    assert metrics.bootstrap(metrics.accuracy, probs, answers, groups=answers) == (0.5, 0.5)
+    assert metrics.bootstrap(metrics.accuracy, probs, answers, strata=answers) == (0.5, 0.5)
     pair = metrics.paired_bootstrap(
-        metrics.accuracy, probs, probs[:, ::-1], answers, groups=answers
+        metrics.accuracy, probs, probs[:, ::-1], answers, strata=answers
     )
     assert pair == (0.0, 0.0)
 
@@ -209,12 +209,12 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="after: row 2 does not hold probabilities"):
         after = np.array([[0.5, 0.5], [0.5, 0.5], [-1.0, 2.0]])
         metrics.paired_bootstrap(metrics.nll, good, after, answers)
-    with pytest.raises(ValueError, match="groups must have shape"):
-        metrics.bootstrap(metrics.nll, good, answers, groups=[1, 2])
+    with pytest.raises(ValueError, match="strata must have shape"):
+        metrics.bootstrap(metrics.nll, good, answers, strata=[1, 2])
     with pytest.raises(ValueError, match="integers or strings, got NoneType"):
-        metrics.bootstrap(metrics.nll, good, answers, groups=["a", None, "b"])
+        metrics.bootstrap(metrics.nll, good, answers, strata=["a", None, "b"])
     with pytest.raises(ValueError, match="integers or strings, got float"):
-        metrics.bootstrap(metrics.nll, good, answers, groups=[0.5, 1.0, 2.0])
+        metrics.bootstrap(metrics.nll, good, answers, strata=[0.5, 1.0, 2.0])
 
 
 @pytest.mark.parametrize(

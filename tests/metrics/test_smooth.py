@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib_jax.metrics.sums import tree_sum
 from tests.metrics.kernels import kernels as metrics
 
 
@@ -199,43 +198,10 @@ def test_gradient_against_finite_differences(draw):
     assert np.isfinite(flat).all()
 
 
-def test_curve(draw):
-    probs, answers = draw(400, 3, seed=2)
-    confidence = probs.max(axis=1)
-    right = probs.argmax(axis=1) == answers
-    grid, accuracy, density = metrics.smooth_curve(probs, answers, sigma=0.05, num_points=64)
-    assert grid.shape == accuracy.shape == density.shape == (65,)
-    expected = smoothed(np.ones(400), confidence, 0.05, np.asarray(grid))
-    np.testing.assert_allclose(density, expected, atol=1e-5 * expected.max())
-    hits = smoothed(right, confidence, 0.05, np.asarray(grid))
-    reached = expected >= 1e-4 * expected.max()
-    np.testing.assert_array_equal(np.isnan(accuracy), ~reached)
-    np.testing.assert_allclose(accuracy[reached], (hits / expected)[reached], atol=3e-3)
-    dense = expected > 0.1
-    np.testing.assert_allclose(accuracy[dense], (hits / expected)[dense], atol=1e-5)
-    fine = metrics.smooth_curve(probs, answers, num_points=4096)
-    assert float(tree_sum((fine.density[1:] + fine.density[:-1]) / 2)) / 4096 == pytest.approx(
-        1, abs=1e-5
-    )
-    with pytest.raises(ValueError, match="power of two"):
-        metrics.smooth_curve(probs, answers, num_points=100)
-    empty = metrics.smooth_curve(np.ones((0, 3)), np.zeros(0, int))
-    assert np.isnan(empty.accuracy).all() and np.isnan(empty.density).all()
-
-
-def test_bootstrap_of_the_value_and_of_the_curve(draw):
+def test_bootstrap(draw):
     probs, answers = draw(200, 3, sharpness=2.0)
-    value = metrics.smooth_ece(probs, answers)
-
-    def curve(probs, answers, mask, weights):
-        return metrics.smooth_curve(probs, answers, mask, value, weights, num_points=8).accuracy
-
     low, high = metrics.bootstrap(metrics.smooth_ece, probs, answers, num_resamples=100)
-    assert low < float(value) < high
-    band = metrics.bootstrap(curve, probs, answers, num_resamples=100)
-    middle = metrics.smooth_curve(probs, answers, sigma=value, num_points=8).accuracy
-    assert band[0].shape == (9,)
-    assert ((band[0] <= middle) & (middle <= band[1]))[4:].all()
+    assert low < float(metrics.smooth_ece(probs, answers)) < high
 
 
 def test_vmap_and_partial(draw):

@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize, minimize_scalar
+from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
+from calib_jax.metrics.intervals import wilson_interval
 from calib_jax.metrics.winrate import (
-    bootstrap_length_controlled,
-    bootstrap_win_rate,
+    effective_games,
     length_controlled,
+    length_controlled_interval,
     standard_error,
     win_rate,
+    win_rate_interval,
 )
 
 
@@ -57,7 +61,7 @@ def test_length_is_taken_out():
     wins, lengths, baseline = drawn(4000, 0.0, 2.0)
     assert win_rate(wins) > 0.6
     assert length_controlled(wins, lengths, baseline).win_rate == pytest.approx(0.5, abs=0.04)
-    low, high = bootstrap_length_controlled(wins, lengths, baseline, num_resamples=200)
+    low, high = length_controlled_interval(wins, lengths, baseline)
     assert 0.44 < low < 0.5 < high < 0.56
     # Where length plays no part, taking it out changes nothing.
     wins, lengths, baseline = drawn(4000, 0.6, 0.0)
@@ -77,25 +81,73 @@ def test_extremes_are_finite():
     assert np.isfinite([split.theta, split.phi]).all() and split.phi > 5
 
 
+def test_single_games_have_wilsons_interval():
+    for won, lost in ((20, 0), (0, 7), (13, 4), (1, 0)):
+        wins = np.repeat([1.0, 0.0], [won, lost])
+        assert effective_games(wins) == pytest.approx(won + lost)
+        wilson = [float(end) for end in wilson_interval(won, won + lost)]
+        assert win_rate_interval(wins) == pytest.approx(wilson)
+        # The weight of a game is a unit.
+        assert win_rate_interval(3 * wins, np.full(len(wins), 3.0)) == pytest.approx(wilson)
+
+
+def test_ties_tell_more_and_weights_less():
+    wins = np.tile([1.0, 0.5, 0.5, 0.0], 50)
+    n, rate, variance = len(wins), wins.mean(), wins.var()
+    assert effective_games(wins) == pytest.approx(rate * (1 - rate) / variance * n, rel=0.02)
+    weights = np.tile([3.0, 1.0], 100)
+    # Of won-or-lost games of weights w: (sum w)^2 / sum w^2.
+    won = np.random.default_rng(0).random(200) < 0.5
+    kish = weights.sum() ** 2 / (weights**2).sum()
+    assert effective_games(won * weights, weights) == pytest.approx(kish, rel=0.03)
+    # Ties alone are no proof of anything.
+    low, high = win_rate_interval([0.5] * 10)
+    assert low < 0.42 and high > 0.58
+
+
+def test_no_interval_is_a_point():
+    lengths, baseline = np.arange(20) * 10, np.full(20, 95)
+    for wins in (np.ones(20), np.zeros(20), np.full(20, 0.5)):
+        for low, high in (
+            win_rate_interval(wins),
+            length_controlled_interval(wins, lengths, baseline),
+        ):
+            assert low - 1e-6 <= wins[0] <= high + 1e-6 and high - low > 0.1
+
+
+def test_the_profile_likelihood_by_scipy():
+    wins, lengths, baseline = drawn(60, 0.7, 1.0)
+    d = (lengths - baseline).astype(float)
+    x = np.tanh(d / d.std(ddof=1))
+
+    def loss(theta, phi):
+        z = theta + phi * x
+        return (np.logaddexp(0, z) - wins * z).sum() + 0.005 * (theta**2 + phi**2)
+
+    least = minimize(lambda at: loss(*at), [0, 0]).fun
+    for end in length_controlled_interval(wins, lengths, baseline):
+        theta = np.log(end / (1 - end))
+        profile = minimize_scalar(lambda phi, theta=theta: loss(theta, phi)).fun
+        assert 2 * (profile - least) == pytest.approx(chi2.ppf(0.95, 1), abs=1e-4)
+
+
 def test_intervals_cover_as_often_as_they_say():
     covered = [0, 0]
-    for seed in range(100):
-        wins, lengths, baseline = drawn(150, 0.3, 1.0, seed)
-        low, high = bootstrap_length_controlled(
-            wins, lengths, baseline, num_resamples=200, seed=seed
-        )
-        covered[0] += low <= 1 / (1 + np.exp(-0.3)) <= high
-        coins = np.random.default_rng(seed).random(150) < 0.6
-        low, high = bootstrap_win_rate(coins.astype(float), num_resamples=200, seed=seed)
-        covered[1] += low <= 0.6 <= high
-    assert all(88 <= c <= 99 for c in covered), covered
+    for seed in range(60):
+        wins, lengths, baseline = drawn(60, 2.0, 1.0, seed)
+        low, high = length_controlled_interval(wins, lengths, baseline)
+        covered[0] += low <= 1 / (1 + np.exp(-2.0)) <= high
+        coins = np.random.default_rng(seed).random(50) < 0.95
+        low, high = win_rate_interval(coins.astype(float))
+        covered[1] += low <= 0.95 <= high
+    assert all(53 <= c <= 60 for c in covered), covered
 
 
-def test_a_questions_games_are_redrawn_together():
+def test_a_questions_games_stay_together():
     """Both games of a question agree always: an interval over games would be too narrow."""
     wins = np.tile([2.0, 0.0], 50)
-    low, high = bootstrap_win_rate(wins, np.full(100, 2.0), num_resamples=2000)
-    assert high - low == pytest.approx(2 * 1.96 * standard_error(wins, np.full(100, 2.0)), rel=0.1)
+    low, high = win_rate_interval(wins, np.full(100, 2.0))
+    assert (low, high) == pytest.approx(win_rate_interval(wins / 2))
     assert standard_error(wins, np.full(100, 2.0)) == pytest.approx(standard_error(wins / 2))
 
 

@@ -33,7 +33,7 @@ def test_a_folder_without_tokenizer_files(golden):
         ("./some/folder", "no such folder"),
         ("/absent/model", "no such folder"),
         ("absent.gguf", "no such file"),
-        ("offline:gpt2", "no such offline model; there is smollm2-135m-instruct"),
+        ("offline:gpt2", "not an offline model; choose from: smollm2-135m-instruct"),
     ],
 )
 def test_names_of_nothing(name, words):

@@ -11,7 +11,8 @@ import calib_jax
 from calib_jax import posthoc
 from calib_jax.errors import UserError
 
-PRESERVING = {"temperature", "fixed_temperature", "daca"}
+TEMPERATURES = {"temperature", "fixed_temperature", "daca"}
+PRESERVING = {*TEMPERATURES, "platt", "beta", "histogram", "isotonic"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,8 @@ def test_declared_argmax_is_kept_with_ties_and_masks(fitted, ragged, name):
     ties = masked == masked.max(axis=1, keepdims=True)
     assert (ties.sum(axis=1) > 1).sum() > 3  # the set does hold ties
     np.testing.assert_array_equal(probs.argmax(axis=1), masked.argmax(axis=1))
-    np.testing.assert_array_equal(probs == probs.max(axis=1, keepdims=True), ties)
+    if name in TEMPERATURES:  # the others may break a tie, in favour of the first
+        np.testing.assert_array_equal(probs == probs.max(axis=1, keepdims=True), ties)
 
 
 def change_counts(draws, options):

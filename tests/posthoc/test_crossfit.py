@@ -21,10 +21,10 @@ def test_folds_are_seeded_even_and_stratified():
 
 
 def test_groups_stay_together_and_balance():
-    groups = np.random.default_rng(1).integers(0, 30, 300).astype(str)
-    folds = posthoc.fold_numbers(300, 4, groups=groups)
-    for name in np.unique(groups):
-        assert len(np.unique(folds[groups == name])) == 1
+    clusters = np.random.default_rng(1).integers(0, 30, 300).astype(str)
+    folds = posthoc.fold_numbers(300, 4, clusters=clusters)
+    for name in np.unique(clusters):
+        assert len(np.unique(folds[clusters == name])) == 1
     assert np.ptp(np.bincount(folds)) <= 15
 
 
@@ -42,14 +42,14 @@ def test_cross_fit_equals_the_loop_by_hand(ragged):
 def test_held_out_answers_do_not_reach_their_own_fold(ragged, options, name):
     log_scores, answers, mask = ragged
     scores = np.where(mask, log_scores, 0.0)
-    groups = np.arange(400) % 4
-    folds = posthoc.fold_numbers(400, 4, groups=groups)
+    clusters = np.arange(400) % 4
+    folds = posthoc.fold_numbers(400, 4, clusters=clusters)
     changed = answers.copy()
     own = folds == 1
     changed[own] = np.where(mask[own], scores[own], np.inf).argmin(axis=1)
     extra = options(name, scores)
     before, after = (
-        posthoc.cross_fit(name, scores, y, mask, folds=4, groups=groups, **extra)
+        posthoc.cross_fit(name, scores, y, mask, folds=4, clusters=clusters, **extra)
         for y in (answers, changed)
     )
     np.testing.assert_array_equal(before[own], after[own])
@@ -83,8 +83,8 @@ def test_bad_folds_and_methods(ragged):
         posthoc.cross_fit("temperature", log_scores, answers, mask, folds=1)
     with pytest.raises(UserError, match="3 rows cannot make 5 folds"):
         posthoc.cross_fit("temperature", log_scores[:3], answers[:3], mask[:3])
-    with pytest.raises(UserError, match="2 groups cannot make 5 folds"):
-        posthoc.cross_fit("temperature", log_scores, answers, mask, groups=answers > 2)
+    with pytest.raises(UserError, match="2 clusters cannot make 5 folds"):
+        posthoc.cross_fit("temperature", log_scores, answers, mask, clusters=answers > 2)
 
 
 def test_split_is_seeded_disjoint_and_proportional():
@@ -94,9 +94,9 @@ def test_split_is_seeded_disjoint_and_proportional():
     assert np.bincount(answers[fit_rows]).tolist() == [10, 20, 30, 40]
     np.testing.assert_array_equal(fit_rows, posthoc.split_rows(400, 0.25, 5, answers)[0])
     assert (fit_rows != posthoc.split_rows(400, 0.25, 6, answers)[0]).any()
-    groups = np.arange(400) // 10
-    fit_rows, test_rows = posthoc.split_rows(400, share=0.5, groups=groups)
-    assert len(fit_rows) == 200 and not set(groups[fit_rows]) & set(groups[test_rows])
+    clusters = np.arange(400) // 10
+    fit_rows, test_rows = posthoc.split_rows(400, share=0.5, clusters=clusters)
+    assert len(fit_rows) == 200 and not set(clusters[fit_rows]) & set(clusters[test_rows])
     with pytest.raises(UserError, match="share"):
         posthoc.split_rows(10, share=1.0)
 

@@ -26,7 +26,7 @@ def test_a_split_of_a_training_source_s_data_set_is_in_domain():
     assert {name: row["domain"] for name, row in found.items()} == {"mmlu": "in", "arc": "out"}
     assert found["mmlu"]["decided_by"] == "training has questions of the same data set, mmlu"
     assert found["arc"]["decided_by"] == (
-        "training has no questions of arc_easy, and 0 of its 100 texts (0.0%) stand in the "
+        "training has no questions of arc_easy, and 0 of its 100 texts (0.0%) appear in the "
         "training sources"
     )
 

@@ -274,7 +274,7 @@ def test_samples_are_even_seeded_and_nested(tmp_path):
         ({"text": "ab", "entities": [{"uri": "x"}]}, "entity 1: field 'boundaries' must be"),
         ({"text": "ab", "entities": [{"boundaries": [0.5, 1]}]}, "entity 1: field 'boundaries'"),
         ({"text": "ab", "entities": [], "start": 0, "end": 1}, "the columns are text, entities"),
-        ({"text": "abc", "start": 1, "end": 2, "id": "row-1"}, "stands in row 1 already"),
+        ({"text": "abc", "start": 1, "end": 2, "id": "row-1"}, "appears in row 1 already"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, row, message):

@@ -106,7 +106,7 @@ def test_bad_rows(tmp_path):
     good = {"question": QUESTIONS, "choices": CHOICES, "answer": [0, 1]}
     with pytest.raises(UserError, match="x:test row 2.*'answer' is 4"):
         load(write(tmp_path / "x", good | {"answer": [0, 4]}))
-    with pytest.raises(UserError, match="y:test row 2: id 'a' stands in row 1"):
+    with pytest.raises(UserError, match="y:test row 2: id 'a' appears in row 1"):
         load(write(tmp_path / "y", good | {"id": ["a", "a"]}))
     with pytest.raises(UserError, match="z:test row 2: field 'answer' is -1: .* no answer"):
         load(write(tmp_path / "z", good | {"answer": [0, -1]}, datasets.ClassLabel(2, ["A", "B"])))

@@ -289,7 +289,7 @@ def test_odd_tasks_and_ids_cannot_clash_after_the_prefix(files):
 
 def test_the_same_source_twice_is_refused(files):
     path = files("a", rows(1, 2))
-    with pytest.raises(UserError, match="id '1' of task 'a' stands in .*a.jsonl and in"):
+    with pytest.raises(UserError, match="id '1' of task 'a' appears in .*a.jsonl and in"):
         prepare([path, path], [])
 
 

@@ -119,7 +119,7 @@ def test_hub_sets_are_read_row_by_row(hub):
         ("hf:some/set", "names no Hugging Face split"),
         ("hf:some/set:a:b:c:d", "names no Hugging Face split"),
         ("hf:no/such:test", "cannot load the Hugging Face data set 'no/such'"),
-        ("hf:some/set::test:body", "no column 'body'; there is text, title, k"),
+        ("hf:some/set::test:body", "no column 'body'; it has: text, title, k"),
         ("hf:some/set::test:k", "column 'k' holds no text"),
         (" ", "names nothing"),
         ("notes.docx", "names no text"),
@@ -143,8 +143,8 @@ def test_bad_files_are_refused(tmp_path):
         ("empty.txt", "holds no text"),
         ("latin.txt", "line 2: not UTF-8"),
         ("two.jsonl", "not one column of text alone, among a, b"),
-        ("two.jsonl:c", "no column 'c'; there is a, b"),
-        ("lacks.jsonl", "row 2: no column 'text'; there is title"),
+        ("two.jsonl:c", "no column 'c'; it has: a, b"),
+        ("lacks.jsonl", "row 2: no column 'text'; it has: title"),
         ("number.jsonl", "row 2: column 'text' must hold text, not 3"),
     ):
         with pytest.raises(UserError) as error:

@@ -96,7 +96,7 @@ def test_plain_rows(tmp_path):
         ([annotation(1, 2), {"win": 1}], "row 2: another layout"),
         ([annotation(1, 3)], "'preference' is 3; expected a number from 1 to 2"),
         ([annotation(1, True)], "'preference' is True"),
-        ([annotation(1, 2), annotation(1, 1)], "'Do 1.' stands in row 1 already"),
+        ([annotation(1, 2), annotation(1, 1)], "'Do 1.' is in row 1 already"),
         ([annotation(1, None)], "none of the 1 judgements of ours holds a verdict"),
         ([annotation(1, 1, generator_2=None)], "'generator_2' must name a model"),
         ([game("u", "A>C", "A>B")], "the score is 'A>C'"),

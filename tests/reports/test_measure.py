@@ -64,9 +64,13 @@ def test_measure_states_every_figure_of_the_row(run):
     for name in INTERVALS:
         low, high = row[f"{name}_ci"]
         assert low <= high
-    for value in row.values():
+    above = row["act_above"]
+    kept = scores.confidences >= 0.5
+    assert above["threshold"][0] == 0.5 and above["kept"][0] == kept.sum()
+    assert above["errors"][0] == (kept & ~right).sum()
+    for value in [*row.values(), *above.values()]:
         for item in value if isinstance(value, list) else [value]:
-            assert type(item) in (int, float, str)
+            assert type(item) in (int, float, str) or value is above
 
 
 def test_uniform_guesser_on_questions_with_different_numbers_of_options(run):
@@ -91,7 +95,16 @@ def test_change_is_the_difference_and_zero_for_equal_scores(run):
         difference = result["after"]["near"][name] - result["before"]["near"][name]
         assert result["change"]["near"][name] == pytest.approx(difference)
     same = measure.change(scores["after"]["near"], scores["after"]["near"], num_resamples=20)
-    assert all(same[name] == 0 and same[f"{name}_ci"] == [0, 0] for name in COMPARED)
+    assert all(same[name] == 0 for name in COMPARED) and same["accuracy_p"] == 1
+    assert all(same[f"{name}_ci"] == [0, 0] for name in COMPARED if name != "accuracy")
+    # That 60 questions do not flip leaves room for others that do.
+    assert same["accuracy_ci"] == pytest.approx([-0.0602, 0.0602], abs=1e-4)
+    found = measure.change(scores["before"]["near"], scores["after"]["near"], num_resamples=20)
+    flips = metrics.accuracy_change(
+        *(scores[state]["near"].predictions == scores[state]["near"].answers for state in scores)
+    )
+    assert found["accuracy_ci"] == [flips.low, flips.high]
+    assert found["accuracy_p"] == flips.p_value
 
 
 def test_change_refuses_other_questions(run):

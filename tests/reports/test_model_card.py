@@ -219,7 +219,7 @@ def test_dpo_claims_no_calibration(facts):
         "| epochs | 2 |",
         "| optimiser steps | 8 |",
         "rank 2, alpha 3",
-        "5 (their prompts stand in what is measured), 4 (identical answers)",
+        "5 (their prompts are among those that are measured), 4 (identical answers)",
         "8 from held.jsonl; the chosen answer is the likelier one in 25.0% of them before and in "
         "75.0% after",
         "quiz: 123 questions",

@@ -252,7 +252,7 @@ def test_loss_that_is_not_finite_stops_with_step_and_questions(start):
         ({"divergence": "js"}, "choose from: squared, kl, cross_entropy"),
         ({"objective": "printed"}, "config.train.objective"),
         ({"alpha": 0.3}, "whose weight is config.train.ece_weight"),
-        ({"objective": "released"}, "config.train.alpha stands in its place"),
+        ({"objective": "released"}, "config.train.alpha takes its place"),
         (
             {"objective": "released", "ece_weight": 0.0, "alpha": 1.5},
             "config.train.alpha is 1.5; expected 0 to 1",

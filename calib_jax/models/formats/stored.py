@@ -98,7 +98,7 @@ def add_tensor(tensors: dict[str, Stored], name: str, stored: Stored) -> None:
     """Adds a tensor; UserError where another file, or another place of this one, has it too."""
     if name in tensors:
         raise UserError(
-            f"{stored.file.path}: tensor {name!r} stands in {tensors[name].file.path.name} too; "
+            f"{stored.file.path}: tensor {name!r} is also in {tensors[name].file.path.name}; "
             "the folder mixes two checkpoints. Keep one."
         )
     tensors[name] = stored

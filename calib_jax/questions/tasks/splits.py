@@ -157,7 +157,7 @@ def _read(
             raise UserError(f"{where} row {number}: {error}") from None
         first = number_of_id.setdefault(question.id, number)
         if first != number:
-            raise UserError(f"{where} row {number}: id {question.id!r} stands in row {first}")
+            raise UserError(f"{where} row {number}: id {question.id!r} appears in row {first}")
         questions.append(question)
     if not questions:
         raise UserError(f"{where}: the split has no rows")

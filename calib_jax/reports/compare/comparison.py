@@ -25,16 +25,21 @@ class Versus:
       interval: 95 %, over questions; None where undefined.
       p_value: two-sided, of no difference: the smallest 1 - level whose interval leaves 0 out.
       seeds: in how many seeds the difference has this sign.
+      adjusted_p: the same for all differences of the table at once, never below ``p_value``; None
+        where they were not taken together.
     """
 
     difference: float
     interval: tuple[float, float] | None
     p_value: float
     seeds: int
+    adjusted_p: float | None = None
 
     @property
     def significant(self) -> bool:
-        """Whether the interval lies on one side of 0."""
+        """Whether it is one at 5 % among all of the table; alone, whether 0 is not in it."""
+        if self.adjusted_p is not None:
+            return self.adjusted_p <= 0.05
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
@@ -46,8 +51,10 @@ class Estimate:
       value: the mean over the seeds.
       per_seed: of every seed.
       interval: 95 %, of the mean, over questions: the trained models stay as they are.
-      best: the best of the methods, or not significantly worse than the best.
+      best: not shown to be worse than the best of the methods (``reports.best``).
       versus: against the reference; None for the reference itself.
+      best_p: the p-value of being as good as the best, in the model confidence set; None where
+        there is none.
     """
 
     value: float
@@ -55,6 +62,7 @@ class Estimate:
     interval: tuple[float, float] | None = None
     best: bool = False
     versus: Versus | None = None
+    best_p: float | None = None
 
     @property
     def deviation(self) -> float:
@@ -71,11 +79,13 @@ class Part:
       domain: "in" or "out".
       splits: their names.
       questions: per seed.
+      clusters: of all seeds' questions; None where no two share one (``Scores.clusters``).
     """
 
     domain: str
     splits: tuple[str, ...]
     questions: int
+    clusters: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,8 +206,11 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
             interval(against["ci"]),
             number(against["p_value"]),
             against["seeds"],
+            against.get("adjusted_p"),
         )
-        return Estimate(number(row["value"]), per_seed, interval(row["ci"]), row["best"], versus)
+        ends = interval(row["ci"])
+        best = row["best"], versus, row.get("best_p")
+        return Estimate(number(row["value"]), per_seed, ends, *best)
 
     try:
         rows = {

@@ -4,6 +4,7 @@ Source of the layout: Xiao et al. 2025, Table 2. Their in-domain test set is one
 of one domain are pooled, question by question.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.metrics.clusters import expanded_level
 from calib_jax.metrics.draws import (
     answer_limits,
     draw_answers,
@@ -24,7 +26,8 @@ from calib_jax.metrics.draws import (
 from calib_jax.metrics.intervals import interval
 from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.tails import call
-from calib_jax.reports import catalogue
+from calib_jax.reports import best, catalogue
+from calib_jax.reports.compare import differences
 from calib_jax.reports.compare.comparison import DOMAINS, Comparison, Estimate, Part, Versus
 from calib_jax.reports.measure import uniform
 
@@ -51,6 +54,11 @@ def pooled(splits: Mapping[str, Scores]) -> Scores:
         ids=tuple(f"{name}/{i}" for name, s in splits.items() for i in s.ids),
         tasks=tuple(task for s in splits.values() for task in s.tasks),
         subjects=tuple(subject for s in splits.values() for subject in s.subjects),
+        clusters=tuple(
+            None if cluster is None else f"{name}/{cluster}"
+            for name, s in splits.items()
+            for cluster in s.clusters or [None] * len(s)
+        ),
     )
 
 
@@ -95,7 +103,8 @@ def compare(
 
     A resample draws questions with replacement, within each split, and the same for every method
     and every seed's model; so differences are paired, and a question that several seeds share
-    counts once.
+    counts once. Questions of one cluster (``Scores.clusters``) are drawn together, and a part's
+    intervals are then those of ``metrics.expanded_level``.
 
     Args:
       scores: method -> seed -> split -> scores; every method of a seed on the same questions.
@@ -112,13 +121,28 @@ def compare(
         for name in names
     ]
     options = {"num_bins": num_bins, "edges": edges, "num_resamples": num_resamples}
-    values, draws, quantiles = _resample(everything, parts, seed, options)
+    values, draws, quantiles, counts = _resample(everything, parts, seed, options)
+    parts = {
+        key: dataclasses.replace(part, clusters=drawn[0]) if drawn else part
+        for (key, part), drawn in zip(parts.items(), counts, strict=True)
+    }
     rows: dict[str, dict[str, dict[str, Estimate]]] = {name: {} for name in names}
-    for p, key in enumerate(parts):
+    columns: dict[tuple[str, str, str], np.ndarray] = {}
+    for p, (key, part) in enumerate(parts.items()):
         for m, metric in enumerate(catalogue.functions(catalogue.LOG, num_bins, edges)):
             here = values[:, p, :, m], draws[:, p, :, m]
-            for name, found in estimates(names, metric, *here, reference, unchanged).items():
-                rows[name].setdefault(key, {})[metric] = found
+            found = estimates(names, metric, *here, reference, unchanged, part.questions, counts[p])
+            for j, (name, estimate) in enumerate(found.items()):
+                columns[name, key, metric] = here[1][:, j]
+                if metric == "accuracy" and estimate.versus is not None and counts[p] is None:
+                    sides = everything[names.index(reference)], everything[j]
+                    low, high, p_value = differences.of_accuracy(*sides, part.splits, LEVEL)
+                    versus = dataclasses.replace(
+                        estimate.versus, interval=(low, high), p_value=p_value
+                    )
+                    estimate = dataclasses.replace(estimate, versus=versus)
+                rows[name].setdefault(key, {})[metric] = estimate
+    differences.adjusted(rows, reference, columns)
     chance = {
         name: {key: float(quantiles[p, i]) for p, key in enumerate(parts)}
         for i, name in enumerate(names)
@@ -151,6 +175,8 @@ def estimates(
     draws: np.ndarray,
     reference: str,
     unchanged: Collection[str] = (),
+    questions: int | None = None,
+    clusters: tuple[int, int] | None = None,
 ) -> dict[str, Estimate]:
     """What a metric's values and resampled values say of the methods.
 
@@ -161,56 +187,57 @@ def estimates(
       draws: [R, P], the mean over the seeds in every resample, the same questions for all.
       reference: the method that the others are compared with; none where it is not among them.
       unchanged: methods whose accuracy is another's, and is never called the best.
+      questions: how many; None where that is not known (``best.column``).
+      clusters: how many of them were drawn, in how many splits; None where questions were.
     """
-    direction = catalogue.get(metric).direction
     means = values.mean(axis=0)
-    eligible = np.isfinite(means)
-    if metric == "accuracy":
-        eligible &= [name not in unchanged for name in names]
-    best = np.zeros(len(names), bool)
-    if direction and eligible.sum() > 1:
-        top = int(np.argmax(np.where(eligible, direction * means, -np.inf)))
-        for i in np.flatnonzero(eligible):
-            gap = _bounds(draws[:, i] - draws[:, top], means[i] - means[top], signed=True)
-            # Worse beyond doubt: the whole interval of the difference on the bad side.
-            worse = gap is not None and (gap[1] < 0 if direction > 0 else gap[0] > 0)
-            best[i] = i == top or not worse
+    eligible = [metric != "accuracy" or name not in unchanged for name in names]
+    drawn = questions if clusters is None else clusters[0]
+    p_values = best.column(catalogue.get(metric).direction, means, draws, eligible, drawn)
     found = {}
     base = names.index(reference) if reference in names else None
     for j, name in enumerate(names):
         versus = None
         if base is not None and j != base:
             each = values[:, j] - values[:, base]
-            versus = _versus(draws[:, j] - draws[:, base], each)
+            versus = _versus(draws[:, j] - draws[:, base], each, clusters)
         found[name] = Estimate(
             float(means[j]),
             tuple(map(float, values[:, j])),
-            _bounds(draws[:, j], means[j], signed=False),
-            bool(best[j]),
+            _bounds(draws[:, j], means[j], False, clusters),
+            best.is_bold(p_values[j]),
             versus,
+            p_values[j],
         )
     return found
 
 
 def _bounds(
-    draws: np.ndarray, estimate: float, signed: bool, level: float = LEVEL
+    draws: np.ndarray,
+    estimate: float,
+    signed: bool,
+    clusters: tuple[int, int] | None,
+    level: float = LEVEL,
 ) -> tuple[float, float] | None:
     """The interval that ``metrics.bootstrap_all`` would give; None where it is not known."""
     if not math.isfinite(estimate):
         return None
+    level = level if clusters is None else expanded_level(level, *clusters)
     low, high = interval(draws, np.asarray(estimate), level, "bias_aware", signed=signed)
     return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
 
 
-def _versus(draws: np.ndarray, each: np.ndarray) -> Versus:
+def _versus(draws: np.ndarray, each: np.ndarray, clusters: tuple[int, int] | None) -> Versus:
     difference = float(each.mean())
     same = int(np.sum(np.sign(each) == np.sign(difference))) if difference else 0
-    bounds = _bounds(draws, difference, signed=True)
-    p_value = math.nan if bounds is None else _p_value(draws, difference)
+    bounds = _bounds(draws, difference, True, clusters)
+    p_value = math.nan if bounds is None else _p_value(draws, difference, clusters)
     return Versus(difference, bounds, p_value, same)
 
 
-def _p_value(draws: np.ndarray, difference: float) -> float:
+def _p_value(
+    draws: np.ndarray, difference: float, clusters: tuple[int, int] | None = None
+) -> float:
     """The smallest 1 - level whose interval still leaves 0 out; 1 where none does.
 
     So p < 0.05 where the 95 % interval lies on one side of 0, and never less than the draws can
@@ -220,7 +247,7 @@ def _p_value(draws: np.ndarray, difference: float) -> float:
         return 1.0
 
     def holds_zero(p: float) -> bool:
-        bounds = _bounds(draws, difference, signed=True, level=1 - p)
+        bounds = _bounds(draws, difference, True, clusters, 1 - p)
         return bounds is None or bounds[0] <= 0 <= bounds[1]
 
     low, high = 2 / (len(draws) + 1), 1 - 1e-6
@@ -236,7 +263,7 @@ def _p_value(draws: np.ndarray, difference: float) -> float:
 
 def _resample(
     methods: Sequence[Sequence[Scores]], parts: Mapping[str, Part], seed: int, options: Mapping
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[int, int] | None]]:
     """Values and resampled values of every metric, and what chance makes of conf-ECE.
 
     Args:
@@ -247,14 +274,28 @@ def _resample(
 
     Returns:
       [S, Q, P, F] of every seed; [R, Q, P, F], the seeds' mean in every resample; [Q, P], the 95 %
-      quantile of conf-ECE under perfect calibration, mean over the seeds.
+      quantile of conf-ECE under perfect calibration, mean over the seeds; every part's clusters
+      and splits, None where no two of its questions share a cluster.
     """
     first = methods[0]
     # A question that several seeds ask is one question, whatever the order of its options.
     keys = list(dict.fromkeys(i for scores in first for i in scores.ids))
     place = {key: i for i, key in enumerate(keys)}
     split_of = np.array([key.partition("/")[0] for key in keys])  # ids may hold slashes
-    plan = strata(len(keys), np.unique(split_of, return_inverse=True)[1])
+    # Of a question without a cluster, the question itself; ids and clusters may share names.
+    cluster_of: dict[str, tuple[str | None, str | None]] = {}
+    for scores in first:
+        for key, name in zip(scores.ids, scores.clusters or [None] * len(scores), strict=True):
+            cluster_of.setdefault(key, (name, None) if name is not None else (None, key))
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(cluster_of.values()))}
+    cluster = np.array([numbers[cluster_of[key]] for key in keys])
+    split = np.unique(split_of, return_inverse=True)[1]
+    plan = strata(len(keys), split, cluster if len(numbers) < len(keys) else None)
+    counts: list[tuple[int, int] | None] = []
+    for part in parts.values():
+        here = np.isin(split_of, part.splits)
+        drawn = len(np.unique(cluster[here]))
+        counts.append((drawn, len(part.splits)) if drawn < here.sum() else None)
     values: list[np.ndarray] = []
     draws, quantiles = np.zeros(()), np.zeros(())
     for s, scores in enumerate(first):
@@ -270,7 +311,7 @@ def _resample(
         values.append(found[-1])
         draws = draws + found[:-1] / len(first)
         quantiles = quantiles + upper_quantile(np.asarray(null)[:-1], 0.95) / len(first)
-    return np.stack(values), draws, quantiles
+    return np.stack(values), draws, quantiles, counts
 
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "num_resamples"))

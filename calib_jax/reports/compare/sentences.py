@@ -1,9 +1,11 @@
 """What a comparison says, in sentences: also where the baseline beats the method."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from calib_jax.reports import catalogue, verdicts
 from calib_jax.reports.compare.comparison import BEFORE, CHANCE, Comparison
+from calib_jax.reports.headline import CALLED, lead
 from calib_jax.reports.words import DOMAINS as WHERE
 from calib_jax.reports.words import listed, number
 
@@ -13,11 +15,36 @@ _NAMES = [metric.brief for metric in _CONTESTED]
 
 
 def headline(comparison: Comparison) -> list[str]:
-    """The first sentences: what the reference changed, or else what is compared with what."""
+    """The first sentences: how sure and how often right, and what the reference changed.
+
+    Else what is compared with what.
+    """
     labels = comparison.labels
-    return change(comparison) or [
+    return [*plain(comparison), *change(comparison)] or [
         f"{', '.join(labels.values())}: compared with {labels[comparison.reference]}"
     ]
+
+
+def plain(comparison: Comparison) -> list[str]:
+    """How sure the model as it is and the reference are, and how often right, per domain."""
+    after = comparison.reference
+    if BEFORE not in comparison.rows or after == BEFORE:
+        return []
+    name = f"after {comparison.labels[after]}"
+    called = {**CALLED, after: (f"{name}, it", f"{name}, ")}
+    said = []
+    for domain in (d for d in WHERE if d in comparison.parts):
+        part, rows = comparison.parts[domain], {}
+        for method in (BEFORE, after):
+            row: dict[str, Any] = {"n": part.questions}
+            for key in ("mean_confidence", "accuracy", "conf_ece"):
+                if estimate := comparison.estimate(method, domain, key):
+                    row |= {key: estimate.value, f"{key}_ci": estimate.interval}
+            row[CHANCE] = comparison.chance.get(method, {}).get(domain)
+            rows[method] = row
+        if told := lead(" + ".join(part.splits), rows, called=called):
+            said.append(". ".join(told))
+    return said
 
 
 def sentences(comparison: Comparison, rivals: Sequence[str] = ()) -> list[str]:
@@ -89,7 +116,10 @@ def _against(comparison: Comparison, rival: str) -> Iterator[tuple[bool, bool, s
 
 
 def _others(comparison: Comparison, names: Sequence[str]) -> list[str]:
-    """Which other methods are significantly better than the reference at something; or none is."""
+    """Which other methods are significantly better than the reference at something; or none is.
+
+    By p-values adjusted for all differences of the table against the reference.
+    """
     reference = comparison.labels[comparison.reference]
     better = {
         name: [text for wins, sure, text in _against(comparison, name) if wins and sure]

@@ -1,12 +1,9 @@
-"""Curves over a split's questions, all states in one figure: smooth reliability, risk-coverage."""
+"""Curves over a split's questions: reliability without bins, and risk-coverage."""
 
-import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from calib_jax import metrics
@@ -15,6 +12,7 @@ from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
     Line2D,
+    Patch,
     PercentFormatter,
     drawn,
     new_figure,
@@ -23,90 +21,59 @@ from calib_jax.reports.figures.style import (
     COLOURS,
     DIAGONAL,
     INK,
+    POPULATION,
     add_title,
+    fit,
     legend_columns,
     place,
     plain_axes,
 )
 
-_POINTS, _RESAMPLES = 128, 200
-# A curve is drawn over the middle 99 % of the confidences: a wide kernel reaches beyond them.
+# A curve is drawn over the middle 99 % of the confidences: what lies beyond is a few questions.
 _ENDS = (0.005, 0.995)
+# Of so few different confidences each has a mark of its own.
+_FEW = 12
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
+CURVE = COLOURS[4]
+# What the parts of a reliability curve's figure are called.
+BAND, CONSISTENCY = "95% confidence band", "calibrated model, by chance (95%)"
 
 
-@functools.partial(jax.jit, static_argnames="num_resamples")
-def _curves(probs, answers, count, key, num_resamples):
-    """The smooth curve [P + 1] of the first `count` rows, and [num_resamples, P + 1] resampled."""
-    size = probs.shape[0]
-    real = (jnp.arange(size) < count).astype(jnp.int32)
-    # The bandwidth where the curve is as smooth as it is wrong; smooth_curve's own default. The
-    # resamples keep it.
-    sigma = jnp.maximum(metrics.smooth_ece(probs, answers, weights=real), 1 / 2048)
-
-    def curve(weights):
-        return metrics.smooth_curve(probs, answers, None, sigma, weights, _POINTS).accuracy
-
-    def resampled(key):
-        rows = jax.random.randint(key, (size,), 0, count)
-        return curve(jnp.zeros(size, jnp.int32).at[rows].add(jnp.arange(size) < count))
-
-    return curve(real), jax.lax.map(resampled, jax.random.split(key, num_resamples))
+def reliability_curve(scores: Scores) -> metrics.ReliabilityCurve:
+    """`metrics.reliability_curve` within the middle 99 % of the confidences."""
+    curve = metrics.reliability_curve(scores.probs, scores.answers, scores.mask)
+    if not len(scores.answers):
+        return curve
+    low, high = np.quantile(np.asarray(scores.confidences, np.float64), _ENDS)
+    # Outwards to the next points, so that none is left without.
+    first = max(np.searchsorted(curve.confidence, low, "right") - 1, 0)
+    last = np.searchsorted(curve.confidence, high, "left")
+    return metrics.ReliabilityCurve(*(values[first : last + 1] for values in curve))
 
 
-def smooth(scores: Scores, seed: int = 0) -> dict[str, np.ndarray]:
-    """The smooth reliability curve of `metrics.smooth_curve` with a pointwise 95 % band.
-
-    Returns:
-      grid, accuracy, low, high: [129] each, NaN outside the middle 99 % of the confidences; the
-      band is the bootstrap's, at the bandwidth of the questions as they are. confidences: [N].
-    """
-    confidences = np.asarray(scores.confidences)
-    count = len(confidences)
-    # Only confidence and correctness matter. Rows up to a power of two, which weigh nothing, spare
-    # a compilation for most splits.
-    probs = np.zeros((1 << max(count - 1, 0).bit_length(), 2), np.float32)
-    probs[:count, 0] = confidences
-    answers = np.zeros(len(probs), np.int32)
-    answers[:count] = np.asarray(scores.predictions) != np.asarray(scores.answers)
-    accuracy, many = (
-        np.array(x) for x in _curves(probs, answers, count, jax.random.key(seed), _RESAMPLES)
+def draw_curve(ax: Axes, strip: Axes, scores: Scores) -> None:
+    """Draws one curve with both bands and the diagonal, and beneath where the questions lie."""
+    curve = reliability_curve(scores)
+    at = curve.confidence
+    bands = (
+        (curve.consistency_low, curve.consistency_high, POPULATION, 0.4, CONSISTENCY),
+        (curve.low, curve.high, CURVE, 0.25, BAND),
     )
-    grid = np.arange(_POINTS + 1) / _POINTS
-    # Outwards to the next points, so that equal confidences leave two.
-    first, last = np.quantile(confidences.astype(np.float64), _ENDS) * _POINTS
-    shown = (grid * _POINTS >= np.floor(first)) & (grid * _POINTS <= np.ceil(last))
-    shown &= ~np.isnan(accuracy)
-    low, high = np.full_like(accuracy, np.nan), np.full_like(accuracy, np.nan)
-    if shown.any():
-        # Of the resamples that reach the point at all; the questions' own curve always does.
-        reached = np.vstack([many[:, shown], accuracy[shown]])
-        low[shown], high[shown] = np.nanquantile(reached, (0.025, 0.975), axis=0)
-    accuracy[~shown] = np.nan
-    curve = {"grid": grid, "accuracy": accuracy, "low": low, "high": high}
-    return curve | {"confidences": confidences}
-
-
-def draw_smooth(ax: Axes, strip: Axes, curves: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Draws the curves with bands and the diagonal, and beneath where the questions lie."""
+    few = len(at) <= _FEW
+    for (low, high, colour, alpha, label), width in zip(bands, (9, 4), strict=True):
+        ax.fill_between(at, low, high, color=colour, alpha=alpha, linewidth=0, label=label)
+        if few:
+            ax.vlines(at, low, high, color=colour, alpha=2 * alpha, linewidth=width)
     ax.plot([0, 1], [0, 1], **DIAGONAL, zorder=2)
-    for i, curve in enumerate(curves.values()):
-        colour, grid = COLOURS[i % len(COLOURS)], curve["grid"]
-        ax.fill_between(grid, curve["low"], curve["high"], color=colour, alpha=0.22, linewidth=0)
-        ax.plot(grid, curve["accuracy"], LINES[i % 4], color=colour, linewidth=2.2, zorder=3)
-        counts, edges = np.histogram(curve["confidences"], np.linspace(0, 1, 41))
-        # Each with its own height: one that is all in one place would flatten the others.
-        strip.stairs(counts / max(counts.max(), 1), edges, color=colour, linewidth=1.1, fill=False)
-        strip.stairs(
-            counts / max(counts.max(), 1), edges, color=colour, alpha=0.25, fill=True, linewidth=0
-        )
+    ax.plot(at, curve.accuracy, "-o" if few else "-", color=CURVE, linewidth=2.2, zorder=3)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ticks = np.arange(0, 1.01, 0.2)
     ax.set_xticks(ticks, [])
     ax.set_yticks(ticks)
     plain_axes(ax, box=True)
-    ax.set_ylabel("accuracy", fontsize=10, color=INK, labelpad=3)
-    strip.set(xlim=(0, 1), ylim=(0, 1.1), yticks=[])
+    counts, edges = np.histogram(scores.confidences, np.linspace(0, 1, 41))
+    strip.stairs(counts, edges, color=POPULATION, fill=True)
+    strip.set(xlim=(0, 1), ylim=(0, 1.1 * max(counts.max(), 1)), yticks=[])
     strip.set_xticks(ticks)
     plain_axes(strip, grid="")
     strip.spines["left"].set_visible(False)
@@ -114,16 +81,43 @@ def draw_smooth(ax: Axes, strip: Axes, curves: Mapping[str, Mapping[str, np.ndar
 
 
 @drawn
-def smooth_panel(scores: Mapping[str, Scores], title: str = "") -> Figure:
-    """Smooth reliability of one split; `scores` is state -> scores.
+def curve_panel(scores: Scores) -> Figure:
+    """One reliability curve alone, for the page, where text stands around it."""
+    figure = new_figure(3.8, 4.3)
+    ax = place(figure, 0.62, 1.16, 3.0, 3.0)
+    draw_curve(ax, place(figure, 0.62, 0.48, 3.0, 0.58), scores)
+    ax.set_ylabel("accuracy", fontsize=10, color=INK, labelpad=3)
+    return figure
 
-    With a title it stands alone and names the states; without, the page does both.
-    """
-    figure = _framed(3.8, 4.3, title, scores)
-    draw_smooth(
-        place(figure, 0.62, 1.16, 3.0, 3.0),
-        place(figure, 0.62, 0.48, 3.0, 0.58),
-        {state: smooth(one) for state, one in scores.items()},
+
+@drawn
+def draw_curves(scores: Mapping[str, Scores], title: str) -> Figure:
+    """One split's reliability curves side by side; `scores` is state -> scores."""
+    width, height = max(0.4 + 3.6 * len(scores), 5.4), 5.5
+    figure = new_figure(width, height)
+    for i, (state, one) in enumerate(scores.items()):
+        left = 0.72 + 3.6 * i
+        ax = place(figure, left, 1.68, 3.0, 3.0)
+        draw_curve(ax, place(figure, left, 1.0, 3.0, 0.58), one)
+        fit(ax.set_title(state, fontsize=11, color=INK, loc="left"), 3.0)
+        if not i:
+            ax.set_ylabel("accuracy", fontsize=10, color=INK, labelpad=3)
+    add_title(figure, title, 0.2, top=0.15)
+    figure.legend(
+        [
+            Line2D([], [], color=CURVE, linewidth=2.2),
+            Patch(facecolor=CURVE, alpha=0.25),
+            Patch(facecolor=POPULATION, alpha=0.4),
+            Line2D([], [], **DIAGONAL),
+        ],
+        ["accuracy (isotonic fit)", BAND, CONSISTENCY, "perfect calibration"],
+        ncols=2,
+        fontsize=9,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0.2 / width, 0.06 / height),
+        labelcolor=INK,
+        borderaxespad=0,
     )
     return figure
 
@@ -150,7 +144,10 @@ def draw_risk(ax: Axes, scores: Mapping[str, Scores]) -> None:
 
 @drawn
 def risk_panel(scores: Mapping[str, Scores], title: str = "") -> Figure:
-    """Risk-coverage of one split; arguments as in `smooth_panel`."""
+    """Risk-coverage of one split; `scores` is state -> scores.
+
+    With a title it stands alone and names the states; without, the page does both.
+    """
     figure = _framed(3.8, 2.9, title, scores)
     draw_risk(place(figure, 0.72, 0.48, 2.83, 2.28), scores)
     return figure

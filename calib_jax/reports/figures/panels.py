@@ -218,6 +218,7 @@ def _legend(figure: Figure, norm: PowerNorm, unit: str, bottom: float) -> None:
         "95% interval (Wilson)": Line2D(
             [], [], color=INK, marker="|", markersize=9, linestyle="none"
         ),
+        reliability.CONSISTENCY: Line2D([], [], color=CONFIDENCE, linewidth=1.6),
         "perfect calibration": Line2D([], [], **DIAGONAL),
         "accuracy overall": Line2D([], [], color=INK, linewidth=1.8),
         "mean confidence": Line2D([], [], color=CONFIDENCE, linewidth=1.8, linestyle=DASHES),

@@ -30,6 +30,8 @@ from calib_jax.reports.words import interval, number
 
 # Hatches of the gap.
 OVER, UNDER = "////", "..."
+# What the two lines between which a calibrated model's bin would end are called.
+CONSISTENCY = "calibrated model, by chance (95%)"
 # What stands above a diagram: the keys of each line.
 LINES = (("conf_ece",), ("accuracy", "mean_confidence"))
 _LABELS = {
@@ -143,6 +145,19 @@ def draw_bars(ax: Axes, bins: Bins, norm: PowerNorm, size: float = 9, tick: floa
             label="over-confident" if over else "under-confident",
         )
     if len(filled):
+        left, right = bins.edges[filled], bins.edges[filled + 1]
+        inset = 0.08 * (right - left)
+        for end in bins.consistency:
+            for colour, width, label in ((PAPER, 3.0, ""), (CONFIDENCE, 1.6, CONSISTENCY)):
+                ax.hlines(
+                    end[filled],
+                    left + inset,
+                    right - inset,
+                    color=colour,
+                    linewidth=width,
+                    zorder=4.5,
+                    label=label,
+                )
         below, above = (end[filled] for end in bins.interval)
         middle = (bins.edges[filled] + bins.edges[filled + 1]) / 2
         # Pale beneath dark: seen on the darkest bar as on white.

@@ -8,7 +8,7 @@ import numpy as np
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.metrics.validation import without_rounding
-from calib_jax.reports.ingest import layout
+from calib_jax.reports.ingest import clusters, layout
 from calib_jax.reports.ingest.answers import read_answers
 from calib_jax.reports.ingest.options import given_log_scores, options_of
 from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
@@ -30,8 +30,9 @@ def read_rows(
     """
     numbers, rows = zip(*numbered, strict=True)
     given = columns = _columns(rows)
-    if reading.columns:
-        roles = layout.parse(reading.columns)
+    original, roles = rows, layout.parse(reading.columns)
+    cluster_column = clusters.column_of(path, rows, columns, roles.pop("cluster", []), reading)
+    if roles:
         rows = layout.applied(path, rows, columns, roles)
         columns = _columns(rows)
     ids, id_text, id_column = _ids(path, numbers, rows, columns)
@@ -78,11 +79,18 @@ def read_rows(
         log_scores, also = given_log_scores(place, rows, columns, options, mask, probs, as_given)
         used |= also
 
+    cluster_names = clusters.read(path, numbers, original, cluster_column)
     texts = {name: _texts(path, numbers, rows, name) for name in ("subject", "task", "question")}
     found = {k: v for k, v in (*texts.items(), ("choices", choices), ("split", splits)) if v}
     about |= {"answers": answer_text, "ids": id_text, "also_read": sorted(found)}
-    used |= {name for name in (answer_column, id_column, *found) if name is not None}
+    if cluster_column is None and reading.clusters == "auto":
+        cluster_names = clusters.repeats(texts["question"], named)
+    if in_words := clusters.said(cluster_names, cluster_column):
+        about["clusters"] = in_words
+    known = (answer_column, id_column, cluster_column, *found)
+    used |= {name for name in known if name is not None}
     if reading.columns:
+        roles = layout.parse(reading.columns)
         about["columns_as_said"] = [f"{role}: {' and '.join(roles[role])}" for role in roles]
         said = {name for names in roles.values() for name in names}
         used = (used - roles.keys()) | said | {name.partition(".")[0] for name in said}
@@ -100,6 +108,7 @@ def read_rows(
         method=options.method,
         questions=tuple(text or "" for text in texts["question"] or ()),
         choices=named or (),
+        clusters=cluster_names,
     )
     return Table(scores, tuple(splits or [None] * len(rows)), about)
 
@@ -155,7 +164,7 @@ def _choices(place: Place, rows, counts) -> tuple[tuple[str, ...], ...] | None:
             raise UserError(f"{place.row(i)}: column 'choices' must hold a list of strings")
         if value and len(value) != counts[i]:
             raise UserError(
-                f"{place.row(i)}: {len(value)} choices stand beside {counts[i]} probabilities"
+                f"{place.row(i)}: {len(value)} choices beside {counts[i]} probabilities"
             )
         result.append(tuple(value))
     return tuple(result) if any(result) else None

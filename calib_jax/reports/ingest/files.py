@@ -15,7 +15,7 @@ from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.questions.local import READERS
 from calib_jax.reports import parquet, predictions
-from calib_jax.reports.ingest import columns, harness, layout
+from calib_jax.reports.ingest import clusters, columns, harness, layout
 from calib_jax.reports.ingest.places import Place, Reading, Table, check
 from calib_jax.reports.ingest.sources import RESERVED, Source, parse
 
@@ -193,6 +193,7 @@ def _ours(path: Path, reading: Reading) -> Table:
             "--config.report.method=<method>"
         )
     scores = predictions.read(path, reading.method or None)
+    scores = clusters.of_ours(path, scores, reading)
     if not len(scores):
         raise UserError(f"{path}: the file has no rows")
     place = Place(str(path), range(1, len(scores) + 1), scores.ids)
@@ -206,6 +207,8 @@ def _ours(path: Path, reading: Reading) -> Table:
         "answers": "column 'answer', 0-based index",
         "ids": "column 'id'",
     }
+    if said := clusters.said(scores.clusters, None):
+        about["clusters"] = said
     return Table(scores, (None,) * len(scores), about)
 
 
@@ -314,6 +317,10 @@ def _joined(first: Scores, second: Scores) -> Scores:
         name: getattr(first, name) + getattr(second, name)
         for name in ("ids", "tasks", "subjects", "questions", "choices")
     }
+    if first.clusters or second.clusters:
+        names["clusters"] = tuple(
+            name for s in (first, second) for name in s.clusters or [None] * len(s)
+        )
     masses = [scores.mass for scores in (first, second) if scores.mass is not None]
     mass = np.concatenate(masses) if len(masses) == 2 else None
     return dataclasses.replace(first, **arrays, **names, mass=mass)

@@ -9,7 +9,7 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.reports.ingest import gold
+from calib_jax.reports.ingest import clusters, gold
 from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
 from calib_jax.reports.words import option_name
 
@@ -53,7 +53,7 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
     for i, (row_values, pairs) in enumerate(zip(values, arguments, strict=True)):
         if len(row_values) != len(pairs):
             raise UserError(
-                f"{place.row(i)}: {len(row_values)} responses stand beside {len(pairs)} arguments"
+                f"{place.row(i)}: {len(row_values)} responses beside {len(pairs)} arguments"
             )
         if _asks_again(rows[i], pairs):
             K = len(pairs) // 2
@@ -125,7 +125,10 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
         method="continuation_sum",
         questions=tuple(_question(doc, pairs) for doc, pairs in zip(docs, arguments, strict=True)),
         choices=tuple(map(tuple, choices)),
+        clusters=clusters.of_docs(path, docs, reading),
     )
+    if said := clusters.said(scores.clusters, None):
+        about["clusters"] = said
     return Table(scores, (None,) * len(rows), about, part)
 
 

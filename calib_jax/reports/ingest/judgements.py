@@ -97,7 +97,7 @@ def read_judgements(path: str | Path, answers: Mapping[str, Mapping[str, int]]) 
         first = seen.setdefault((*key, identity), number)
         if first != number:
             raise UserError(
-                f"{where}: {key[0]} against {key[1]} on {_shorten(identity)} stands in row {first} "
+                f"{where}: {key[0]} against {key[1]} on {_shorten(identity)} is in row {first} "
                 "already. Remove one of the two."
             )
         if judgement is None:

@@ -13,6 +13,7 @@ from calib_jax.reports.ingest.places import Place
 PROBS = ("probs", "probabilities")
 LOG_SCORES = ("log_scores", "logits", "log_probs", "logprobs")
 ANSWERS = ("answer", "label", "gold", "target", "y_true")
+CLUSTERS = ("cluster", "passage_id", "passage", "context")
 IDS = ("id", "question_id", "doc_id")
 # prob_0 .. prob_3, p_A .. p_D, prob_Billing, prob_Technical: a column per option.
 WIDE = (
@@ -23,6 +24,7 @@ OPTIONAL = ("subject", "task", "split", "question", "choices")
 
 ROLES = (
     "probs", "log_scores", "answer", "id", "subject", "task", "split", "question", "choices",
+    "cluster",
 )  # fmt: skip  # names, several on a line
 _SEVERAL = ("probs", "log_scores", "id")
 FIELD = "config.report.columns"
@@ -79,7 +81,7 @@ def applied(
     """
     for role, names in roles.items():
         for name in names:
-            if all(_value(row, name) is None for row in rows):
+            if all(value_of(row, name) is None for row in rows):
                 raise UserError(
                     f"{path}: no column {name!r} for {role} ({FIELD}) among "
                     f"{', '.join(map(str, columns))}"
@@ -91,7 +93,7 @@ def applied(
     for row in rows:
         new = {name: value for name, value in row.items() if name not in taken}
         for role, names in roles.items():
-            values = [_value(row, name) for name in names]
+            values = [value_of(row, name) for name in names]
             if role == "id":
                 new[role] = values[0] if len(values) == 1 else "-".join(map(str, values))
             elif len(values) > 1:
@@ -113,13 +115,13 @@ def by_name(column: str) -> set[str]:
     return {column} & set(ROLES)
 
 
-def _value(row: Mapping, name: str) -> Any:
+def value_of(row: Mapping, name: str) -> Any:
     """A column, or what a name with dots finds in nested objects; None where there is none."""
     if name in row:
         return row[name]
     first, dot, rest = name.partition(".")
     inner = row.get(first)
-    return _value(inner, rest) if dot and isinstance(inner, Mapping) else None
+    return value_of(inner, rest) if dot and isinstance(inner, Mapping) else None
 
 
 def _of_two(role: str, value: Any) -> Any:
@@ -140,7 +142,7 @@ def one_of(path: str, columns: list[str], names: Sequence[str], role: str) -> st
     present = [name for name in names if name in columns]
     if len(present) > 1:
         raise UserError(
-            f"{path}: the {role} stands in {' and '.join(present)}: keep one of these columns"
+            f"{path}: the {role} appears in {' and '.join(present)}: keep one of these columns"
         )
     if not present:
         if len(columns) == 1 and (found := re.search(r"[;\t|]", str(columns[0]))):

@@ -131,7 +131,7 @@ def options_of(place: Place, rows, columns, reading: Reading) -> Options:
         groups = chosen
     if len(groups) > 1:
         raise UserError(
-            f"{place.path}: probabilities stand in {' and in '.join(g.text for g in groups)}: "
+            f"{place.path}: probabilities appear in {' and in '.join(g.text for g in groups)}: "
             "choose one probs_<method> with --config.report.method=<method>, or keep one of them"
         )
     group = groups[0]
@@ -233,7 +233,7 @@ def _from_columns(place: Place, i: int, row: Mapping, used: Sequence[str]) -> li
 
 
 def given_log_scores(place: Place, rows, columns, options: Options, mask, probs, given_probs):
-    """Log-scores that stand beside the probabilities, checked against them; else ln p.
+    """Log-scores that are given beside the probabilities, checked against them; else ln p.
 
     ln of the probabilities as the file gives them, before they are divided by their sums: so it can
     be seen what they were rounded to.

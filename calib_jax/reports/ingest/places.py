@@ -18,6 +18,7 @@ class Reading:
 
     Attributes:
       answer_base: "0", "1", or "auto": 0 where 0 occurs among the answers, refused where not.
+      clusters: the column whose rows of one value depend on each other; "auto" or "none".
       columns: which columns hold what, for ``layout.parse``; "" where their names tell.
       method: which of several probs_<method> columns; "" where there is one.
       ragged: whether rows may have different numbers of options.
@@ -26,6 +27,7 @@ class Reading:
     """
 
     answer_base: str = "auto"
+    clusters: str = "auto"
     columns: str = ""
     method: str = ""
     ragged: bool = False

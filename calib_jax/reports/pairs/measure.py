@@ -95,6 +95,8 @@ def change_pairs(
 ) -> Row:
     """after - before of the figures of the same pairs, with paired 95 % intervals.
 
+    Those of shares are ``metrics.accuracy_change``'s, with their p-values as ``<name>_p``.
+
     Raises:
       ValueError: they are of different pairs.
     """
@@ -107,6 +109,9 @@ def change_pairs(
             {name: [_mean(first[name]), _mean(last[name])] for name in names}, num_resamples, seed
         )
         for name, (value, *ends) in found.items():
+            if name in _SHARES:
+                flips = metrics.accuracy_change(first[name], last[name])
+                ends, row[f"{name}_p"] = [flips.low, flips.high], flips.p_value
             row[name], row[f"{name}_ci"] = value, _stated(ends, len(first[name]))
     return row
 

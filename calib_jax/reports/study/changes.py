@@ -224,7 +224,8 @@ def measure(
     Args:
       base, aligned: N questions each, in one order.
       num_bins, edges: of the bins.
-      seed, num_resamples: of the paired bootstrap.
+      seed, num_resamples: of the paired bootstrap; an accuracy's change has the score interval
+        of ``metrics.accuracy_change``.
 
     Raises:
       ValueError: the two are of other questions, options, answers or methods.
@@ -244,9 +245,12 @@ def measure(
         first.mask,
         num_resamples=num_resamples,
         seed=seed,
+        clusters=first.units,
         log_scores=(first.log_scores, second.log_scores),
     )
     ends = {key: (float(low), float(high)) for key, (low, high) in intervals.items()}
+    flips = metrics.accuracy_change(*(s.predictions == s.answers for s in (first, second)))
+    ends["accuracy"] = flips.low, flips.high
     changes = {key: between(pt[key], it[key], ends[key]) for key in METRICS}
     return Cell(changes, int(keep.sum()), int((~keep).sum()))
 

@@ -117,7 +117,8 @@ class View:
       said: the result in sentences without their full stops.
       console: what is printed: tables, sentences, notes.
       sections: of the page; () for a job without a page.
-      cards: (above, headline, below) of each, beneath the sentences.
+      first: what stands on the page beneath the sentences, before everything else.
+      cards: (above, headline, below) of each, beneath that.
       files: path in the run's folder -> text: tables as Markdown, LaTeX, CSV.
       figures: path in the run's folder without its ending -> what draws it.
     """
@@ -127,6 +128,7 @@ class View:
     said: Sequence[str]
     console: Sequence[Block]
     sections: Sequence[Section] = ()
+    first: Sequence[Block] = ()
     cards: Sequence[tuple[str, str, str]] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     figures: Mapping[str, Figure | Callable[[], Figure]] = dataclasses.field(default_factory=dict)

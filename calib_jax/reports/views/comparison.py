@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import catalogue, tables
+from calib_jax.reports import best, catalogue, tables
 from calib_jax.reports.catalogue import Metric
 from calib_jax.reports.compare import diagrams, frontier, sentences
 from calib_jax.reports.compare.comparison import (
@@ -32,6 +32,7 @@ from calib_jax.reports.views import (
     View,
     note,
 )
+from calib_jax.reports.views import said as said_of
 from calib_jax.reports.words import UNKNOWN, interval, number, plural
 
 SAME = "="
@@ -56,8 +57,8 @@ def _value(comparison: Comparison, method: str, metric: Metric, part: str) -> Ce
     if metric.key == "accuracy" and method in comparison.unchanged:
         return Cell(SAME)
     spread = "" if math.isnan(estimate.deviation) else f"± {estimate.deviation:.4f}"
-    text, best = number(estimate.value, metric.signed, 4), "best" if estimate.best else ""
-    return Cell(text, interval(estimate.interval, metric.signed), spread, verdict=best)
+    text, mark = number(estimate.value, metric.signed, 4), "best" if estimate.best else ""
+    return Cell(text, interval(estimate.interval, metric.signed), spread, verdict=mark)
 
 
 def _difference(comparison: Comparison, method: str, metric: Metric, part: str) -> Cell:
@@ -65,11 +66,16 @@ def _difference(comparison: Comparison, method: str, metric: Metric, part: str) 
     if estimate is None or (versus := estimate.versus) is None:
         return Cell(UNKNOWN)
     p, seeds = versus.p_value, len(comparison.seeds)
-    said = ["" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"]
+    said = ["" if math.isnan(p) else f"p {_p_text(p)}"]
+    said += [] if versus.adjusted_p is None else [f"adj. {_p_text(versus.adjusted_p)}"]
     said += [f"{versus.seeds}/{seeds}"] if seeds > 1 else []
-    text, best = number(versus.difference, True, 4), "best" if versus.significant else ""
+    text, sure = number(versus.difference, True, 4), "best" if versus.significant else ""
     beneath = "; ".join(filter(None, said))
-    return Cell(text, interval(versus.interval, signed=True), note=beneath, verdict=best)
+    return Cell(text, interval(versus.interval, signed=True), note=beneath, verdict=sure)
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _table(
@@ -115,8 +121,10 @@ def versus(comparisons: Sequence[Comparison]) -> Table:
     names = dict.fromkeys(c.labels.get(c.reference, c.reference) for c in comparisons)
     notes = [
         f"Difference to {', '.join(names)}, on the same questions. Brackets: 95% bootstrap "
-        "intervals over questions, the trained models as they are; p: two-sided, of no difference. "
-        "Bold: the interval lies on one side of 0."
+        "intervals over questions (of accuracy: score intervals, from the questions that flip), "
+        "the trained models as they are; p: two-sided, of no difference; adj.: the same for all "
+        "differences of a model in this table at once (step-down max-t). Bold: adj. is at most "
+        "0.05, so that one table in twenty has a bold difference where there is none."
     ]
     if any(len(c.seeds) > 1 for c in comparisons):
         notes.append("2/3: the difference has this sign in 2 of 3 seeds.")
@@ -161,6 +169,7 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
         names = dict.fromkeys(
             f"{' + '.join(part.splits)}, {plural(part.questions, 'question')}"
             + (" a seed" if len(c.seeds) > 1 else "")
+            + (f" in {plural(part.clusters, 'cluster')}" if part.clusters else "")
             for c in comparisons
             if (part := c.parts.get(domain)) is not None
         )
@@ -175,13 +184,13 @@ def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
             f"Figures: mean ± standard deviation over {many} seeds (questions, order of options, "
             "training)."
         )
+    clustered = any(part.clusters for c in comparisons for part in c.parts.values())
     meaning = (
-        "Brackets: 95% bootstrap intervals over questions, the trained models as they are. Bold: "
-        "the best of a model's column, and what is not significantly worse than it (the interval "
-        "of the difference on the same questions includes 0)."
+        f"Brackets: 95% bootstrap intervals over {'clusters' if clustered else 'questions'}, the "
+        f"trained models as they are. {best.NOTE}"
     )
     if any(c.unchanged for c in comparisons):
-        meaning += f" {SAME}: as the model before; a temperature changes no prediction."
+        meaning += f" {SAME}: as the model before; these calibrators change no prediction."
     return [" ".join(said), spread, meaning, *remarks(comparisons)]
 
 
@@ -197,7 +206,8 @@ def remarks(comparisons: Sequence[Comparison]) -> list[str]:
 
 _RESULTS = (
     "model", "method", "part", "splits", "questions", "metric", "seed", "value", "sd", "low",
-    "high", "best", "reference", "difference", "difference_low", "difference_high", "p_value",
+    "high", "best", "best_p", "reference", "difference", "difference_low", "difference_high",
+    "p_value", "adjusted_p",
 )  # fmt: skip  # the header of results.csv
 
 
@@ -215,8 +225,10 @@ def results_csv(comparisons: Sequence[Comparison]) -> str:
                 for metric, e in found.items():
                     ends = e.interval or ("", "")
                     line = [*where, metric, "mean", e.value, e.deviation, *ends, int(e.best)]
+                    line.append(e.best_p)
                     if (v := e.versus) is not None:
-                        line += [c.reference, v.difference, *(v.interval or ("", "")), v.p_value]
+                        line += [c.reference, v.difference, *(v.interval or ("", ""))]
+                        line += [v.p_value, v.adjusted_p]
                     lines.append(line)
                     for seed, value in zip(c.seeds, e.per_seed, strict=True):
                         lines.append([*where, metric, seed, value])
@@ -227,11 +239,12 @@ def results_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def console(summary: Mapping[str, Any]) -> list[Block]:
-    """Table 2, what it says, and the settings of each method."""
+    """How sure and how often right, Table 2, what it says, and the settings of each method."""
     comparisons = comparisons_of(summary)
+    first = said_of(sentences.plain(comparisons[0]))
     said = [Text(f"{sentence}.") for sentence in summary.get("said", ())]
     own = settings(comparisons)
-    return [main_table(comparisons), *said, *([own] if own else [])]
+    return [*first, main_table(comparisons), *said, *([own] if own else [])]
 
 
 def view(
@@ -243,7 +256,7 @@ def view(
     """Methods compared, with reliability diagrams in the manner of the paper's Figure 5.
 
     Args:
-      summary: of the run.
+      summary: the run's summary.
       scores: method -> split -> scores, of the first seed.
       num_bins, edges: of the bins.
     """
@@ -260,7 +273,7 @@ def sweep(summary: Mapping[str, Any], method: str) -> View:
     """One method by λ and M, with the frontier of accuracy and calibration.
 
     Args:
-      summary: of the run.
+      summary: the run's summary.
       method: what it is called.
     """
     comparison = comparisons_of(summary)[0]

@@ -202,8 +202,12 @@ def _diagrams(panels: Mapping[str, Mapping[str, Panel]], num_bins: int, edges: s
         if len(chosen) < len(by_model):
             text += f" {len(chosen)} of {len(by_model)} models; figures/ holds all."
         blocks += [Heading(part), Panels(pictures), note(text)]
-    text = f"{num_bins} bins, closed on the {edges}. The interval of a bin takes its rows to be "
-    return [*blocks, note(f"{text}independent.")]
+    text = (
+        f"{num_bins} bins, closed on the {edges}. The interval of a bin and the orange lines, "
+        "between which the bar of a calibrated model would end in 95% of cases, take rows to be "
+        "independent."
+    )
+    return [*blocks, note(text)]
 
 
 def view(

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.reports import headline, remarks, tables, verdicts
 from calib_jax.reports import states as of
-from calib_jax.reports import tables, verdicts
 from calib_jax.reports.figures import evaluation, reliability
 from calib_jax.reports.states import States
 from calib_jax.reports.views import (
@@ -19,14 +19,18 @@ from calib_jax.reports.views import (
     pictures,
     said,
     splits,
+    thresholds,
     wrong,
 )
-from calib_jax.reports.words import DOMAINS, number, plural
+from calib_jax.reports.words import DOMAINS, number
 
 # A console shows the details of so many splits; of more, the overview alone.
 MAX_DETAILED = 3
 _SORT = "↓ lower is better, ↑ higher is better; press a header to sort."
-_COLOURED = "Coloured and bold: the whole interval lies on one side of 0."
+_COLOURED = (
+    "Coloured: the whole interval lies on one side of 0, each change on its own: one in twenty is "
+    "coloured where nothing changes."
+)
 _SUBJECTS = (
     "Press a header to sort. Few questions make a large conf-ECE by chance alone: 95% of "
     "perfectly calibrated models stay below the figure beside it. Of many calibrated subjects, one "
@@ -44,8 +48,14 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     """The result in sentences without their full stops."""
     states = of.states_of(summary)
     if of.is_by_reading(summary):
-        return verdicts.of_methods(states)
-    return verdicts.of_states(states, summary.get("change"))
+        return headline.of_methods(states)
+    return headline.of_states(states, summary.get("change"))
+
+
+def sets(summary: Mapping[str, Any], among: str = "states") -> Mapping[str, Any]:
+    """Which may be the best, among the "states" or the "methods"; {} in older summaries."""
+    found = summary.get("best", {})
+    return found.get(among, found.get("states", {}))
 
 
 def _is_overview(states: States) -> bool:
@@ -58,10 +68,11 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
     states, changes = of.states_of(summary), summary.get("change")
     blocks: list[Block] = list(said(sentences(summary)))
     few = len(of.ordered_splits(states)) <= MAX_DETAILED
+    blocks += thresholds.tables(states) if few else thresholds.first(states)
     if not _is_overview(states) or (few and not of.is_by_reading(summary)):
         blocks += [*splits.results(states, changes), note(splits.caption(bool(changes)))]
     if _is_overview(states):
-        blocks.append(methods.overview(states))
+        blocks.append(methods.overview(states, sets(summary)))
     return blocks
 
 
@@ -92,6 +103,7 @@ def view(
         sentences(summary),
         console(summary),
         _sections(summary, states, scores, log, num_bins, edges),
+        thresholds.first(states),
         cards,
         _files(summary, states),
         _figures(states, scores, log, num_bins, edges, title),
@@ -101,8 +113,9 @@ def view(
 def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     """A card per split with the course of its main figures, and whether they changed."""
 
-    def course(split: str, key: str) -> str:
-        values = [number(rows[split].get(key)) for rows in states.values() if split in rows]
+    def course(split: str, key: str, ends: bool = False) -> str:
+        rows = [by_split[split] for by_split in states.values() if split in by_split]
+        values = [headline.figure(r, key) if ends else number(r.get(key)) for r in rows]
         known = verdicts.short((changes or {}).get(split, {}).get(f"{key}_ci"))
         text = (" → " if "before" in states else " · ").join(values)
         return text + (f" ({known})" if known else "")
@@ -110,13 +123,13 @@ def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str,
     found = []
     for split in of.ordered_splits(states)[: pictures.MAX_SPLITS]:
         row = next(rows[split] for rows in states.values() if split in rows)
-        about = [split, DOMAINS.get(row.get("domain", ""), ""), plural(row["n"], "question")]
+        about = [split, DOMAINS.get(row.get("domain", ""), ""), remarks.size(row)]
         also = (
             f"NLL {course(split, 'nll')}; Brier {course(split, 'brier')}; accuracy "
             f"{course(split, 'accuracy')}; mean confidence {course(split, 'mean_confidence')}"
         )
-        headline = f"conf-ECE {course(split, 'conf_ece')}"
-        found.append((" · ".join(filter(None, about)), headline, also))
+        top = f"conf-ECE {course(split, 'conf_ece', ends=True)}"
+        found.append((" · ".join(filter(None, about)), top, also))
     return found
 
 
@@ -139,11 +152,16 @@ def _sections(
     calibrators = summary.get("posthoc")
     shift = summary.get("quantization")
     many = len(of.ordered_splits(states)) > splits.MAX_BIN_SPLITS
-    first = f"The first {splits.MAX_BIN_SPLITS} of {len(of.ordered_splits(states))} splits."
+    some = f"The first {splits.MAX_BIN_SPLITS} of {len(of.ordered_splits(states))} splits."
+    first = thresholds.first(states)
+    above: list[Block] = [table for table in thresholds.tables(states) if table not in first]
+    if len(above) > MAX_DETAILED:
+        above = [Details("Every split", above)]
     sections = [
         Section("Results", _results(summary, states)),
+        Section("Acting above a confidence", above),
         Section("Reliability", [*fewer, *pictures.diagrams(diagrams, scores, *bins)]),
-        Section("Smooth reliability", [*limits, *pictures.smooth(drawn, scores)]),
+        Section("Reliability curves", [*limits, *pictures.reliability_curves(drawn, scores)]),
         Section(option, pictures.class_grid(drawn, scores, *bins)),
         Section("Classes", [*classes, note(_CLASSES)] if classes else []),
         Section("Confidences", pictures.confidences(drawn, scores, log)),
@@ -157,7 +175,7 @@ def _sections(
         Section("Training", [Facts(summary["training"])] if summary.get("training") else []),
         Section(
             "Bins",
-            [*splits.bins(states, scores, *bins), *([note(first)] if many else []), note(_BINS)],
+            [*splits.bins(states, scores, *bins), *([note(some)] if many else []), note(_BINS)],
         ),
     ]
     return [section for section in sections if section.blocks]
@@ -172,24 +190,31 @@ def _results(summary: Mapping[str, Any], states: States) -> list[Block]:
         # Thousands of figures: there for who asks for them.
         detailed = [Details("Every figure, task by task", detailed)]
     if _is_overview(states):
-        return [methods.overview(states), note(_SORT), *detailed]
+        return [methods.overview(states, sets(summary)), note(_SORT), *detailed]
     return detailed
 
 
 def _calibrators(summary: Mapping[str, Any], states: States) -> list[Block]:
     source = "before" if "before" in states else "each model"
+    rows = [row for splits in summary["posthoc"].values() for row in splits.values()]
     text = (
         f"Applied to the scores of {source}. Cross-fitted: every question's figures come from a "
-        "calibrator that did not see it. Grey: the scores as they are. A calibrator that wins "
-        "conf-ECE while NLL and Brier stay has only learnt the mean."
+        "calibrator that did not see it; AUROC is the mean over the folds, for different fits' "
+        "confidences cannot be ranked together. Grey: the scores as they are. A calibrator that "
+        "wins conf-ECE while NLL and Brier stay has only learnt the mean."
     )
+    if any("calibrator" in row for row in rows):
+        text += (
+            " The calibrators fitted to all questions lie beside the page in the folder "
+            "calibrators; calib_jax.posthoc.load reads such a file."
+        )
     return [*methods.calibrators(summary["posthoc"], states), note(text)]
 
 
 def _files(summary: Mapping[str, Any], states: States) -> dict[str, str]:
     """Tables as CSV, Markdown and LaTeX."""
     changes, every = summary.get("change"), methods.with_calibrators(summary)
-    table = methods.methods(every)
+    table = methods.methods(every, sets(summary, "methods"))
     found = {
         **tables.files("tables/methods", [table]),
         "tables/methods.csv": methods.methods_csv(table),
@@ -198,8 +223,11 @@ def _files(summary: Mapping[str, Any], states: States) -> dict[str, str]:
             "tables/metrics", splits.results(states, changes), splits.caption(bool(changes))
         ),
     }
+    if above := thresholds.tables(states):
+        found |= tables.files("tables/thresholds", above)
+        found["tables/thresholds.csv"] = thresholds.as_text(states)
     if _is_overview(states):
-        found |= tables.files("tables/overview", [methods.overview(states)])
+        found |= tables.files("tables/overview", [methods.overview(states, sets(summary))])
         found["tables/overview.csv"] = methods.overview_csv(states)
     return found
 

@@ -1,26 +1,20 @@
 """Tables that hold methods, readings and calibrators against one another."""
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from calib_jax.reports import catalogue, remarks
+from calib_jax.reports import best, catalogue, remarks
 from calib_jax.reports import states as of
+from calib_jax.reports.best import Sets
 from calib_jax.reports.catalogue import Metric
 from calib_jax.reports.states import States
 from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv, figure
 from calib_jax.reports.views.splits import here
 from calib_jax.reports.words import interval, number, sentence
 
-BEST = (
-    "Bold: the best of a column, where its 95% interval overlaps no other method's; where none is "
-    "bold, the intervals do not allow to say which is best."
-)
 # What a calibrator's name ends in where it is a row among methods.
 POST_HOC = " (post hoc)"
-# Intervals of fewer questions are too short to call one reading better than another.
-MIN_BEST = 30
 OVERVIEW_NOTE = (
     "Brackets: 95% intervals over questions. cw-ECE: the class-wise error, also known as SCE. SCE "
     "ovr: of one-versus-rest decisions, as some published tables have it; sharpness alone raises "
@@ -29,39 +23,13 @@ OVERVIEW_NOTE = (
 )
 
 
-def best(rows: Sequence[Mapping[str, Any] | None], metric: Metric) -> int | None:
-    """Which row's figure is best beyond doubt: its interval overlaps no other's.
+def overview(states: States, sets: Sets | None = None) -> Table:
+    """A row per task and reading; with a single state, its reading's name where it is known.
 
     Args:
-      rows: figures; None where a method was not measured on the split.
-      metric: with the direction that is better.
-
-    Returns:
-      The row's index; None where the intervals do not allow to say, where there is nothing to
-      compare, or where neither direction is better.
+      states: models or readings.
+      sets: which of them may be the best, by ``best.sets``; None where that is not known.
     """
-    known: list[tuple[int, float, Any, Any]] = []
-    for i, row in enumerate(rows):
-        value = (row or {}).get(metric.key)
-        if value is None or not math.isfinite(value):
-            continue
-        low, high = (row or {}).get(f"{metric.key}_ci") or (None, None)
-        known.append((i, metric.direction * value, low, high))
-    if len(known) < 2 or not metric.direction:
-        return None
-    first = max(known, key=lambda item: item[1])
-    for other in known:
-        if other is first:
-            continue
-        if None in (*first[2:], *other[2:]):
-            return None
-        if not (first[3] < other[2] or other[3] < first[2]):
-            return None
-    return first[0]
-
-
-def overview(states: States) -> Table:
-    """A row per task and reading; with a single state, its reading's name where it is known."""
     chosen = [
         metric
         for metric in catalogue.at(catalogue.OVERVIEW)
@@ -70,13 +38,11 @@ def overview(states: States) -> Table:
     rows, bold = [], False
     for split in of.ordered_splits(states):
         found = here(states, split)
-        few = min(row["n"] for row in found.values()) < MIN_BEST
-        wins = {m.key: None if few else best(list(found.values()), m) for m in chosen}
-        for i, (name, row) in enumerate(found.items()):
+        for name, row in found.items():
             label = row.get("method", name) if len(states) == 1 else name
             cells = [figure(row, metric) for metric in chosen]
             for j, metric in enumerate(chosen):
-                if wins[metric.key] == i:
+                if _is_bold(sets, split, metric, name):
                     cells[j], bold = dataclasses.replace(cells[j], verdict="best"), True
             n = Cell(f"{row['n']:,}", value=row["n"])
             rows.append(Row((Cell(split), Cell(label), n, *cells)))
@@ -87,7 +53,7 @@ def overview(states: States) -> Table:
         *(Column(metric.brief, direction=metric.direction) for metric in chosen),
     )
     notes = [sentence(text) for text in remarks.low_mass(_named(states))]
-    notes += [OVERVIEW_NOTE, *([BEST] if bold else [])]
+    notes += [OVERVIEW_NOTE, *([best.NOTE] if bold else [])]
     return Table(
         "overview",
         columns,
@@ -97,6 +63,10 @@ def overview(states: States) -> Table:
         sortable=True,
         stacked=True,
     )
+
+
+def _is_bold(sets: Sets | None, split: str, metric: Metric, name: str) -> bool:
+    return best.is_bold((sets or {}).get(split, {}).get(metric.key, {}).get(name))
 
 
 def _named(states: States) -> dict[str, Mapping[str, Any]]:
@@ -132,8 +102,13 @@ def with_calibrators(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
     }
 
 
-def methods(states: States) -> Table:
-    """Table 2 of Xiao et al. 2025: a row per method; conf-ECE, cw-ECE, accuracy on each split."""
+def methods(states: States, sets: Sets | None = None) -> Table:
+    """Table 2 of Xiao et al. 2025: a row per method; conf-ECE, cw-ECE, accuracy on each split.
+
+    Args:
+      states: those of ``with_calibrators``.
+      sets: which of them may be the best, by ``best.sets``; None where that is not known.
+    """
     columns, cells = [Column("method", text=True)], []
     for metric in catalogue.at(catalogue.METHODS):
         for split in of.ordered_splits(states):
@@ -141,19 +116,19 @@ def methods(states: States) -> Table:
             domain = next((row.get("domain") for row in rows if row), "")
             short = {"in": "ID: ", "out": "OOD: "}.get(domain or "", "")
             columns.append(Column(short + split, metric.brief, metric.direction))
-            top = best(rows, metric)
             cells.append(
                 [
                     dataclasses.replace(
                         figure(row, metric, digits=4) if row else Cell("–"),
                         interval="",
-                        verdict="best" if i == top else "",
+                        verdict="best" if _is_bold(sets, split, metric, name) else "",
                     )
-                    for i, row in enumerate(rows)
+                    for name, row in zip(states, rows, strict=True)
                 ]
             )
     lines = (Row((Cell(name), *(column[i] for column in cells))) for i, name in enumerate(states))
-    return Table("methods", tuple(columns), tuple(lines), "Calibration by method", (BEST,))
+    notes = (best.NOTE,) if sets else ()
+    return Table("methods", tuple(columns), tuple(lines), "Calibration by method", notes)
 
 
 def methods_csv(table: Table) -> str:
@@ -207,6 +182,7 @@ def calibrators(methods: States, states: States) -> list[Table]:
             *(Column(metric.label, direction=metric.direction) for metric in chosen),
         )
         said = remarks.zero_notes(measured | fitted) + remarks.calibrator_notes(fitted)
+        said += remarks.fitted_notes(fitted)
         title = f"Calibrators on {split}"
         found.append(
             Table(title, columns, tuple(rows), title, tuple(map(sentence, said)), stacked=True)

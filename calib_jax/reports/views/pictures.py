@@ -31,6 +31,7 @@ MARKS = (
     ("over", "", "gap: over-confident"),
     ("under", "", "gap: under-confident"),
     ("whisker", "", "95% interval (Wilson)"),
+    ("line", "var(--f-vermilion)", reliability.CONSISTENCY),
     ("dashed", "var(--f-ink)", "perfect calibration"),
     ("line", "var(--f-ink)", "beneath: accuracy overall"),
     ("dashed", "var(--f-vermilion)", "beneath: mean confidence"),
@@ -85,7 +86,7 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> li
     panels = reliability.panels_of(states, scores, num_bins, edges)
     norm = reliability.shade_norm(panel.bins for panel in panels.values())
     scale = ("scale", "", f"share of the questions: 0 to {100 * (norm.vmax or 1):.0f}%")
-    blocks: list[Block] = [Legend((*MARKS[:5], scale, *MARKS[5:]))]
+    blocks: list[Block] = [Legend((*MARKS[:6], scale, *MARKS[6:]))]
     for i, split in enumerate(ordered_splits(states)):
         rows = splits.here(states, split)
         pictures = [
@@ -111,7 +112,8 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> li
         blocks += [Heading(split), Panels(pictures)]
     text = (
         f"{num_bins} bins, closed on the {edges}. Height of a bar: accuracy of the questions "
-        "whose confidence falls into the bin; hatched: the gap to their mean confidence. "
+        "whose confidence falls into the bin; hatched: the gap to their mean confidence. Between "
+        "the two orange lines the bar of a calibrated model would end in 95% of cases. "
         "Beneath: the histogram of confidences."
     )
     return [*blocks, note(text)]
@@ -123,25 +125,45 @@ def _lines(states: States) -> Legend:
     return Legend([(kinds[i % 2], css_colour(i), name) for i, name in enumerate(states)])
 
 
-def smooth(states: States, scores: AllScores) -> list[Block]:
-    """Smooth reliability curves, a panel per split."""
-    pictures = [
-        Picture(
-            partial(curves.smooth_panel, one),
-            f"smooth-{i}",
-            f"Smooth reliability curves of {split}: accuracy as a function of confidence.",
-            split,
-            _course(states, split, "smooth_ece", "smooth ECE"),
+def reliability_curves(states: States, scores: AllScores) -> list[Block]:
+    """Reliability curves without bins, a row per split."""
+    colour = css_colour(curves.COLOURS.index(curves.CURVE))
+    pale = "color-mix(in srgb, {} {}, transparent)"
+    blocks: list[Block] = [
+        Legend(
+            [
+                ("line", colour, "accuracy at a confidence (isotonic fit)"),
+                ("fill", pale.format(colour, "25%"), f"{curves.BAND} of the true accuracy"),
+                ("fill", pale.format("var(--f-crowd)", "40%"), curves.CONSISTENCY),
+                ("dashed", "var(--f-ink)", "perfect calibration"),
+            ]
         )
-        for i, (split, one) in enumerate(_by_split(states, scores).items())
     ]
+    for i, split in enumerate(ordered_splits(states)):
+        pictures = [
+            Picture(
+                partial(curves.curve_panel, scores[state][split]),
+                f"curve-{i}-{j}",
+                f"Reliability curve of {split}, {state}, with the confidence band of its accuracy "
+                f"and the band of a calibrated model: {figures_of(row)}",
+                state,
+                f"smooth ECE {number(row.get('smooth_ece'))}",
+            )
+            for j, (state, row) in enumerate(splits.here(states, split).items())
+        ]
+        blocks += [Heading(split), Panels(pictures)]
     text = (
-        "Accuracy as a function of confidence by kernel smoothing, at the bandwidth of the smooth "
-        "ECE; the band holds 95% of the bootstrap's curves, point by point. No bins, so no edges "
-        "to choose. Drawn over the middle 99% of the confidences. Beneath: their histograms, each "
-        "scaled to its own height."
+        "Accuracy as a function of confidence without bins (CORP): the non-decreasing curve under "
+        "which the right and wrong answers are most likely. Blue: the values of the true "
+        "accuracy at a confidence that the answers do not rule out; it holds the true one in 95% "
+        "of cases or more. Grey: where the curve of a calibrated model with these confidences "
+        "would lie in 95% of cases; a curve that leaves it speaks against calibration there, one "
+        "that stays inside is no proof of it. Both bands hold at each confidence, not along the "
+        "whole curve; they take questions to be independent, and accuracy not to fall as "
+        "confidence rises. Drawn over the middle "
+        "99% of the confidences. Beneath: their histogram."
     )
-    return [_lines(states), Panels(pictures), note(text)]
+    return [*blocks, note(text)]
 
 
 def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> list[Block]:
@@ -295,7 +317,7 @@ def files(
     for split in ordered_splits(states):
         safe = reliability.file_name(split)
         here = {state: scores[state][split] for state, by in states.items() if split in by}
-        add(f"smooth_{safe}", curves.smooth_panel, here, f"{split}: smooth reliability")
+        add(f"curve_{safe}", curves.draw_curves, here, f"{split}: reliability curves")
         for state, one in here.items():
             title = f"{split}, {state}: cw-ECE {number(states[state][split].get('cw_ece'))}"
             name = f"classwise_{safe}_{reliability.file_name(state)}"

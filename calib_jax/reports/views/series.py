@@ -100,6 +100,7 @@ def changes_csv(parts: Sequence[Part], model: str) -> str:
 def legend(caption: str) -> Text:
     """What the page says beneath its tables."""
     return note(
-        f"↓ lower is better, ↑ higher is better. {caption} Coloured and bold: the whole interval "
-        "lies on one side of no change."
+        f"↓ lower is better, ↑ higher is better. {caption} Coloured: the whole interval lies on "
+        "one side of no change, each change on its own: one in twenty is coloured where nothing "
+        "changes."
     )

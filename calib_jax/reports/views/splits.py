@@ -45,8 +45,8 @@ def result(
 ) -> Table:
     """The table of one split: state -> figures, and the paired differences."""
     first = next(iter(rows.values()))
-    about = [DOMAINS.get(first.get("domain", ""), ""), plural(first["n"], "question")]
-    notes = [remarks.uniform(first), remarks.gold(first)]
+    about = [DOMAINS.get(first.get("domain", ""), ""), remarks.size(first)]
+    notes = [*remarks.clustered(first), remarks.uniform(first), remarks.gold(first)]
     notes += remarks.zero_notes(rows) + remarks.low_mass(rows)
     table = transposed(
         split,

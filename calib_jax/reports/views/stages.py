@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from calib_jax.reports import catalogue, tables, verdicts
+from calib_jax.reports import catalogue, headline, tables, verdicts
 from calib_jax.reports.stages import figures
 from calib_jax.reports.tables import Table
 from calib_jax.reports.views import Block, Facts, Picture, Section, View, note, said, series, splits
@@ -62,7 +62,10 @@ def tables_of(summary: Mapping[str, Any]) -> list[Table]:
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """ "conf-ECE on arc: 0.410 (start) → 0.050 (sft, significantly lower: by [...]) → ..."."""
+    """How sure and how often right every stage is, and chance; then the course of the number.
+
+    "conf-ECE on arc: 0.410 (start) → 0.050 (sft, significantly lower: by [...]) → ...".
+    """
     found = []
     for part in parts(summary):
         name = part.name.replace("_", " ")
@@ -71,6 +74,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         # A summary of an earlier version does not tell what was pooled.
         elif part.name in summary.get("drawn", {part.name: None}):
             *_, last = part.rows.values()
+            if told := headline.lead(name, part.rows):
+                found.append(". ".join(told))
             chance = verdicts.of_chance(last)
             found.append(part.course("conf_ece", f"conf-ECE on {name}", after=chance))
     return found

@@ -28,7 +28,10 @@ from calib_jax.reports.words import plural, sentence
 RANKED = ("cw_ece", "sce_ovr", "conf_ece")
 # Of more rows the console shows changes and ratios alone.
 _FULL = 24
-_COLOURS = "Coloured and bold: the whole interval of the change lies on one side of 0."
+_COLOURS = (
+    "Coloured: the whole interval of the change lies on one side of 0, each change on its own: one "
+    "in twenty is coloured where nothing changes."
+)
 _AXES = "Axes whose ratios exceed 100% are linear up to 10% and logarithmic beyond."
 _WHISKERS = (
     " Lines through marks: 95% intervals, where each line of a figure is one pair on one task."

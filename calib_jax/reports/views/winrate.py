@@ -10,10 +10,12 @@ from calib_jax.reports.words import percent
 
 _COLUMNS = ("n", "win rate %", "± s.e.", "length-controlled %", "won/tied/lost", "length ratio")
 _NOTES = (
-    "Win rate: the model's share of games, a tie being half; intervals: 95 %, bootstrap over "
-    "questions. Length-controlled: at equal lengths, by a logistic fit with tanh(difference in "
-    "length / its standard deviation) and a small ridge; AlpacaEval's own number also knows each "
-    "instruction's difficulty and two gamed baselines, and differs.",
+    "Win rate: the model's share of games, a tie being half; brackets: Wilson's 95 % interval over "
+    "questions, of as many games as tell as much where games are tied or weighted. "
+    "Length-controlled: at equal lengths, by a logistic fit with tanh(difference in length / its "
+    "standard deviation) and a small ridge; brackets: its 95 % profile likelihood interval. "
+    "AlpacaEval's own number also knows each instruction's difficulty and two gamed baselines, and "
+    "differs.",
     "Arena-Hard: two games a question, a verdict of >> counts 3; with one baseline this is the "
     "Bradley-Terry win rate against it.",
 )

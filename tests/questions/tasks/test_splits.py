@@ -129,7 +129,7 @@ def test_what_is_learnt_and_what_is_measured_of_sst2():
         ("social_iqa", {"label": "0"}, "'label' is '0'; expected one of 1, 2, 3"),
         ("winogrande", {"answer": ""}, "'answer' is ''; expected one of 1, 2"),
         ("arc_easy", {"answerKey": "E"}, "'answerKey' is 'E'; expected one of A, B, C, D"),
-        ("arc_easy", {"id": "i1"}, "id 'i1' stands in row 1"),
+        ("arc_easy", {"id": "i1"}, "id 'i1' appears in row 1"),
         ("sciq", {"distractor1": None}, "'distractor1' must be text, not None"),
         ("piqa", {"sol2": " "}, "option B, is empty"),
         ("mmlu", {"answer": -1}, "'answer' is -1: the row has no answer"),

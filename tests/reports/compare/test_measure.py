@@ -172,6 +172,7 @@ def test_best_and_significance_agree_with_the_figures(arrays, metric):
     ]
     bold = [n for n in names if found[n].best]
     assert set(bold) <= set(open_to)
+    assert bold == [n for n in names if (found[n].best_p or 0) > 0.05]
     if direction and len(open_to) > 1:
         top = max(open_to, key=lambda n: direction * found[n].value)
         assert top in bold  # what is best is bold, whatever else is
@@ -184,6 +185,28 @@ def test_best_and_significance_agree_with_the_figures(arrays, metric):
         else:
             assert versus.significant == (versus.p_value < 0.05)
             assert 0 <= versus.seeds <= values.shape[0]
+
+
+def test_the_p_values_of_a_table_are_taken_together(compared):
+    for name in ("twin", "mild"):
+        for part, found in compared.rows[name].items():
+            for metric, estimate in found.items():
+                versus = estimate.versus
+                if part in ("in", "out") and metric != "mean_confidence":
+                    assert versus.adjusted_p >= versus.p_value
+                    assert versus.significant == (versus.adjusted_p <= 0.05)
+                else:
+                    assert versus.adjusted_p is None
+    assert compared.rows["twin"]["in"]["nll"].versus.adjusted_p == 1
+    # 8 differences of 2 methods: by the draws, and not by 8 times the smallest p-value there is.
+    assert compared.rows["mild"]["in"]["conf_ece"].versus.adjusted_p < 0.05
+
+
+def test_a_handful_of_questions_has_no_best():
+    values, draws = np.array([[0.1, 0.9]]), np.random.default_rng(0).normal(size=(99, 2)) * 0.01
+    for questions, bold in ((29, [False, False]), (30, [True, False]), (None, [True, False])):
+        found = measure.estimates("ab", "nll", values, draws + values, "a", (), questions)
+        assert [found[name].best for name in "ab"] == bold
 
 
 def test_one_seed_has_no_deviation():

@@ -3,6 +3,7 @@
 import dataclasses
 
 from calib_jax.reports.compare import sentences
+from tests.reports.compare.conftest import estimate
 
 
 def test_sentences_say_where_the_temperature_wins_and_whether_that_is_sure(comparison):
@@ -51,6 +52,18 @@ def test_headline_with_and_without_the_model_as_it_is(comparison):
     rows = {name: {"in": by["in"]} for name, by in comparison.rows.items()}
     one = dataclasses.replace(comparison, parts={"in": comparison.parts["in"]}, rows=rows)
     assert sentences.headline(one) == sentences.sentences(one)[:2]
+    confident = {
+        name: {"in": {**by["in"], "mean_confidence": estimate(0.8)}} for name, by in rows.items()
+    }
+    plain, *rest = sentences.headline(dataclasses.replace(one, rows=confident))
+    assert plain.startswith(
+        "On 70 questions of x + y: before, the model says it is 80% sure and is right 50% of the "
+        "time (95% interval: 45% to 55%); after CFT, it says it is 80% sure and is right 50%"
+    )
+    assert plain.endswith(
+        "Before, it is less often right than it says, by more than chance explains"
+    )
+    assert rest == sentences.sentences(one)[:2]
     del rows["before"]
     labels = {name: comparison.labels[name] for name in rows}
     alone = dataclasses.replace(one, rows=rows, labels=labels)

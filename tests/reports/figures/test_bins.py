@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from calib_jax import metrics
 from calib_jax.reports.figures import bins
@@ -38,3 +39,18 @@ def test_class_bins_give_cw_ece_and_pool_to_every_option(make_scores, edges):
     assert pooled.counts.sum() == scores.mask.sum()
     assert np.nansum(pooled.counts * pooled.accuracy) == pytest.approx(len(scores))
     assert np.nansum(pooled.counts * pooled.confidence) == pytest.approx(len(scores), rel=1e-5)
+
+
+def test_a_calibrated_model_ends_between_the_binomial_quantiles():
+    counts = np.array([1, 7, 40, 900, 1_000_000, 5, 5, 0])
+    shares = np.array([0.3, 0.55, 0.5, 0.97, 0.8, 1.0, 0.0, np.nan])
+    found = bins.Bins(metrics.bin_edges(8), counts, shares, shares).consistency
+    for q, end in zip((0.025, 0.975), found, strict=True):
+        expected = stats.binom.ppf(q, counts[:-1], shares[:-1]) / counts[:-1]
+        # scipy has the quantiles of 0 draws at -1 where p is 0.
+        assert end[:-1] == pytest.approx(np.maximum(expected, 0), abs=1e-12)
+        assert np.isnan(end[-1])
+    rng = np.random.default_rng(0)
+    drawn = rng.binomial(40, 0.5, 20_000) / 40
+    inside = (found[0][2] <= drawn) & (drawn <= found[1][2])
+    assert 0.95 <= inside.mean() <= 0.985

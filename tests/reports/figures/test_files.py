@@ -15,7 +15,7 @@ LOG = [
     },
     {"step": 1, "epoch": 0, "kind": "train", "loss": 2.0},
 ]
-KINDS = ("reliability", "smooth", "histogram", "risk_coverage", "boxes")
+KINDS = ("reliability", "curve", "histogram", "risk_coverage", "boxes")
 
 
 def figures_of(summary, scores, log=()):
@@ -81,5 +81,5 @@ def test_names_with_separators_make_one_file_each(run):
     result, scores = run
     summary = {"states": ["before"], "before": {"a/b": result["before"]["near"]}}
     found = figures_of(summary, {"before": {"a/b": scores["before"]["near"]}})
-    assert {"reliability", "figures/reliability_a_b", "figures/smooth_a_b"} <= set(found)
+    assert {"reliability", "figures/reliability_a_b", "figures/curve_a_b"} <= set(found)
     assert all(name.count("/") <= 1 for name in found)

@@ -46,6 +46,15 @@ def test_bars_are_the_accuracies_of_bin_stats(make_scores, edges):
         assert all(set(g.get_hatch()) == {hatch} for g in gaps)
 
 
+def test_lines_bound_where_a_calibrated_model_would_end(make_scores):
+    bins = bins_of(make_scores(80, bias=1.0))
+    filled = bins.counts > 0
+    lines = [c for c in drawn(bins).collections if c.get_label() == reliability.CONSISTENCY]
+    for end, line in zip(bins.consistency, lines, strict=True):
+        ends = np.array([segment[:, 1] for segment in line.get_segments()])
+        np.testing.assert_allclose(ends, np.repeat(end[filled, None], 2, axis=1))
+
+
 def test_empty_bins_draw_nothing():
     nan = np.full(10, np.nan)
     empty = Bins(metrics.bin_edges(10), np.zeros(10, int), nan, nan)

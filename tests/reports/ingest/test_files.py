@@ -147,7 +147,7 @@ def bad(rows, message, **reading):
         bad([{"prbs": r["probs"], "answer": 0} for r in ROWS], r"'prbs' be called 'probs'"),
         bad([{"x": 1, "answer": 0}], r"no column with the probabilities.*a row needs 'probs'"),
         bad([{"probs": r["probs"], "anwser": 0} for r in ROWS], r"'anwser' be called 'answer'"),
-        bad([{**r, "label": 0} for r in ROWS], r"the answer stands in answer and label"),
+        bad([{**r, "label": 0} for r in ROWS], r"the answer appears in answer and label"),
         bad(
             [{**r, "probs_x": r["probs"]} for r in ROWS],
             r"column 'probs' and in column 'probs_x'.*report.method",
@@ -155,7 +155,7 @@ def bad(rows, message, **reading):
         bad([{**r, "logits": [3, 0, 0]} for r in ROWS], r"row 1.*away from the softmax of.*logits"),
         bad([{"p_0": 0.5, "p_2": 0.5, "answer": 0}], r"p_0, p_2 are not one per option"),
         bad([{"logits": [0, float("inf")], "answer": 0}], r"row 1.*log-scores that are no numbers"),
-        bad([{**r, "choices": ["a", "b"]} for r in ROWS], r"2 choices stand beside 3"),
+        bad([{**r, "choices": ["a", "b"]} for r in ROWS], r"2 choices beside 3"),
         bad(changed(1, probs=0.5), r"row 2 \(id 'q1'\): column 'probs' holds 0.5, not a list"),
         bad([ROWS[0], {**ROWS[1], "split": "a"}], "row 1: column 'split' is empty"),
     ],

@@ -8,7 +8,7 @@ import re
 import markupsafe
 import pytest
 
-from calib_jax.reports import verdicts
+from calib_jax.reports import headline
 from calib_jax.reports.page import render as report
 from calib_jax.reports.states import by_reading
 from calib_jax.reports.views import measurement
@@ -109,11 +109,11 @@ def test_only_the_page_s_own_script_may_run(page):
 def test_states_the_result(page, run):
     result, _ = run
     text = Checker(page).text
-    near = [result[s]["near"]["conf_ece"] for s in ("before", "after")]
-    change = verdicts.of_change(result["change"]["near"]["conf_ece_ci"])
-    chance = verdicts.of_chance(result["after"]["near"])
-    said = f"conf-ECE on near: {near[0]:.3f} (before) → {near[1]:.3f} (after, {change}); "
-    assert f"{said}the last is {chance}." in text and change and chance
+    states = {name: result[name] for name in ("before", "after")}
+    for said in headline.of_states(states, result["change"]):
+        assert f"{said}." in text and "than chance explains" in said
+    lead = re.search(r"<p><strong>(On 60 questions of near: before, .*?)</strong>", page)[1]
+    assert f"{result['after']['near']['mean_confidence']:.0%} sure" in lead and "ECE" not in lead
     low, high = result["change"]["near"]["brier_ci"]
     assert f"[{low:+.3f}, {high:+.3f}]" in text
     for expected in (

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import rich.console
 
+from calib_jax import metrics
 from calib_jax.reports import console
 from calib_jax.reports.figures.bins import Bins
 from calib_jax.reports.figures.reliability import Panel
@@ -20,6 +21,12 @@ def shown(blocks, width=200):
 def row(spread=0.1, **figures):
     """Figures, each with an interval around it."""
     return figures | {f"{key}_ci": [v - spread, v + spread] for key, v in figures.items()}
+
+
+def act_above(scores):
+    """What a measurement says of thresholds."""
+    found = metrics.act_above(scores.probs, scores.answers, scores.mask)
+    return {name: column.tolist() for name, column in found._asdict().items()}
 
 
 def panel(figures, num_bins=10):

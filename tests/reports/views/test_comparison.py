@@ -11,7 +11,7 @@ import rich.console
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calib_jax.reports import catalogue, console
+from calib_jax.reports import best, catalogue, console
 from calib_jax.reports.compare import sentences
 from calib_jax.reports.compare.comparison import Comparison, Part, as_dict
 from calib_jax.reports.page.render import render
@@ -61,7 +61,7 @@ def test_notes_tell_one_spread_from_the_other(comparison):
     said = " ".join(views.notes_of([comparison]))
     assert "ID: x + y, 70 questions a seed, pooled. OOD: z, 30 questions a seed" in said
     assert "standard deviation over 3 seeds" in said and "intervals over questions" in said
-    assert "not significantly worse" in said and "=: as the model before" in said
+    assert best.NOTE in said and "=: as the model before" in said
     one = dataclasses.replace(comparison, seeds=(0,), unchanged=frozenset())
     for table in (views.main_table, views.extended, views.versus):
         notes = table([comparison]).notes

@@ -5,9 +5,11 @@ import pytest
 import rich.console
 
 from calib_jax.reports import catalogue, console, tables
+from calib_jax.reports.page.render import render
 from calib_jax.reports.states import by_reading
 from calib_jax.reports.views import measurement, splits
 from tests.reports.conftest import invented_row
+from tests.reports.views.invented import act_above
 
 
 def printed(summary, width=100):
@@ -137,10 +139,10 @@ def test_the_files_of_a_run_and_calibrators_as_rows(run):
     summary = result | {"posthoc": {"temperature": result["after"]}}
     view = measurement.view(summary, scores, num_bins=10, edges="right")
     names = [f"tables/{n}.{kind}" for n in ("methods", "metrics") for kind in ("csv", "md", "tex")]
-    assert sorted(view.files) == names
+    assert sorted(view.files) == names  # invented figures know of no thresholds
     assert "temperature (post hoc)" in view.files["tables/methods.md"]
     assert "temperature (post hoc)" in view.files["tables/metrics.csv"]
-    assert {"reliability", "figures/reliability_near", "figures/smooth_far"} <= set(view.figures)
+    assert {"reliability", "figures/reliability_near", "figures/curve_far"} <= set(view.figures)
 
 
 def test_a_state_without_a_split_is_no_hindrance(run):
@@ -163,3 +165,28 @@ def test_little_mass_on_the_letters_is_said_with_a_remedy(make_scores):
     assert "the other setting of --config.prompt.chat" in text and "continuation_sum" in text
     assert "0.925 (" not in text
     assert "less than half" not in printed({"states": ["measured"], "measured": much})
+
+
+def test_what_acting_above_a_confidence_keeps_is_on_the_first_screen(run, make_scores):
+    result, scores = run
+    above = act_above(make_scores(60, bias=3.0))
+    summary = {
+        **result,
+        **{
+            state: {split: {**row, "act_above": above} for split, row in result[state].items()}
+            for state in ("before", "after")
+        },
+    }
+    view = measurement.view(summary, scores, num_bins=10, edges="right")
+    (first,) = view.first
+    assert first.title == "If you act above this confidence: near (60 questions)"
+    section = next(s for s in view.sections if s.title == "Acting above a confidence")
+    assert [table.title.split(": ")[1] for table in section.blocks] == ["far (60 questions)"]
+    for kind in ("md", "tex", "csv"):
+        assert f"{above['kept'][0]:.0f}" in view.files[f"tables/thresholds.{kind}"]
+    text = printed(summary)
+    assert text.index("than chance explains") < text.index("≥ 50%") < text.index("near (in-domain")
+    page = render(view, summary)
+    assert page.index("than chance explains") < page.index("≥ 50%") < page.index('class="cards"')
+    low, high = result["before"]["near"]["conf_ece_ci"]
+    assert f"conf-ECE {result['before']['near']['conf_ece']:.3f} [{low:.3f}, {high:.3f}] → " in page

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from calib_jax.reports import catalogue, tables
-from calib_jax.reports.views import methods
+from calib_jax.reports import best, catalogue, tables
+from calib_jax.reports.views import measurement, methods
 from tests.reports.conftest import invented_row
 
 READINGS = ("choice", "continuation_sum", "continuation_token")
@@ -62,43 +62,36 @@ def test_overview_csv_holds_plain_numbers(states):
                 assert line[key] == line[f"{key}_low"] == ""
 
 
-def test_best_only_where_intervals_stand_apart(make_scores):
-    def one(value):
-        ends = {"conf_ece": value, "conf_ece_ci": [value - 0.05, value + 0.05]}
-        others = {key: 0.5 for key in KEYS if key not in ("conf_ece", "candidate_mass")}
-        sharp = {"sce_ovr": value, "sce_ovr_ci": [value - 0.01, value + 0.01]}
-        ranges = {f"{key}_ci": [0.4, 0.6] for key in others}
-        return invented_row(make_scores(60)) | others | ranges | ends | sharp
-
-    apart = methods.overview({"a": {"t": one(0.1)}, "b": {"t": one(0.3)}})
-    best = [[cell.text for cell in row.cells if cell.verdict == "best"] for row in apart.rows]
-    assert best == [["0.100"], []] and methods.BEST in apart.notes
-    assert "**0.100** [0.050, 0.150]" in tables.markdown([apart])
-    close = methods.overview({"a": {"t": one(0.1)}, "b": {"t": one(0.15)}})
-    assert not any(cell.verdict for row in close.rows for cell in row.cells)
-    assert methods.BEST not in close.notes
-    few = {name: {"t": one(value) | {"n": 20}} for name, value in (("a", 0.1), ("b", 0.3))}
-    assert not any(c.verdict for row in methods.overview(few).rows for c in row.cells)
-
-
-def row(value, low, high):
-    return {"n": 5, "domain": "in", "conf_ece": value, "conf_ece_ci": [low, high]}
+def test_bold_is_what_the_set_holds_and_explained_where_it_is(states):
+    sets = {"task_1": {"conf_ece": {"choice": 0.01, "continuation_sum": 1.0}}}
+    table = methods.overview(states, sets)
+    bold = [
+        (row.cells[0].text, row.cells[1].text, column.label)
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell.verdict == "best"
+    ]
+    assert bold == [("task_1", "continuation_sum", "conf-ECE")] and best.NOTE in table.notes
+    value = states["continuation_sum"]["task_1"]["conf_ece"]
+    assert f"**{value:.3f}** [" in tables.markdown([table])
+    for none in (None, {}, {"task_1": {"conf_ece": {"choice": 0.05}}}):
+        table = methods.overview(states, none)
+        assert best.NOTE not in table.notes
+        assert not any(cell.verdict for row in table.rows for cell in row.cells)
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ([row(0.1, 0.05, 0.15), row(0.3, 0.2, 0.4)], 0),
-        ([row(0.1, 0.05, 0.25), row(0.3, 0.2, 0.4)], None),
-        ([row(0.3, 0.2, 0.4), row(0.1, 0.05, 0.15), row(0.14, 0.1, 0.19)], None),
-        ([row(0.1, 0.05, 0.15), None], None),
-        ([row(0.1, 0.05, 0.15), row(None, None, None)], None),
-        ([row(0.1, None, None), row(0.3, 0.2, 0.4)], None),
-    ],
-)
-def test_best_is_the_one_whose_interval_overlaps_no_other(rows, expected):
-    assert methods.best(rows, catalogue.get("conf_ece")) == expected
-    assert methods.best(rows, catalogue.get("mean_confidence")) is None  # has no better side
+def test_the_table_of_methods_is_bold_by_the_same_rule(run):
+    summary = dict(run[0])
+    summary["posthoc"] = {"beta": {"near": summary["before"]["near"]}}
+    near = {"conf_ece": {"before": 0.2, "after": 0.01, "beta (post hoc)": 1.0}}
+    summary["best"] = {"states": {"near": {}}, "methods": {"near": near}}
+    table = methods.methods(methods.with_calibrators(summary), measurement.sets(summary, "methods"))
+    bold = [[cell.verdict == "best" for cell in row.cells] for row in table.rows]
+    assert [row[1] for row in bold] == [True, False, True] and sum(map(sum, bold)) == 2
+    assert table.notes == (best.NOTE,) and r"\textbf{" in tables.latex([table])
+    del summary["best"]["methods"]  # no calibrators: those of the states
+    assert measurement.sets(summary, "methods") == {"near": {}}
+    assert methods.methods(methods.with_calibrators(summary)).notes == ()
 
 
 def test_methods_are_the_layout_of_table_2(run):

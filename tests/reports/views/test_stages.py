@@ -78,7 +78,9 @@ def test_classes_are_not_called_letters():
 
 
 def test_sentences_are_of_what_is_drawn_and_of_pairs():
-    said = stages.sentences(summary_of())
+    plain, *said = stages.sentences(summary_of())
+    assert plain.startswith("On 28 questions of pool: base says it is 60% sure and is right 50%")
+    assert "; for dpo, it is right about as often as it says on average, but not" in plain
     assert said == [
         "conf-ECE on pool: 0.100 (base) → 0.400 (dpo, significantly higher: by [+0.200, +0.400]) → "
         "0.120 (cft, significantly higher: by [+0.200, +0.400]); the last is within what 28 "
@@ -88,7 +90,7 @@ def test_sentences_are_of_what_is_drawn_and_of_pairs():
     ]
     # A summary of an earlier version does not tell what was pooled.
     earlier = {k: v for k, v in summary_of().items() if k != "drawn"}
-    assert len(stages.sentences(earlier)) == 4
+    assert len(stages.sentences(earlier)) == 7
 
 
 def test_console_files_and_page_hold_the_same():

@@ -1,0 +1,107 @@
+"""Tables "If you act above this confidence": what is kept, and what of it is wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from calib_jax.metrics import thresholds
+from calib_jax.reports import headline
+from calib_jax.reports import states as of
+from calib_jax.reports.headline import percent
+from calib_jax.reports.states import States
+from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv
+from calib_jax.reports.views.splits import here
+from calib_jax.reports.words import UNKNOWN, plural
+
+# More states stand beneath one another; of more splits there is no table.
+MAX_BESIDE, MAX_SPLITS = 3, 24
+NOTE = (
+    "An answer is acted on where its confidence is at or above the threshold, equal ones included. "
+    "Wrong: of those acted on. Brackets: 95% Wilson intervals."
+)
+
+
+def tables(states: States) -> list[Table]:
+    """A table per split, with a pair of columns or a section per state."""
+    return [
+        table
+        for split in of.ordered_splits(states)[:MAX_SPLITS]
+        for table in _tables(split, here(states, split))
+    ]
+
+
+def first(states: States) -> list[Table]:
+    """The table of the page's first screen: the first split's, or of many splits together."""
+    splits = of.ordered_splits(states)
+    if len(splits) <= headline.MAX_SPLITS:
+        return _tables(splits[0], here(states, splits[0]))
+    together: dict[str, dict[str, Any]] = {}
+    for state, rows in states.items():
+        whole = [row for split, row in rows.items() if not of.is_part(split, rows)]
+        if whole and all(row.get("act_above") for row in whole):
+            together[state] = _pooled(whole)
+    return _tables("all splits together", together)
+
+
+def as_text(states: States) -> str:
+    """Every figure as CSV: a line per split, state and threshold."""
+    columns = thresholds.ActAbove._fields
+    lines = [
+        [split, state, row["n"], *values]
+        for split in of.ordered_splits(states)
+        for state, row in here(states, split).items()
+        if (above := row.get("act_above"))
+        for values in zip(*(above[name] for name in columns), strict=True)
+    ]
+    return as_csv(["split", "state", "n", *columns], lines)
+
+
+def _pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """n and act_above of several splits' questions together, all at the same thresholds."""
+    total = sum(row["n"] for row in rows)
+    kept, errors = (
+        [sum(counts) for counts in zip(*(row["act_above"][key] for row in rows), strict=True)]
+        for key in ("kept", "errors")
+    )
+    found = thresholds.shares(rows[0]["act_above"]["threshold"], kept, errors, total)
+    return {"n": total, "act_above": {k: v.tolist() for k, v in found._asdict().items()}}
+
+
+def _tables(split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """One table, or none where no state knows of thresholds."""
+    known = {state: row for state, row in rows.items() if row.get("act_above")}
+    if not known:
+        return []
+    counts = {row["n"] for row in known.values()}
+    asked = f" ({plural(counts.pop(), 'question')})" if len(counts) == 1 else ""
+    heads, lines = ("acted on", "wrong"), []
+    if beside := len(known) <= MAX_BESIDE:
+        cells = zip(*map(_cells, known.values()), strict=True)
+        lines = [Row((limits[0][0], *(c for one in limits for c in one[1:]))) for limits in cells]
+    else:
+        lines = [Row(one, section=state) for state, row in known.items() for one in _cells(row)]
+    groups = known if beside and len(known) > 1 else [""]
+    columns = [Column("", text=True), *(Column(head, group) for group in groups for head in heads)]
+    title = f"If you act above this confidence{headline.named(split, ': {}')}{asked}"
+    return [Table(f"thresholds {split}", tuple(columns), tuple(lines), title, (NOTE,))]
+
+
+def _cells(row: Mapping[str, Any]) -> list[tuple[Cell, Cell, Cell]]:
+    """Per threshold: itself, what is acted on, and what of it is wrong."""
+    above = row["act_above"]
+    ones = [dict(zip(above, values, strict=True)) for values in zip(*above.values(), strict=True)]
+    return [
+        (
+            Cell(f"≥ {100 * one['threshold']:.4g}%", value=one["threshold"]),
+            _share(one, "kept", "kept_share", "kept"),
+            _share(one, "errors", "error_rate", "error"),
+        )
+        for one in ones
+    ]
+
+
+def _share(one: Mapping[str, Any], count: str, share: str, ends: str) -> Cell:
+    value = one[share]
+    if value is None or value != value:
+        return Cell(UNKNOWN)
+    low, high = (percent(one[f"{ends}_{end}"]) for end in ("low", "high"))
+    return Cell(f"{percent(value)} ({one[count]:,.0f})", f"[{low}, {high}]", value=value)
