@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.bins import BinStats, bin_stats, class_bin_stats, group_bin_stats
+from calib_jax.metrics.bits import order_bits
 from calib_jax.metrics.calibration import bin_gaps, ece_from_bins
 from calib_jax.metrics.checked import checked
-from calib_jax.metrics.equal_mass import equal_mass_stats, order_bits, pair_weights
+from calib_jax.metrics.equal_mass import equal_mass_stats, pair_weights
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.scores import confidences, predictions
 from calib_jax.metrics.sums import known_count, tree_sum

@@ -131,7 +131,9 @@ def _counts(weight, found, start):
     place = jnp.arange(weight.shape[0])[:, None]
     after = place >= jnp.where(start, place, -1).max(axis=0)
     tails = [jnp.where(after, x, 0).sum(axis=0) for x in values]
-    open_runs = [(b + total - tail)[begun] for b, total, tail in zip(before, totals, tails, strict=True)]
+    open_runs = [
+        (b + total - tail)[begun] for b, total, tail in zip(before, totals, tails, strict=True)
+    ]
 
     def step(carry, row):
         shown, found, shown_before, found_before = carry

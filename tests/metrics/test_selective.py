@@ -214,7 +214,9 @@ def test_covered_rows_are_counted_exactly():
 @pytest.mark.parametrize("number", [1, 65_536, 10**7 + 1, 2**31 - 1])
 def test_shares_of_large_numbers_are_exact(number):
     rng = np.random.default_rng(number)
-    shares = [Fraction(repr(float(x))) for x in (*rng.random(40), 1e-9, 0.1, 1 / 3, 0.9999999999999999)]
+    shares = [
+        Fraction(repr(float(x))) for x in (*rng.random(40), 1e-9, 0.1, 1 / 3, 0.9999999999999999)
+    ]
     shares += [Fraction(k, number) for k in (0, 1, number // 2, number)]
     for share in shares:
         digits = jnp.asarray(selective._digits(share), jnp.uint32)

@@ -140,7 +140,7 @@ def test_a_certain_model_that_is_right_needs_one_option():
 
 
 def test_randomized_sets_cover_however_the_rows_arrive():
-    """u is each row's own: fit and coverage in one call, one row a call, and rows that are alike."""
+    """u is each row's own, whichever rows stand beside it."""
     rng = np.random.default_rng(0)
     scores = 3 * rng.normal(size=(4000, 4)).astype(np.float32)
     probs = softmax(scores / 2)
