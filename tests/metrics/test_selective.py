@@ -1,4 +1,3 @@
-import functools
 import itertools
 import math
 from fractions import Fraction
@@ -221,32 +220,3 @@ def test_shares_of_large_numbers_are_exact(number):
     for share in shares:
         digits = jnp.asarray(selective._digits(share), jnp.uint32)
         assert int(selective._whole_part(digits, jnp.uint32(number))) == math.floor(share * number)
-
-
-@functools.partial(jax.jit, static_argnames=("sought", "lowest_first"))
-def _runs(keyed, weights, *, sought, lowest_first):
-    return ranks.runs(keyed, weights, sought=sought, lowest_first=lowest_first)
-
-
-@pytest.mark.parametrize("size", [1, 64, 65, 300])
-def test_runs_of_ties_across_blocks(size):
-    """Against loops, with runs longer than a block, rows of weight 0, and both directions."""
-    rng = np.random.default_rng(size)
-    for levels in (1, 3, size):
-        key = rng.integers(0, levels, size).astype(np.int32)
-        right, unknown = rng.random(size) < 0.5, np.zeros(size, bool)
-        for weights in (None, rng.integers(0, 3, size).astype(np.int32)):
-            for sought, lowest_first in ((True, False), (False, True)):
-                keyed = ranks.Keyed(*map(jnp.asarray, (key, right, unknown)), None)
-                counts = _runs(keyed, weights, sought=sought, lowest_first=lowest_first)
-                flat = [np.asarray(x).T.ravel()[:size] for x in counts[:5]]
-                ends = np.stack(flat[:4])[:, flat[4]]
-                copies = np.ones(size, int) if weights is None else weights
-                expected, shown, found = [], 0, 0
-                for value in sorted(set(key.tolist()), reverse=not lowest_first):
-                    before = shown, found
-                    shown += copies[key == value].sum()
-                    found += copies[(key == value) & (right == sought)].sum()
-                    expected.append((shown, found, *before))
-                assert ends.T.tolist() == [list(map(int, row)) for row in expected]
-                assert (int(counts.all_shown), int(counts.all_found)) == (shown, found)
