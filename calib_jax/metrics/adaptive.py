@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.bins import BinStats, bin_stats, class_bin_stats, group_bin_stats
+from calib_jax.metrics.bits import order_bits
 from calib_jax.metrics.calibration import bin_gaps, ece_from_bins
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.equal_mass import equal_mass_stats, pair_weights
@@ -253,7 +254,8 @@ def tace(
     num_rows, num_options = probs.shape
     labels = answer_matrix(as_answers(answers, num_rows), num_options)
     weights = as_weights(weights, num_rows)
-    kept = ~(probs <= threshold)  # NaN stays in
+    # NaN stays in, and a subnormal probability is above a threshold of 0.
+    kept = order_bits(probs) > order_bits(jnp.asarray(threshold, jnp.float32))
     kept = kept if mask is None else kept & mask
     if _by_mass(binning):
         stats, _ = equal_mass_stats(probs, labels, kept, weights, num_bins, edges)

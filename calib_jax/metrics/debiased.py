@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.adaptive import class_stats, top_stats
 from calib_jax.metrics.bins import BinStats
+from calib_jax.metrics.bits import of_order_bits, order_bits
 from calib_jax.metrics.calibration import ece_from_bins, safe_root
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.equal_mass import (
@@ -270,11 +271,17 @@ def _sweep(confidence, correct, weights, edges, max_bins):
         raise ValueError(f"max_bins must be an integer >= 1, got {max_bins!r}")
     confidence = jax.lax.stop_gradient(confidence)
     num_rows = len(confidence)
-    weights = jnp.ones(num_rows, jnp.int32) if weights is None else weights
-    ordered, mass = sort_mass(confidence, None, weights)
+    if weights is None:
+        # Confidence and, in the last bit, correctness: one sort of integers, and nothing to gather.
+        weights, bits = jnp.ones(num_rows, jnp.int32), order_bits(confidence).astype(jnp.uint32)
+        packed = jnp.sort((bits << 1) | correct.astype(jnp.uint32))
+        ordered = of_order_bits((packed >> 1).astype(jnp.int32))
+        mass, hits = jnp.cumsum(weights), jnp.cumsum((packed & 1).astype(jnp.int32))
+    else:
+        ordered, mass = sort_mass(confidence, None, weights)
+        hits = jnp.cumsum(jnp.where(correct, weights, 0)[jnp.argsort(order_bits(confidence))])
     if num_rows == 0:
         return jnp.int32(1), ordered, mass
-    hits = jnp.cumsum(jnp.where(correct, weights, 0)[jnp.argsort(confidence)])
     total = mass[-1]
     # Fractional weights are masses: there the rows that have any are counted.
     whole = jnp.all(mass == jnp.round(mass))

@@ -7,10 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
-from calib_jax.metrics.inputs import as_answers, as_weights
-from calib_jax.metrics.scores import confidences, predictions
-from calib_jax.metrics.sums import tree_sum
-from calib_jax.metrics.tails import confidence_order
+from calib_jax.metrics.inputs import as_weights
+from calib_jax.metrics.ranks import Keyed, by_confidence, over_runs, runs
 
 
 @checked
@@ -45,29 +43,21 @@ def auroc(
         >>> float(auroc(probs, [0, 1, 0, 1]))   # of 4 pairs, 3 in order
         0.75
     """
-    return _auroc(*by_confidence(probs, answers, mask, log_scores), weights)
+    return _auroc(by_confidence(probs, answers, mask, log_scores), weights)
 
 
 @jax.jit
-def _auroc(key, confidence, right, weights) -> jax.Array:
-    num_rows = confidence.shape[0]
-    weights = as_weights(weights, num_rows)
+def _auroc(keyed: Keyed, weights) -> jax.Array:
+    num_rows = keyed.key.shape[0]
     if num_rows == 0:
         return jnp.float32(jnp.nan)
-    weights = jnp.ones(num_rows, jnp.int32) if weights is None else weights
-    unknown = (jnp.isnan(confidence) & (weights != 0)).any()
-
-    # Under vmap over weights (the bootstrap) the sort is done once: it does not depend on them.
-    order = jnp.argsort(key)
-    first, last = tie_runs(key[order])
-    positive = jnp.where(right, weights, 0)
-    negative = jnp.where(right, 0, weights)[order]
-    up_to = jnp.cumsum(negative)
-    # Wrong rows below the tie, plus half of those in it, as a share of all wrong rows.
-    twice_below = up_to[last] + (up_to - negative)[first]
-    share_below = twice_below.astype(jnp.float32) / (2 * up_to[-1].astype(jnp.float32))
-    area = tree_sum(positive[order] * share_below) / tree_sum(positive)
-    return jnp.where(unknown, jnp.nan, area)
+    counts = runs(keyed, as_weights(weights, num_rows), sought=True, lowest_first=False)
+    # Right rows above the run, plus half of those in it, as a share of all right rows.
+    twice_above = (counts.found_before + counts.found).astype(jnp.float32)
+    share_above = twice_above / (2 * counts.all_found.astype(jnp.float32))
+    wrong = (counts.shown - counts.found) - (counts.shown_before - counts.found_before)
+    area = over_runs(counts, wrong * share_above) / (counts.all_shown - counts.all_found)
+    return jnp.where(counts.unknown, jnp.nan, area)
 
 
 @checked
@@ -111,47 +101,17 @@ def auprc(
     """
     if positive not in ("correct", "wrong"):
         raise ValueError(f'positive must be "correct" or "wrong", got {positive!r}')
-    return _auprc(*by_confidence(probs, answers, mask, log_scores), weights, positive)
+    return _auprc(by_confidence(probs, answers, mask, log_scores), weights, positive)
 
 
 @functools.partial(jax.jit, static_argnames="positive")
-def _auprc(key, confidence, right, weights, positive) -> jax.Array:
-    num_rows = confidence.shape[0]
-    weights = as_weights(weights, num_rows)
+def _auprc(keyed: Keyed, weights, positive) -> jax.Array:
+    num_rows = keyed.key.shape[0]
     if num_rows == 0:
         return jnp.float32(jnp.nan)
-    weights = jnp.ones(num_rows, jnp.int32) if weights is None else weights
-    unknown = (jnp.isnan(confidence) & (weights != 0)).any()
-
-    score = -key if positive == "correct" else key
-    sought = right if positive == "correct" else ~right
-    order = jnp.argsort(score)
-    _, last = tie_runs(score[order])
-    hits = jnp.where(sought, weights, 0)[order]
-    found = jnp.cumsum(hits)[last].astype(jnp.float32)
-    shown = jnp.cumsum(weights[order])[last].astype(jnp.float32)
-    # A row of weight 0 ahead of all others is shown to nobody: 0 * 0/0.
-    precision = found / jnp.where(shown == 0, 1, shown)
-    area = tree_sum(hits * precision) / tree_sum(hits)
-    return jnp.where(unknown, jnp.nan, area)
-
-
-def by_confidence(
-    probs: ArrayLike, answers: ArrayLike, mask: ArrayLike | None, log_scores: ArrayLike | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What ranks the rows [N] (``confidence_order``), their confidence, and which are right."""
-    confidence = confidences(probs, mask)
-    right = predictions(probs, mask) == as_answers(answers, confidence.shape[0])
-    return confidence_order(probs, mask, log_scores), confidence, right
-
-
-def tie_runs(ordered: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """First and last position of the run of equal values around each row of a sorted array."""
-    size = ordered.shape[0]
-    position = jnp.arange(size)
-    changes = ordered[1:] != ordered[:-1]
-    starts = jnp.concatenate([jnp.ones(1, bool), changes])
-    ends = jnp.concatenate([changes, jnp.ones(1, bool)])
-    first = jax.lax.cummax(jnp.where(starts, position, 0))
-    last = jax.lax.cummin(jnp.where(ends, position, size - 1), reverse=True)
-    return first, last
+    right = positive == "correct"
+    counts = runs(keyed, as_weights(weights, num_rows), sought=right, lowest_first=not right)
+    # Rows of weight 0 ahead of all others are shown to nobody: 0 * 0/0.
+    precision = counts.found / jnp.where(counts.shown == 0, 1, counts.shown)
+    area = over_runs(counts, (counts.found - counts.found_before) * precision) / counts.all_found
+    return jnp.where(counts.unknown, jnp.nan, area)

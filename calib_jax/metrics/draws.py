@@ -16,6 +16,8 @@ from jax.typing import ArrayLike
 
 # Below 2^-32, the resolution of a random word, lies P(count > 12) of Poisson(1).
 _MAX_COUNT = 12
+# Draws made at once, unless one by one.
+_FEWEST = 4
 # How many standard deviations a Poisson total may stray; beyond lies a probability of 1e-14.
 _DEVIATIONS = 8
 
@@ -163,7 +165,8 @@ def map_draws(
     chunk: int,
 ) -> list[jax.Array]:
     """``draw(key, number)`` for number = 0..num_draws - 1, ``chunk`` at once, stacked on axis 0."""
-    chunk = max(1, min(num_draws, chunk))
+    # Two or three at once only scatter what each of them reads.
+    chunk = max(1, min(num_draws, chunk if chunk >= _FEWEST else 1))
     padded = -(-num_draws // chunk) * chunk
 
     def one(number):

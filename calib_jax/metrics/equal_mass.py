@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from calib_jax.metrics.bins import BinStats
+from calib_jax.metrics.bits import of_order_bits, order_bits
 from calib_jax.metrics.sums import tree_sum, two_sum
 
 # Up to here a value is compared with every edge: one fused pass, no search.
 _MAX_COMPARED_EDGES = 64
+# Below, half of a difference may be a subnormal number.
+_SMALL = 2.0**-100
 
 
 def pair_weights(weights: jax.Array | None, valid: jax.Array | None) -> jax.Array | None:
@@ -56,18 +59,10 @@ def sort_mass(
         if valid is not None:
             values = jnp.where(valid, values, jnp.inf)
             mass = jnp.minimum(mass, valid.sum(dtype=jnp.int32))
-        return _sort(values), mass
-    order = jnp.argsort(values)
+        return of_order_bits(jnp.sort(order_bits(values))), mass
+    order = jnp.argsort(order_bits(values))
     weights = weights if valid is None else jnp.where(valid, weights, 0)
     return values[order], jnp.cumsum(weights[order])
-
-
-def _sort(values: jax.Array) -> jax.Array:
-    """jnp.sort of float32, by the bits: four times as fast on a CPU; NaN last."""
-    bits = jax.lax.bitcast_convert_type(jnp.where(jnp.isnan(values), jnp.nan, values), jnp.int32)
-    # Negative numbers order by falling bits.
-    bits = jnp.sort(bits ^ ((bits >> 31) & 0x7FFFFFFF))
-    return jax.lax.bitcast_convert_type(bits ^ ((bits >> 31) & 0x7FFFFFFF), jnp.float32)
 
 
 def split_starts(mass: jax.Array, num_bins: jax.Array | int, size: int) -> jax.Array:
@@ -88,12 +83,15 @@ def inner_edges(
     start = split_starts(mass, num_bins, size)
     low = ordered.at[jnp.searchsorted(mass, start)].get(mode="clip")
     high = ordered.at[jnp.searchsorted(mass, start, side="right")].get(mode="clip")
-    middle = low + (high - low) / 2
+    below, above = order_bits(low), order_bits(high)
+    # Of the smallest numbers arithmetic leaves nothing: half-way between their bits.
+    halfway = of_order_bits(below + (above - below) // 2)
+    middle = jnp.where(jnp.abs(high) < _SMALL, halfway, low + (high - low) / 2)
     # A mid-point that rounds onto a value stays on the side that keeps this value in its part.
     if edges == "right":
-        middle = jnp.where(middle >= high, low, middle)
+        middle = jnp.where(order_bits(middle) >= above, low, middle)
     else:
-        middle = jnp.where(middle <= low, high, middle)
+        middle = jnp.where(order_bits(middle) <= below, high, middle)
     return jnp.where((start < mass[-1]) & (jnp.arange(1, size) < num_bins), middle, jnp.inf)
 
 
@@ -107,14 +105,15 @@ def edge_stats(
     """``BinStats`` [G, M] of ``values`` [N, G] between the given ``inner`` edges [G, M - 1]."""
     num_bins, num_groups = inner.shape[1] + 1, values.shape[1]
     past = jnp.greater if edges == "right" else jnp.greater_equal
+    bits, limits = order_bits(values), order_bits(inner)
     if num_bins <= _MAX_COMPARED_EDGES:
         index = jnp.zeros(values.shape, jnp.int32)
         for m in range(num_bins - 1):
-            index += past(values, inner[:, m])
+            index += past(bits, limits[:, m])
     else:
         side = "left" if edges == "right" else "right"
         search = functools.partial(jnp.searchsorted, side=side)
-        index = jax.vmap(search, in_axes=(0, 1), out_axes=1)(inner, values).astype(jnp.int32)
+        index = jax.vmap(search, in_axes=(0, 1), out_axes=1)(limits, bits).astype(jnp.int32)
     # As in binning: the distance from a value inside the bin is summed, not the value itself.
     low, high = _sides(inner)
     middle = jnp.round((low + high) * 2048) / 4096

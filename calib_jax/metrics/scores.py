@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.bits import of_order_bits, order_bits
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.sums import weighted_mean
@@ -281,5 +282,14 @@ def rank_quantiles(
     probs, mask = as_probs(probs, mask)
     if mask is not None:
         probs = jnp.where(mask, probs, jnp.nan)
-    ranked = -jnp.sort(-probs, axis=1)  # NaN last
-    return jnp.nanquantile(ranked, jnp.asarray(quantiles), axis=0).T
+    if not len(probs):
+        return jnp.full((probs.shape[1], len(quantiles)), jnp.nan)
+    falling = jnp.sort(order_bits(-probs), axis=1)  # NaN last
+    known = (~jnp.isnan(of_order_bits(falling))).sum(axis=0)
+    falling = jnp.sort(falling.T, axis=1)
+    place = (1 - jnp.asarray(quantiles)) * (known[:, None] - 1)
+    low, high = (
+        -of_order_bits(jnp.take_along_axis(falling, side(place).astype(jnp.int32), axis=1))
+        for side in (jnp.floor, jnp.ceil)
+    )
+    return low + (place - jnp.floor(place)) * (high - low)

@@ -4,16 +4,19 @@ All are functions of the data, whatever the order of the rows, also where confid
 Piecewise constant in ``probs``.
 """
 
+import fractions
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
-from calib_jax.metrics.discrimination import by_confidence, tie_runs
 from calib_jax.metrics.inputs import as_weights
-from calib_jax.metrics.sums import tree_sum
+from calib_jax.metrics.ranks import Keyed, Runs, by_confidence, over_runs, runs
+from calib_jax.metrics.scores import confidences
 
 
 class RiskCoverage(NamedTuple):
@@ -26,19 +29,6 @@ class RiskCoverage(NamedTuple):
     coverage: jax.Array
     risk: jax.Array
     confidence: jax.Array
-
-
-class _Ranking(NamedTuple):
-    """Rows by falling confidence; copies and errors, counted from the top."""
-
-    confidence: jax.Array
-    shown: jax.Array  # up to and with the row
-    before: jax.Array  # shown above the run of equal confidences that holds the row
-    through: jax.Array  # shown down to the end of the run
-    errors_before: jax.Array
-    errors_through: jax.Array
-    is_end: jax.Array  # the row is the last of its run
-    unknown: jax.Array  # a counted row has no confidence
 
 
 @checked
@@ -80,10 +70,28 @@ def risk_coverage_curve(
         >>> curve.risk.tolist()   # the tie at 0.75 is half right: 0, 0.5 / 2, 1 / 3, 2 / 4
         [0.0, 0.25, 0.3333333432674408, 0.5]
     """
-    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
-    risk = _errors_at(ranking, ranking.shown) / ranking.shown
-    values = (ranking.shown / ranking.shown[-1:], risk, ranking.confidence)
-    return RiskCoverage(*(jnp.where(ranking.unknown, jnp.nan, x) for x in values))
+    confidence = confidences(probs, mask)
+    return _curve(by_confidence(probs, answers, mask, log_scores), confidence, weights)
+
+
+@jax.jit
+def _curve(keyed: Keyed, confidence: jax.Array, weights) -> RiskCoverage:
+    num_rows = confidence.shape[0]
+    if num_rows == 0:
+        return RiskCoverage(*(jnp.zeros(0, jnp.float32),) * 3)
+    weights = as_weights(weights, num_rows)
+    weights = jnp.ones(num_rows, jnp.int32) if weights is None else weights
+    order = jnp.argsort(keyed.key) if keyed.order is None else keyed.order
+    keyed = keyed._replace(order=order)
+    counts = runs(keyed, weights, sought=False, lowest_first=False)
+    # The run's last row holds its totals: the first end at or after each row.
+    rows = jax.tree.map(lambda x: x.T.ravel()[:num_rows] if x.ndim else x, counts)
+    end = jnp.where(rows.is_end, jnp.arange(num_rows), num_rows - 1)
+    end = jax.lax.cummin(end, reverse=True)
+    whole = rows._replace(shown=rows.shown[end], found=rows.found[end])
+    risk = _errors_at(whole, rows.shown) / rows.shown
+    values = (rows.shown / rows.shown[-1:], risk, confidence[order[::-1]])
+    return RiskCoverage(*(jnp.where(rows.unknown, jnp.nan, x) for x in values))
 
 
 @checked
@@ -125,17 +133,22 @@ def aurc(
         >>> round(float(aurc(probs, [0, 0, 0, 1])), 6)   # (0 + 0 + 0 + 1/4) / 4
         0.0625
     """
-    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
-    if ranking.shown.shape[0] == 0:
+    return _aurc(by_confidence(probs, answers, mask, log_scores), weights)
+
+
+@jax.jit
+def _aurc(keyed: Keyed, weights) -> jax.Array:
+    num_rows = keyed.key.shape[0]
+    if num_rows == 0:
         return jnp.float32(jnp.nan)
+    counts = runs(keyed, as_weights(weights, num_rows), sought=False, lowest_first=False)
     # Over a run from n + 1 to m with E errors above it and a share e of its own, the risks
     # (E + (k - n) e) / k sum to (m - n) e + (E - n e) (H_m - H_n). The first parts add up to all
     # errors.
-    own = _own_share(ranking)
-    steps = _harmonic_difference(ranking.before, ranking.through)
-    bend = (ranking.errors_before - ranking.before * own) * steps
-    total = tree_sum(jnp.where(ranking.is_end, bend, 0)) + ranking.errors_through[-1]
-    return jnp.where(ranking.unknown, jnp.nan, total / ranking.shown[-1])
+    steps = _harmonic_difference(counts.shown_before, counts.shown)
+    bend = (counts.found_before - counts.shown_before * _own_share(counts)) * steps
+    total = over_runs(counts, bend) + counts.all_found
+    return jnp.where(counts.unknown, jnp.nan, total / counts.all_shown)
 
 
 @checked
@@ -158,7 +171,9 @@ def accuracy_at_coverage(
         probs: [N, K] option probabilities.
         answers: [N] int, 0-based index of the right option.
         mask: [N, K] bool, True where the option exists; None means everywhere.
-        coverage: share of the rows, 0 to 1; NaN results outside.
+        coverage: share of the rows, 0 to 1; NaN results outside. Counted as the decimal that it
+            prints as: 0.29 of 100 rows are 29, though the float lies below 0.29. Traced, it is
+            the float32.
         weights: [N], how many copies of the row there are; None means one.
         log_scores: [N, K] natural logs of which ``probs`` are the softmax; they tell apart the
             confidences that round to 1 (``tails``).
@@ -173,16 +188,57 @@ def accuracy_at_coverage(
         >>> float(accuracy_at_coverage(probs, [0, 0, 1, 1], coverage=1.0))
         0.5
     """
-    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
-    if ranking.shown.shape[0] == 0:
+    keyed = by_confidence(probs, answers, mask, log_scores)
+    if isinstance(coverage, jax.core.Tracer):
+        return _accuracy_at(keyed, weights, coverage, None)
+    written = np.asarray(coverage)[()]
+    if not 0 <= written <= 1:
         return jnp.float32(jnp.nan)
+    digits = _digits(fractions.Fraction(str(written)))
+    return _accuracy_at(keyed, weights, jnp.float32(written), jnp.asarray(digits, jnp.uint32))
+
+
+@jax.jit
+def _accuracy_at(keyed: Keyed, weights, coverage, digits) -> jax.Array:
+    num_rows = keyed.key.shape[0]
+    if num_rows == 0:
+        return jnp.float32(jnp.nan)
+    counts = runs(keyed, as_weights(weights, num_rows), sought=False, lowest_first=False)
+    # Not counts.all_shown: running sums of float32 weights may end a little below it.
+    shown = jnp.where(counts.is_end, counts.shown, 0)
+    total = shown.max()
     coverage = jnp.asarray(coverage, jnp.float32)
-    number = jnp.minimum(jnp.floor(coverage * ranking.shown[-1]) + 1, ranking.shown[-1])
-    # Sums of float32 weights may end a little below their own total.
-    row = jnp.minimum((ranking.shown < number).sum(), ranking.shown.shape[0] - 1)
-    errors = _errors_at(jax.tree.map(lambda x: x[row] if x.ndim else x, ranking), number)
-    known = (coverage >= 0) & (coverage <= 1) & ~ranking.unknown
+    covered = jnp.floor(coverage * total)
+    if digits is not None:
+        exact = _whole_part(digits, total)
+        whole = total == jnp.round(total)
+        covered = jnp.where(whole, exact, covered.astype(exact.dtype)).astype(total.dtype)
+    number = jnp.minimum(covered.astype(total.dtype) + 1, total)
+    # The run in which the number is reached is the one that ends first at or after it.
+    end = jnp.argmin(jnp.where(shown >= number, shown, jnp.inf))
+    errors = _errors_at(jax.tree.map(lambda x: x.ravel()[end] if x.ndim else x, counts), number)
+    known = (coverage >= 0) & (coverage <= 1) & ~counts.unknown
     return jnp.where(known, 1 - errors / number, jnp.nan)
+
+
+# Digits to base 2^15 of a share: with 105 bits, no share of 17 decimals is mistaken.
+_DIGITS, _BITS = 7, 15
+
+
+def _digits(share: fractions.Fraction) -> list[int]:
+    """A share from 0 to 1 to base 2^15, its whole part first; rounded up in the last digit."""
+    scaled = math.ceil(share * 2 ** (_BITS * _DIGITS))
+    return [scaled >> _BITS * (_DIGITS - i) & (2**_BITS - 1) for i in range(_DIGITS + 1)]
+
+
+def _whole_part(digits: jax.Array, number: jax.Array) -> jax.Array:
+    """floor(share * number), exactly, for a whole number from 0 to 2^31 - 1: uint32."""
+    number = number.astype(jnp.uint32)
+    high, low = number >> 16, number & 0xFFFF
+    carried = jnp.uint32(0)
+    for digit in digits[:0:-1]:
+        carried = 2 * digit * high + ((digit * low + carried) >> _BITS)
+    return digits[0] * number + carried
 
 
 @checked
@@ -220,54 +276,31 @@ def coverage_at_accuracy(
         >>> float(coverage_at_accuracy(probs, [0, 1, 0, 1], accuracy=0.65))   # 2/3 of three rows
         0.75
     """
-    ranking = _rank(*by_confidence(probs, answers, mask, log_scores), weights)
-    if ranking.shown.shape[0] == 0:
-        return jnp.float32(jnp.nan)
-    reached = (ranking.through - ranking.errors_through) / ranking.through
-    good = ranking.is_end & (reached >= jnp.asarray(accuracy, jnp.float32))
-    coverage = jnp.where(good, ranking.through, 0).max() / ranking.shown[-1]  # 0/0 without rows
-    return jnp.where(ranking.unknown, jnp.nan, coverage)
+    return _coverage_at(by_confidence(probs, answers, mask, log_scores), weights, accuracy)
 
 
 @jax.jit
-def _rank(key, confidence, right, weights) -> _Ranking:
-    num_rows = confidence.shape[0]
-    weights = as_weights(weights, num_rows)
-    weights = jnp.ones(num_rows, jnp.int32) if weights is None else weights
-    unknown = (jnp.isnan(confidence) & (weights != 0)).any()
-    # The order and the runs do not depend on the weights: under vmap over weights (the bootstrap)
-    # the sort is done once.
-    order = jnp.argsort(-key)
-    key, confidence, weight = key[order], confidence[order], weights[order]
-    shown = jnp.cumsum(weight)
-    errors = jnp.where(right[order], 0, weight)
-    errors_shown = jnp.cumsum(errors)
+def _coverage_at(keyed: Keyed, weights, accuracy) -> jax.Array:
+    num_rows = keyed.key.shape[0]
     if num_rows == 0:
-        first = last = jnp.zeros(0, jnp.int32)
-    else:
-        first, last = tie_runs(key)
-    return _Ranking(
-        confidence=confidence,
-        shown=shown,
-        before=(shown - weight)[first],
-        through=shown[last],
-        errors_before=(errors_shown - errors)[first],
-        errors_through=errors_shown[last],
-        is_end=last == jnp.arange(num_rows),
-        unknown=unknown,
-    )
+        return jnp.float32(jnp.nan)
+    counts = runs(keyed, as_weights(weights, num_rows), sought=False, lowest_first=False)
+    reached = (counts.shown - counts.found) / counts.shown
+    good = counts.is_end & (reached >= jnp.asarray(accuracy, jnp.float32))
+    coverage = jnp.where(good, counts.shown, 0).max() / counts.all_shown  # 0/0 without rows
+    return jnp.where(counts.unknown, jnp.nan, coverage)
 
 
-def _own_share(ranking: _Ranking) -> jax.Array:
-    """Share of errors within the run of equal confidences around each row; 0 where none counts."""
-    errors = ranking.errors_through - ranking.errors_before
-    size = ranking.through - ranking.before
+def _own_share(counts: Runs) -> jax.Array:
+    """Share of errors within the run of equal confidences of each row; 0 where none counts."""
+    errors = counts.found - counts.found_before
+    size = counts.shown - counts.shown_before
     return errors / jnp.where(size == 0, 1, size)
 
 
-def _errors_at(ranking: _Ranking, number: jax.Array) -> jax.Array:
+def _errors_at(counts: Runs, number: jax.Array) -> jax.Array:
     """Expected errors among the first ``number`` rows, which end inside the run of each row."""
-    return ranking.errors_before + (number - ranking.before) * _own_share(ranking)
+    return counts.found_before + (number - counts.shown_before) * _own_share(counts)
 
 
 def _harmonic_difference(low: jax.Array, high: jax.Array) -> jax.Array:

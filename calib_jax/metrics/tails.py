@@ -81,27 +81,55 @@ def _nll(xp, own, probs, chosen):
 
 def confidence_order(
     probs: ArrayLike, mask: ArrayLike | None, log_scores: ArrayLike | None
-) -> jax.Array:
-    """A key [N] that orders the rows by confidence, equal where the confidences are equal.
+) -> tuple[jax.Array, jax.Array | None]:
+    """A key that orders the rows by confidence, and the rows by rising key where that is known.
 
-    Ranks, int32, of what lies on the host; else float32 confidences, or with log-scores their
-    log-odds.
+    Both int32 [N]. The key is at or above 0, and equal where the confidences are equal: ranks
+    where the host reads more than float32 holds, and there the order is known; else the bits of
+    the confidence, or, with log-scores and near 1, of its log-odds.
     """
-    if not held_by_numpy(probs, mask, log_scores):
-        return _order_key(jnp, probs, mask, log_scores)
+    on_host = held_by_numpy(probs, mask, log_scores)
+    if on_host:
+        probs = np.asarray(probs)
+    if not on_host or (log_scores is None and probs.dtype.itemsize <= 4):
+        return _bit_key(probs, mask, log_scores), None
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        key = _order_key(np, probs, mask, log_scores)
-    return jnp.asarray(np.unique(key, return_inverse=True)[1].astype(np.int32))
+        confidence, log_odds = _confidence(np, probs, mask, log_scores)
+    key = confidence if log_odds is None else log_odds
+    order = np.argsort(key)
+    key = key[order]
+    ranks = np.zeros(len(key), np.int32)
+    ranks[order[1:]] = np.cumsum(key[1:] != key[:-1])
+    return jnp.asarray(ranks), jnp.asarray(order.astype(np.int32))
 
 
-def _order_key(xp, probs, mask, log_scores):
+# From these log-odds on they are the key. Above lie less than 2^30 floats, below the bits of c.
+_HIGH_ODDS = 6.0
+
+
+@jax.jit
+def _bit_key(probs, mask, log_scores):
+    def bits(x):
+        return jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
+
+    confidence, log_odds = _confidence(jnp, probs, mask, log_scores)
+    key = jnp.maximum(bits(confidence), 0)  # -0.0 is 0
+    if log_odds is None:
+        return key
+    # Any two confidences of such odds differ by more in their logarithm than rounding takes away.
+    above = bits(2.0) + bits(log_odds) - bits(_HIGH_ODDS)
+    return jnp.where(log_odds >= _HIGH_ODDS, above, jnp.minimum(key, bits(2.0) - 1))
+
+
+def _confidence(xp, probs, mask, log_scores):
+    """Confidences, and with log-scores their log-odds, else None."""
     probs = xp.asarray(probs)
     wide, _ = _wide(xp, probs)
     if mask is not None:
         wide = xp.where(xp.asarray(mask).astype(bool), wide, -xp.inf)
     confidence = wide.max(axis=1)
     if log_scores is None:
-        return confidence
+        return confidence, None
     scores = _scores(xp, log_scores, mask, probs.shape)
     best = scores.argmax(axis=1)[:, None] == xp.arange(probs.shape[1])
     others = xp.where(best, -xp.inf, scores)
@@ -111,7 +139,8 @@ def _order_key(xp, probs, mask, log_scores):
     margin = scores.max(axis=1) - rest
     read = confidence > 1 - _SATURATED * float(_limits(probs).eps)
     read &= margin >= math.log(1 / _TOLERANCE - 1)
-    return xp.where(read, margin, xp.log(confidence) - xp.log1p(-confidence))
+    odds = xp.log(confidence) - xp.log1p(-xp.minimum(confidence, 1))
+    return confidence, xp.where(read, margin, odds)
 
 
 def best_option(probs: ArrayLike, mask: ArrayLike | None) -> np.ndarray:

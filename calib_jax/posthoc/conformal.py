@@ -64,9 +64,34 @@ def _aps_scores(log_scores, mask, key, randomized):
     after = jnp.pad(upto[:, 1:], ((0, 0), (0, 1)), constant_values=-jnp.inf)
     after = jnp.take_along_axis(after, jnp.argsort(order, axis=1), axis=1)
     if randomized:
-        share = jax.random.uniform(key, (len(log_probs), 1))
+        share = _own_uniform(key, *centred_scores(log_scores, mask))[:, None]
         after = jnp.logaddexp(after, jnp.log(share) + log_probs)
     return jnp.minimum(-after, _ALL)
+
+
+def _own_uniform(key: jax.Array, scores: jax.Array, valid: jax.Array) -> jax.Array:
+    """A number from 0 to 1 for each row, [N], made of the key, the row's scores and its occurrence.
+
+    It is the same whatever rows stand beside it, but for copies of it further up.
+    """
+    fold = jax.vmap(jax.random.fold_in)
+    # + 0.0: -0.0 is 0.
+    bits = jax.lax.bitcast_convert_type(jnp.where(valid, scores, 0) + 0.0, jnp.uint32)
+
+    def further(keys, column):
+        bits, valid = column
+        # A masked option is none, so that rows may be filled up to any width.
+        return jnp.where(valid, fold(keys, bits), keys), None
+
+    keys = jnp.broadcast_to(key, len(scores))
+    keys, _ = jax.lax.scan(further, keys, (bits.T, valid.T))
+    high, low = jax.random.key_data(keys).T
+    place = jnp.arange(len(scores), dtype=jnp.int32)
+    high, low, row = jax.lax.sort((high, low, place), num_keys=2, is_stable=True)
+    new = jnp.pad((high[1:] != high[:-1]) | (low[1:] != low[:-1]), (1, 0), constant_values=True)
+    occurrence = place - jax.lax.cummax(jnp.where(new[: len(place)], place, 0))
+    keys = fold(keys, jnp.zeros_like(place).at[row].set(occurrence))
+    return jax.vmap(jax.random.uniform)(keys)
 
 
 class ConformalPredictor(Stored, abc.ABC):
@@ -81,7 +106,9 @@ class ConformalPredictor(Stored, abc.ABC):
     log_threshold: float | None
 
     @abc.abstractmethod
-    def scores(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
+    def scores(
+        self, log_scores: ArrayLike, mask: ArrayLike | None = None, *, draw: int = 0
+    ) -> jax.Array:
         """How badly each option fits its question, -ln(1 - published score), float32 [N, K]."""
 
     @property
@@ -90,12 +117,14 @@ class ConformalPredictor(Stored, abc.ABC):
         for this is 1.0 on a confident model."""
         return None if self.log_threshold is None else -math.expm1(-self.log_threshold)
 
-    def sets(self, log_scores: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
-        """The prediction sets, bool [N, K]; False where masked."""
+    def sets(
+        self, log_scores: ArrayLike, mask: ArrayLike | None = None, *, draw: int = 0
+    ) -> jax.Array:
+        """The prediction sets, bool [N, K]; False where masked. ``draw``: see ``APS``."""
         valid = centred_scores(log_scores, mask)[1]
         if self.log_threshold is None:
             return valid
-        return valid & (self.scores(log_scores, mask) <= jnp.float32(self.log_threshold))
+        return valid & (self.scores(log_scores, mask, draw=draw) <= jnp.float32(self.log_threshold))
 
     __call__ = sets
 
@@ -152,7 +181,7 @@ class LAC(ConformalPredictor):
         scores = np.asarray(_lac_scores(inputs.log_scores, inputs.mask))
         return cls(cls._threshold(scores, inputs.answers, alpha), alpha, len(inputs.answers))
 
-    def scores(self, log_scores, mask=None) -> jax.Array:
+    def scores(self, log_scores, mask=None, *, draw=0) -> jax.Array:
         return _lac_scores(log_scores, mask)
 
 
@@ -166,16 +195,20 @@ class APS(ConformalPredictor):
     kept as -ln(1 - score), from the sum of what is ranked after k.
 
     Options of equal probability rank in their order. Not randomized (the default), the sets are a
-    function of the row and cover somewhat more where probabilities are lumpy; randomized, u is
-    uniform per row from ``seed`` and the coverage is exact. The option that crosses the threshold
-    is not added, so a set may be empty. Source: Romano, Sesia and Candès 2020.
+    function of the row and cover somewhat more where probabilities are lumpy; randomized, each row
+    has a uniform u of its own and the coverage is exact. u is made of ``seed``, the row's scores
+    and how many copies of the row stand above it in the call: rows may come all at once or one by
+    one. So the same question gets the same set in every call. Where many rows hold equal scores
+    and come in several calls, give each call a ``draw`` of its own (0, 1, 2, ...): they would
+    share their u. The option that crosses the threshold is not added, so a set may be empty.
+    Source: Romano, Sesia and Candès 2020.
 
     Attributes:
         log_threshold: -ln(1 - threshold of the score); None: all options.
         alpha: the rate of misses allowed.
         rows: n, the number of rows fitted to.
         randomized: whether u is drawn.
-        seed: of the draws; the fit's and the sets' differ.
+        seed: of u; the fit's and the sets' differ.
 
     Example:
         >>> scores = [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
@@ -199,8 +232,8 @@ class APS(ConformalPredictor):
         threshold = cls._threshold(scores, inputs.answers, alpha)
         return cls(threshold, alpha, len(inputs.answers), randomized, seed)
 
-    def scores(self, log_scores, mask=None) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(self.seed), 1)
+    def scores(self, log_scores, mask=None, *, draw=0) -> jax.Array:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 1), draw)
         return _aps_scores(log_scores, mask, key, self.randomized)
 
 

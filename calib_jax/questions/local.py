@@ -6,6 +6,7 @@ at the end of a file are no rows.
 
 import csv
 import io
+import itertools
 import json
 import logging
 import re
@@ -206,8 +207,11 @@ def _parquet_rows(path: Path) -> Rows:
             records = file.read().to_pylist()
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a valid parquet file: {error}") from error
-    kept = len(_without_blank_end(path, [list(record.values()) for record in records]))
-    yield from enumerate(records[:kept], 1)
+    end = len(records)
+    while end and all(map(_is_blank, records[end - 1].values())):
+        end -= 1
+    _without_blank_end(path, [list(record.values()) for record in records[end:]])
+    yield from enumerate(itertools.islice(records, end), 1)
 
 
 def _without_blank_end(path: Path, rows: list[list]) -> list[list]:

@@ -70,6 +70,27 @@ def by_definition(mass_bins, probs, answers, mask, weights, edges):
     }
 
 
+@pytest.mark.parametrize("edges", ["right", "left"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_subnormal_probabilities_stay_apart(mass_bins, edges, weighted):
+    """As floats XLA takes all of them for 0; saturated logits are full of them."""
+    rng = np.random.default_rng(0)
+    tiny = rng.integers(0, 5000, (24, 4)).astype(np.int32).view(np.float32)
+    tiny[:4, 0] = np.float32(2.0**-126) * np.array([1, 1.5, 2, 3], np.float32)
+    tiny[4:8] = rng.random((4, 4), np.float32)
+    answers = rng.integers(0, 4, 24).astype(np.int32)
+    weights = rng.integers(1, 3, 24).astype(np.int32) if weighted else np.ones(24, np.int32)
+    expected = by_definition(mass_bins, tiny, answers, np.ones((24, 4), bool), weights, edges)
+    given = {"num_bins": 5, "edges": edges, "weights": weights if weighted else None}
+    close(
+        {
+            "cw_adaptive_ece": metrics.cw_adaptive_ece(tiny, answers, None, **given),
+            "nixon_ace": metrics.nixon_ace(tiny, answers, None, **given),
+        },
+        {name: expected[name] for name in ("cw_adaptive_ece", "nixon_ace")},
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(probs=ROWS, answers=ANSWERS, mask=MASKS, weights=WEIGHTS, edges=EDGES)
 def test_equals_the_definition(mass_bins, probs, answers, mask, weights, edges):

@@ -1,4 +1,6 @@
 import itertools
+import math
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calib_jax.metrics import ranks, selective
 from calib_jax.metrics.selective import _harmonic_difference
 from tests.metrics.kernels import kernels as metrics
 
@@ -185,3 +188,35 @@ def test_harmonic_differences_at_any_size():
     # Far out a difference of harmonic numbers would have no digits left.
     found = _harmonic_difference(jnp.int32(9_999_999), jnp.int32(10_000_000))
     assert found == pytest.approx(1e-7, rel=1e-5)
+
+
+def test_covered_rows_are_counted_exactly():
+    """k = floor(coverage N) + 1 of the decimal, for all N to 200 and all hundredths."""
+    top = np.linspace(1, 0.6, 200, dtype=np.float32)
+    probs = jnp.stack([top, 1 - top], axis=1)
+    answers = np.r_[1, np.zeros(199, int)]  # only the first row is wrong: an accuracy of 1 - 1/k
+    counted = jnp.asarray(np.tri(200, dtype=np.int32))
+    keyed = ranks.by_confidence(probs, answers, None, None)
+    of_every_number = jax.jit(jax.vmap(selective._accuracy_at, in_axes=(None, 0, None, None)))
+    for hundredths in range(101):
+        share = Fraction(hundredths, 100)
+        digits = jnp.asarray(selective._digits(share), jnp.uint32)
+        found = of_every_number(keyed, counted, hundredths / 100, digits)
+        expected = [min(math.floor(share * n) + 1, n) for n in range(1, 201)]
+        assert np.rint(1 / (1 - np.asarray(found, np.float64))).tolist() == expected
+    for share, k in ((0.53, 54), (0.59, 60), (0.29, 30), (np.float32(0.57), 58), (1, 100), (0, 1)):
+        found = metrics.accuracy_at_coverage(probs[:100], answers[:100], coverage=share)
+        assert round(1 / (1 - float(found))) == k
+    assert np.isnan(metrics.accuracy_at_coverage(probs, answers, coverage=np.nan))
+
+
+@pytest.mark.parametrize("number", [1, 65_536, 10**7 + 1, 2**31 - 1])
+def test_shares_of_large_numbers_are_exact(number):
+    rng = np.random.default_rng(number)
+    shares = [
+        Fraction(repr(float(x))) for x in (*rng.random(40), 1e-9, 0.1, 1 / 3, 0.9999999999999999)
+    ]
+    shares += [Fraction(k, number) for k in (0, 1, number // 2, number)]
+    for share in shares:
+        digits = jnp.asarray(selective._digits(share), jnp.uint32)
+        assert int(selective._whole_part(digits, jnp.uint32(number))) == math.floor(share * number)

@@ -137,3 +137,39 @@ def test_a_certain_model_that_is_right_needs_one_option():
     log_scores = np.where(np.eye(4, dtype=bool)[np.arange(200) % 4], 0.0, -104.0)
     sets = posthoc.APS.fit(log_scores, np.arange(200) % 4, alpha=0.1).sets(log_scores)
     assert float(posthoc.mean_set_size(sets)) == 1
+
+
+def test_randomized_sets_cover_however_the_rows_arrive():
+    """u is each row's own, whichever rows stand beside it."""
+    rng = np.random.default_rng(0)
+    scores = 3 * rng.normal(size=(4000, 4)).astype(np.float32)
+    probs = softmax(scores / 2)
+    answers = (probs.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1).clip(0, 3)
+    for seed in range(3):
+        predictor = posthoc.APS.fit(
+            scores[:2000], answers[:2000], alpha=0.1, randomized=True, seed=seed
+        )
+        whole = np.asarray(predictor.sets(scores[2000:]))
+        share = whole[np.arange(2000), answers[2000:]].mean()
+        assert share == pytest.approx(0.9, abs=0.02)  # 3 standard errors of 2,000 rows
+        # The same sets row by row, in another order, and filled up with masked options.
+        one_by_one = [np.asarray(predictor.sets(row[None]))[0] for row in scores[2000:2030]]
+        np.testing.assert_array_equal(one_by_one, whole[:30])
+        order = rng.permutation(2000)
+        np.testing.assert_array_equal(predictor.sets(scores[2000:][order]), whole[order])
+        wider = np.pad(scores[2000:], ((0, 0), (0, 2)))
+        padded = predictor.sets(wider, np.arange(6) < 4 + np.zeros((2000, 1)))
+        np.testing.assert_array_equal(padded[:, :4], whole)
+
+
+def test_each_copy_of_a_row_and_each_draw_has_its_own_u():
+    copies = np.tile(np.log(np.float32([[0.7, 0.3]])), (4000, 1))
+    predictor = posthoc.APS(
+        log_threshold=-np.log(1 - 0.35), alpha=0.1, rows=9, randomized=True, seed=0
+    )
+    # The first option stands in the set where (1 - u) 0.7 <= 0.35: for half of all u.
+    first = np.asarray(predictor.sets(copies))[:, 0]
+    assert first.mean() == pytest.approx(0.5, abs=0.025)
+    np.testing.assert_array_equal(predictor.sets(copies), predictor.sets(copies))
+    drawn = [np.asarray(predictor.sets(copies[:1], draw=call))[0, 0] for call in range(400)]
+    assert np.mean(drawn) == pytest.approx(0.5, abs=0.08)

@@ -1,6 +1,7 @@
 """The questions that a model answered wrongly with the most confidence."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,10 +40,10 @@ def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[
     for split, scores in by_split.items():
         confidences, chosen = np.asarray(scores.confidences), np.asarray(scores.predictions)
         wrong = np.flatnonzero(chosen != np.asarray(scores.answers))
-        worst = wrong[np.argsort(-confidences[wrong], kind="stable")].tolist()
+        worst = iter(wrong[np.argsort(-confidences[wrong], kind="stable")].tolist())
         if is_part(split, by_split):
-            worst = [row for row in worst if (scores.tasks[row], scores.ids[row]) not in seen]
-        for row in worst[:limit]:
+            worst = (row for row in worst if (scores.tasks[row], scores.ids[row]) not in seen)
+        for row in itertools.islice(worst, limit):
             found.append(
                 Wrong(
                     split,
@@ -52,7 +53,8 @@ def most_wrong(by_split: Mapping[str, Scores], limit: int = MOST_WRONG) -> list[
                     int(scores.answers[row]),
                 )
             )
-        seen |= set(zip(scores.tasks, scores.ids, strict=True))
+        if any(is_part(other, by_split) for other in by_split):
+            seen |= set(zip(scores.tasks, scores.ids, strict=True))
     return sorted(found, key=lambda wrong: -wrong.confidence)[:limit]
 
 
