@@ -21,7 +21,7 @@ from calib_jax.questions.domains import Origins, decide
 from calib_jax.questions.preferences import draw
 from calib_jax.questions.record import normalised
 from calib_jax.reports import measure, result
-from calib_jax.reports.compare.measure import pooled
+from calib_jax.reports.compare.parts import pooled
 from calib_jax.reports.figures.bins import bins_of
 from calib_jax.reports.figures.reliability import Panel
 from calib_jax.reports.pairs import measure as of_pairs

@@ -68,7 +68,6 @@ from calib_jax.metrics.intervals import (
     bootstrap_all,
     paired_bootstrap,
     paired_bootstrap_all,
-    wilson_interval,
 )
 from calib_jax.metrics.letters import (
     answer_counts,
@@ -90,7 +89,10 @@ from calib_jax.metrics.preference import (
 from calib_jax.metrics.ranked import row_rps, rps
 from calib_jax.metrics.ratios import bootstrap_ratios
 from calib_jax.metrics.reliability import ReliabilityCurve, reliability_curve
-from calib_jax.metrics.robust import cluster_consistency_test, clustered_null, share_interval
+from calib_jax.metrics.robust import (
+    cluster_consistency_test,
+    clustered_null,
+)
 from calib_jax.metrics.sample_size import questions_needed
 from calib_jax.metrics.scores import (
     accuracy,
@@ -112,6 +114,7 @@ from calib_jax.metrics.selective import (
     coverage_at_accuracy,
     risk_coverage_curve,
 )
+from calib_jax.metrics.shares import share_interval, wilson_interval
 from calib_jax.metrics.significance import (
     TestResult,
     benjamini_hochberg,

@@ -16,8 +16,11 @@ from calib_jax.metrics.bins import BinStats, bin_index, group_bin_stats
 from calib_jax.metrics.calibration import ece_from_bins
 from calib_jax.metrics.clusters import expanded_level
 from calib_jax.metrics.draws import group_codes
-from calib_jax.metrics.intervals import interval, wilson_interval
+from calib_jax.metrics.intervals import (
+    interval,
+)
 from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.shares import wilson_interval
 
 # Cells of the resampled counts held at once.
 _CHUNK = 1 << 22

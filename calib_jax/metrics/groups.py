@@ -25,8 +25,8 @@ from calib_jax.metrics.draws import (
     strata,
 )
 from calib_jax.metrics.null import p_value, tested_low, upper_quantile
-from calib_jax.metrics.robust import share_interval
 from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
+from calib_jax.metrics.shares import share_interval, wilson_interval
 from calib_jax.metrics.significance import benjamini_hochberg
 from calib_jax.metrics.squared import squared_ece
 from calib_jax.metrics.validation import validate
@@ -124,7 +124,7 @@ def group_table(
     adjusted = benjamini_hochberg(p)
     if cluster is None:
         hits = np.bincount(codes, right)
-        ends = np.column_stack(intervals.wilson_interval(hits, sizes, level))
+        ends = np.column_stack(wilson_interval(hits, sizes, level))
     else:
         inside = (codes == g for g in range(len(names)))
         ends = np.array([share_interval(right[rows], cluster[rows], level) for rows in inside])

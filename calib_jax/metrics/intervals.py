@@ -6,7 +6,6 @@ behind AUROC) is shared by all resamples, and no [resamples, N] array exists.
 """
 
 import functools
-import statistics
 from collections.abc import Callable, Mapping
 
 import jax
@@ -31,38 +30,6 @@ _BIAS_FACTOR = 4
 # By how many standard deviations of a change the biases of its sides may differ: the mean of ten
 # bins' |noise| is sqrt(10) * sqrt(2/pi) times the deviation of its sum.
 _MOST_SPREADS = 2.5
-
-
-def wilson_interval(
-    correct: ArrayLike, count: ArrayLike, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of a share, such as an accuracy: (low, high), float64 [...].
-
-        (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),   p = correct/n, n = count
-
-    z is the normal quantile of (1 + level)/2. It stays within [0, 1] and has width at p = 0 and
-    1, where a bootstrap collapses to a point.
-
-    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
-
-    Args:
-        correct: [...] how many of them.
-        count: [...] of how many; NaN where 0.
-        level: nominal coverage, strictly between 0 and 1.
-
-    Example:
-        >>> low, high = wilson_interval([0, 5, 10], [10, 10, 10])
-        >>> low.round(3).tolist(), high.round(3).tolist()
-        ([0.0, 0.237, 0.722], [0.278, 0.763, 1.0])
-    """
-    count = np.asarray(count, np.float64)
-    n = np.where(count > 0, count, np.nan)
-    share, z2 = np.asarray(correct) / n, statistics.NormalDist().inv_cdf((1 + level) / 2) ** 2
-    middle = share + z2 / (2 * n)
-    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
-    low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
-    # Where the share is 0 or 1, so is that end, exactly.
-    return np.where(share == 0, 0, low), np.where(share == 1, 1, high)
 
 
 def bootstrap(

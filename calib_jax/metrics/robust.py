@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.bins import bin_stats, class_bin_stats
 from calib_jax.metrics.draws import group_codes, map_draws, random_words
-from calib_jax.metrics.intervals import wilson_interval
 from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.significance import TestResult
 from calib_jax.metrics.smooth import smooth_ece_from_stats, smooth_stats
@@ -23,60 +22,6 @@ ERRORS = ("conf_ece", "cw_ece", "smooth_ece")
 _CHUNK_ELEMENTS = 1 << 18
 # All signs turned give the same value but for float32's rounding: such a draw counts as a tie.
 _ROUNDING = 1e-6
-
-
-def share_interval(
-    right: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of a share of N rows, such as an accuracy, that may lie in clusters.
-
-    Wilson's interval at the effective number of rows n* = N / d (z / t)^2, where the design effect
-
-        d = G/(G - 1) sum_g e_g^2 / (N p (1 - p)),   e_g = sum of (right - p) over cluster g
-
-    is how many times as large as of independent rows the variance is, and t, Student's quantile
-    with G - 1 degrees of freedom, stands for the few clusters that d is estimated from. d is at
-    least 1, and where all rows are right or all wrong, which says nothing of it, what it would be
-    if the rows of a cluster were all alike: sum_g n_g^2 / N. Where every row is a cluster of its
-    own, or without clusters, it is ``wilson_interval``.
-
-    Source: Kish 1965 (design effect); Korn and Graubard 1998 (t); Franco et al. 2019 (Wilson's
-    interval at the effective sample size).
-
-    Args:
-        right: [N] bool, or 0 and 1.
-        clusters: [N] int or str, or None.
-        level: nominal coverage, strictly between 0 and 1.
-
-    Returns:
-        (low, high), NaN without rows; [0, 1] of a single cluster, which tells nothing.
-
-    Example:
-        >>> [round(end, 3) for end in share_interval([1, 0] * 20)]
-        [0.352, 0.648]
-        >>> [round(end, 3) for end in share_interval([1] * 20 + [0] * 20, np.arange(40) // 4)]
-        [0.199, 0.801]
-    """
-    right = np.asarray(right).astype(np.float64)
-    num_rows, effective = len(right), float(len(right))
-    code = (
-        np.arange(num_rows) if clusters is None else group_codes(clusters, num_rows, "clusters")[1]
-    )
-    sizes = np.bincount(code)
-    if len(sizes) < num_rows:
-        from scipy.special import ndtri, stdtrit  # without clusters, scipy need not be imported
-
-        count, share = len(sizes), right.mean()
-        if count < 2:
-            return 0.0, 1.0
-        design = (sizes**2).sum() / num_rows
-        if 0 < share < 1:
-            sums = np.bincount(code, right - share)
-            design = count / (count - 1) * (sums**2).sum() / (num_rows * share * (1 - share))
-        ratio = ndtri((1 + level) / 2) / stdtrit(count - 1, (1 + level) / 2)
-        effective = num_rows / max(design, 1) * ratio**2
-    low, high = wilson_interval(right.sum() * (effective / max(num_rows, 1)), effective, level)
-    return float(low), float(high)
 
 
 def clustered_null(

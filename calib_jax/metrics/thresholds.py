@@ -7,9 +7,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
-from calib_jax.metrics.intervals import wilson_interval
-from calib_jax.metrics.robust import share_interval
 from calib_jax.metrics.scores import confidences, correctness
+from calib_jax.metrics.shares import share_interval, wilson_interval
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 # A stated 0.9 is the float32 0.9, or one of its neighbours once the row was made to sum to 1.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calib_jax.metrics.intervals import wilson_interval
+from calib_jax.metrics.shares import wilson_interval
 
 # Strength of the ridge that keeps the fit finite where one side wins everything; see
 # ``length_controlled``. sklearn's C = 100.
@@ -97,7 +97,7 @@ def win_rate_interval(
     together. It is never a point. (Arena-Hard resamples single games, as if the two games of a
     question were independent, and states 90 %.)
 
-    Source: Wilson 1927 (``intervals.wilson_interval``); Korn and Graubard 1998, Confidence
+    Source: Wilson 1927 (``wilson_interval``); Korn and Graubard 1998, Confidence
     intervals for proportions with small expected number of positive counts estimated from survey
     data (the effective number).
 

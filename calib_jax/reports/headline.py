@@ -7,7 +7,7 @@ its interval, comes last.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.metrics.intervals import wilson_interval
+from calib_jax.metrics.shares import wilson_interval
 from calib_jax.reports.states import is_part, ordered_splits
 from calib_jax.reports.verdicts import course, deciding, short
 from calib_jax.reports.words import interval, listed, number, plural

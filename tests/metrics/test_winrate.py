@@ -6,7 +6,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
-from calib_jax.metrics.intervals import wilson_interval
+from calib_jax.metrics.shares import wilson_interval
 from calib_jax.metrics.winrate import (
     effective_games,
     length_controlled,

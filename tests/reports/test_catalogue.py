@@ -10,6 +10,7 @@ from calib_jax import metrics
 from calib_jax.metrics.tails import call
 from calib_jax.reports import catalogue, measure
 from calib_jax.reports.catalogue import Metric
+from calib_jax.reports.tables import Table
 from calib_jax.reports.views import measurement
 
 
@@ -64,7 +65,8 @@ def test_a_further_metric_is_in_every_summary_table_and_report(monkeypatch, make
     for name in ("metrics.md", "metrics.tex", "methods.md", "methods.csv"):
         assert "surprise, bits" in files[f"tables/{name}"], name
     assert "surprise" in files["tables/metrics.csv"]
-    (table,) = (block for block in measurement.console(summary) if hasattr(block, "columns"))
+    tables = (block for block in measurement.console(summary) if isinstance(block, Table))
+    table = next(table for table in tables if table.name == "exam")
     assert "surprise, bits ↓" in [row.cells[0].text for row in table.rows]
     one = {"states": ["measured"], "measured": rows["after"]}
     overview = measurement.console(one)[-1]

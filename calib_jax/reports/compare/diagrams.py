@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports.compare.comparison import Comparison
-from calib_jax.reports.compare.measure import pooled
+from calib_jax.reports.compare.parts import pooled
 from calib_jax.reports.compare.sentences import WHERE
 from calib_jax.reports.figures import panels
 from calib_jax.reports.figures.bins import bins_of, class_bins_of

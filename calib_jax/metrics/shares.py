@@ -1,0 +1,94 @@
+"""Intervals of shares, such as accuracies: of independent rows, and of rows in clusters."""
+
+import statistics
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from calib_jax.metrics.draws import group_codes
+
+
+def wilson_interval(
+    correct: ArrayLike, count: ArrayLike, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval of a share, such as an accuracy: (low, high), float64 [...].
+
+        (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),   p = correct/n, n = count
+
+    z is the normal quantile of (1 + level)/2. It stays within [0, 1] and has width at p = 0 and
+    1, where a bootstrap collapses to a point.
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
+
+    Args:
+        correct: [...] how many of them.
+        count: [...] of how many; NaN where 0.
+        level: nominal coverage, strictly between 0 and 1.
+
+    Example:
+        >>> low, high = wilson_interval([0, 5, 10], [10, 10, 10])
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([0.0, 0.237, 0.722], [0.278, 0.763, 1.0])
+    """
+    count = np.asarray(count, np.float64)
+    n = np.where(count > 0, count, np.nan)
+    share, z2 = np.asarray(correct) / n, statistics.NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle = share + z2 / (2 * n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
+    low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
+    # Where the share is 0 or 1, so is that end, exactly.
+    return np.where(share == 0, 0, low), np.where(share == 1, 1, high)
+
+
+def share_interval(
+    right: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a share of N rows, such as an accuracy, that may lie in clusters.
+
+    Wilson's interval at the effective number of rows n* = N / d (z / t)^2, where the design effect
+
+        d = G/(G - 1) sum_g e_g^2 / (N p (1 - p)),   e_g = sum of (right - p) over cluster g
+
+    is how many times as large as of independent rows the variance is, and t, Student's quantile
+    with G - 1 degrees of freedom, stands for the few clusters that d is estimated from. d is at
+    least 1, and where all rows are right or all wrong, which says nothing of it, what it would be
+    if the rows of a cluster were all alike: sum_g n_g^2 / N. Where every row is a cluster of its
+    own, or without clusters, it is ``wilson_interval``.
+
+    Source: Kish 1965 (design effect); Korn and Graubard 1998 (t); Franco et al. 2019 (Wilson's
+    interval at the effective sample size).
+
+    Args:
+        right: [N] bool, or 0 and 1.
+        clusters: [N] int or str, or None.
+        level: nominal coverage, strictly between 0 and 1.
+
+    Returns:
+        (low, high), NaN without rows; [0, 1] of a single cluster, which tells nothing.
+
+    Example:
+        >>> [round(end, 3) for end in share_interval([1, 0] * 20)]
+        [0.352, 0.648]
+        >>> [round(end, 3) for end in share_interval([1] * 20 + [0] * 20, np.arange(40) // 4)]
+        [0.199, 0.801]
+    """
+    right = np.asarray(right).astype(np.float64)
+    num_rows, effective = len(right), float(len(right))
+    code = (
+        np.arange(num_rows) if clusters is None else group_codes(clusters, num_rows, "clusters")[1]
+    )
+    sizes = np.bincount(code)
+    if len(sizes) < num_rows:
+        from scipy.special import ndtri, stdtrit  # without clusters, scipy need not be imported
+
+        count, share = len(sizes), right.mean()
+        if count < 2:
+            return 0.0, 1.0
+        design = (sizes**2).sum() / num_rows
+        if 0 < share < 1:
+            sums = np.bincount(code, right - share)
+            design = count / (count - 1) * (sums**2).sum() / (num_rows * share * (1 - share))
+        ratio = ndtri((1 + level) / 2) / stdtrit(count - 1, (1 + level) / 2)
+        effective = num_rows / max(design, 1) * ratio**2
+    low, high = wilson_interval(right.sum() * (effective / max(num_rows, 1)), effective, level)
+    return float(low), float(high)
