@@ -19,9 +19,9 @@ BAD = [
 NAMES = [
     "accuracy", "nll", "brier", "row_nll", "mean_confidence", "confidence_gap", "conf_ece",
     "cw_ece", "pooled_ece", "sce_ovr", "mce", "adaptive_ece", "nixon_ace", "tace",
-    "debiased_ece", "debiased_rmsce", "smooth_ece", "smooth_curve", "soft_ece", "auroc", "auprc",
-    "aurc", "risk_coverage_curve", "brier_decomposition", "bin_stats", "class_bin_stats",
-    "share_above", "top_letter_share", "letter_entropy",
+    "debiased_ece", "debiased_rmsce", "smooth_ece", "soft_ece", "auroc", "auprc", "aurc",
+    "reliability_curve", "risk_coverage_curve", "brier_decomposition", "bin_stats",
+    "class_bin_stats", "share_above", "top_letter_share", "letter_entropy",
 ]  # fmt: skip  # names, several on a line
 
 
