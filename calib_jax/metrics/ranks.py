@@ -93,8 +93,8 @@ def runs(keyed: Keyed, weights: jax.Array | None, *, sought: bool, lowest_first:
         weight = real.astype(jnp.int32)
     else:
         weight = jnp.where(real, weights[block(order)], 0)
-    counts, totals = _counts(weight, jnp.where(kind, weight, 0), start)
-    return Runs(*counts, end, *totals, unknown.any())
+    (shown, found, above, found_above), totals = _counts(weight, jnp.where(kind, weight, 0), start)
+    return Runs(shown, found, above, found_above, end, *totals, unknown.any())
 
 
 def _sorted(keyed: Keyed, with_order: bool) -> tuple[jax.Array, jax.Array, jax.Array | None]:
@@ -144,7 +144,8 @@ def _counts(weight, found, start):
         return carry, carry
 
     _, counts = jax.lax.scan(step, (*before, *open_runs), (*values, start))
-    return counts, [b[-1] + total[-1] for b, total in zip(before, totals, strict=True)]
+    shown, found = (b[-1] + total[-1] for b, total in zip(before, totals, strict=True))
+    return counts, (shown, found)
 
 
 def over_runs(counts: Runs, terms: jax.Array) -> jax.Array:
