@@ -27,9 +27,9 @@ METHODS = ("bias_aware", "percentile", "basic")
 _CHUNK_ELEMENTS = 1 << 18
 # The largest bias considered, in units of the bias that the resampling shows; see bootstrap_all.
 _BIAS_FACTOR = 4
-# By how many standard deviations of a change the biases of its sides may differ: the mean of ten
-# bins' |noise| is sqrt(10) * sqrt(2/pi) times the deviation of its sum.
-_MOST_SPREADS = 2.5
+# By how many standard deviations of a change the biases of its sides may differ. The mean of the
+# |noise| of J bins is sqrt(J) * sqrt(2/pi) times the deviation of its sum: 2.5 at 10 bins, 5 at 40.
+_MOST_SPREADS = 4
 
 
 def bootstrap(
@@ -231,7 +231,7 @@ def paired_bootstrap_all(
     and b1 and b2 the b of ``bootstrap_all`` of the first and of the last side, "bias_aware" is
 
         [min(q- - b, 2 d - q+ + b) - c2, max(q+ - b, 2 d - q- + b) + c1],
-        b = b2 - b1,   c1 = min(4 b1, 2.5 s),   c2 = min(4 b2, 2.5 s)
+        b = b2 - b1,   c1 = min(4 b1, 4 s),   c2 = min(4 b2, 4 s)
 
     with s the standard deviation of the resampled differences: each side's bias may be anything
     between 0 and 4 times what resampling shows of it. Two models' biases differ, the better one's

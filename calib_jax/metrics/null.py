@@ -188,7 +188,7 @@ def tested_low(
 
     Example:
         >>> draws = np.arange(99) / 1000   # p of 0.096 is 4 / 100
-        >>> tested_low(0.0, np.float64(0.096), draws).round(3), float(tested_low(0.1, 0.05, draws))
+        >>> float(tested_low(0.0, 0.096, draws).round(3)), float(tested_low(0.1, 0.05, draws))
         (0.002, 0.0)
     """
     p = p_value(draws, observed)

@@ -94,7 +94,7 @@ def squared_ece_interval(
     edges: str = "right",
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Interval of ``squared_ece``, T -+ z sqrt(max(Var(psi) / N, second)).
+    """Interval of ``squared_ece``, T -+ z sqrt(Var(psi) / N + second).
 
         psi_i = 2 r_i g_m - g_m^2,    second = (2 / N^2) sum_m s_m^4
 
@@ -119,7 +119,7 @@ def squared_ece_interval(
         >>> probs = [[0.75, 0.25]] * 100
         >>> low, high = squared_ece_interval(probs, [0] * 40 + [1] * 60)   # a gap of 0.35
         >>> round(low, 3), round(high, 3)
-        (0.053, 0.188)
+        (0.052, 0.188)
     """
     return _interval([_parts(probs, answers, mask, num_bins, edges)], level)
 
@@ -136,9 +136,11 @@ def paired_squared_ece_interval(
     """Interval of squared_ece(after) - squared_ece(before) on the same rows.
 
     As ``squared_ece_interval``, with the difference of the two psi, row by row, so that what the
-    two sides share cancels, and the sum of the two ``second``. The difference is unbiased, and the
-    interval holds a true change at any sample size that was tried (``docs/coverage.md``); where it
-    lies on one side of 0, conf-ECE's change is called significant.
+    two sides share cancels, and the sum of the two ``second``. Of the two terms the larger is
+    taken, not the sum: sides that share their rows have less of the second. The difference is
+    unbiased, and the interval holds a true change at any sample size that was tried
+    (``docs/coverage.md``); where it lies on one side of 0, conf-ECE's change is called
+    significant.
 
     Args:
         before, after: [N, K] probabilities of the two models on the same rows.
@@ -187,6 +189,7 @@ def _interval(sides, level: float) -> tuple[float, float]:
         value, psi, second = value - sides[0][0], psi - sides[0][1], second + sides[0][2]
     if np.isnan(value):
         return np.nan, np.nan
-    half = statistics.NormalDist().inv_cdf((1 + level) / 2)
-    half *= float(np.sqrt(max(psi.var(ddof=1) / len(psi), second)))
+    first = psi.var(ddof=1) / len(psi)
+    variance = first + second if len(sides) == 1 else max(first, second)
+    half = statistics.NormalDist().inv_cdf((1 + level) / 2) * float(np.sqrt(variance))
     return value - half, value + half

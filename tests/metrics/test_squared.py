@@ -31,7 +31,7 @@ def test_is_the_mean_over_pairs(draw):
     probs, answers = draw(61, 4, seed=3, sharpness=2.0)
     value, psi, second = parts(probs, answers)
     assert float(metrics.squared_ece(probs, answers)) == pytest.approx(value, abs=1e-7)
-    half = 1.959964 * np.sqrt(max(np.var(psi, ddof=1) / 61, second))
+    half = 1.959964 * np.sqrt(np.var(psi, ddof=1) / 61 + second)
     found = metrics.squared_ece_interval(probs, answers)
     assert found == pytest.approx((value - half, value + half), abs=1e-6)
     narrow = metrics.squared_ece_interval(probs, answers, level=0.5)
