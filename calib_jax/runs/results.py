@@ -77,12 +77,8 @@ def finish(
     """
     config = run.config
     bins = {"num_bins": config.em.num_bins, "edges": config.em.edges}
-    options = {
-        **bins,
-        "seed": config.seed,
-        "num_resamples": config.report.num_resamples,
-        "ordered": config.report.ordered,
-    }
+    resampling = {"seed": config.seed, "num_resamples": config.report.num_resamples}
+    options = {**bins, **resampling, "ordered": config.report.ordered}
     rows = {
         state: {name: measure.measure(s, domains[name], **options) for name, s in splits.items()}
         for state, splits in states.items()
@@ -111,7 +107,7 @@ def finish(
         found["posthoc"] = fitted.figures
         measured += of_states(fitted.figures)
         calibrations = {f"{name}{POST_HOC}": splits for name, splits in fitted.scores.items()}
-    found["best"] = best.sets(states, calibrations, **options)
+    found["best"] = best.sets(states, calibrations, **bins, **resampling)
     contrasts = (Contrast("before", "after", name, change) for name, change in changes.items())
     file = run.workdir / "metrics.jsonl"
     log = read_metrics(file) if file.exists() else ()
