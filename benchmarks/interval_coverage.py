@@ -200,7 +200,7 @@ def of_models(sizes, num_draws, num_resamples):
                 alone[key, model, size] = held(low, high, truth[key])
                 if key in TESTED:
                     null_values = np.asarray(drawn[key], np.float64)
-                    low = metrics.tested_low(low, null_values[:, -1], null_values[:, :-1].T, LEVEL)
+                    low = metrics.low_by_test(low, null_values[:, -1], null_values[:, :-1].T, LEVEL)
                 stated[key, model, size] = held(low, high, truth[key])
             probs, answers = map(np.asarray, rows)
             ends = [metrics.squared_ece_interval(*r) for r in zip(probs, answers, strict=True)]
@@ -268,7 +268,7 @@ score is doubled; sharp models are right in 88 % of the cases, those near chance
 ## One model
 
 The intervals of reports and of `summary.json`. Those of calibration errors hold 0 exactly where
-the p-value is above .05 (`metrics.tested_low`).
+the p-value is above .05 (`metrics.low_by_test`).
 
 {stated}
 

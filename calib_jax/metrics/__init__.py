@@ -76,7 +76,7 @@ from calib_jax.metrics.letters import (
     share_above,
     top_letter_share,
 )
-from calib_jax.metrics.null import null_all, null_distribution, null_quantile, tested_low
+from calib_jax.metrics.null import low_by_test, null_all, null_distribution, null_quantile
 from calib_jax.metrics.paired_accuracy import AccuracyChange, accuracy_change
 from calib_jax.metrics.preference import (
     PreferenceCollapse,
@@ -202,6 +202,7 @@ __all__ = [
     "kuiper_test",
     "letter_counts",
     "letter_entropy",
+    "low_by_test",
     "macro_average",
     "mce",
     "mean_confidence",
@@ -250,7 +251,6 @@ __all__ = [
     "sweep_num_bins",
     "tace",
     "tce",
-    "tested_low",
     "top_letter_share",
     "underconfidence_error",
     "validate",

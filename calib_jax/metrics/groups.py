@@ -24,7 +24,7 @@ from calib_jax.metrics.draws import (
     row_counts,
     strata,
 )
-from calib_jax.metrics.null import p_value, tested_low, upper_quantile
+from calib_jax.metrics.null import low_by_test, p_value, upper_quantile
 from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
 from calib_jax.metrics.shares import share_interval, wilson_interval
 from calib_jax.metrics.significance import benjamini_hochberg
@@ -76,7 +76,7 @@ def group_table(
         group; n (rows); with clusters, n_clusters; accuracy, with accuracy_ci (Wilson's score
         interval: it does not shrink to a point where all answers are right); mean_confidence;
         conf_ece, with conf_ece_ci ("bias_aware" bootstrap within the group, see ``bootstrap_all``,
-        which holds 0 exactly where the p-value is above 1 - level, see ``tested_low``),
+        which holds 0 exactly where the p-value is above 1 - level, see ``low_by_test``),
         conf_ece_null_q95, conf_ece_p_value and conf_ece_p_adjusted (over the groups, see
         ``benjamini_hochberg``); squared_ece (NaN where no bin holds two rows); cw_ece; nll; brier.
         Intervals are [low, high].
@@ -119,7 +119,7 @@ def group_table(
     if cluster is not None:
         wide = np.array([expanded_level(level, int(n)) for n in counts])
     low, high = intervals.interval(resampled[:-1], resampled[-1], wide, "bias_aware")
-    low = tested_low(low, drawn[-1], drawn[:-1], level)
+    low = low_by_test(low, drawn[-1], drawn[:-1], level)
     null_q95, p = upper_quantile(drawn[:-1], 0.95), p_value(drawn[:-1], drawn[-1])
     adjusted = benjamini_hochberg(p)
     if cluster is None:

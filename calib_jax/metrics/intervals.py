@@ -105,7 +105,7 @@ def bootstrap_all(
     How often the intervals of one model hold the truth was measured, metric by metric, for eight
     kinds of models and 50 to 1,000 rows: ``docs/coverage.md``. Those of calibrated models hold 0
     too rarely for smooth, adaptive and root mean square errors, and of sharp models at 50 rows for
-    all. So whether a model is calibrated is for ``consistency_test`` to say, and ``tested_low``
+    all. So whether a model is calibrated is for ``consistency_test`` to say, and ``low_by_test``
     brings an interval into line with it, as reports do. An interval of the MCE holds the truth in
     about half of the cases, and is not to be used; nor are those of ``auprc`` and ``sce_ovr`` of
     fewer than 100 rows.

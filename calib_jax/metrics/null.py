@@ -164,7 +164,7 @@ def p_value(draws: np.ndarray, observed: np.ndarray | float) -> np.ndarray:
     return np.where(np.isnan(observed), np.nan, (1 + reached) / (1 + len(draws)))
 
 
-def tested_low(
+def low_by_test(
     low: np.ndarray | float,
     observed: np.ndarray | float,
     draws: np.ndarray,
@@ -188,7 +188,7 @@ def tested_low(
 
     Example:
         >>> draws = np.arange(99) / 1000   # p of 0.096 is 4 / 100
-        >>> float(tested_low(0.0, 0.096, draws).round(3)), float(tested_low(0.1, 0.05, draws))
+        >>> float(low_by_test(0.0, 0.096, draws).round(3)), float(low_by_test(0.1, 0.05, draws))
         (0.002, 0.0)
     """
     p = p_value(draws, observed)

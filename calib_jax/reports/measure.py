@@ -10,7 +10,7 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
-from calib_jax.metrics.null import null_values, p_value, tested_low, upper_quantile
+from calib_jax.metrics.null import low_by_test, null_values, p_value, upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.zeros import find_zeros
 from calib_jax.reports import catalogue, folded
@@ -279,7 +279,7 @@ def null_figures(
     ``metrics.null_quantile`` and ``metrics.consistency_test`` in one program. Where questions
     share clusters, those of ``metrics.clustered_null``, which does not take them for independent,
     and which knows some of the errors only. The intervals are brought into line with the p-values,
-    see ``metrics.tested_low``.
+    see ``metrics.low_by_test``.
 
     Args:
       scores: N questions.
@@ -300,7 +300,7 @@ def null_figures(
         figures[f"{name}_p_value"] = float(p_value(draws, observed))
         if intervals is not None:
             low, high = intervals[name]
-            figures[f"{name}_ci"] = [float(tested_low(low, observed, draws)), high]
+            figures[f"{name}_ci"] = [float(low_by_test(low, observed, draws)), high]
     return figures
 
 

@@ -94,7 +94,7 @@ def test_the_low_end_is_above_0_exactly_where_the_test_rejects():
             above = observed > null.upper_quantile(draws, level)
             np.testing.assert_array_equal(above, p <= 1 - level + 1e-12)
             for low in (np.zeros(60), np.full(60, -0.25), observed * 0.5):
-                found = metrics.tested_low(low, observed, draws, level)
+                found = metrics.low_by_test(low, observed, draws, level)
                 np.testing.assert_array_equal(found > 0, p <= 1 - level + 1e-12)
                 assert (found[found > 0] <= observed[found > 0]).all() and (found >= 0).all()
-    assert np.isnan(metrics.tested_low(0.0, np.float64(np.nan), np.zeros(9)))
+    assert np.isnan(metrics.low_by_test(0.0, np.float64(np.nan), np.zeros(9)))

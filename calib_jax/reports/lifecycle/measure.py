@@ -72,7 +72,7 @@ def measure(
     row["conf_ece_null_q95"] = metrics.binary_null_quantile(
         confidence, **bins, num_draws=num_resamples, seed=seed
     )
-    # As metrics.tested_low: from 0 exactly where chance would explain the error.
+    # As metrics.low_by_test: from 0 exactly where chance would explain the error.
     surplus, low = row["conf_ece"] - row["conf_ece_null_q95"], row["conf_ece_ci"][0]
     row["conf_ece_ci"][0] = 0.0 if surplus <= 0 else low if low > 0 else surplus
     clustered, independent = INTERVALS[unit]
