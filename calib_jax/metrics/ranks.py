@@ -93,8 +93,10 @@ def runs(keyed: Keyed, weights: jax.Array | None, *, sought: bool, lowest_first:
         weight = real.astype(jnp.int32)
     else:
         weight = jnp.where(real, weights[block(order)], 0)
-    counts, totals = _counts(weight, jnp.where(kind, weight, 0), start)
-    return Runs(*counts, end, *totals, unknown.any())
+    (shown, found, shown_before, found_before), (all_shown, all_found) = _counts(
+        weight, jnp.where(kind, weight, 0), start
+    )
+    return Runs(shown, found, shown_before, found_before, end, all_shown, all_found, unknown.any())
 
 
 def _sorted(keyed: Keyed, with_order: bool) -> tuple[jax.Array, jax.Array, jax.Array | None]:

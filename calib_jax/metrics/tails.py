@@ -76,13 +76,13 @@ def confidence_order(
     where the host reads more than float32 holds, and there the order is known; else the bits of
     the confidence, or, with log-scores and near 1, of its log-odds.
     """
-    on_host = held_by_numpy(probs, mask, log_scores)
-    if on_host:
-        probs = np.asarray(probs)
-    if not on_host or (log_scores is None and probs.dtype.itemsize <= 4):
+    if not held_by_numpy(probs, mask, log_scores):
         return _bit_key(probs, mask, log_scores), None
+    held = np.asarray(probs)
+    if log_scores is None and held.dtype.itemsize <= 4:
+        return _bit_key(held, mask, log_scores), None
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        confidence, log_odds = _confidence(np, probs, mask, log_scores)
+        confidence, log_odds = _confidence(np, held, mask, log_scores)
     key = confidence if log_odds is None else log_odds
     order = np.argsort(key)
     key = key[order]
