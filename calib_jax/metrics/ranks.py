@@ -93,9 +93,9 @@ def runs(keyed: Keyed, weights: jax.Array | None, *, sought: bool, lowest_first:
         weight = real.astype(jnp.int32)
     else:
         weight = jnp.where(real, weights[block(order)], 0)
-    before, totals = _counts(weight, jnp.where(kind, weight, 0), start)
-    shown, found, shown_before, found_before = before
-    all_shown, all_found = totals
+    (shown, found, shown_before, found_before), (all_shown, all_found) = _counts(
+        weight, jnp.where(kind, weight, 0), start
+    )
     return Runs(shown, found, shown_before, found_before, end, all_shown, all_found, unknown.any())
 
 

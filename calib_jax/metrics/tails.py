@@ -90,11 +90,11 @@ def confidence_order(
     """
     if not held_by_numpy(probs, mask, log_scores):
         return _bit_key(probs, mask, log_scores), None
-    probs = np.asarray(probs)
-    if log_scores is None and probs.dtype.itemsize <= 4:
-        return _bit_key(probs, mask, log_scores), None
+    held = np.asarray(probs)
+    if log_scores is None and held.dtype.itemsize <= 4:
+        return _bit_key(held, mask, log_scores), None
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        confidence, log_odds = _confidence(np, probs, mask, log_scores)
+        confidence, log_odds = _confidence(np, held, mask, log_scores)
     key = confidence if log_odds is None else log_odds
     order = np.argsort(key)
     key = key[order]

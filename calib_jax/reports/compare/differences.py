@@ -69,6 +69,24 @@ def of_flips(
     return 2 * low - 1, 2 * high - 1, p_value
 
 
+def by_chance(estimate: Estimate, limit: float) -> Estimate:
+    """A calibration error whose interval holds 0 exactly where chance alone explains it.
+
+    Args:
+      estimate: of the error.
+      limit: what a perfectly calibrated model exceeds in one sample of 20; see
+        ``metrics.low_by_test``.
+    """
+    if estimate.interval is None or math.isnan(limit):
+        return estimate
+    low, high = estimate.interval
+    if estimate.value <= limit:
+        low = 0.0
+    elif low <= 0:
+        low = estimate.value - limit
+    return dataclasses.replace(estimate, interval=(low, high))
+
+
 def adjusted(rows: Rows, reference: str, draws: Mapping[tuple[str, str, str], np.ndarray]) -> None:
     """Sets the adjusted p-values of the differences that the table against the reference holds.
 

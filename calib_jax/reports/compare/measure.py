@@ -103,6 +103,9 @@ def compare(
         name: {key: float(quantiles[p, i]) for p, key in enumerate(parts)}
         for i, name in enumerate(names)
     }
+    for name, by_part in rows.items():
+        for key, found in by_part.items():
+            found["conf_ece"] = differences.by_chance(found["conf_ece"], chance[name][key])
     return Comparison(
         model,
         dict(labels),
