@@ -105,7 +105,8 @@ def compare(
     }
     for name, by_part in rows.items():
         for key, found in by_part.items():
-            found["conf_ece"] = differences.by_chance(found["conf_ece"], chance[name][key])
+            if "conf_ece" in found:
+                found["conf_ece"] = differences.by_chance(found["conf_ece"], chance[name][key])
     return Comparison(
         model,
         dict(labels),
