@@ -5,10 +5,13 @@ here take what the bootstrap gives anyway, the values of all methods on the same
 questions, and hold for the whole family at once. On the host, in float64.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from calib_jax.metrics.intervals import change_interval
 
 # What differs by less, relative to the largest estimate, is rounding of float32.
 _ROUNDING = 1e-7
@@ -167,3 +170,34 @@ def _studentised(gap: np.ndarray, draws: np.ndarray, least: float) -> tuple[np.n
 def _share(maxima: np.ndarray, observed: float) -> float:
     """The share of resampled maxima that reach the observed one, itself among them."""
     return float((1 + np.sum(maxima >= observed)) / (1 + len(maxima)))
+
+
+def change_p_value(
+    first: np.ndarray, last: np.ndarray, level_of: Callable[[float], float] | None = None
+) -> float:
+    """The smallest 1 - level whose ``change_interval`` leaves 0 out; 1 where none does.
+
+    So p < 0.05 where the 95 % interval lies on one side of 0, and never less than the draws can
+    tell, 2 / (R + 1).
+
+    Args:
+        first, last: [R + 1] as of ``change_interval``.
+        level_of: nominal level -> the level that is taken, as of few clusters; None for itself.
+    """
+    if first[-1] == last[-1]:
+        return 1.0
+
+    def holds_zero(p: float) -> bool:
+        level = 1 - p if level_of is None else level_of(1 - p)
+        low, high = change_interval(first, last, level, "bias_aware")
+        return not (low > 0 or high < 0)
+
+    low, high = 2 / len(first), 1 - 1e-6
+    if not holds_zero(low):
+        return low
+    if holds_zero(high):
+        return 1.0
+    while high - low > 5e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds_zero(middle) else (low, middle)
+    return high

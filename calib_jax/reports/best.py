@@ -14,7 +14,7 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics.clusters import units_of
-from calib_jax.metrics.confidence_set import model_confidence_set
+from calib_jax.metrics.confidence_set import change_p_value, model_confidence_set
 from calib_jax.metrics.draws import map_draws, row_counts
 from calib_jax.metrics.tails import call
 from calib_jax.reports import catalogue
@@ -42,6 +42,9 @@ def column(
 ) -> list[float | None]:
     """The p-values of a column's methods, that they are as good as the best.
 
+    Those of the model confidence set, and no smaller than the p-value of the difference to the best
+    alone, which allows for each side's bias (``metrics.intervals.change_interval``).
+
     Args:
       direction: of the metric; of 0 there is no best.
       values: [P] of the methods.
@@ -59,8 +62,14 @@ def column(
         return found
     p_values = model_confidence_set(values[kept], draws[:, kept], direction, LEVEL).p_values
     known = [(int(i), float(p)) for i, p in zip(kept, p_values, strict=True) if not np.isnan(p)]
-    for i, p in known if len(known) > 1 else ():
-        found[i] = p
+    if len(known) < 2:
+        return found
+    top = max((i for i, _ in known), key=lambda i: direction * values[i])
+    first = np.append(draws[:, top], values[top])
+    for i, p in known:
+        # Noise makes errors larger, unlike ones unlike: as two methods, so a column's.
+        alone = change_p_value(first, np.append(draws[:, i], values[i])) if i != top else 0.0
+        found[i] = max(p, alone)
     return found
 
 

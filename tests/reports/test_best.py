@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calib_jax.metrics.confidence_set import model_confidence_set
+from calib_jax.metrics.intervals import change_interval
 from calib_jax.reports import best
 
 OPTIONS = {"num_bins": 10, "edges": "right", "num_resamples": 200}
@@ -65,3 +66,16 @@ def test_a_column_of_two_at_least():
     assert best.column(0, values, draws, [True] * 3) == [None, None, None]
     p = best.column(-1, values, draws, [True] * 3)
     assert p[0] == 1.0 and p[1] > 0.05 and p[2] is None
+
+
+def test_bold_never_contradicts_the_interval_of_the_difference_to_the_best():
+    """Errors whose noise adds to them: the set alone calls the second worse, its interval not."""
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 0.01, (500, 1))
+    own = rng.normal(0, 0.004, (500, 2))
+    values = np.array([0.045, 0.0715])
+    draws = values + np.array([0.02, 0.004]) + noise + own  # resampling shows both biases
+    ends = change_interval(*(np.append(draws[:, i], values[i]) for i in (0, 1)), 0.95, "bias_aware")
+    assert ends[0] < 0 < ends[1]
+    assert model_confidence_set(values, draws, -1, 0.95).p_values[1] < 0.05
+    assert all(map(best.is_bold, best.column(-1, values, draws, [True, True])))

@@ -17,6 +17,7 @@ import numpy as np
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics.bins import bin_stats
 from calib_jax.metrics.clusters import expanded_level
+from calib_jax.metrics.confidence_set import change_p_value
 from calib_jax.metrics.draws import (
     answer_limits,
     draw_answers,
@@ -206,34 +207,12 @@ def _versus(
     difference = float(each.mean())
     same = int(np.sum(np.sign(each) == np.sign(difference))) if difference else 0
     bounds = _bounds(draws, value, other, clusters=clusters)
-    p_value = math.nan if bounds is None else _p_value(draws, value, other, clusters)
+    p_value = math.nan
+    if bounds is not None:
+        expand = None if clusters is None else lambda level: expanded_level(level, *clusters)
+        first, last = (np.append(*side) for side in (other, (draws, value)))
+        p_value = change_p_value(first, last, expand)
     return Versus(difference, bounds, p_value, same)
-
-
-def _p_value(
-    draws: np.ndarray, value: float, other: Side, clusters: tuple[int, int] | None = None
-) -> float:
-    """The smallest 1 - level whose interval still leaves 0 out; 1 where none does.
-
-    So p < 0.05 where the 95 % interval lies on one side of 0, and never less than the draws can
-    tell, 2 / (R + 1).
-    """
-    if value == other[1]:
-        return 1.0
-
-    def holds_zero(p: float) -> bool:
-        bounds = _bounds(draws, value, other, 1 - p, clusters)
-        return bounds is None or bounds[0] <= 0 <= bounds[1]
-
-    low, high = 2 / (len(draws) + 1), 1 - 1e-6
-    if not holds_zero(low):
-        return low
-    if holds_zero(high):
-        return 1.0
-    while high - low > 5e-4:
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds_zero(middle) else (low, middle)
-    return high
 
 
 def _resample(
