@@ -72,7 +72,7 @@ def test_bold_never_contradicts_the_interval_of_the_difference_to_the_best():
     """Errors whose noise adds to them: the set alone calls the second worse, its interval not."""
     rng = np.random.default_rng(3)
     noise = rng.normal(0, 0.01, (500, 1))
-    own = rng.normal(0, 0.004, (500, 2))
+    own = rng.normal(0, 0.006, (500, 2))
     values = np.array([0.045, 0.0715])
     draws = values + np.array([0.02, 0.004]) + noise + own  # resampling shows both biases
     ends = change_interval(*(np.append(draws[:, i], values[i]) for i in (0, 1)), 0.95, "bias_aware")
