@@ -4,9 +4,12 @@ Draw r of a seed depends on (seed, r) and the number of rows (of clusters, where
 alone, not on how draws are chunked.
 """
 
+import concurrent.futures
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +23,9 @@ _MAX_COUNT = 12
 _FEWEST = 4
 # How many standard deviations a Poisson total may stray; beyond lies a probability of 1e-14.
 _DEVIATIONS = 8
+
+# From this many rows times draws on, a CPU's cores share them; in at most so many parts.
+_LARGE, _MOST_PARTS = 1 << 27, 16
 
 
 def random_words(key: jax.Array, num: int) -> jax.Array:
@@ -163,8 +169,12 @@ def map_draws(
     seed: jax.Array,
     num_draws: int,
     chunk: int,
+    first: jax.Array | int = 0,
 ) -> list[jax.Array]:
-    """``draw(key, number)`` for number = 0..num_draws - 1, ``chunk`` at once, stacked on axis 0."""
+    """``draw(key, number)`` for ``num_draws`` numbers from ``first`` on, stacked on axis 0.
+
+    So many as ``chunk`` are drawn at once.
+    """
     # Two or three at once only scatter what each of them reads.
     chunk = max(1, min(num_draws, chunk if chunk >= _FEWEST else 1))
     padded = -(-num_draws // chunk) * chunk
@@ -173,5 +183,26 @@ def map_draws(
         # fold_in: draw r does not depend on the chunk or on how many there are.
         return draw(jax.random.fold_in(jax.random.key(seed), number), number)
 
-    values = jax.lax.map(one, jnp.arange(padded), batch_size=chunk)
+    values = jax.lax.map(one, first + jnp.arange(padded), batch_size=chunk)
     return [value[:num_draws] for value in values]
+
+
+def in_parts(program: Callable[[Any, int], Any], num_draws: int, num_rows: int) -> Any:
+    """All draws of a compiled program; of many rows every core of a CPU makes a part of them.
+
+    Args:
+        program: (first, count) -> arrays whose axis 0 holds the draws first..first + count - 1, by
+            ``map_draws``, which draws the same whatever the parts.
+        num_draws: from 0 on.
+        num_rows: what a draw takes grows with.
+    """
+    parts = 1
+    if jax.default_backend() == "cpu" and num_rows * num_draws >= _LARGE:
+        cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # from Python 3.13 on
+        parts = min(cores, _MOST_PARTS)
+    if parts == 1:
+        return program(0, num_draws)
+    count = -(-num_draws // parts)
+    with concurrent.futures.ThreadPoolExecutor(parts) as pool:  # XLA computes without the GIL
+        found = pool.map(lambda i: jax.device_get(program(i * count, count)), range(parts))
+        return jax.tree.map(lambda *values: np.concatenate(values)[:num_draws], *found)

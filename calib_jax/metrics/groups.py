@@ -19,6 +19,7 @@ from calib_jax.metrics.calibration import conf_ece, cw_ece
 from calib_jax.metrics.clusters import expanded_level
 from calib_jax.metrics.draws import (
     group_codes,
+    in_parts,
     map_draws,
     random_words,
     row_counts,
@@ -229,7 +230,7 @@ def _draws(probs, right, mask, codes, cluster, num_bins, edges, seed, num_resamp
     part = np.r_[0, parts.cumsum()[:-1]][codes] + rank // _BLOCK
     cell = part * num_bins + np.asarray(bin_index(confidence, num_bins, edges))
     group_of_part = np.repeat(np.arange(len(sizes)), parts)
-    values = _drawn_eces(
+    arrays = (
         confidence,
         jnp.asarray(right),
         jnp.asarray(limit),
@@ -241,10 +242,11 @@ def _draws(probs, right, mask, codes, cluster, num_bins, edges, seed, num_resamp
         num_bins,
         num_resamples,
     )
+    values = in_parts(functools.partial(_drawn_eces, *arrays), num_resamples + 1, len(codes))
     return [np.asarray(value) for value in values]
 
 
-@functools.partial(jax.jit, static_argnames=("num_bins", "num_resamples"))
+@functools.partial(jax.jit, static_argnames=("num_bins", "num_resamples", "count"))
 def _drawn_eces(
     confidence,
     right,
@@ -256,6 +258,8 @@ def _drawn_eces(
     seed,
     num_bins,
     num_resamples,
+    first=0,
+    count=None,
 ):
     num_rows, num_groups = confidence.shape[0], rows_of_group.shape[0]
 
@@ -281,4 +285,4 @@ def _drawn_eces(
         return [eces[:, 0] / drawn, eces[:, 1] / rows_of_group]
 
     chunk = intervals._CHUNK_ELEMENTS // max(num_rows, 1)
-    return map_draws(one, seed, num_resamples + 1, chunk)
+    return map_draws(one, seed, count or num_resamples + 1, chunk, first)

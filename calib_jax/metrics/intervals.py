@@ -14,7 +14,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.clusters import units_of
-from calib_jax.metrics.draws import map_draws, row_counts
+from calib_jax.metrics.draws import (
+    in_parts,
+    map_draws,
+    row_counts,
+)
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.validation import validate
 
@@ -275,7 +279,8 @@ def _intervals(metric_fns, sides, logs, answers, mask, num_resamples, seed, leve
     answers = jnp.asarray(answers)
     mask = None if mask is None else jnp.asarray(mask)
     fns = tuple(metric_fns.values())
-    draws = _resampled(fns, sides, logs, answers, mask, units.plan, jnp.uint32(seed), num_resamples)
+    arrays = fns, sides, logs, answers, mask, units.plan, jnp.uint32(seed), num_resamples
+    draws = in_parts(functools.partial(_resampled, *arrays), num_resamples + 1, len(answers))
     level = units.level(level)
     found = {}
     for name, values in zip(metric_fns, draws, strict=True):
@@ -288,9 +293,9 @@ def _intervals(metric_fns, sides, logs, answers, mask, num_resamples, seed, leve
     return found
 
 
-@functools.partial(jax.jit, static_argnames=("fns", "num_resamples"))
-def _resampled(fns, sides, logs, answers, mask, plan, seed, num_resamples):
-    """Per fn, per side: its values in R resamples, then the estimate."""
+@functools.partial(jax.jit, static_argnames=("fns", "num_resamples", "count"))
+def _resampled(fns, sides, logs, answers, mask, plan, seed, num_resamples, first=0, count=None):
+    """Per fn, per side: its values in R resamples, then the estimate; or a part of these."""
 
     def one(key, number):
         # The estimate is one more "resample", so that each metric is compiled once.
@@ -299,7 +304,7 @@ def _resampled(fns, sides, logs, answers, mask, plan, seed, num_resamples):
         return [call(fn, side, answers, mask, weights, log) for fn in fns for side, log in pairs]
 
     chunk = _CHUNK_ELEMENTS // max(answers.shape[0], 1)
-    values = map_draws(one, seed, num_resamples + 1, chunk)
+    values = map_draws(one, seed, count or num_resamples + 1, chunk, first)
     return [values[i : i + len(sides)] for i in range(0, len(values), len(sides))]
 
 

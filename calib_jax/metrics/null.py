@@ -13,7 +13,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics import intervals
-from calib_jax.metrics.draws import answer_limits, draw_answers, map_draws
+from calib_jax.metrics.draws import (
+    answer_limits,
+    draw_answers,
+    in_parts,
+    map_draws,
+)
 from calib_jax.metrics.intervals import MetricFn
 from calib_jax.metrics.validation import validate
 
@@ -123,13 +128,14 @@ def null_values(metric_fns, probs, answers, mask, num_draws, seed) -> dict[str, 
     validate(probs, answers, mask)
     mask = None if mask is None else jnp.asarray(mask)
     arrays = jnp.asarray(probs), jnp.asarray(answers), mask, answer_limits(probs)
-    draws = _drawn(tuple(metric_fns.values()), *arrays, jnp.uint32(seed), num_draws)
+    given = tuple(metric_fns.values()), *arrays, jnp.uint32(seed), num_draws
+    draws = in_parts(functools.partial(_drawn, *given), num_draws + 1, len(answers))
     return {name: np.asarray(value) for name, value in zip(metric_fns, draws, strict=True)}
 
 
-@functools.partial(jax.jit, static_argnames=("fns", "num_draws"))
-def _drawn(fns, probs, answers, mask, limits, seed, num_draws):
-    """Each fn's values [R + 1, ...]: at R sets of drawn answers, then at ``answers``."""
+@functools.partial(jax.jit, static_argnames=("fns", "num_draws", "count"))
+def _drawn(fns, probs, answers, mask, limits, seed, num_draws, first=0, count=None):
+    """Each fn's values at R sets of drawn answers, then at ``answers``; or a part of these."""
     num_rows = probs.shape[0]
     weights = jnp.ones(num_rows, jnp.int32)
 
@@ -139,7 +145,7 @@ def _drawn(fns, probs, answers, mask, limits, seed, num_draws):
         return [fn(probs, drawn, mask, weights=weights) for fn in fns]
 
     chunk = intervals._CHUNK_ELEMENTS // max(num_rows, 1)
-    return map_draws(one, seed, num_draws + 1, chunk)
+    return map_draws(one, seed, count or num_draws + 1, chunk, first)
 
 
 def upper_quantile(draws: np.ndarray, level: float) -> np.ndarray:
