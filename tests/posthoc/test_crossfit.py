@@ -139,6 +139,7 @@ def test_scores_bring_their_clusters_to_the_folds(ragged):
         mask: np.ndarray
         probs: np.ndarray | None = None
         units: np.ndarray | None = None
+        folds: np.ndarray | None = None
 
     log_scores, answers, mask = ragged
     units = np.arange(400) // 4
