@@ -143,7 +143,7 @@ def group_table(
             "conf_ece_null_q95": float(null_q95[g]),
             "conf_ece_p_value": float(p[g]),
             "conf_ece_p_adjusted": float(adjusted[g]),
-            "squared_ece": point["squared_ece"],
+            "squared_ece": point["squared_ece"] if cluster is None else float("nan"),
             "cw_ece": point["cw_ece"],
             "nll": point["nll"],
             "brier": point["brier"],

@@ -58,7 +58,9 @@ def questions_needed(
     if confidences is None:
         c = np.linspace(0.25, 1, 3001)
     else:
-        c = np.asarray(confidences).astype(np.float64).ravel()
+        c = np.asarray(confidences).astype(np.float64)
+        if c.ndim != 1:
+            raise ValueError(f"confidences must have shape [N], one of each row, got {c.shape}")
     if not c.size or not ((c >= 0) & (c <= 1 + 1e-6)).all():
         raise ValueError("confidences must be one or more probabilities, between 0 and 1")
     c = np.minimum(c, 1)

@@ -25,12 +25,19 @@ def wilson_interval(
         count: [...] of how many; NaN where 0.
         level: nominal coverage, strictly between 0 and 1.
 
+    Raises:
+        ValueError: a level outside of that, or counts that are none.
+
     Example:
         >>> low, high = wilson_interval([0, 5, 10], [10, 10, 10])
         >>> low.round(3).tolist(), high.round(3).tolist()
         ([0.0, 0.237, 0.722], [0.278, 0.763, 1.0])
     """
     count = np.asarray(count, np.float64)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    if (np.asarray(correct) < 0).any() or (np.asarray(correct) > count * (1 + 1e-12)).any():
+        raise ValueError("correct must lie between 0 and count")
     n = np.where(count > 0, count, np.nan)
     share, z2 = np.asarray(correct) / n, statistics.NormalDist().inv_cdf((1 + level) / 2) ** 2
     middle = share + z2 / (2 * n)
@@ -73,6 +80,8 @@ def share_interval(
         [0.199, 0.801]
     """
     right = np.asarray(right).astype(np.float64)
+    if right.ndim != 1 or not np.isin(right, (0, 1)).all():
+        raise ValueError("right must be [N] of True and False, or 0 and 1")
     num_rows, effective = len(right), float(len(right))
     code = (
         np.arange(num_rows) if clusters is None else group_codes(clusters, num_rows, "clusters")[1]

@@ -139,8 +139,8 @@ def paired_squared_ece_interval(
     two sides share cancels, and the sum of the two ``second``. Of the two terms the larger is
     taken, not the sum: sides that share their rows have less of the second. The difference is
     unbiased, and the interval holds a true change at any sample size that was tried
-    (``docs/coverage.md``); where it lies on one side of 0, conf-ECE's change is called
-    significant.
+    (``docs/coverage.md``). It takes rows for independent, and needs some right and some wrong
+    answers: where all are right it is all but a point, and reports do not state it.
 
     Args:
         before, after: [N, K] probabilities of the two models on the same rows.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.draws import group_codes
 from calib_jax.metrics.validation import validate
 
 # Of more rows than these one division into folds is as good as ten.
@@ -87,10 +88,9 @@ def variational_ece(
     p = np.asarray(probs).astype(np.float64)
     rows = len(p)
     share = np.ones(rows) if weights is None else np.asarray(weights).astype(np.float64)
-    names = np.arange(rows) if clusters is None else np.asarray(clusters)
-    for name, array in (("weights", share), ("clusters", names)):
-        if array.shape != (rows,):
-            raise ValueError(f"{name} must have shape ({rows},), got {array.shape}")
+    names = np.arange(rows) if clusters is None else group_codes(clusters, rows, "clusters")[1]
+    if share.shape != (rows,):
+        raise ValueError(f"weights must have shape ({rows},), got {share.shape}")
     if not ((share >= 0) & np.isfinite(share)).all():
         raise ValueError("weights must be finite and not negative")
     if folds < 2 or (repeats is not None and repeats < 1):

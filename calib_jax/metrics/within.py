@@ -40,6 +40,9 @@ def within_folds(
     Returns:
         float32 scalar; NaN where the metric is undefined in every fold that has rows.
 
+    Raises:
+        ValueError: folds that are no integers from 0 to F - 1, or of another length.
+
     Example:
         >>> from calib_jax.metrics.discrimination import auroc
         >>> probs = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]
@@ -47,6 +50,15 @@ def within_folds(
         0.5
     """
     folds = jnp.asarray(folds)
+    num_rows = jnp.shape(probs)[0]
+    if folds.shape != (num_rows,) or not jnp.issubdtype(folds.dtype, jnp.integer):
+        raise ValueError(
+            f"folds must be [{num_rows}] integers, got {folds.dtype} of shape {folds.shape}"
+        )
+    if not isinstance(folds, jax.core.Tracer) and num_rows:
+        low, high = int(folds.min()), int(folds.max())
+        if low < 0 or high >= num_folds:
+            raise ValueError(f"folds must be 0 to {num_folds - 1}, got {low} to {high}")
     weights = jnp.ones(folds.shape[0], jnp.int32) if weights is None else jnp.asarray(weights)
     rows = probs, answers, mask, log_scores
     arrays = [None if x is None else jnp.asarray(x) for x in rows]

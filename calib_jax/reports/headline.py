@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.metrics.shares import wilson_interval
+from calib_jax.reports import remarks
 from calib_jax.reports.states import is_part, ordered_splits
-from calib_jax.reports.verdicts import course, deciding, short
+from calib_jax.reports.verdicts import course, short
 from calib_jax.reports.words import interval, listed, number, plural
 
 Row = Mapping[str, Any]
@@ -64,11 +65,11 @@ def in_samples(p: float) -> str:
     """The same as a count of samples.
 
     >>> in_samples(0.31), in_samples(0.004), in_samples(0.0001)
-    ('31 of 100 such samples', '4 of 1,000 such samples', 'fewer than 1 of 1,000 such samples')
+    ('31 of 100 such samples', '4 of 1,000 such samples', 'at most 1 of 1,000 such samples')
     """
     if p >= 0.1:
         return f"{100 * p:.0f} of 100 such samples"
-    count = f"{1000 * p:.0f}" if p >= 0.0005 else "fewer than 1"
+    count = f"{1000 * p:.0f}" if p >= 0.0015 else "at most 1"
     return f"{count} of 1,000 such samples"
 
 
@@ -114,7 +115,8 @@ def sure_and_right(row: Row) -> str:
       row: with "mean_confidence", "accuracy" and, where it is known, "accuracy_ci".
     """
     confidence, accuracy = row["mean_confidence"], row["accuracy"]
-    digits = int(bool(side(row)) and f"{confidence:.0%}" == f"{accuracy:.0%}")
+    near = (accuracy, *(_known(row.get("accuracy_ci")) or ()))
+    digits = int(bool(side(row)) and f"{confidence:.0%}" in [f"{value:.0%}" for value in near])
     right = {1: "right every time", 0: "never right"}.get(
         accuracy, f"right {percent(accuracy, digits)} of the time"
     )
@@ -132,7 +134,7 @@ def of_chance(row: Row) -> str:
     if known is None:
         return ""
     if _few(row):
-        return f"{plural(row['n'], 'question')} cannot tell the difference from chance"
+        return f"{remarks.size(row)} cannot tell the difference from chance"
     way = {1: "less often right than it says", -1: "more often right than it says"}.get(side(row))
     if known and way:
         return f"it is {way}, by more than chance explains"
@@ -291,18 +293,14 @@ def of_change(before: Row, after: Row, change: Row | None) -> list[str]:
     """Whether the error and the accuracy have changed by more than chance explains."""
     figures = f"{figure(before, 'conf_ece')} → {figure(after, 'conf_ece')}"
     change = change or {}
-    ends = deciding(change)
+    ends = change.get("conf_ece_ci")
     if (known := short(ends)) == "":
         return [f"The error of its confidence (conf-ECE): {figures}"]
-    if ends is change.get("conf_ece_ci"):
-        moved = f"a change of {number(change['conf_ece'], signed=True)} {interval(ends, True)}"
-    else:
-        by = number(change.get("squared_ece"), signed=True, digits=4)
-        moved = f"its unbiased square changes by {by} {interval(ends, True, 4)}"
+    moved = f"a change of {number(change['conf_ece'], signed=True)} {interval(ends, True)}"
     verb = {"significantly lower": "has shrunk", "significantly higher": "has grown"}.get(known)
     text = f"{verb} by" if verb else "has not changed by"
     said = [
-        f"The error of its confidence {text} more than chance explains: conf-ECE {figures}; {moved}"
+        f"The error of its confidence {text} more than chance explains: conf-ECE {figures}, {moved}"
     ]
     if (known_ends := _known(change.get("accuracy_ci"))) is not None:
         said.append(_right_more_often(*known_ends))

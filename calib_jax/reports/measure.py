@@ -1,6 +1,7 @@
 """Measuring scored options: every figure of a split, and what has changed between two models."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from calib_jax.reports.words import option_name
 
 # Of fewer questions no interval but Wilson's is stated: their resamples hardly differ.
 MIN_INTERVAL = 5
+# Of fewer right, or wrong, answers resamples tell too little of how calibration errors vary.
+MIN_KIND, SCARCE = 5, 10
 # The conf-ECE of which it is said how many questions it needs in order to be seen.
 SEEN_ECE = 0.05
 # How the table by subject calls the questions that state none.
@@ -114,8 +117,17 @@ def measure(
     if scores.folds is not None:
         row |= folded.figures(scores, seed, num_resamples)
     row |= null_figures(scores, num_bins, edges, num_resamples, seed, intervals)
-    if clusters is None:  # these take rows for independent
-        row["squared_ece_ci"] = list(metrics.squared_ece_interval(*arrays, num_bins, edges))
+    right = scores.predictions == np.asarray(scores.answers)
+    share = metrics.share_interval(right, clusters)
+    kind = min(right.sum(), (~right).sum())
+    if kind < SCARCE:  # as far off as the accuracy's interval allows
+        far = max(abs(row["mean_confidence"] - end) for end in share)
+        row["conf_ece_ci"][1] = max(row["conf_ece_ci"][1], far)
+    if clusters is not None:
+        row["squared_ece"] = math.nan
+    else:  # these take rows for independent
+        square = metrics.squared_ece_interval(*arrays, num_bins, edges)
+        row["squared_ece_ci"] = list(square) if kind >= MIN_KIND else [None, None]
         for test in (metrics.kuiper_test, metrics.spiegelhalter_test):
             row[test.__name__.replace("test", "p_value")] = test(*arrays).p_value
     count = row.get("n_clusters", row["n"])
@@ -123,8 +135,7 @@ def measure(
     for metric in catalogue.METRICS:
         if count < metric.least and f"{metric.key}_ci" in row:
             row[f"{metric.key}_ci"] = [None, None]
-    right = scores.predictions == np.asarray(scores.answers)
-    row["accuracy_ci"] = list(metrics.share_interval(right, clusters))
+    row["accuracy_ci"] = list(share)
     found = metrics.variational_ece(*arrays, seed=seed, clusters=clusters)
     row["variational_ece"] = found.error
     row |= {"variational_over": found.over, "variational_under": found.under}
@@ -175,10 +186,12 @@ def change(
 
     Returns:
       accuracy, conf_ece, squared_ece, cw_ece, smooth_ece, nll, brier, auroc, mean_confidence, and
-      `<metric>_ci`, 95 %. squared_ece_ci, not a bootstrap's, decides whether conf-ECE has changed.
+      `<metric>_ci`, 95 % ([None, None] of fewer questions or clusters than the catalogue's
+      ``least``, and of calibration errors where fewer than 5 answers of a side are right, or
+      wrong). squared_ece_ci is no bootstrap's.
       accuracy_p is two-sided, of no change; it and the accuracy's interval are those of
-      ``metrics.accuracy_change``. With clusters neither is known: the accuracy's interval is a
-      bootstrap's, and conf_ece_ci decides.
+      ``metrics.accuracy_change``; with clusters the interval is a bootstrap's, and squared_ece is
+      NaN, for the pairs of one cluster bias it.
 
     Raises:
       ValueError: the two are not of the same questions.
@@ -209,12 +222,23 @@ def change(
         log_scores=(before.log_scores, after.log_scores),
     )
     result |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
-    if before.units is not None:  # what follows takes rows for independent
-        return result
-    square = metrics.paired_squared_ece_interval(*sides, *rest, num_bins, edges)
-    flips = metrics.accuracy_change(*(s.predictions == s.answers for s in (before, after)))
-    result |= {"accuracy_ci": [flips.low, flips.high], "accuracy_p": flips.p_value}
-    return result | {"squared_ece_ci": list(square)}
+    right = [s.predictions == np.asarray(s.answers) for s in (before, after)]
+    if before.units is not None:
+        result["squared_ece"] = math.nan
+    else:  # these take rows for independent
+        flips = metrics.accuracy_change(*right)
+        result |= {"accuracy_ci": [flips.low, flips.high], "accuracy_p": flips.p_value}
+        square = metrics.paired_squared_ece_interval(*sides, *rest, num_bins, edges)
+        result["squared_ece_ci"] = list(square)
+    scarce = min(min(side.sum(), (~side).sum()) for side in right) < MIN_KIND
+    count = len(before) if before.units is None else before.num_units
+    errors = {metric.key for metric in catalogue.at(catalogue.NULL)} | {"squared_ece"}
+    for metric in catalogue.at(catalogue.CHANGE):
+        known = count >= metric.least and not (scarce and metric.key in errors)
+        exact = metric.key == "accuracy" and before.units is None
+        if not known and not exact and f"{metric.key}_ci" in result:
+            result[f"{metric.key}_ci"] = [None, None]
+    return result
 
 
 def uniform(options: np.ndarray) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def sample_size(row: Mapping[str, Any]) -> str:
     if needed is None:
         return ""
     about = round(needed, 2 - len(str(needed)))  # two digits
+    if row.get("n_clusters"):
+        return (
+            f"to see a conf-ECE of 0.05, about {about:,} independent questions like these are "
+            f"needed; here are {size(row)}"
+        )
     enough = ", which is enough" if row["n"] >= needed else ""
     return (
         f"to see a conf-ECE of 0.05, about {about:,} questions like these are needed; here "
@@ -163,9 +168,11 @@ INTERVALS = (
     "(accuracy: Wilson's). By chance: the "
     "conf-ECE that a perfectly calibrated model exceeds in one sample of 20. p: how often a "
     "perfectly calibrated model shows as much; Kuiper's test often sees more than the conf-ECE. "
-    "Unbiased square: of the conf-ECE; a calibrated model's is about 0, on either side."
+    "Unbiased square: of the conf-ECE; a calibrated model's is about 0, on either side. "
+    "Variational: how much closer to the answers a cross-fitted recalibration brings the "
+    "confidence; by chance either of its parts may be slightly negative."
 )
 PAIRED = (
-    "Change: paired over the same questions. Whether the conf-ECE has changed is for its "
-    "unbiased square to say: its own interval must allow for the biases of both sides."
+    "Change: paired over the same questions; the intervals of calibration errors allow for the "
+    "biases of both sides. Errors have none where fewer than 5 answers are right, or wrong."
 )

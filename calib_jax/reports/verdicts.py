@@ -42,31 +42,6 @@ def short(ends: Sequence[float | None] | None, null: float = 0.0) -> str:
     return of_change(ends, null).partition(":")[0]
 
 
-def deciding(change: Mapping[str, Any]) -> Sequence[float | None] | None:
-    """The interval by which a conf-ECE has changed or not: the unbiased squared error's."""
-    ends = change.get("squared_ece_ci")
-    known = ends and None not in ends and not any(map(math.isnan, ends))
-    return ends if known else change.get("conf_ece_ci")
-
-
-def of_error(change: Mapping[str, Any]) -> str:
-    """``of_change`` of a split's conf-ECE, by its square's change where that is known.
-
-    >>> of_error({"conf_ece_ci": [-0.2, 0.01], "squared_ece_ci": [-0.031, -0.004]})
-    'significantly lower: its square by [-0.0310, -0.0040]'
-    >>> of_error({"conf_ece_ci": [-0.2, -0.1]})
-    'significantly lower: by [-0.200, -0.100]'
-    """
-    ends = deciding(change)
-    if ends is None or ends is change.get("conf_ece_ci"):
-        return of_change(ends)
-    text = of_change(ends).partition(":")[0]
-    shown = interval(ends, signed=True, digits=4)
-    if text.startswith("no"):
-        return f"{text}: the 95% interval {shown} of its square's change includes 0"
-    return f"{text}: its square by {shown}"
-
-
 def of_chance(row: Mapping[str, Any], unit: str = "questions") -> str:
     """What a perfectly calibrated model would show; "" where it is not known.
 

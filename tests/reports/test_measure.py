@@ -294,3 +294,26 @@ def test_a_mean_s_interval_over_clusters_is_that_of_their_sums():
     mean, once = measure.mean_interval(values)
     same, fourfold = measure.mean_interval(np.repeat(values, 4), np.repeat(np.arange(50), 4))
     assert same == pytest.approx(mean) and fourfold == pytest.approx(once)
+
+
+def test_a_change_is_not_judged_where_the_answers_tell_too_little(make_scores):
+    """Of one question, and of fifty that all are right, resamples hardly differ."""
+
+    def all_right(confidence, n):
+        scores = make_scores(n)
+        probs = np.full(scores.probs.shape, (1 - confidence) / (scores.probs.shape[1] - 1))
+        probs[np.arange(n), scores.answers] = confidence
+        probs = probs.astype(np.float32)
+        mask = np.ones(probs.shape, bool)
+        return dataclasses.replace(scores, probs=probs, log_scores=np.log(probs), mask=mask)
+
+    for n in (1, 50):
+        found = measure.change(all_right(0.985, n), all_right(0.965, n), num_resamples=20)
+        for name in ("conf_ece", "squared_ece", "cw_ece", "smooth_ece"):
+            assert found[f"{name}_ci"] == [None, None]
+        assert None not in found["accuracy_ci"]
+    assert found["nll_ci"][0] > 0  # a mean of what was said: of 50 it is known
+    row = measure.measure(all_right(0.985, 50), "", num_resamples=20)
+    assert row["squared_ece_ci"] == [None, None]
+    # As far off as Wilson's interval of 50 of 50 allows.
+    assert row["conf_ece_ci"][1] == pytest.approx(0.985 - row["accuracy_ci"][0], abs=1e-6)

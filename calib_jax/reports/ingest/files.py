@@ -281,6 +281,13 @@ def _pair(
                     f"each ({a[bad[0]]} and {b[bad[0]]}; {len(bad)} such of {len(a)}): the options "
                     "must be the same and in the same order"
                 )
+        if not other.clusters:
+            other = dataclasses.replace(other, clusters=first.clusters)
+        if other.clusters != first.clusters:
+            raise UserError(
+                f"{files[0]} and {files[1]} name other clusters for the questions of {split!r}. "
+                "Give both the same column, or set --config.report.clusters=none."
+            )
         states[state][split] = other
     width = max(states[name][split].mask.shape[1] for name in names)
     for name in names:

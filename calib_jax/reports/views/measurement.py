@@ -117,9 +117,7 @@ def _cards(states: States, changes: Mapping[str, Any] | None) -> list[tuple[str,
         rows = [by_split[split] for by_split in states.values() if split in by_split]
         values = [headline.figure(r, key) if ends else number(r.get(key)) for r in rows]
         change = (changes or {}).get(split, {})
-        known = verdicts.short(
-            verdicts.deciding(change) if key == "conf_ece" else change.get(f"{key}_ci")
-        )
+        known = verdicts.short(change.get(f"{key}_ci"))
         text = (" → " if "before" in states else " · ").join(values)
         return text + (f" ({known})" if known else "")
 

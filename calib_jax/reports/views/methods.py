@@ -169,7 +169,9 @@ def calibrators(methods: States, states: States) -> list[Table]:
         chosen = [
             metric
             for metric in catalogue.at(catalogue.RESULTS)
-            if any(row.get(metric.key) is not None for row in fitted.values()) and not metric.is_p
+            if any(row.get(metric.key) is not None for row in fitted.values())
+            and not metric.is_p
+            and metric.key not in ("variational_over", "variational_under")
         ]
         names = [(f"{name}, as measured", "base", row) for name, row in measured.items()]
         names += [(name.replace("_", " "), "", row) for name, row in fitted.items()]

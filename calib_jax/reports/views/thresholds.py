@@ -16,7 +16,8 @@ from calib_jax.reports.words import UNKNOWN, plural
 MAX_BESIDE, MAX_SPLITS = 3, 24
 NOTE = (
     "An answer is acted on where its confidence is at or above the threshold, equal ones included. "
-    "Wrong: of those acted on. Brackets: 95% Wilson intervals."
+    "Wrong: of those acted on. Brackets: 95% Wilson intervals, "
+    "over clusters where there are any."
 )
 
 
