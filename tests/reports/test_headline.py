@@ -30,8 +30,8 @@ def test_an_overconfident_model_is_less_often_right_than_it_says():
     )
     assert chance == (
         "It is less often right than it says, by more than chance explains: a model that is right "
-        "exactly as often as it says would be at least this far off in at most 1 of 1,000 such samples "
-        "(p = 0.001)"
+        "exactly as often as it says would be at least this far off in at most 1 of 1,000 such "
+        "samples (p = 0.001)"
     )
     assert number == "The error of its confidence (conf-ECE) is 0.130 [0.100, 0.160]"
 
