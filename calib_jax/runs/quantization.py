@@ -7,6 +7,7 @@ import numpy as np
 
 from calib_jax.confidence.scores import Scores
 from calib_jax.reports import measure
+from calib_jax.reports.words import interval
 from calib_jax.runs import split_scores
 from calib_jax.runs.run import say
 
@@ -57,13 +58,12 @@ def shift(
                 "change_ci": changes[f"{name}_ci"],
             }
         row = result[split]
-        low, high = row["conf_ece"]["change_ci"]
         say(
             f"{config.model.quantize} on {split}: confidence moves by "
             f"{row['mean_abs_confidence_shift']:.4f} on average "
             f"(mean {row['mean_confidence_shift']:+.4f}, at most "
             f"{row['max_abs_confidence_shift']:.4f}), same prediction in "
             f"{row['argmax_agreement']:.1%}, conf-ECE {row['conf_ece']['change']:+.4f} "
-            f"[{low:+.4f}, {high:+.4f}]"
+            f"{interval(row['conf_ece']['change_ci'], signed=True, digits=4)}"
         )
     return {"quantization": result} if result else {}

@@ -52,8 +52,7 @@ def test_figures_of_the_shift(capsys):
     assert row["nll"]["change"] == pytest.approx(nll[1] - nll[0], rel=1e-3)
     ece = [float(conf_ece(s.probs, s.answers)) for s in (before, after)]
     assert row["conf_ece"]["change"] == pytest.approx(ece[1] - ece[0], abs=1e-6)
-    low, high = row["conf_ece"]["change_ci"]
-    assert low <= high
+    assert row["conf_ece"]["change_ci"] == [None, None]  # of four questions none is known
     assert "0.0625 on average (mean -0.0125, at most 0.1000), same prediction in 75.0%" in (
         capsys.readouterr().out
     )
