@@ -42,8 +42,8 @@ class Metric:
         jittable; None for a figure that is derived from others, or measured elsewhere.
       bins: which of ``num_bins`` and ``edges`` the function takes.
       interval: whether a bootstrap interval stands beside it.
-      least: the fewest questions of which it is stated; of fewer it holds the truth less often
-        than it says (docs/coverage.md).
+      least: the fewest questions for which its interval is given; of fewer it covers
+        the truth less often than it says (docs/coverage.md).
       places: where it is shown.
       short: its label in tables with many columns; "" for ``label``.
       signed: whether it is shown with its sign.

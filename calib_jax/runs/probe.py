@@ -110,7 +110,7 @@ class TaskProbe(Probe):
     vocabulary: bool = False
 
     @property
-    def top_tokens(self) -> bool:  # type: ignore[override]  # others state it
+    def top_tokens(self) -> bool:  # type: ignore[override]  # a class attribute in the other probes
         """Only the reading over the whole vocabulary needs them."""
         return self.vocabulary
 
