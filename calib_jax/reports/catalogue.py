@@ -2,7 +2,8 @@
 
 Summaries, tables, logs, figures and pages take their metrics from here, by the names of the places
 where a metric appears. A further metric is one more entry of ``METRICS``; with ``EVERYWHERE`` as
-its places it is measured and shown wherever options are scored.
+its places it is measured wherever options are scored, and shown in logs and in the tables of
+results, tasks, methods, comparisons and stages.
 """
 
 import dataclasses

@@ -18,7 +18,7 @@ NAMES = [
     "mce", "rmsce", "average_ce", "overconfidence_error", "underconfidence_error", "pooled_ece",
     "adaptive_ece", "cw_adaptive_ece", "nixon_ace", "tace", "soft_ece",
     "debiased_rmsce", "cw_debiased_rmsce", "debiased_ece", "sweep_ece",
-    "smooth_ece", "aurc", "auprc", "confidence_gap", "rps",
+    "smooth_ece", "aurc", "auprc", "confidence_gap", "rps", "squared_ece",
 ]  # fmt: skip  # names, several on a line
 
 
@@ -67,7 +67,8 @@ def test_no_rows_and_one_row():
     for value in evaluate(row, [0], weights=[0]).values():
         assert np.isnan(value)
     for name, value in evaluate(row, [0], weights=[1]).items():
-        assert np.isnan(value) if name == "auroc" else np.isfinite(value)
+        pairs = name in ("auroc", "squared_ece")  # of two rows or more
+        assert np.isnan(value) if pairs else np.isfinite(value)
 
 
 def test_nan_propagates(draw):
