@@ -67,7 +67,7 @@ def column(
     top = max((i for i, _ in known), key=lambda i: direction * values[i])
     first = np.append(draws[:, top], values[top])
     for i, p in known:
-        # Noise makes errors larger, unlike ones unlike: as two methods, so a column's.
+        # Noise makes errors larger, a better model's most; the set does not allow for that.
         alone = change_p_value(first, np.append(draws[:, i], values[i])) if i != top else 0.0
         found[i] = max(p, alone)
     return found
