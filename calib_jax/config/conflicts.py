@@ -84,6 +84,11 @@ def objective(config: Config) -> Iterator[str]:
             "config.em.binning is 'mass', which needs all questions at once, and config.em.refresh "
             "is 'online'. Set --config.em.binning=width or --config.em.refresh=epoch."
         )
+    if em.refresh == "online" and em.held_out:
+        yield (
+            f"config.em.held_out is {em.held_out:g}, which needs an E-step, and config.em.refresh "
+            "is 'online'. Set --config.em.held_out=0 or --config.em.refresh=epoch."
+        )
 
 
 def _released(config: Config) -> Iterator[str]:
@@ -98,6 +103,7 @@ def _released(config: Config) -> Iterator[str]:
         ("train.terms", train.terms, "", "it has no further terms"),
         ("train.divergence", train.divergence, "squared", "it has the squared error alone"),
         ("em.binning", em.binning, "width", "its bins are of equal width"),
+        ("em.held_out", em.held_out, 0.0, "its accuracies are of the questions that it learns"),
     ):
         if value != needed:
             yield (

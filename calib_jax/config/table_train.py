@@ -23,6 +23,12 @@ EM = section(
         "κ: a bin's accuracy is drawn towards the overall one as by so many questions; 0 for not "
         "at all."
     ),
+    held_out=Field(0.0, least=0, below=1, needs=(needs.READS_BINS,)).means(
+        "The share of the training questions that no step learns, and that the bins' accuracies "
+        "are taken from instead (κ is then at least 1): a model knows the questions that it has "
+        "learnt better than others. 0 takes them from the questions that are learnt, as the paper "
+        "does."
+    ),
     refresh=Field(
         "epoch", choices=("epoch", "steps", "once", "online"), needs=(needs.READS_BINS,)
     ).means(

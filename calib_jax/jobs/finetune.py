@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
 from calib_jax import metrics
 from calib_jax.models.model import Model
@@ -61,8 +62,9 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
     resumed = checkpoints.latest_step()
     if setting.model.lora:
         say(_adapter_line(config, training))
+    kept = f" ({training.held_out.sum()} held out)" if training.held_out is not None else ""
     say(
-        f"{config.method}: {len(setting.train)} questions, {config.train.epochs} epoch(s), "
+        f"{config.method}: {len(setting.train)} questions{kept}, {config.train.epochs} epoch(s), "
         f"{training.num_steps} steps, padded lengths {training.buckets}"
         + (f"; continuing from step {resumed}" if resumed is not None else "")
     )
@@ -93,6 +95,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
         extra = quantization.shift(config, unquantized, states["before"]) | {
             "training": {
                 "questions": len(setting.train),
+                "questions_learnt": len(training.learnt),
                 "steps": training.epochs_trained * training.steps_per_epoch,
                 "epochs": config.train.epochs,
                 "epochs_trained": training.epochs_trained,
@@ -124,11 +127,11 @@ class Reporter:
     def __exit__(self, *error):
         self._close()
 
-    def _open(self, what: str, epoch: int, initial: int = 0) -> Progress:
+    def _open(self, what: str, epoch: int, total: int, initial: int = 0) -> Progress:
         title = f"{what} {epoch + 1}/{self.config.train.epochs}"
         if self.title != title:
             self._close()
-            self.bar = Progress(len(self.setting.train), title, initial=initial).__enter__()
+            self.bar = Progress(total, title, initial=initial).__enter__()
             self.title = title
         return self.bar
 
@@ -138,7 +141,7 @@ class Reporter:
             self.bar = self.title = None
 
     def on_scored(self, epoch: int, count: int) -> None:
-        self._open("E-step", epoch).update(count)
+        self._open("E-step", epoch, len(self.setting.train)).update(count)
 
     def on_e_step(self, epoch, step, scores, estep) -> None:
         self._close()
@@ -156,9 +159,14 @@ class Reporter:
             ],
         )
         say(f"E-step {epoch + 1}, before step {step + 1}: {_line(figures)}")
+        if self.training.held_out is not None:
+            apart = scores.take(np.flatnonzero(self.training.held_out))
+            figures = split_scores.figures(apart, self.config)
+            self.log.write("eval", step, epoch, split="held out of training", **figures)
+            say(f"Of these, held out: {_line(figures)}")
 
     def on_step(self, epoch, step, count, done, terms) -> None:
-        bar = self._open("M-step", epoch, initial=done - count)
+        bar = self._open("M-step", epoch, len(self.training.learnt), initial=done - count)
         bar.update(count, **{key: terms[key] for key in self.training.objective.logged})
         self.log.write("train", step, epoch, **terms)
 

@@ -5,6 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
+from calib_jax.errors import UserError
 from calib_jax.questions.record import Question, normalised
 
 
@@ -54,3 +57,36 @@ def clusters_of(questions: Sequence[Question]) -> tuple[str | None, ...]:
             for q in questions
         ]
     )
+
+
+def hold_out(questions: Sequence[Question], share: float, seed: int) -> np.ndarray:
+    """Which questions are held out: whole clusters, drawn until they hold the share.
+
+    Args:
+      questions: N of them.
+      share: between 0 and 1.
+      seed: of the draw.
+
+    Returns:
+      [N] bool.
+
+    Raises:
+      UserError: one of the two parts would be empty.
+
+    >>> some = [Question(str(i), f"Is it {i}?", ["yes", "no"], 0) for i in range(10)]
+    >>> int(hold_out(some, 0.3, seed=0).sum())
+    3
+    """
+    names = clusters_of(questions) or (None,) * len(questions)
+    keys = [("own", i) if name is None else ("shared", name) for i, name in enumerate(names)]
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    member = np.array([number[key] for key in keys])
+    drawn = np.random.default_rng([seed, len(questions)]).permutation(len(number))
+    before = np.cumsum(np.bincount(member)[drawn]) - np.bincount(member)[drawn]
+    held = np.isin(member, drawn[before < round(share * len(questions))])
+    if held.all() or not held.any():
+        raise UserError(
+            f"a share of {share:g} cannot be held out of {len(questions)} question(s) in "
+            f"{len(number)} cluster(s): one part would be empty."
+        )
+    return held

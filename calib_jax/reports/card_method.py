@@ -30,6 +30,10 @@ def _calibrating(facts: "Facts") -> dict[str, Any]:
         rows["confidence bins"] = f"{em['num_bins']}, closed on the {em['edges']}"
         if em["binning"] == "mass":
             rows["confidence bins"] = f"{em['num_bins']}, with as many questions in each"
+        if em["held_out"]:
+            rows["bins' accuracies"] = (
+                f"of {100 * em['held_out']:g} % of the training questions, which no step learns"
+            )
         if em["shrinkage"]:
             rows["shrinkage of a bin's accuracy to the overall one"] = (
                 f"as by {em['shrinkage']:g} questions"

@@ -19,6 +19,7 @@ from calib_jax.questions.batches import (
     spread,
     training_order,
 )
+from calib_jax.questions.clusters import hold_out
 from calib_jax.questions.encoder import Encoded
 from calib_jax.training import terms
 from calib_jax.training.interrupt import StopRequest
@@ -36,6 +37,11 @@ class EmTraining(Training):
       model: see ``Training``.
       encoded: the training set.
       measured: the splits that ``score`` will be given besides: their shapes are planned too.
+
+    Attributes:
+      held_out: [N] bool, the training questions that no step learns, and that the bins' accuracies
+        are taken from; None where every question does both.
+      learnt: rows of the training questions that steps learn.
     """
 
     objective: EmObjective
@@ -52,6 +58,16 @@ class EmTraining(Training):
         if not len(encoded):
             raise UserError("config.data.train leaves no question to train on.")
         objective = objective_of(config, len(encoded))
+        self.held_out: np.ndarray | None = None
+        if config.em.held_out and objective.needs_e_step:
+            try:
+                self.held_out = hold_out(encoded.questions, config.em.held_out, config.seed)
+            except UserError as error:
+                raise UserError(f"config.em.held_out: {error}") from None
+        # The questions that steps learn.
+        self.learnt = np.arange(len(encoded))
+        if self.held_out is not None:
+            self.learnt = np.flatnonzero(~self.held_out)
         assert model.mesh is not None  # see ``Training``
         self.num_rows = rows_per_step(train, encoded.lengths, meshes.batch_shards(model.mesh))
         self.packed = self.num_rows < train.batch_size
@@ -86,15 +102,16 @@ class EmTraining(Training):
     examples = "questions"
 
     def batch_rows(self, epoch: int) -> list[np.ndarray]:
-        return training_order(
-            self.encoded.lengths,
+        order = training_order(
+            self.encoded.lengths[self.learnt],
             self.config.train.batch_size,
             self.config.seed,
             epoch,
-            strata=self.encoded.answers,
+            strata=self.encoded.answers[self.learnt],
             # In packed rows questions of any length go together.
             window=1 if self.packed else 16,
         )
+        return [self.learnt[rows] for rows in order]
 
     def example_name(self, row: int) -> str:
         return self.encoded.questions[row].id
@@ -138,6 +155,7 @@ class EmTraining(Training):
             scores.probs,
             scores.answers,
             scores.mask,
+            self.held_out,
             num_bins=em.num_bins,
             edges=em.edges,
             binning=em.binning,

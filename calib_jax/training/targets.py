@@ -23,7 +23,7 @@ class EStep(NamedTuple):
       bins: [N] int32, z: the confidence bin of each question.
       bin_accuracy: [M] float32, q: the share of right predictions in each bin, shrunk where asked
         for; NaN where empty.
-      bin_counts: [M] int32.
+      bin_counts: [M] int32, the questions that q was taken from.
       targets: [N, K] float32, p of Eq. 6.
     """
 
@@ -107,6 +107,7 @@ def e_step(
     probs: jax.Array,
     answers: jax.Array,
     mask: jax.Array,
+    held_out: jax.Array | None = None,
     *,
     num_bins: int = 10,
     edges: str = "right",
@@ -115,15 +116,21 @@ def e_step(
 ) -> EStep:
     """Bins, bin accuracies and targets of the whole training set (Algorithm 1).
 
+    A model that has learnt its questions by heart answers them better than others, and targets that
+    are made of that ask for a confidence which it earns nowhere else. ``held_out`` takes the
+    accuracies from questions that no step learns.
+
     Args:
       probs: [N, K] float32, the current model's option probabilities in eval mode.
       answers: [N] int32.
       mask: [N, K] bool; questions may differ in their number of options.
+      held_out: [N] bool, the questions that alone make q; None for all of them, as in the paper.
       num_bins: M.
       edges: "right", (a, b] as Algorithm 1 prints it, or "left".
       binning: "width", M equal parts of [0, 1]; or "mass", M parts with equally many questions
         (``metrics.adaptive_bin_stats``; equal confidences stay together).
-      shrinkage: κ, see ``shrunk_accuracy``.
+      shrinkage: κ, see ``shrunk_accuracy``; at least 1 with ``held_out``, because a bin in which a
+        question lies may hold none that makes q.
     """
     chex.assert_rank(probs, 2)
     chex.assert_equal_shape([probs, mask])
@@ -137,9 +144,14 @@ def e_step(
     else:
         bins = metrics.bin_index(confidences, num_bins=num_bins, edges=edges)
     correct = jnp.argmax(jnp.where(mask, probs, -1.0), axis=-1) == answers
-    count = jax.ops.segment_sum(jnp.ones_like(bins), bins, num_bins)
-    hits = jax.ops.segment_sum(correct.astype(jnp.int32), bins, num_bins)
+    if held_out is None:
+        counted = jnp.ones_like(correct)
+    else:
+        chex.assert_shape(held_out, probs.shape[:1])
+        counted, shrinkage = held_out, max(shrinkage, 1.0)
+    count = jax.ops.segment_sum(counted.astype(jnp.int32), bins, num_bins)
+    hits = jax.ops.segment_sum((correct & counted).astype(jnp.int32), bins, num_bins)
     accuracy = shrunk_accuracy(hits, count, shrinkage)
-    # Every question's own bin holds at least that question, so its accuracy is a number.
+    # A question's own bin holds at least that question, or is shrunk: its accuracy is a number.
     targets = target_distribution(probs, accuracy[bins], mask)
     return EStep(bins, accuracy, count, targets)

@@ -249,6 +249,7 @@ def test_fields_that_do_not_go_together_are_refused(job, settings, message):
         ("finetune", "train.smooth_over", "letters", {"train.label_smoothing": 0.1}),
         ("finetune", "em.refresh_steps", 9, {"em.refresh": "steps"}),
         ("finetune", "em.shrinkage", 3.0, {"train.ece_weight": 2.0}),
+        ("finetune", "em.held_out", 0.2, {"train.ece_weight": 2.0}),
         ("finetune", "data.validation_size", 9, {"data.validation": "x.jsonl"}),
         (
             "evaluate",

@@ -277,6 +277,9 @@ def test_bad_settings_are_named(start, change, message):
         ({"refresh": "never"}, "config.em.refresh"),
         ({"refresh": "steps", "refresh_steps": 0}, "refresh_steps"),
         ({"refresh": "online", "binning": "mass"}, "all questions at once"),
+        ({"refresh": "online", "held_out": 0.2}, "needs an E-step"),
+        ({"held_out": 1.0}, "config.em.held_out"),
+        ({"held_out": 0.01}, "one part would be empty"),
         ({"refresh": "twice"}, "choose from: epoch, steps, once, online"),
     ],
 )
@@ -311,6 +314,27 @@ def test_bins_are_made_anew_every_few_steps(start):
     run = start(config).run()
     assert run.training.num_steps == 5 and len(run.e_steps) == 2
     assert np.abs(run.scores[0].probs - run.scores[1].probs).max() > 1e-4
+
+
+def test_held_out_questions_make_the_accuracies_and_are_not_learnt(start):
+    """No step sees them, whatever the epoch, and a run that is resumed draws the same."""
+    config = tiny_config(epochs=2, batch_size=4, method="lora")
+    config.em.held_out = 0.25
+    run = start(config, "whole").run()
+    training, held = run.training, run.training.held_out
+    assert held.sum() == 5
+    for epoch in range(2):
+        taught = np.concatenate(training.batch_rows(epoch))
+        assert sorted(taught) == sorted(np.flatnonzero(~held))
+    for scores, estep in zip(run.scores, run.e_steps, strict=True):
+        right = (scores.predictions == scores.answers)[held]
+        expected = np.bincount(estep.bins[held], right, 10) + right.mean()
+        counts = np.bincount(estep.bins[held], minlength=10)
+        np.testing.assert_array_equal(estep.bin_counts, counts)
+        np.testing.assert_allclose(estep.bin_accuracy, expected / (counts + 1), rtol=1e-6)
+    with pytest.raises(Stopped):
+        start(config, "parts").run(stop_at=5)
+    assert_same(start(config, "parts").run().training, training)
 
 
 def test_resumed_equals_uninterrupted_whatever_the_refresh(start):

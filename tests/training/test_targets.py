@@ -182,3 +182,23 @@ def test_questions_may_differ_in_their_number_of_options():
             probs[i : i + 1, : counts[i]], result.bin_accuracy[bins[i]][None]
         )
         np.testing.assert_allclose(result.targets[i, : counts[i]], alone[0], atol=1e-6)
+
+
+def test_accuracies_of_held_out_questions_alone():
+    """Against a loop in numpy; a bin without any takes the overall accuracy of those held out."""
+    rng = np.random.default_rng(4)
+    probs = rng.dirichlet(np.ones(3), 300).astype(np.float32)
+    mask, answers = np.ones((300, 3), bool), rng.integers(0, 3, 300)
+    held = (rng.random(300) < 0.3) & (probs.max(axis=1) < 0.8)
+    result = e_step(probs, answers, mask, held)
+    bins, right = np.ceil(probs.max(axis=1) * 10).astype(int) - 1, probs.argmax(axis=1) == answers
+    overall = right[held].mean()
+    for m in range(10):
+        own = right[held & (bins == m)]
+        np.testing.assert_allclose(
+            result.bin_accuracy[m], (own.sum() + overall) / (len(own) + 1), rtol=1e-6
+        )
+        assert result.bin_counts[m] == len(own)
+    assert result.bin_counts[9] == 0 and (bins == 9).any()
+    first = np.asarray(result.targets)[np.arange(300), probs.argmax(axis=1)]
+    np.testing.assert_allclose(first, np.asarray(result.bin_accuracy)[bins], rtol=1e-6)
