@@ -66,7 +66,7 @@ MODEL = section(
         needs=(needs.TRAINS_STAGES,),
         instead={"study": "write model+adapter in config.study.pairs"},
     ).means(
-        "A LoRA adapter in PEFT's format, a folder or a hub id, which is measured or trained on; "
+        "A LoRA adapter in PEFT's format, a folder or a hub id, which is measured or trained on, "
         "empty for none."
     ),
     quantize=Field(

@@ -40,13 +40,9 @@ def template(letters: bool) -> Check:
 
 def compared(text: str, where: str) -> None:
     """Methods that are trained, or fitted to scores and answers alone."""
-    needs_more = find("calib_jax.reports.calibrated:NEEDS_MORE")
     current_name = find("calib_jax.reports.compare.comparison:current_name")
     names = list(map(current_name, grammar.split_list(text)))
-    for name in names:
-        if name in needs_more:
-            raise UserError(f"{where} names {name!r}, which needs {needs_more[name]}.")
-    grammar.names(",".join(names), where, find("calib_jax.runs.compared_methods:known_methods")())
+    find("calib_jax.runs.compared_methods:check_names")(names, where)
 
 
 def answer_name(name: str, where: str) -> None:

@@ -53,30 +53,35 @@ def main(run: Run) -> None:
     def configs(seed: int) -> dict[str, ml_collections.ConfigDict]:
         return {
             name: compared_methods.with_method(subruns.settings(seed), name, own.get(name, {}))
-            for name in methods
-            if name in presets.METHODS
+            for name in compared_methods.trained_of(methods)
         }
 
     trained = configs(seeds[0])
     compared_methods.check(config, trained, own)
     beside = read_beside(config)
     fitted = [name for name in methods if name not in (BEFORE, *trained)]
-    on_train = config.compare.calibration == "train"
+    crossed = [name for name in fitted if compared_methods.parts(name)[1]]
+    if config.compare.calibration == "cross":
+        crossed = fitted
+    on_train = len(crossed) < len(fitted)
 
     def check(sizes: Mapping[str, int]) -> None:
-        if fitted and not on_train:
-            _check_folds(config, sizes)
+        if crossed:
+            _check_folds(config, sizes, crossed)
 
     scores: MethodScores = {name: {} for name in methods}
     said: dict[str, dict[str, str]] = {}
     warned: dict[tuple[str, str], list[int]] = {}  # (method, what its fit warns of) -> seeds
     first: Any = None
-    for seed, before, found in subruns.series(seeds, configs, bool(fitted) and on_train, check):
+    for seed, before, found in subruns.series(seeds, configs, on_train, check):
         first = first or before
         if jax.process_index() != 0:
             continue
         for name in fitted:
-            found[name], facts, warns = calibrate(config, name, before)
+            first_part, then = compared_methods.parts(name)
+            scored = found[first_part] if then else before.scores
+            on = None if name in crossed else before.calibration
+            found[name], facts, warns = calibrate(config, then or first_part, scored, on)
             said.setdefault(name, {})[f"seed {seed}"] = "; ".join([*facts, *warns]) or "fitted"
             for text in warns:
                 warned.setdefault((name, text), []).append(seed)
@@ -94,7 +99,7 @@ def main(run: Run) -> None:
         first,
         labels=labels,
         reference=reference_of(methods),
-        unchanged=[name for name in fitted if posthoc.METHODS[name].preserves_argmax],
+        unchanged=[name for name in fitted if compared_methods.preserves_predictions(name)],
         remarks=[remark(labels[name], on, text) for (name, text), on in warned.items()],
         settings=rows,
     )
@@ -166,13 +171,18 @@ def finish(
     subruns.whole.finish(Result(facts, measured, contrasts), view)
 
 
-def _check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> None:
-    """Raises UserError where an evaluation split is too small to be cross-fitted."""
+def _check_folds(
+    config: ml_collections.ConfigDict, sizes: Mapping[str, int], crossed: Sequence[str]
+) -> None:
+    """Raises UserError where an evaluation split is too small for what is cross-fitted on it."""
+    remedy = "Ask for fewer folds"
+    if not any(compared_methods.parts(name)[1] for name in crossed):
+        remedy += ", or set config.compare.calibration to 'train'"
     for name, size in sizes.items():
         if size < config.posthoc.folds:
             raise UserError(
                 f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {size} "
-                "question(s). Ask for fewer folds, or set config.compare.calibration to 'train'."
+                f"question(s), on which {', '.join(crossed)} would be cross-fitted. {remedy}."
             )
 
 
@@ -203,11 +213,20 @@ def reference_of(methods: Collection[str]) -> str:
 
 
 def calibrate(
-    config: ml_collections.ConfigDict, name: str, before: Before
+    config: ml_collections.ConfigDict,
+    name: str,
+    scored: Mapping[str, Scores],
+    on: Scores | None,
 ) -> tuple[dict[str, Scores], list[str], list[str]]:
-    """What a post-hoc method makes of the model's scores.
+    """What a post-hoc method makes of a model's scores.
 
     The questions that are reported never take part in the fit that they are measured with.
+
+    Args:
+      config: of the whole.
+      name: a key of ``posthoc.METHODS``.
+      scored: split -> the model's scores.
+      on: what the method is fitted on; None for the splits themselves, out of fold.
 
     Returns:
       split -> scores, what was fitted, and what the fit warns of.
@@ -216,14 +235,12 @@ def calibrate(
     fit = calibrated.settings(name, config.posthoc.pseudo_count)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", posthoc.CalibrationWarning)
-        if config.compare.calibration == "train":
-            on = before.calibration
-            assert on is not None  # asked for with this setting
+        if on is not None:
             fitted = posthoc.METHODS[name].fit(on.log_scores, on.answers, on.mask, **fit)
             temperature = getattr(fitted, "temperature", None)
             said += [f"T = {temperature:.3f}"] if isinstance(temperature, float) else []
-        for split, scores in before.scores.items():
-            if config.compare.calibration == "train":
+        for split, scores in scored.items():
+            if on is not None:
                 changed = posthoc.calibrated_scores(fitted, scores)
             else:
                 changed = posthoc.cross_fit_scores(

@@ -26,10 +26,52 @@ _SHARED = dict.fromkeys(
 )
 
 
+# A trained method, and a post-hoc one that is fitted to what it says: "sft+temperature".
+THEN = "+"
+
+
+def fitted_methods() -> list[str]:
+    """The post-hoc methods that scores and answers feed."""
+    return [name for name in posthoc.METHODS if name not in calibrated.NEEDS_MORE]
+
+
 def known_methods() -> list[str]:
-    """Every method that ``config.compare.methods`` may name."""
-    fitted = [name for name in posthoc.METHODS if name not in calibrated.NEEDS_MORE]
-    return [BEFORE, *presets.METHODS, *fitted]
+    """Every method that ``config.compare.methods`` may name, alone."""
+    return [BEFORE, *presets.METHODS, *fitted_methods()]
+
+
+def parts(name: str) -> tuple[str, str]:
+    """A method and what is fitted to its scores afterwards, "" for nothing.
+
+    >>> parts("sft+temperature"), parts("cft")
+    (('sft', 'temperature'), ('cft', ''))
+    """
+    first, _, then = name.partition(THEN)
+    return first.strip(), then.strip()
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Raises UserError for a method that cannot be compared, is unknown, or appears twice.
+
+    Args:
+      names: of ``config.compare.methods``.
+      where: what messages call that field.
+    """
+    for name in names:
+        first, then = parts(name)
+        for part in filter(None, (first, then)):
+            if part in calibrated.NEEDS_MORE:
+                needed = calibrated.NEEDS_MORE[part]
+                raise UserError(f"{where} names {part!r}, which needs {needed}.")
+        if THEN in name:
+            grammar.check_known(first, where, list(presets.METHODS))
+            grammar.check_known(then, where, fitted_methods())
+    plain = [name for name in names if THEN not in name]
+    if plain or not names:
+        grammar.names(",".join(plain), where, known_methods())
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(f"{where} names {name!r} twice; leave one out.")
 
 
 def methods_of(config: ml_collections.ConfigDict) -> list[str]:
@@ -46,12 +88,24 @@ def methods_of(config: ml_collections.ConfigDict) -> list[str]:
                 UserNotice,
                 stacklevel=1,
             )
-    methods = [current_name(name) for name in found]
-    return methods
+    return [THEN.join(filter(None, parts(current_name(name)))) for name in found]
+
+
+def trained_of(methods: Sequence[str]) -> list[str]:
+    """The methods that are trained, each once: those that others are fitted to as well."""
+    return list(dict.fromkeys(m for m in (parts(n)[0] for n in methods) if m in presets.METHODS))
+
+
+def preserves_predictions(name: str) -> bool:
+    """Whether a method leaves every prediction as it is in what it is fitted to."""
+    return name in posthoc.METHODS and posthoc.METHODS[name].preserves_argmax
 
 
 def label(config: ml_collections.ConfigDict, name: str) -> str:
     """What the table calls a method."""
+    first, then = parts(name)
+    if then:
+        return f"{label(config, first)}, then {label(config, then)}"
     if name == BEFORE:
         return f"{config.compare.base}, as it is"
     return (presets.METHODS.get(name) or posthoc.METHODS[name]).label
@@ -65,7 +119,12 @@ def own_settings(config: ml_collections.ConfigDict, methods: Sequence[str]) -> d
     """
     where = f"config.compare.methods ({config.compare.methods})"
     own = grammar.settings(
-        config.compare.settings, _FIELD, "method", methods, known_methods(), where
+        config.compare.settings,
+        _FIELD,
+        "method",
+        [*methods, *trained_of(methods)],
+        known_methods(),
+        where,
     )
     for name in own:
         if name not in presets.METHODS:
@@ -123,6 +182,12 @@ def describe(config: ml_collections.ConfigDict, name: str) -> str:
     """What a method that trains nothing does, in a few words."""
     if name == BEFORE:
         return "the model as it is"
+    first, then = parts(name)
+    if then:
+        return (
+            f"{label(config, first)}, and {label(config, then)} cross-fitted to it on each "
+            f"evaluation split in {config.posthoc.folds} folds"
+        )
     if name == "fixed_temperature":
         return "post hoc; fitted on nothing, the published baseline"
     if config.compare.calibration == "train":

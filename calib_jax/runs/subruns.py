@@ -65,12 +65,17 @@ class Subruns:
         self._model: Model | None = None
         # What questions and model were read from, for the runs that take them ready made.
         self._heard = Heard()
-        self._method = ""  # the train.method that the model was loaded for
+        # The train.method and the adapter that the model was loaded for.
+        self._loaded_for = ("", "")
 
     def settings(self, seed: int) -> ml_collections.ConfigDict:
-        """The config of a run with this seed, its method still to be set."""
+        """The config of a run with this seed, its method still to be set.
+
+        ``{seed}`` in the adapter's name stands for the seed: of every seed what it starts from.
+        """
         derived = self.whole.config.copy_and_resolve_references()
         derived.job, derived.seed = "finetune", seed
+        derived.model.adapter = derived.model.adapter.replace("{seed}", str(seed))
         # What a quantised base loses is a question of its own, and would load the model twice.
         derived.model.measure_quantization = False
         # A whole with other parts has the same runs.
@@ -80,8 +85,11 @@ class Subruns:
 
     def _held(self, config: ml_collections.ConfigDict) -> Model | None:
         """The model, where one is loaded: what is to be trained is float32, what is frozen not."""
-        if self._method != config.train.method:
-            self._model, self._method = None, config.train.method
+        asked = (config.train.method, config.model.adapter)
+        if self._loaded_for != asked:
+            if self._loaded_for[1] != asked[1]:
+                self._heard = Heard()  # the other adapter was read for other runs
+            self._model, self._loaded_for = None, asked
         return self._model
 
     def _loaded(self, config: ml_collections.ConfigDict) -> Model:
@@ -145,10 +153,11 @@ class Subruns:
         folder = self._folder(f"before-seed{seed}")
         with Run(config, folder, self.whole.stop) as run:
             if not run.finished:
+                held = self._held(config)
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     # Loads the model where none is yet, after it has found the questions good.
-                    setting = run_setting.prepare_setting(config, self._held(config))
+                    setting = run_setting.prepare_setting(config, held)
                 check({name: len(split) for name, split in setting.evals.items()})
                 self.whole.claim()
                 run.claim()
@@ -208,6 +217,7 @@ class Subruns:
         with Run(config, folder, self.whole.stop) as run:
             if not run.finished:
                 say(f"\n{name}: {folder}")
+                self._held(config)  # forgets another one
                 self._heard.repeat()
                 with provenance.listening(self._heard):
                     model = self._loaded(config)

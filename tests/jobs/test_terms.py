@@ -15,7 +15,7 @@ from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.terms import Term
 from configs.compare import get_config as compare_config
 from configs.finetune import get_config
-from tests.jobs.test_compare import fill
+from tests.jobs.series.conftest import fill
 
 
 def entropy(answers, settings):

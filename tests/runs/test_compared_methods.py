@@ -17,7 +17,7 @@ from calib_jax.training.interrupt import StopRequest
 from configs import compare as compare_module
 from configs import finetune
 from configs.compare import get_config
-from tests.jobs.test_compare import fill
+from tests.jobs.series.conftest import fill
 
 
 @pytest.fixture

@@ -1,107 +1,21 @@
-"""The jobs "compare" and "sweep": runs that are shared, stopped and read back; what is refused."""
+"""The job "compare": runs that are shared, stopped and read back; what is refused."""
 
 import dataclasses
 import hashlib
 import json
-from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
-from calib_jax.api import make_mesh
+from calib_jax import posthoc
 from calib_jax.errors import UserError
-from calib_jax.jobs import compare, finetune, sweep
+from calib_jax.jobs import compare
 from calib_jax.reports import predictions
-from calib_jax.reports.figures.canvas import drawn, new_figure
-from calib_jax.reports.result import read, write
-from calib_jax.reports.views import comparison as views
-from calib_jax.runs import base_model, split_scores, subruns
-from calib_jax.runs.run import Run, as_json, show_if_finished
+from calib_jax.runs import base_model, subruns
+from calib_jax.runs.run import Run, show_if_finished
 from calib_jax.training.interrupt import Stopped, StopRequest
-from configs.compare import get_config as compare_config
-from configs.sweep import get_config as sweep_config
-from tests.conftest import make_questions, write_questions
-from tests.reports.compare.conftest import Few, make_scores
-
-
-def fill(config, folder, model):
-    """The config on the tiny model and invented questions, an in-domain and another split."""
-    for i, (name, count) in enumerate((("train", 24), ("test", 12), ("other", 10))):
-        questions = make_questions(count, i, options=(3, 4))
-        questions = [
-            dataclasses.replace(q, question=f"{name}: {q.question}", task=None) for q in questions
-        ]
-        write_questions(folder / f"{name}.jsonl", questions)
-    config.model.name = str(model)
-    config.data.train = f"exam={folder / 'train.jsonl'}"
-    config.data.eval = f"exam={folder / 'test.jsonl'},{folder / 'other.jsonl'}"
-    config.data.train_size = config.data.eval_size = 0
-    config.prompt.max_length = 256
-    config.batch.max_buckets = 1
-    config.train.learning_rate = 1e-2
-    config.report.num_resamples = 5
-    return config
-
-
-@pytest.fixture(autouse=True)
-def brief(monkeypatch):
-    """A run's own report and all figures have tests of their own, and take most of the time."""
-
-    def finish(run, setting, states, extra, quietly=False):
-        rows = {
-            state: {s: {"domain": setting.domains[s], "n": len(x)} for s, x in splits.items()}
-            for state, splits in states.items()
-        }
-        found = {"fingerprint": "f", "data": setting.data, **rows, **extra}
-        write(run.workdir / "summary.json", found)
-
-    monkeypatch.setattr(split_scores, "finish", finish)
-    one = jax.devices()[:1]
-    monkeypatch.setattr(base_model, "make_mesh", lambda shape: make_mesh((1, 1, 1), one))
-    monkeypatch.setattr(compare.measure, "catalogue", Few)
-    logged = dict.fromkeys(("conf_ece", "accuracy", "mean_confidence", "nll"), 0.5)
-    monkeypatch.setattr(split_scores, "figures", lambda *_: logged)
-    monkeypatch.setattr(views.diagrams, "draw_all", lambda *_: {})
-    monkeypatch.setattr(views.frontier, "draw", drawn(lambda *_: new_figure(1, 1)))
-
-
-@pytest.fixture
-def config(tmp_path, tiny_model):
-    config = fill(compare_config("debug"), tmp_path, tiny_model)
-    config.compare.methods = "before,fixed_temperature,temperature,cft"
-    return config
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """Stands for training: finishes a folder at once, less sure than before; notes its calls."""
-    calls = []
-
-    def train(run, model=None, before=None):
-        config, workdir = run.config, run.workdir
-        if len(calls) == train.stop_after:
-            raise Stopped
-        calls.append((workdir.name, config, model))
-        (workdir / "predictions").mkdir(parents=True)
-        (workdir / "config.json").write_text(as_json(config))
-        for path in before.glob("before-*.parquet"):
-            scores = predictions.read(path)
-            sharp = 0.5 + 0.1 * len(calls)
-            probs = np.where(scores.mask, scores.probs**sharp, 0)
-            scores = dataclasses.replace(scores, probs=probs / probs.sum(axis=1, keepdims=True))
-            name = path.name.replace("before", "after")
-            predictions.write(workdir / "predictions" / name, scores)
-        write(workdir / "summary.json", {})
-
-    train.stop_after = -1
-    monkeypatch.setattr(finetune, "main", train)
-    return train, calls
-
-
-def start(config, workdir, job=compare):
-    job.main(Run(config, workdir, StopRequest()))
-    return read(workdir / "summary.json")
+from tests.jobs.series.conftest import start
+from tests.reports.compare.conftest import make_scores
 
 
 def digest(path):
@@ -284,15 +198,48 @@ def test_cross_fitting_and_other_calibrators(config, tmp_path, trained):
     )
 
 
+def test_a_temperature_after_training_is_fitted_out_of_fold(config, tmp_path, trained):
+    """SFT is trained for it, whether or not it has a row of its own, and keeps its predictions."""
+    config.compare.methods = "before,sft+temperature,cft"
+    config.posthoc.folds = 3
+    result = start(config, tmp_path / "run")
+    rows, labels = result["comparisons"][0]["rows"], result["comparisons"][0]["labels"]
+    assert list(rows) == ["before", "sft+temperature", "cft"]
+    assert labels["sft+temperature"] == "SFT only, then Temp. scale, fitted"
+    assert [name for name, _, _ in trained[1]] == ["sft-seed0", "cft-seed0"]
+    sft = predictions.read(tmp_path / "run/sft-seed0/predictions/after-exam.parquet", "choice")
+    expected = posthoc.cross_fit_scores("temperature", sft, folds=3, seed=config.seed)
+    nll = -np.log(expected.probs[np.arange(len(sft)), sft.answers]).mean()
+    assert rows["sft+temperature"]["in"]["nll"]["value"] == pytest.approx(nll, rel=1e-5)
+    # The training questions are not scored for it: it has learnt them.
+    assert not (tmp_path / "run/before-seed0/predictions/calibration-train.parquet").exists()
+    assert "cross-fitted to it on each" in result["methods"][labels["sft+temperature"]]
+
+
+def test_every_seed_starts_from_its_own_adapter(config, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(base_model, "load", lambda config, _: loaded.append(config.model.adapter))
+    config.model.adapter = "aligned-seed{seed}/adapter"
+    config.train.method = "lora"
+    whole = subruns.Subruns(Run(config, tmp_path, StopRequest()), lambda *_, **__: None)
+    assert whole.settings(3).model.adapter == "aligned-seed3/adapter"
+    heard = []
+    for seed in (0, 0, 1):
+        whole._held(whole.settings(seed))
+        heard.append(whole._heard)
+        whole._model = whole._model or whole._loaded(whole.settings(seed)) or "a model"
+    assert loaded == ["aligned-seed0/adapter", "aligned-seed1/adapter"]
+    assert heard[0] is heard[1] is not heard[2]
+
+
 def test_a_temperature_at_its_bound_is_told(config):
     scores = make_scores(0, 3.0)
     wrong = dataclasses.replace(scores, answers=scores.probs.argmin(axis=1).astype(np.int32))
-    before = SimpleNamespace(calibration=wrong, scores={"exam": scores})
-    found, said, warns = compare.calibrate(config, "temperature", before)
+    found, said, warns = compare.calibrate(config, "temperature", {"exam": scores}, wrong)
     np.testing.assert_allclose(found["exam"].probs, 0.25, atol=0.01)
     assert said == ["T = 1000.000"] and "upper bound 1000, all but the uniform guesser" in warns[0]
     assert compare.remark("Temp. scale", [0], *warns).startswith("Temp. scale (seed 0): the scores")
-    assert not compare.calibrate(config, "fixed_temperature", before)[2]
+    assert not compare.calibrate(config, "fixed_temperature", {"exam": scores}, wrong)[2]
 
 
 def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained):
@@ -316,6 +263,10 @@ def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained
         ("compare.methods", "cft,cft", "names 'cft' twice"),
         ("compare.methods", " ,", "names nothing"),
         ("compare.methods", "daca", "needs the pre-trained model's log-scores"),
+        ("compare.methods", "sft+daca", "names 'daca', which needs"),
+        ("compare.methods", "temperature+temperature", "names 'temperature'; choose from: cft"),
+        ("compare.methods", "sft+cft", "names 'cft'; choose from: temperature"),
+        ("compare.methods", "sft+temperature,sft+temperature", "twice; leave one out"),
         ("compare.seeds", "0,one", "holds 'one'; expected whole numbers"),
         ("compare.seeds", "-1", "holds '-1'"),
         ("compare.seeds", "", "is empty"),
@@ -346,65 +297,4 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     config[section][key] = value
     with pytest.raises(UserError, match=message):
         start(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-# --- Sweep ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sweeping(tmp_path, tiny_model):
-    return fill(sweep_config("debug"), tmp_path, tiny_model)
-
-
-def test_a_sweep_runs_every_weight_with_every_number_of_bins(sweeping, tmp_path, trained, capsys):
-    _, calls = trained
-    sweeping.sweep.ece_weight, sweeping.sweep.num_bins = "0,0.3,10", "5,20"
-    result = start(sweeping, tmp_path / "run", sweep)
-    assert [name for name, _, _ in calls] == [
-        "lambda0-seed0",
-        "lambda0.3-bins5-seed0",
-        "lambda0.3-bins20-seed0",
-        "lambda10-bins5-seed0",
-        "lambda10-bins20-seed0",
-    ]
-    assert [(c.train.ece_weight, c.em.num_bins) for _, c, _ in calls] == [
-        (0, 10),
-        (0.3, 5),
-        (0.3, 20),
-        (10, 5),
-        (10, 20),
-    ]
-    rows = result["comparisons"][0]["rows"]
-    assert list(rows) == ["before", *result["points"]]
-    # Every setting is measured with the same bins.
-    scores = predictions.read(tmp_path / "run/lambda10-bins5-seed0/predictions/after-exam.parquet")
-    from calib_jax import metrics
-
-    expected = float(metrics.conf_ece(scores.probs, scores.answers, scores.mask, num_bins=10))
-    found = rows["lambda10-bins5"]["in"]["conf_ece"]["value"]
-    assert found == pytest.approx(expected, abs=1e-6)
-    assert set(result["frontier"]) == {"in", "out"} and all(result["frontier"].values())
-    assert (tmp_path / "run/figures/frontier_conf_ece.png").is_file()
-    assert {row["subject"] for row in result["rows"]} == set(rows)
-    assert {row["a"] for row in result["contrasts"]} == {"before"}
-    assert "Pareto" in (tmp_path / "run" / "report.html").read_text()
-    capsys.readouterr()
-    assert show_if_finished(tmp_path / "run") and "λ = 0.3, M = 20" in capsys.readouterr().out
-
-
-def test_a_sweep_that_cannot_be_is_refused(sweeping, tmp_path):
-    for field, value, message in (
-        ("ece_weight", "0,-1", "holds '-1'; expected numbers of at least 0"),
-        ("ece_weight", "nan", "holds 'nan'"),
-        ("num_bins", "0", "holds '0'"),
-        ("num_bins", "2.5", "expected whole numbers"),
-    ):
-        config = sweeping.copy_and_resolve_references()
-        config.sweep[field] = value
-        with pytest.raises(UserError, match=message):
-            start(config, tmp_path / "run", sweep)
-    sweeping.train.sft = "none"
-    with pytest.raises(UserError, match="no loss"):
-        start(sweeping, tmp_path / "run", sweep)
     assert not (tmp_path / "run").exists()
