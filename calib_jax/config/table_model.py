@@ -66,8 +66,8 @@ MODEL = section(
         needs=(needs.TRAINS_STAGES,),
         instead={"study": "write model+adapter in config.study.pairs"},
     ).means(
-        "A LoRA adapter in PEFT's format, a folder or a hub id, which is measured or trained on, "
-        "empty for none."
+        "A LoRA adapter in PEFT's format, a folder or a hub id, which is measured or trained on; "
+        "empty for none. In compare and sweep, {seed} in its name stands for the seed."
     ),
     quantize=Field(
         "",
