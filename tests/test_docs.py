@@ -243,9 +243,14 @@ def test_examples_of_changes_fit_the_code(number):
         pytest.skip("git is not installed")
     diff = blocks(ROOT / "docs" / "how-to-add.md", "diff")[number]
     done = subprocess.run(
-        ["git", "apply", "--check", "-"], cwd=ROOT, input=diff, capture_output=True, text=True
-    )
+        ["git", "apply", "--check", "--numstat", "-"],
+        cwd=ROOT, input=diff, capture_output=True, text=True,
+    )  # fmt: skip  # the command apart from how it is run
     assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():  # there is room for it, see tests/test_habits.py
+        added, removed, name = line.split("\t")
+        here = (ROOT / name).read_text().splitlines() if (ROOT / name).exists() else []
+        assert len(here) + int(added) - int(removed) <= 400, name
 
 
 # --- The reference --------------------------------------------------------------------------------
