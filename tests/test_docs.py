@@ -23,7 +23,8 @@ import pytest
 
 from calib_jax import command_line, metrics, posthoc
 from calib_jax.config import base
-from calib_jax.questions.tasks import load_task
+from calib_jax.models.families import FAMILIES
+from calib_jax.questions.tasks import get_task, load_task, task_names
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -66,6 +67,22 @@ def test_the_readme_is_one_page():
     assert len(text.encode()) <= 8192
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert tables and all(table.count("\n") - 2 <= 6 for table in tables)
+
+
+def test_the_pages_count_families_and_tasks():
+    """Whoever adds one finds here what else says how many there are."""
+    words = ("eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+             "nineteen twenty").split()  # fmt: skip  # one list
+    harness = [name for name in task_names() if get_task(name).harness]
+    claims = (
+        (README, "{} model families", len(FAMILIES)),
+        (README, "on {} tasks", len(task_names())),
+        (ROOT / "docs" / "index.md", "on {} tasks", len(task_names())),
+        (ROOT / "docs" / "index.md", "{} of them with lm-evaluation-harness's", len(harness)),
+    )
+    for page, claim, count in claims:
+        claim = claim.format(words[count - 8])
+        assert claim in " ".join(page.read_text().split()), f"{page.name} should say: {claim}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
