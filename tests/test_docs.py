@@ -23,7 +23,8 @@ import pytest
 
 from calib_jax import command_line, metrics, posthoc
 from calib_jax.config import base
-from calib_jax.questions.tasks import load_task
+from calib_jax.models.families import FAMILIES
+from calib_jax.questions.tasks import get_task, load_task, task_names
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -66,6 +67,22 @@ def test_the_readme_is_one_page():
     assert len(text.encode()) <= 8192
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert tables and all(table.count("\n") - 2 <= 6 for table in tables)
+
+
+def test_the_pages_count_families_and_tasks():
+    """Whoever adds one finds here what else says how many there are."""
+    words = ("eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+             "nineteen twenty").split()  # fmt: skip  # one list
+    harness = [name for name in task_names() if get_task(name).harness]
+    claims = (
+        (README, "{} model families", len(FAMILIES)),
+        (README, "on {} tasks", len(task_names())),
+        (ROOT / "docs" / "index.md", "on {} tasks", len(task_names())),
+        (ROOT / "docs" / "index.md", "{} of them with lm-evaluation-harness's", len(harness)),
+    )
+    for page, claim, count in claims:
+        claim = claim.format(words[count - 8])
+        assert claim in " ".join(page.read_text().split()), f"{page.name} should say: {claim}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
@@ -243,9 +260,14 @@ def test_examples_of_changes_fit_the_code(number):
         pytest.skip("git is not installed")
     diff = blocks(ROOT / "docs" / "how-to-add.md", "diff")[number]
     done = subprocess.run(
-        ["git", "apply", "--check", "-"], cwd=ROOT, input=diff, capture_output=True, text=True
-    )
+        ["git", "apply", "--check", "--numstat", "-"],
+        cwd=ROOT, input=diff, capture_output=True, text=True,
+    )  # fmt: skip  # the command apart from how it is run
     assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():  # there is room for it, see tests/test_habits.py
+        added, removed, name = line.split("\t")
+        here = (ROOT / name).read_text().splitlines() if (ROOT / name).exists() else []
+        assert len(here) + int(added) - int(removed) <= 400, name
 
 
 # --- The reference --------------------------------------------------------------------------------

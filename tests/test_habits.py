@@ -130,6 +130,20 @@ def test_an_exception_from_a_tool_has_its_reason_beside_it():
     assert not bare
 
 
+def test_every_file_travels_with_the_package():
+    """A folder is listed as a package, also one of data; what is no module is package data."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    homes = {path: ".".join(path.parent.relative_to(ROOT).parts) for path in files}
+    assert {*homes.values(), "calib_jax.configs"} == set(tool["packages"])
+    left_out = [
+        str(path.relative_to(ROOT))
+        for path, home in homes.items()
+        if path.suffix != ".py" and not any(map(path.match, tool["package-data"].get(home, ())))
+    ]
+    assert not left_out
+
+
 def test_the_types_travel_with_the_package():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     assert (PACKAGE / "py.typed").is_file()

@@ -291,15 +291,20 @@ def head_weights(params: Tree) -> jax.Array:
     return params["lm_head"] if "lm_head" in params else params["embed"]
 
 
-def cap(logits: jax.Array, softcap: float | None) -> jax.Array:
-    """c · tanh(x / c), or x where there is no soft cap c (Gemma-2)."""
-    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+def of_products(config: ModelConfig, products: jax.Array) -> jax.Array:
+    """Logits from products of hidden states and the LM head, the same for every token.
+
+    Whoever computes such products takes the logits from here: ``head_logits``, and the loss that is
+    chunked over the vocabulary.
+    """
+    softcap = config.logit_softcap
+    return products if softcap is None else softcap * jnp.tanh(products / softcap)
 
 
 def head_logits(config: ModelConfig, params: Tree, hidden_XxD: jax.Array) -> jax.Array:
     """Float32 logits [..., V] of hidden states [..., D]."""
     weights_VxD = head_weights(params).astype(hidden_XxD.dtype)
-    logits = jnp.einsum(
+    products = jnp.einsum(
         "...d,vd->...v", hidden_XxD, weights_VxD, preferred_element_type=jnp.float32
     )
-    return cap(logits, config.logit_softcap)
+    return of_products(config, products)

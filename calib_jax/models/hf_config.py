@@ -10,25 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from calib_jax.errors import UserError
-from calib_jax.models.config import Llama3Rope, ModelConfig, Rope
+from calib_jax.models.attributes import boolean, positive_float, positive_int
+from calib_jax.models.config import ModelConfig
 from calib_jax.models.families import COMMON, FAMILIES, HARMLESS, ONLY, QUANTIZED, Family
 from calib_jax.models.formats.files import read_json, safe_path
-
-_FULL, _SLIDING = "full_attention", "sliding_attention"
-
-# Further keys of the rotary settings by their type. "factors" is how the GGUF reader spells a
-# file's table of divisors; no config.json has it.
-_ROPE_KEYS = {
-    "default": set(),
-    "linear": {"factor"},
-    "llama3": {
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    },
-    "factors": {"factors"},
-}
+from calib_jax.models.hf_rope import FULL, SLIDING, parse_ropes
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -71,35 +57,35 @@ def parse_config(raw: Mapping[str, Any], where: str, *, internal: bool = False) 
         return value
 
     def integer(key: str, most: int = 2**31 - 1) -> int:
-        return _positive_int(get(key), key, where, most)
+        return positive_int(get(key), key, where, most)
 
     def switch(key: str) -> bool:
-        return _boolean(raw.get(key, family.attributes.get(key, False)), key, where)
+        return boolean(raw.get(key, family.attributes.get(key, False)), key, where)
 
     def optional(key: str) -> float | None:
         value = raw.get(key, family.attributes.get(key))
-        return None if value is None else _positive_float(value, key, where)
+        return None if value is None else positive_float(value, key, where)
 
     def derived(key: str, otherwise: int) -> int:
         value = raw.get(key, family.attributes.get(key))
-        return otherwise if value is None else _positive_int(value, key, where)
+        return otherwise if value is None else positive_int(value, key, where)
 
     hidden, num_heads = integer("hidden_size"), integer("num_attention_heads")
     num_layers = integer("num_hidden_layers", most=10_000)
     head_dim = derived("head_dim", max(1, hidden // num_heads))
-    rope, local_rope = _parse_ropes(raw, family, head_dim, where, internal)
+    rope, local_rope = parse_ropes(raw, family, head_dim, where, internal)
     window, slides = _parse_windows(raw, family, num_layers, where)
     traits = dict(family.traits)
     biased = [names for key, names in family.biases.items() if switch(key)]
     traits["biases"] = tuple(traits.get("biases", ())) + tuple(n for names in biased for n in names)
     if "query_pre_attn_scalar" in family.attributes:
-        scalar = _positive_float(get("query_pre_attn_scalar"), "query_pre_attn_scalar", where)
+        scalar = positive_float(get("query_pre_attn_scalar"), "query_pre_attn_scalar", where)
         traits["attention_scale"] = scalar**-0.5
     if "use_parallel_residual" in family.attributes:
         traits["block"] = "parallel" if switch("use_parallel_residual") else "pre"
     epsilon = family.epsilon
     if isinstance(epsilon, str):
-        epsilon = _positive_float(get(epsilon), epsilon, where)
+        epsilon = positive_float(get(epsilon), epsilon, where)
     activation = get(family.activation)
     if not isinstance(activation, str) or activation not in family.activations:
         raise UserError(
@@ -191,11 +177,11 @@ def _parse_windows(
 
     def integer(key: str, least: int = 1) -> int:
         value = raw.get(key, family.attributes.get(key))
-        return _positive_int(value, key, where, least=least)
+        return positive_int(value, key, where, least=least)
 
     window = raw.get("sliding_window", family.attributes.get("sliding_window"))
     if window is not None:
-        _positive_int(window, "sliding_window", where)
+        positive_int(window, "sliding_window", where)
     if raw.get("sliding_window_size", window) != window:
         raise UserError(f"{where}: 'sliding_window_size' and 'sliding_window' differ.")
     layers = range(num_layers)
@@ -206,7 +192,7 @@ def _parse_windows(
             slides = (window is not None,) * num_layers
         case "upper":
             used = raw.get("use_sliding_window", False)
-            window = window if _boolean(used, "use_sliding_window", where) else None
+            window = window if boolean(used, "use_sliding_window", where) else None
             first = integer("max_window_layers", least=0)
             slides = tuple(window is not None and i >= first for i in layers)
         case "alternate":
@@ -223,11 +209,9 @@ def _parse_windows(
                 )
     types = raw.get("layer_types")
     if types is not None:
-        known = {_FULL: False, _SLIDING: True}
+        known = {FULL: False, SLIDING: True}
         if not isinstance(types, list) or not all(isinstance(t, str) and t in known for t in types):
-            raise UserError(
-                f"{where}: attribute 'layer_types' must list {_FULL!r} and {_SLIDING!r}."
-            )
+            raise UserError(f"{where}: attribute 'layer_types' must list {FULL!r} and {SLIDING!r}.")
         if len(types) != num_layers:
             raise UserError(
                 f"{where}: attribute 'layer_types' has {len(types)} entries for {num_layers} "
@@ -247,114 +231,6 @@ def _parse_windows(
     return window, slides
 
 
-def _parse_ropes(
-    raw: Mapping[str, Any], family: Family, head_dim: int, where: str, internal: bool
-) -> tuple[Rope, Rope | None]:
-    """The rotary settings from either spelling, and those of the sliding layers (Gemma-3)."""
-    new, old = (
-        _mapping(raw.get(key) or {}, key, where) for key in ("rope_parameters", "rope_scaling")
-    )
-    local = None
-    if family.local_theta:
-        if stray := set(new) - {_FULL, _SLIDING}:
-            raise UserError(
-                f"{where}: 'rope_parameters' has {sorted(stray)[0]!r}; expected the settings of "
-                f"{_FULL!r} and of {_SLIDING!r} apart."
-            )
-        if "type" in old:  # transformers 5 reads only the one, transformers 4 both
-            raise UserError(f"{where}: in 'rope_scaling', spell 'type' as 'rope_type'.")
-        nested = {
-            key: _mapping(new.get(key) or {}, f"rope_parameters.{key}", where)
-            for key in (_FULL, _SLIDING)
-        }
-        local = _parse_rope(
-            nested[_SLIDING], (family.local_theta,), None, raw, head_dim, where, internal
-        )
-        new = nested[_FULL]
-    if old and new and old != {k: v for k, v in new.items() if k in old or k != "rope_theta"}:
-        raise UserError(
-            f"{where}: 'rope_parameters' and 'rope_scaling' are both given and differ; remove the "
-            "wrong one."
-        )
-    thetas = (family.theta, ("rope_theta", family.theta[1]))
-    return _parse_rope(new or old, thetas, family.fraction, raw, head_dim, where, internal), local
-
-
-def _parse_rope(
-    rope: Mapping[str, Any],
-    thetas: tuple[tuple[str, float], ...],
-    fraction: tuple[str, float] | None,
-    raw: Mapping[str, Any],
-    head_dim: int,
-    where: str,
-    internal: bool,
-) -> Rope:
-    """One set of rotary settings.
-
-    Args:
-      rope: the settings proper, ``rope_parameters`` or ``rope_scaling``.
-      thetas: names at the top of the file that may hold the base; the first one counts, with its
-        default, and the others must agree.
-      fraction: the same for the share of a head's channels that turn; None where all do.
-      raw, head_dim, where, internal: see ``parse_config``.
-    """
-    rope = dict(rope)
-
-    def shared(key: str, names: tuple[str, ...], default: float) -> Any:
-        """A setting that may also stand at the top, under names that must then agree."""
-        value = rope.pop(key, raw.get(names[0], default))
-        for name in names:
-            if raw.get(name, value) != value:
-                raise UserError(
-                    f"{where}: {name} is {raw[name]} at the top, and {key} is {value}; remove the "
-                    "wrong one."
-                )
-        return value
-
-    theta = shared("rope_theta", tuple(name for name, _ in thetas), thetas[0][1])
-    theta = _positive_float(theta, "rope_theta", where)
-    part = "partial_rotary_factor"
-    share = shared(part, (fraction[0], part), fraction[1]) if fraction else shared(part, (part,), 1)
-    share = _positive_float(1.0 if share is None else share, part, where)
-    turning = int(head_dim * share)
-    if share > 1 or turning % 2 or not turning or (share != 1 and not fraction):
-        raise UserError(
-            f"{where}: attribute {part!r} is {share} and 'head_dim' {head_dim}; computed is an "
-            "even number of channels" + ("." if fraction else ", all of them in this family.")
-        )
-    kind = rope.pop("rope_type", rope.get("type", "default"))
-    if rope.pop("type", kind) != kind:  # the oldest files say "type"
-        raise UserError(f"{where}: the rotary settings' 'type' and 'rope_type' differ.")
-    if not isinstance(kind, str) or kind not in _ROPE_KEYS or (kind == "factors" and not internal):
-        raise UserError(
-            f"{where}: rope type {kind!r} is not handled (default, linear and llama3 are)."
-        )
-    length = "original_max_position_embeddings"
-    if kind == "llama3":  # as transformers does where it is not there
-        rope.setdefault(length, raw.get("max_position_embeddings"))
-    if unknown := set(rope) - _ROPE_KEYS[kind]:
-        raise UserError(f"{where}: rotary attribute {min(unknown)!r} is not handled.")
-    if missing := _ROPE_KEYS[kind] - set(rope):
-        raise UserError(f"{where}: rotary attribute {min(missing)!r} is missing.")
-    if kind == "factors":
-        factors = tuple(_positive_float(factor, "factors", where) for factor in rope["factors"])
-        if len(factors) != turning // 2:
-            raise UserError(f"{where}: {len(factors)} rotary factors for {turning} channels.")
-        return Rope(theta, share, factors=factors)
-    numbers = {
-        key: _positive_float(value, key, where) for key, value in rope.items() if key != length
-    }
-    if kind != "llama3":
-        return Rope(theta, share, linear_factor=numbers.get("factor", 1.0))
-    if numbers["high_freq_factor"] <= numbers["low_freq_factor"]:
-        raise UserError(
-            f"{where}: rotary attribute 'high_freq_factor' is {numbers['high_freq_factor']}; "
-            f"expected more than 'low_freq_factor', {numbers['low_freq_factor']}."
-        )
-    original = _positive_int(rope[length], length, where)
-    return Rope(theta, share, llama3=Llama3Rope(**numbers, original_max_length=original))
-
-
 def _check_heads(config: ModelConfig, where: str) -> None:
     """Raises UserError for numbers of heads that do not fit each other."""
     if config.num_heads % config.num_kv_heads:
@@ -370,29 +246,3 @@ def _check_heads(config: ModelConfig, where: str) -> None:
             f"{where}: a {config.family!r} model has hidden_size / num_attention_heads channels "
             "a head and as many key heads; 'head_dim' or 'num_key_value_heads' says otherwise."
         )
-
-
-def _mapping(value: Any, key: str, where: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected an object.")
-    return dict(value)
-
-
-def _positive_int(value: Any, key: str, where: str, most: int = 2**31 - 1, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UserError(
-            f"{where}: attribute {key!r} is {value!r}; expected an integer from {least} to {most}."
-        )
-    return value
-
-
-def _positive_float(value: Any, key: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
-        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected a positive number.")
-    return float(value)
-
-
-def _boolean(value: Any, key: str, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise UserError(f"{where}: attribute {key!r} is {value!r}; expected true or false.")
-    return value

@@ -20,7 +20,8 @@ from calib_jax import metrics
 LOG = "log"
 # Compared from before to after with a paired interval.
 CHANGE = "change"
-# Stands beside what a perfectly calibrated model of the same confidences shows by chance.
+# A calibration error, tested against what a perfectly calibrated model of the same confidences
+# shows by chance; its interval holds 0 exactly where p > 0.05. No place for any other metric.
 NULL = "null"
 # The tables: of one run's results, of tasks and readings, of methods (Table 2 of Xiao et al. 2025),
 # of methods with their scores, of methods against the reference, of a series of models, of stages,

@@ -57,11 +57,11 @@ def answer_log_probs(
     hidden_BxLxD: Any = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
     hidden_BxTxD = jnp.take_along_axis(hidden_BxLxD, batch["places"][:, :, None], axis=1)
     loss_BxT = next_token_loss(
+        decoder.config,
         hidden_BxTxD,
         head_weights(variables["params"]),
         batch["targets"],
         shards=vocab_shards,
-        softcap=decoder.config.logit_softcap,
     )
     B, Q = batch["weights"].shape
     # A slot beyond the last one (padding) is no row of the one-hot matrix. No product of matrices:

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from calib_jax.confidence.choice import renormalise
-from calib_jax.models.decoder import cap
+from calib_jax.models.config import ModelConfig
+from calib_jax.models.decoder import of_products
 
 
 def sft1(
@@ -90,12 +91,12 @@ CHUNK = 8192
 
 
 def next_token_loss(
+    config: ModelConfig,
     hidden_BxLxD: jax.Array,
     head_VxD: jax.Array,
     targets_BxL: jax.Array,
     *,
     shards: int = 1,
-    softcap: float | None = None,
 ) -> jax.Array:
     """−log p(target) at every position, chunked over the vocabulary.
 
@@ -103,12 +104,12 @@ def next_token_loss(
     and the backward pass recomputes each chunk: [B, L, V] never exists.
 
     Args:
+      config: of the model, for ``decoder.of_products``.
       hidden_BxLxD: [B, L, D], final hidden states.
       head_VxD: [V, D], the LM head.
       targets_BxL: [B, L] int32, the token after each position.
       shards: ways in which the mesh splits the vocabulary; a chunk takes an equal part of each
         shard, so that no shard moves.
-      softcap: of the logits, see ``ModelConfig``.
 
     Returns:
       [B, L] float32, nats.
@@ -133,7 +134,7 @@ def next_token_loss(
         logits = jnp.einsum(
             "bld,scd->blsc", hidden_BxLxD, piece_SxCxD, preferred_element_type=jnp.float32
         )
-        logits = jnp.where(exists_C, cap(logits, softcap), -jnp.inf)
+        logits = jnp.where(exists_C, of_products(config, logits), -jnp.inf)
         top_BxL = jnp.maximum(highest_BxL, jax.lax.stop_gradient(logits.max(axis=(-2, -1))))
         scaled = jnp.exp(logits - top_BxL[..., None, None]).sum(axis=(-2, -1))
         return (top_BxL, total_BxL * jnp.exp(highest_BxL - top_BxL) + scaled), None
@@ -147,4 +148,4 @@ def next_token_loss(
         head_VxD[targets_BxL],
         preferred_element_type=jnp.float32,
     )
-    return highest_BxL + jnp.log(total_BxL) - cap(target_BxL, softcap)
+    return highest_BxL + jnp.log(total_BxL) - of_products(config, target_BxL)

@@ -122,11 +122,11 @@ class EmObjective:
         )
         if LABELS in self.needs:
             loss_BxL = losses.next_token_loss(
+                decoder.config,
                 hidden_BxLxD,
                 head_weights(variables["params"]),
                 jnp.maximum(batch["labels"], 0),
                 shards=vocab_shards,
-                softcap=decoder.config.logit_softcap,
             )
             loss_BxL = jnp.where(batch["labels"] >= 0, loss_BxL, 0.0)
             answers = dataclasses.replace(answers, token_losses_BxL=loss_BxL)

@@ -170,7 +170,7 @@ def test_the_chunked_loss_caps_logits_as_the_head_does(small):
         np.random.default_rng(0).normal(size=(2, 5, config.hidden_size)), jnp.float32
     )
     targets = np.arange(10, dtype=np.int32).reshape(2, 5)
-    ours = next_token_loss(hidden, head_weights(params), targets, softcap=config.logit_softcap)
+    ours = next_token_loss(config, hidden, head_weights(params), targets)
     logits = np.asarray(head_logits(config, params, hidden), np.float64)
     assert np.abs(logits).max() <= 0.7
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))

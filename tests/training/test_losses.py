@@ -1,11 +1,14 @@
 """The losses against the plainest computation of the same thing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from calib_jax.training import losses
+from tests.models.raw_configs import parse
 
 
 def test_sft1_is_the_negative_log_probability_of_the_answer():
@@ -99,7 +102,7 @@ def test_chunked_loss_and_gradients_equal_the_unchunked_ones(vocab, shards):
         return jax.nn.logsumexp(logits, axis=-1) - picked
 
     def chunked(hidden, head):
-        return losses.next_token_loss(hidden, head, targets, shards=shards)
+        return losses.next_token_loss(parse(), hidden, head, targets, shards=shards)
 
     np.testing.assert_allclose(chunked(hidden, head), plain(hidden, head), rtol=2e-5, atol=2e-5)
     for ours, expected in zip(
@@ -114,7 +117,8 @@ def test_the_vocabulary_is_really_chunked():
     """No array of the compiled program is as large as [B, L, V]."""
     B, L, D, V = 2, 16, 8, 40960
     shapes = (jnp.zeros((B, L, D)), jnp.zeros((V, D)), jnp.zeros((B, L), jnp.int32))
-    gradient = jax.jit(jax.grad(lambda h, w, t: losses.next_token_loss(h, w, t).sum()))
+    loss = functools.partial(losses.next_token_loss, parse())
+    gradient = jax.jit(jax.grad(lambda *arrays: loss(*arrays).sum()))
     memory = gradient.lower(*shapes).compile().memory_analysis()
     assert memory.temp_size_in_bytes < B * L * V * 4
 

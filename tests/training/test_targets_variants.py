@@ -6,6 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from calib_jax.training import losses, targets
+from tests.models.raw_configs import parse
 
 
 def arrays(n=6, options=4, seed=0):
@@ -49,7 +50,7 @@ class WithAndWithoutJit(chex.TestCase):
         lambda p, a, m: losses.sft1(p, a[:5]),
         lambda p, a, m: losses.calibration(p, p[:, :3], m),
         lambda p, a, m: losses.next_token_loss(
-            jnp.ones((2, 3, 4)), jnp.ones((5, 4)), jnp.ones((2, 2), jnp.int32)
+            parse(), jnp.ones((2, 3, 4)), jnp.ones((5, 4)), jnp.ones((2, 2), jnp.int32)
         ),
     )
     def test_wrong_shapes_are_refused_and_never_broadcast(self, call):

@@ -20,7 +20,10 @@ from calib_jax.reports.views import comparison as views
 from calib_jax.reports.views.registry import console_of
 from tests.reports.compare.conftest import estimate, make_comparison, make_scores
 
-comparison = pytest.fixture(make_comparison)
+
+@pytest.fixture
+def comparison(laid_out):
+    return make_comparison()
 
 
 def body(text):

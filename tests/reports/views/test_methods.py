@@ -94,6 +94,7 @@ def test_the_table_of_methods_is_bold_by_the_same_rule(run):
     assert methods.methods(methods.with_calibrators(summary)).notes == ()
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_methods_are_the_layout_of_table_2(run):
     states = {name: run[0][name] for name in ("before", "after")}
     lines = list(csv.reader(io.StringIO(methods.methods_csv(methods.methods(states)))))
@@ -173,6 +174,7 @@ def test_the_parameters_of_the_fit_to_all_rows_stand_beneath(run):
     )
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_quantisation_is_a_column_per_split():
     moved = {"unquantized": 0.2, "quantized": 0.25, "change": 0.05, "change_ci": [-0.01, 0.11]}
     row = {
