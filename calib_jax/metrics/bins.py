@@ -254,8 +254,8 @@ def _row_bin_stats(columns, probs, answers, mask, weights, num_bins, edges) -> B
     answers, weights = as_answers(answers, num_rows), as_weights(weights, num_rows)
     if weights is not None:
         # In one block: what the weights do not change is computed once for all resamples.
-        found = columns(checked_probs, answers, checked_mask)
-        return group_bin_stats(*found, weights, num_bins=num_bins, edges=edges)
+        values, labels, valid = columns(checked_probs, answers, checked_mask)
+        return group_bin_stats(values, labels, valid, weights, num_bins=num_bins, edges=edges)
 
     def parts(probs, answers, mask):
         probs, mask = as_probs(probs, mask)
