@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.blocks import by_blocks
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import answer_matrix, as_answers, as_probs, as_weights
 from calib_jax.metrics.scores import confidences, predictions
@@ -180,14 +181,12 @@ def bin_stats(
         >>> stats.count.tolist(), stats.correct.tolist()
         ([0, 0, 1, 2], [0, 0, 1, 1])
     """
-    probs, mask = as_probs(probs, mask)
-    num_rows = probs.shape[0]
-    correct = predictions(probs, mask) == as_answers(answers, num_rows)
-    confidence = confidences(probs, mask)
-    weights = as_weights(weights, num_rows)
-    stats = group_bin_stats(
-        confidence[:, None], correct[:, None], None, weights, num_bins=num_bins, edges=edges
-    )
+
+    def columns(probs, answers, mask):
+        correct = predictions(probs, mask) == answers
+        return confidences(probs, mask)[:, None], correct[:, None], None
+
+    stats = _row_bin_stats(columns, probs, answers, mask, weights, num_bins, edges)
     return jax.tree.map(lambda x: x[0], stats)
 
 
@@ -214,10 +213,11 @@ def class_bin_stats(
         >>> stats.count.tolist(), stats.correct.tolist()
         ([[1, 1], [1, 1]], [[0, 1], [0, 1]])
     """
-    probs, mask = as_probs(probs, mask)
-    labels = answer_matrix(as_answers(answers, probs.shape[0]), probs.shape[1])
-    weights = as_weights(weights, probs.shape[0])
-    return group_bin_stats(probs, labels, mask, weights, num_bins=num_bins, edges=edges)
+
+    def columns(probs, answers, mask):
+        return probs, answer_matrix(answers, probs.shape[1]), mask
+
+    return _row_bin_stats(columns, probs, answers, mask, weights, num_bins, edges)
 
 
 @checked
@@ -239,12 +239,30 @@ def ovr_bin_stats(
         >>> ovr_bin_stats([[0.9, 0.1], [0.4, 0.6]], [0, 0], num_bins=2).correct.tolist()
         [[0, 1], [1, 0]]
     """
-    probs, mask = as_probs(probs, mask)
-    num_rows, num_options = probs.shape
-    predicted = answer_matrix(predictions(probs, mask), num_options)
-    right = predicted == answer_matrix(as_answers(answers, num_rows), num_options)
-    weights = as_weights(weights, num_rows)
-    return group_bin_stats(probs, right, mask, weights, num_bins=num_bins, edges=edges)
+
+    def columns(probs, answers, mask):
+        predicted = answer_matrix(predictions(probs, mask), probs.shape[1])
+        return probs, predicted == answer_matrix(answers, probs.shape[1]), mask
+
+    return _row_bin_stats(columns, probs, answers, mask, weights, num_bins, edges)
+
+
+def _row_bin_stats(columns, probs, answers, mask, weights, num_bins, edges) -> BinStats:
+    """``group_bin_stats`` of what ``columns`` makes of rows: values, labels and valid."""
+    checked_probs, checked_mask = as_probs(probs, mask)
+    num_rows = checked_probs.shape[0]
+    answers, weights = as_answers(answers, num_rows), as_weights(weights, num_rows)
+    if weights is not None:
+        # In one block: what the weights do not change is computed once for all resamples.
+        values, labels, valid = columns(checked_probs, answers, checked_mask)
+        return group_bin_stats(values, labels, valid, weights, num_bins=num_bins, edges=edges)
+
+    def parts(probs, answers, mask):
+        probs, mask = as_probs(probs, mask)
+        return _block_sums(*columns(probs, answers, mask), None, num_bins, edges)
+
+    arrays = jnp.asarray(probs), answers, None if mask is None else jnp.asarray(mask)
+    return _total(*by_blocks(parts, *arrays))
 
 
 def group_bin_stats(
@@ -259,6 +277,14 @@ def group_bin_stats(
 
     Kernel of the functions above: the columns are binned separately, ``weights`` [N] are int32,
     float32 or None.
+    """
+    return _total(*_block_sums(values, labels, valid, weights, num_bins, edges))
+
+
+def _block_sums(values, labels, valid, weights, num_bins, edges) -> tuple[jax.Array, jax.Array]:
+    """Weight and float32 distance from the bin's middle, by short blocks of rows: [B, G, M, 2].
+
+    The last axis tells rows with a wrong label from those with a right one.
     """
     num_rows, num_groups = values.shape
     index = bin_index(values, num_bins, edges)
@@ -292,7 +318,13 @@ def group_bin_stats(
             jax.ops.segment_sum(x.ravel(), cell, num_segments=math.prod(shape))
             for x in (weight, distance)
         )
-    both, distance = tree_sum(both.reshape(shape)), tree_sum(distance.reshape(shape)).sum(axis=-1)
+    return both.reshape(shape), distance.reshape(shape)
+
+
+def _total(both: jax.Array, distance: jax.Array) -> BinStats:
+    """The statistics of the blocks of ``_block_sums`` together."""
+    num_bins = both.shape[2]
+    both, distance = tree_sum(both), tree_sum(distance).sum(axis=-1)
     count, correct = both.sum(axis=-1), both[..., 1]
     middle = _bin_middle(jnp.arange(num_bins, dtype=jnp.int32), num_bins)
     confidence, residual = two_sum(count * middle, distance)

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_weights
-from calib_jax.metrics.ranks import Keyed, by_confidence, over_runs, runs
+from calib_jax.metrics.ranks import Keyed, by_confidence, sum_over_runs
 
 
 @checked
@@ -51,13 +51,19 @@ def _auroc(keyed: Keyed, weights) -> jax.Array:
     num_rows = keyed.key.shape[0]
     if num_rows == 0:
         return jnp.float32(jnp.nan)
-    counts = runs(keyed, as_weights(weights, num_rows), sought=True, lowest_first=False)
-    # Right rows above the run, plus half of those in it, as a share of all right rows.
-    twice_above = (counts.found_before + counts.found).astype(jnp.float32)
-    share_above = twice_above / (2 * counts.all_found.astype(jnp.float32))
-    wrong = (counts.shown - counts.found) - (counts.shown_before - counts.found_before)
-    area = over_runs(counts, wrong * share_above) / (counts.all_shown - counts.all_found)
-    return jnp.where(counts.unknown, jnp.nan, area)
+
+    def pairs(counts):
+        # Right rows above the run, plus half of those in it, as a share of all right rows.
+        twice_above = (counts.found_before + counts.found).astype(jnp.float32)
+        share_above = twice_above / (2 * counts.all_found.astype(jnp.float32))
+        wrong = (counts.shown - counts.found) - (counts.shown_before - counts.found_before)
+        return wrong * share_above
+
+    weights = as_weights(weights, num_rows)
+    area, shown, found, unknown = sum_over_runs(
+        keyed, weights, pairs, sought=True, lowest_first=False
+    )
+    return jnp.where(unknown, jnp.nan, area / (shown - found))
 
 
 @checked
@@ -110,8 +116,14 @@ def _auprc(keyed: Keyed, weights, positive) -> jax.Array:
     if num_rows == 0:
         return jnp.float32(jnp.nan)
     right = positive == "correct"
-    counts = runs(keyed, as_weights(weights, num_rows), sought=right, lowest_first=not right)
-    # Rows of weight 0 ahead of all others are shown to nobody: 0 * 0/0.
-    precision = counts.found / jnp.where(counts.shown == 0, 1, counts.shown)
-    area = over_runs(counts, (counts.found - counts.found_before) * precision) / counts.all_found
-    return jnp.where(counts.unknown, jnp.nan, area)
+
+    def precisions(counts):
+        # Rows of weight 0 ahead of all others are shown to nobody: 0 * 0/0.
+        precision = counts.found / jnp.where(counts.shown == 0, 1, counts.shown)
+        return (counts.found - counts.found_before) * precision
+
+    weights = as_weights(weights, num_rows)
+    area, _, found, unknown = sum_over_runs(
+        keyed, weights, precisions, sought=right, lowest_first=not right
+    )
+    return jnp.where(unknown, jnp.nan, area / found)

@@ -6,6 +6,7 @@ whether the row is right, so that nothing has to be gathered.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -76,6 +77,37 @@ def runs(keyed: Keyed, weights: jax.Array | None, *, sought: bool, lowest_first:
         sought: whether right rows are found, or wrong ones.
         lowest_first: the direction.
     """
+    counts, whole = _walked(keyed, weights, sought, lowest_first, lambda counts: counts[:4])
+    return Runs(*counts, *whole)
+
+
+def sum_over_runs(
+    keyed: Keyed,
+    weights: jax.Array | None,
+    term: Callable[[Runs], jax.Array],
+    *,
+    sought: bool,
+    lowest_first: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Sum over the runs of a term of each, read at its last row; no counts are kept.
+
+    Args:
+        keyed, weights, sought, lowest_first: as in ``runs``.
+        term: counts of some rows -> the term of each, elementwise.
+
+    Returns:
+        The sum, and all_shown, all_found and unknown of ``Runs``.
+    """
+
+    def at_ends(counts):
+        return jnp.where(counts.is_end, term(counts), 0)
+
+    terms, (_, *whole) = _walked(keyed, weights, sought, lowest_first, at_ends)
+    return tree_sum(tree_sum(terms)), *whole
+
+
+def _walked(keyed, weights, sought, lowest_first, each):
+    """What ``each`` makes of the counts of a row of every block, [L, B]; the rest of ``Runs``."""
     num_rows = keyed.key.shape[0]
     unknown = keyed.unknown if weights is None else keyed.unknown & (weights != 0)
     # Neither the order nor the runs depend on the weights: under vmap over weights (the bootstrap)
@@ -93,10 +125,7 @@ def runs(keyed: Keyed, weights: jax.Array | None, *, sought: bool, lowest_first:
         weight = real.astype(jnp.int32)
     else:
         weight = jnp.where(real, weights[block(order)], 0)
-    (shown, found, shown_before, found_before), (all_shown, all_found) = _counts(
-        weight, jnp.where(kind, weight, 0), start
-    )
-    return Runs(shown, found, shown_before, found_before, end, all_shown, all_found, unknown.any())
+    return _counts(weight, jnp.where(kind, weight, 0), start, end, unknown.any(), each)
 
 
 def _sorted(keyed: Keyed, with_order: bool) -> tuple[jax.Array, jax.Array, jax.Array | None]:
@@ -117,7 +146,7 @@ def _blocks(x: jax.Array, num_rows: int) -> jax.Array:
     return jnp.pad(x, (0, -num_rows % _BLOCK)).reshape(-1, _BLOCK).T
 
 
-def _counts(weight, found, start):
+def _counts(weight, found, start, end, unknown, each):
     """Running totals in the order of the rows, and their values where each run has begun.
 
     Not jnp.cumsum and a maximum so far: on a CPU they take ten times as long as this loop over the
@@ -137,19 +166,15 @@ def _counts(weight, found, start):
         (b + total - tail)[begun] for b, total, tail in zip(before, totals, tails, strict=True)
     ]
 
+    all_shown, all_found = (b[-1] + total[-1] for b, total in zip(before, totals, strict=True))
+
     def step(carry, row):
         shown, found, shown_before, found_before = carry
-        more, more_found, begins = row
+        more, more_found, begins, ends = row
         shown_before = jnp.where(begins, shown, shown_before)
         found_before = jnp.where(begins, found, found_before)
         carry = shown + more, found + more_found, shown_before, found_before
-        return carry, carry
+        return carry, each(Runs(*carry, ends, all_shown, all_found, unknown))
 
-    _, counts = jax.lax.scan(step, (*before, *open_runs), (*values, start))
-    shown, found = (b[-1] + total[-1] for b, total in zip(before, totals, strict=True))
-    return counts, (shown, found)
-
-
-def over_runs(counts: Runs, terms: jax.Array) -> jax.Array:
-    """Sum over the runs of a term [L, B] of each, read at its last row."""
-    return tree_sum(tree_sum(jnp.where(counts.is_end, terms, 0)))
+    _, counts = jax.lax.scan(step, (*before, *open_runs), (*values, start, end))
+    return counts, (end, all_shown, all_found, unknown)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_weights
-from calib_jax.metrics.ranks import Keyed, Runs, by_confidence, over_runs, runs
+from calib_jax.metrics.ranks import Keyed, Runs, by_confidence, runs, sum_over_runs
 from calib_jax.metrics.scores import confidences
 
 
@@ -141,14 +141,19 @@ def _aurc(keyed: Keyed, weights) -> jax.Array:
     num_rows = keyed.key.shape[0]
     if num_rows == 0:
         return jnp.float32(jnp.nan)
-    counts = runs(keyed, as_weights(weights, num_rows), sought=False, lowest_first=False)
-    # Over a run from n + 1 to m with E errors above it and a share e of its own, the risks
-    # (E + (k - n) e) / k sum to (m - n) e + (E - n e) (H_m - H_n). The first parts add up to all
-    # errors.
-    steps = _harmonic_difference(counts.shown_before, counts.shown)
-    bend = (counts.found_before - counts.shown_before * _own_share(counts)) * steps
-    total = over_runs(counts, bend) + counts.all_found
-    return jnp.where(counts.unknown, jnp.nan, total / counts.all_shown)
+
+    def bend(counts):
+        # Over a run from n + 1 to m with E errors above it and a share e of its own, the risks
+        # (E + (k - n) e) / k sum to (m - n) e + (E - n e) (H_m - H_n). The first parts add up to
+        # all errors.
+        steps = _harmonic_difference(counts.shown_before, counts.shown)
+        return (counts.found_before - counts.shown_before * _own_share(counts)) * steps
+
+    weights = as_weights(weights, num_rows)
+    bends, shown, errors, unknown = sum_over_runs(
+        keyed, weights, bend, sought=False, lowest_first=False
+    )
+    return jnp.where(unknown, jnp.nan, (bends + errors) / shown)
 
 
 @checked

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.blocks import ROWS, by_blocks
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_answers, as_probs, as_weights
 from calib_jax.metrics.scores import confidences, predictions
@@ -24,7 +25,7 @@ _MODES = 4096
 # At the smallest bandwidth the last kept frequency is damped to 3e-9.
 _MIN_SIGMA = 2 / _MODES
 # Rows per float32 running sum; the sums are of distances within a cell, at most 1/16384.
-_BLOCK = 1 << 17
+_BLOCK = ROWS
 _BISECTIONS = 14
 
 
@@ -88,12 +89,21 @@ def smooth_stats(
         >>> int(stats.count[6144]), int(stats.correct[6144]), int(stats.correct[8192])
         (1, 0, 1)
     """
+    num_rows = as_probs(probs, mask)[0].shape[0]
+    answers, weights = as_answers(answers, num_rows), as_weights(weights, num_rows)
+    arrays = jnp.asarray(probs), answers, None if mask is None else jnp.asarray(mask)
+    # Weighted in one block: what the weights do not change is computed once for all resamples.
+    found = by_blocks(_block_sums, *arrays) if weights is None else _block_sums(*arrays, weights)
+    count, offset = map(tree_sum, found)
+    return SmoothStats(count.sum(axis=-1), count[:, 1], offset.sum(axis=-1), offset[:, 1])
+
+
+def _block_sums(probs, answers, mask, weights=None) -> tuple[jax.Array, jax.Array]:
+    """Weight and offset at each node of wrong rows and of right ones, by blocks: [B, 8193, 2]."""
     probs, mask = as_probs(probs, mask)
     num_rows = probs.shape[0]
-    right = predictions(probs, mask) == as_answers(answers, num_rows)
+    right = predictions(probs, mask) == answers
     confidence = confidences(probs, mask)
-    weights = as_weights(weights, num_rows)
-
     scaled = confidence * _CELLS
     # NaN has no defined integer: such a row goes to node 0, where its offset is NaN.
     node = jnp.nan_to_num(jnp.clip(jnp.round(jax.lax.stop_gradient(scaled)), 0, _CELLS))
@@ -108,10 +118,9 @@ def smooth_stats(
 
     def node_sums(x):
         sums = jax.ops.segment_sum(x, cell, num_segments=2 * num_blocks * (_CELLS + 1))
-        return tree_sum(sums.reshape(num_blocks, _CELLS + 1, 2))
+        return sums.reshape(num_blocks, _CELLS + 1, 2)
 
-    count, offset = node_sums(weight), node_sums(offset)
-    return SmoothStats(count.sum(axis=-1), count[:, 1], offset.sum(axis=-1), offset[:, 1])
+    return node_sums(weight), node_sums(offset)
 
 
 @checked

@@ -39,11 +39,13 @@ def read_answers(
         count from 0 or from 1.
     """
     raw = [row.get(column) for row in rows]
-    named = [_named(value, of) for value, of in zip(raw, texts or [()] * len(raw), strict=True)]
+    named: list[int | None] = [None] * len(raw)
+    if texts:
+        named = [_named(value, of) for value, of in zip(raw, texts, strict=True)]
     are_named = None not in named
     numbers = [_whole(value) for value in raw]
-    letters = [_letter(value) for value in raw]
     if None in numbers:
+        letters = [_letter(value) for value in raw]
         beyond = any(k is not None and k >= K for k, K in zip(letters, counts, strict=True))
         if None not in letters and not (are_named and beyond):
             if are_named:

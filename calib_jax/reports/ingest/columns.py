@@ -1,5 +1,6 @@
 """From the rows of any predictions file to Scores: columns recognised by name, nothing guessed."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,7 +115,7 @@ def read_rows(
 
 
 def _columns(rows: Sequence[Mapping]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
+    return list(dict.fromkeys(itertools.chain.from_iterable(rows)))
 
 
 def _span(counts: np.ndarray) -> int | list[int]:
@@ -138,9 +139,10 @@ def _ids(path, numbers, rows, columns) -> tuple[list[str], str, str | None]:
 
 def _texts(path, numbers, rows, column: str) -> list[str | None] | None:
     """A text column; empty cells are None; None where no row has any."""
-    values = []
-    for number, row in zip(numbers, rows, strict=True):
-        value = row.get(column)
+    cells, values = [row.get(column) for row in rows], []
+    if set(map(type, cells)) == {type(None)}:
+        return None
+    for number, value in zip(numbers, cells, strict=True):
         value = None if value == "" else value
         if isinstance(value, int) and not isinstance(value, bool) and column != "question":
             value = str(value)

@@ -1,6 +1,7 @@
 """Where a table holds its options' probabilities or log-scores, and what the options are called."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -196,6 +197,8 @@ def _values_of(place: Place, rows, group: _Group) -> tuple[Any, Any]:
         "write a list in every row, or {name: value} in every row",
     )
     if isinstance(cells[0], list):
+        if set(map(type, itertools.chain.from_iterable(cells))) == {float}:
+            return cells, None
         return [[_number(place, i, column, v) for v in cell] for i, cell in enumerate(cells)], None
     first = sorted(cells[0], key=int) if all(map(str.isdecimal, cells[0])) else list(cells[0])
     if any(list(cell) != list(cells[0]) for cell in cells) and not first[0].isdecimal():
