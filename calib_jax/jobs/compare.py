@@ -71,7 +71,8 @@ def main(run: Run) -> None:
     said: dict[str, dict[str, str]] = {}
     warned: dict[tuple[str, str], list[int]] = {}  # (method, what its fit warns of) -> seeds
     first: Any = None
-    for seed, before, found in subruns.series(seeds, configs, bool(fitted) and on_train, check):
+    asked = bool(fitted) and on_train, check, posthoc.reads_states(fitted)
+    for seed, before, found in subruns.series(seeds, configs, *asked):
         first = first or before
         if jax.process_index() != 0:
             continue
@@ -217,9 +218,8 @@ def calibrate(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", posthoc.CalibrationWarning)
         if config.compare.calibration == "train":
-            on = before.calibration
-            assert on is not None  # asked for with this setting
-            fitted = posthoc.METHODS[name].fit(on.log_scores, on.answers, on.mask, **fit)
+            assert before.calibration is not None  # asked for with this setting
+            fitted = posthoc.fit_scores(name, before.calibration, **fit)
             temperature = getattr(fitted, "temperature", None)
             said += [f"T = {temperature:.3f}"] if isinstance(temperature, float) else []
         for split, scores in before.scores.items():

@@ -184,7 +184,8 @@ def test_logits_are_never_held_for_every_place(model, monkeypatch):
     """No array of the compiled program has the row's places and the vocabulary."""
     seen = {}
 
-    def traced(decoder, variables, rows, prefix, chunk, top):
+    def traced(decoder, variables, rows, prefix, chunk, top, states):
+        assert not states
         seen["jaxpr"] = jax.make_jaxpr(lambda v, r: score_rows(decoder, v, r, prefix, chunk, top))(
             variables, rows
         )
