@@ -143,7 +143,7 @@ def _decode(line: bytes) -> tuple[str, list[TokenScores]] | None:
             for dtype in _DTYPES:
                 three.append(np.frombuffer(data, dtype, T, start).astype(dtype.newbyteorder("=")))
                 start += 4 * T
-            scores.append(TokenScores(*three, state=states[of]))
+            scores.append(TokenScores(three[0], three[1], three[2], states[of]))
     except (ValueError, TypeError, KeyError, IndexError):
         return None
     return key, scores
