@@ -121,15 +121,15 @@ def test_what_only_the_states_know_is_found():
 
 
 def test_states_that_know_nothing_are_not_believed():
-    """Within the fit a head of many dimensions is right everywhere; T is fitted out of fold."""
+    """More dimensions than rows, and nothing in them: penalty and T are chosen out of fold."""
     rng = np.random.default_rng(0)
     states, answers = rng.normal(size=(80, 150)), rng.integers(0, 4, 80)
     probs = quietly(posthoc.cross_fit, "ridge_head", states, answers, np.ones((80, 4), bool))
     assert float(metrics.nll(probs, answers)) < np.log(4) + 0.05
     fitted = quietly(posthoc.RidgeHead.fit, states, answers)
-    # Right on its own rows, of which it does not boast.
+    # Nor does it boast of the rows that it was fitted to.
     own = np.asarray(fitted(states))
-    assert accuracy(own, answers) > 0.95 and own.max(axis=1).mean() < 0.7
+    assert own.max(axis=1).mean() < 0.7
 
 
 def test_scales_and_offsets_of_the_dimensions_do_not_matter():
