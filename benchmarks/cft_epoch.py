@@ -42,7 +42,7 @@ from trl_peer import ALPHA, BATCH, PEAK_RATE, RANK, WARMUP, Peer, Spent, step_fl
 
 import calib_jax
 from calib_jax import presets
-from calib_jax.confidence.engine import Costs
+from calib_jax.confidence.shapes import Costs
 from calib_jax.questions import load, sample
 from calib_jax.questions.encoder import Encoded, Encoder
 from calib_jax.training.em import EmTraining

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from calib_jax.confidence.engine import Costs, Engine
-from calib_jax.confidence.shapes import Flops
+from calib_jax.confidence.engine import Engine
+from calib_jax.confidence.shapes import Costs, Flops
 from calib_jax.models.decoder import Decoder
 from calib_jax.models.hf_config import parse_config
 from calib_jax.models.model import Model

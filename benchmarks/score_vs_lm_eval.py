@@ -29,8 +29,7 @@ from lm_eval.models.huggingface import HFLM
 from torch_twin import torch_twin
 
 import calib_jax
-from calib_jax.confidence.engine import Costs
-from calib_jax.confidence.shapes import Flops
+from calib_jax.confidence.shapes import Costs, Flops
 from calib_jax.harness import CalibJaxLM
 from calib_jax.questions.prompts import Prompt
 from calib_jax.questions.tasks import get_task, load_task

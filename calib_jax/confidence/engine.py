@@ -24,8 +24,15 @@ from calib_jax.confidence.forest import (
     pack,
     tree_size,
 )
-from calib_jax.confidence.forward import compute_prefix, score_rows
-from calib_jax.confidence.shapes import Flops, Shapes, cached_lengths, row_lengths
+from calib_jax.confidence.forward import compute_prefix, score_rows, states_at
+from calib_jax.confidence.shapes import (
+    Costs,
+    Flops,
+    Shapes,
+    cached_lengths,
+    read_chunks,
+    row_lengths,
+)
 from calib_jax.errors import UserError
 from calib_jax.models import splash
 from calib_jax.models.attention import Prefix
@@ -46,11 +53,15 @@ class TokenScores:
       log_probs: [T] float32, natural log, of the targets among the whole vocabulary.
       top_log_probs: [T] float32, of the most probable token at each target's place.
       top_tokens: [T] int32, that token, the first of equals; -1 from an engine that was not asked.
+      state: [D] float32, the normalised hidden state that the LM head reads the first target from,
+        one array for all pairs of a group that read it there; None from an engine that was not
+        asked, and for a pair without targets.
     """
 
     log_probs: np.ndarray
     top_log_probs: np.ndarray
     top_tokens: np.ndarray
+    state: np.ndarray | None = None
 
     @property
     def greedy(self) -> np.ndarray:
@@ -63,43 +74,18 @@ NOTHING = TokenScores(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros
 Group = Sequence[Pair]
 
 
-def read_chunks(length: int, batch_rows: int, at_a_time: int) -> tuple[int, int]:
-    """Places of a row that the LM head is applied to at a time, and room for places of a row.
-
-    Args:
-      length: of the rows.
-      batch_rows: rows of a batch.
-      at_a_time: places of a whole batch that the LM head is applied to at a time.
-    """
-    chunk = max(1, min(length, at_a_time // batch_rows))
-    return chunk, -(-2 * length // chunk) * chunk
-
-
-@dataclasses.dataclass
-class Costs:
-    """What scoring took, and the least that it could: each context once, each option once.
-
-    Attributes:
-      tokens: fed, shared ones once.
-      computed: tokens of all rows and prefixes, padding included.
-      reads: places that the LM head was needed at.
-      flops: of everything computed.
-      least_flops: with every group's tree computed by itself, unpadded, attending to its ancestors.
-    """
-
-    tokens: int = 0
-    computed: int = 0
-    reads: int = 0
-    flops: int = 0
-    least_flops: int = 0
-
-
 @dataclasses.dataclass(frozen=True)
 class _Row:
     """A row's tree, and where its results go."""
 
     tree: Tree
     pairs: tuple[tuple[int, int], ...]  # (group, pair) in the order of tree.found
+
+
+def _first_reads(rows: Sequence[_Row]) -> dict[tuple[int, int], int]:
+    """(row, read) of every pair's first target, each once -> its number."""
+    found = ((b, int(one[0, 0])) for b, row in enumerate(rows) for one in row.tree.found)
+    return {key: i for i, key in enumerate(dict.fromkeys(found))}
 
 
 class Engine:
@@ -112,6 +98,7 @@ class Engine:
       length_multiple: of the rows' lengths; 0 for 8 on a CPU and 128 elsewhere.
       shapes: of an engine that has planned already; None to plan.
       top_tokens: whether scores name the most probable tokens too.
+      states: whether scores hold hidden states.
 
     Attributes:
       shapes: what it compiles, once it is known.
@@ -127,6 +114,7 @@ class Engine:
         length_multiple: int = 0,
         shapes: Shapes | None = None,
         top_tokens: bool = False,
+        states: bool = False,
     ):
         self.decoder, self.variables = model.decoder(), model.variables
         self.mesh = model.mesh or meshes.default_mesh()
@@ -136,7 +124,7 @@ class Engine:
         self.multiple = length_multiple or (8 if cpu else 128)
         # Places that the LM head is applied to at a time, on each device.
         self.reads_at_a_time = 128 if cpu else 2048
-        self.top_tokens = top_tokens
+        self.top_tokens, self.states = top_tokens, states
         self.flops = Flops.of(model.config)
         self.shapes = shapes or Shapes()
         self.costs = Costs()
@@ -194,6 +182,7 @@ class Engine:
         def collect(rows: list[_Row], out: dict) -> None:
             out = {name: np.asarray(value) for name, value in out.items()}
             done: list[int] = []
+            at = _first_reads(rows) if self.states else {}
             for b, row in enumerate(rows):
                 seen: dict[int, list[int]] = {}
                 for (group, pair), found in zip(row.pairs, row.tree.found, strict=True):
@@ -208,7 +197,8 @@ class Engine:
                     if self.top_tokens:
                         tokens = out["top_tokens"][b, reads]
                     top_log_probs = out["top_log_probs"][b, reads]
-                    results[group][pair] = TokenScores(log_probs, top_log_probs, tokens)
+                    state = out["states"][at[b, reads[0]]] if self.states else None
+                    results[group][pair] = TokenScores(log_probs, top_log_probs, tokens, state)
                     seen.setdefault(group, []).append(pair)
                 done += seen
             for group in done:
@@ -371,6 +361,8 @@ class Engine:
                 arrays["segments"] = arrays["ends"]
             count = max(len(row.tree.reads) for row in part)
             out = self._send(arrays, count, prefix, chunk)
+            if self.states:
+                out["states"] = self._states(part, out.pop("hidden"))
             self._count(part, B * length, keys, B * (-(-count // chunk) * chunk))
             yield part, out
 
@@ -378,7 +370,15 @@ class Engine:
         """Sends a batch off; returns what will be its results."""
         batch = meshes.put_batch(arrays, self.mesh)
         batch["count"] = jax.device_put(np.int32(count), meshes.replicated(self.mesh))
-        return score_rows(self.decoder, self.variables, batch, prefix, chunk, self.top_tokens)
+        asked = self.top_tokens, self.states
+        return score_rows(self.decoder, self.variables, batch, prefix, chunk, *asked)
+
+    def _states(self, rows: list[_Row], hidden_BxLxD: jax.Array) -> jax.Array:
+        """[G, D] float32, in the order of ``_first_reads``; G is rounded up to a power of two."""
+        read = list(_first_reads(rows))
+        places = np.zeros((1 << (len(read) - 1).bit_length(), 2), np.int32)
+        places[: len(read)] = [(b, rows[b].tree.reads[r]) for b, r in read]
+        return states_at(hidden_BxLxD, jax.device_put(places, meshes.replicated(self.mesh)))
 
     def _count(self, rows: list[_Row], computed: int, keys: int, reads: int) -> None:
         self.costs.tokens += sum(len(row.tree) for row in rows)

@@ -11,7 +11,7 @@ from calib_jax.models.decoder import Decoder, head_logits
 from calib_jax.models.table import Tree
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "chunk", "top_tokens"))
+@functools.partial(jax.jit, static_argnames=("decoder", "chunk", "top_tokens", "states"))
 def score_rows(
     decoder: Decoder,
     variables: Tree,
@@ -19,6 +19,7 @@ def score_rows(
     prefix: Prefix | None,
     chunk: int,
     top_tokens: bool,
+    states: bool = False,
 ) -> dict:
     """Log-probabilities at the places that are read; the compiled heart of the engine.
 
@@ -31,10 +32,12 @@ def score_rows(
       prefix: keys and values before every row, or None.
       chunk: places at a time; R is a multiple of it.
       top_tokens: whether to look for the most probable tokens, a quarter of the LM head's time.
+      states: whether to give the hidden states as well.
 
     Returns:
       log_probs [B, R, J], top_log_probs [B, R] float32, and top_tokens [B, R] int32 if asked for,
-      held whole by every device; 0 beyond ``count``.
+      held whole by every device; 0 beyond ``count``. And "hidden" [B, L, D] if asked for, the last
+      layer's normalised states in the decoder's dtype, where the devices hold them.
     """
     forest = Forest(rows["positions"], rows["ends"], rows.get("segments"))
     hidden_BxLxD: Any = decoder.apply(variables, rows["tokens"], forest, prefix)
@@ -70,7 +73,15 @@ def score_rows(
         out["top_tokens"] = jnp.zeros((B, R), jnp.int32)
     out = jax.lax.fori_loop(0, (rows["count"] + chunk - 1) // chunk, read, out)
     everywhere = jax.sharding.PartitionSpec()
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, everywhere), out)
+    out = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, everywhere), out)
+    return out | ({"hidden": hidden_BxLxD} if states else {})
+
+
+@jax.jit
+def states_at(hidden_BxLxD: jax.Array, places_Gx2: jax.Array) -> jax.Array:
+    """The states at (row, place), [G, D] float32, held whole by every device."""
+    states_GxD = hidden_BxLxD[places_Gx2[:, 0], places_Gx2[:, 1]].astype(jnp.float32)
+    return jax.lax.with_sharding_constraint(states_GxD, jax.sharding.PartitionSpec())
 
 
 @functools.partial(jax.jit, static_argnames="decoder")

@@ -27,7 +27,7 @@ def score_encoded(
     """Scores encoded questions by their letters.
 
     Args:
-      engine: of the model.
+      engine: of the model; the scores hold its states where it keeps them.
       encoded: N questions.
       on_batch: called after every batch with the number of questions that it held, for progress
         and for a stop in between.
@@ -39,11 +39,15 @@ def score_encoded(
       UserError: a token outside the model's vocabulary, or a probability that is not a number.
     """
     log_scores = np.full(encoded.mask.shape, -np.inf, np.float32)
+    D = engine.decoder.config.hidden_size
+    states = np.zeros((len(encoded), D), np.float32) if engine.states else None
     count = 0
 
     def on_group(i: int, scores: list[TokenScores]) -> None:
         nonlocal count
         log_scores[i, : len(scores)] = [float(score.log_probs[0]) for score in scores]
+        if states is not None:
+            states[i] = scores[0].state
         count += 1
 
     def check() -> None:
@@ -68,4 +72,5 @@ def score_encoded(
         choices=tuple(q.choices for q in questions),
         clusters=clusters_of(questions),
         mass=np.exp(log_scores).sum(axis=1, dtype=np.float32),
+        states=states,
     )

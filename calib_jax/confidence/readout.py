@@ -115,6 +115,11 @@ class Reading:
             for method in self.methods:
                 if method.startswith("continuation"):
                     found[method]["mass"] = None
+        if "choice" in self.methods:
+            read = [token_scores[places.shifts[0]][0].state for places in self.places]
+            states = [state for state in read if state is not None]
+            if states:
+                found["choice"]["states"] = np.stack(states)
         return {m: Scores(**found[m], **common, method=m) for m in self.methods}
 
     def _arrays(

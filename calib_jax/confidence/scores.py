@@ -29,6 +29,8 @@ class Scores:
         where it is not known or means nothing.
       folds: [N] int32, the fold that each row was held out in, of scores that are cross-fitted
         (``posthoc.cross_fit_scores``); else None.
+      states: [N, D] float32, the normalised hidden states that the letters are read from; None
+        where they were not asked for, or are not known.
     """
 
     log_scores: np.ndarray
@@ -44,6 +46,7 @@ class Scores:
     clusters: tuple[str | None, ...] = ()
     mass: np.ndarray | None = None
     folds: np.ndarray | None = None
+    states: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.answers)

@@ -46,6 +46,25 @@ class Flops:
         )
 
 
+@dataclasses.dataclass
+class Costs:
+    """What scoring took, and the least that it could: each context once, each option once.
+
+    Attributes:
+      tokens: fed, shared ones once.
+      computed: tokens of all rows and prefixes, padding included.
+      reads: places that the LM head was needed at.
+      flops: of everything computed.
+      least_flops: with every group's tree computed by itself, unpadded, attending to its ancestors.
+    """
+
+    tokens: int = 0
+    computed: int = 0
+    reads: int = 0
+    flops: int = 0
+    least_flops: int = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Shapes:
     """What a run compiles.
@@ -138,6 +157,18 @@ def cached_lengths(
         # Short rows hold few items each: room for several wastes less of it.
         shapes.append((high, max(best, _round_up(256, multiple))))
     return tuple(shapes)
+
+
+def read_chunks(length: int, batch_rows: int, at_a_time: int) -> tuple[int, int]:
+    """Places of a row that the LM head is applied to at a time, and room for places of a row.
+
+    Args:
+      length: of the rows.
+      batch_rows: rows of a batch.
+      at_a_time: places of a whole batch that the LM head is applied to at a time.
+    """
+    chunk = max(1, min(length, at_a_time // batch_rows))
+    return chunk, -(-2 * length // chunk) * chunk
 
 
 def _round_up(size: int, multiple: int) -> int:

@@ -294,6 +294,27 @@ def order(config: Config) -> Iterator[str]:
         )
 
 
+def hidden_states(config: Config) -> Iterator[str]:
+    """What reads hidden states is asked for where they are kept."""
+    known = find("calib_jax.posthoc:METHODS")
+    for name in split_list(config.posthoc.methods):
+        if name not in known or known[name].reads != "states":
+            continue
+        what = f"config.posthoc.methods names {name!r}, which reads hidden states"
+        if config.job == "report":
+            yield f"{what}, and a report has the scores and the answers only. Leave it out."
+        elif config.job != "evaluate":
+            yield (
+                f"{what}, and the job {config.job!r} keeps none. Leave it out, or ask for it with "
+                "--config.job=evaluate or in config.compare.methods."
+            )
+        elif split_list(config.confidence.methods) != ("choice",):
+            yield (
+                f"{what} where letters are read, and config.confidence.methods is "
+                f"{config.confidence.methods!r}. Set --config.confidence.methods=choice."
+            )
+
+
 _OWN_RUNS = ("finetune", "compare", "sweep")
 CONFLICTS: tuple[tuple[tuple[str, ...], Callable[[Config], Iterator[str]]], ...] = (
     ((*_OWN_RUNS, "align", "stages", "evaluate"), measured_questions),
@@ -303,6 +324,7 @@ CONFLICTS: tuple[tuple[tuple[str, ...], Callable[[Config], Iterator[str]]], ...]
     (("finetune", "plan"), objective),
     (("align",), alignment_stage),
     (("evaluate",), order),
+    (("finetune", "align", "evaluate", "report"), hidden_states),
     (READS, one_template),
     (("lifecycle", "stages"), one_method),
     (("stages",), stages),

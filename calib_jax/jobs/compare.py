@@ -73,7 +73,8 @@ def main(run: Run) -> None:
     said: dict[str, dict[str, str]] = {}
     warned: dict[tuple[str, str], list[int]] = {}  # (method, what its fit warns of) -> seeds
     first: Any = None
-    for seed, before, found in subruns.series(seeds, configs, on_train, check):
+    asked = on_train, check, posthoc.reads_states(set(fitted) & set(posthoc.METHODS))
+    for seed, before, found in subruns.series(seeds, configs, *asked):
         first = first or before
         if jax.process_index() != 0:
             continue
@@ -236,7 +237,7 @@ def calibrate(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", posthoc.CalibrationWarning)
         if on is not None:
-            fitted = posthoc.METHODS[name].fit(on.log_scores, on.answers, on.mask, **fit)
+            fitted = posthoc.fit_scores(name, on, **fit)
             temperature = getattr(fitted, "temperature", None)
             said += [f"T = {temperature:.3f}"] if isinstance(temperature, float) else []
         for split, scores in scored.items():

@@ -34,7 +34,7 @@ def main(run: Run, quietly: bool = False) -> None:
     results.check_folds(config, {loaded.name: len(loaded.questions) for loaded in tasks})
     compared = base_model.measures_quantization(config)
     model = base_model.load(config, "" if compared else config.model.quantize)
-    probes = task_probes(config, tasks)
+    probes = task_probes(config, tasks, states=results.reads_states(config))
     asked = {probe.name: probe.asked(model) for probe in probes}
     run.claim()
 

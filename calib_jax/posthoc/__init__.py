@@ -6,12 +6,19 @@
     probs = cross_fit("temperature", log_scores, answers, mask)  # out of fold
 
 ``log_scores`` [N, K] are natural logs with any offset per row; every calibrator is a function of
-softmax(log_scores) over the valid options. Without a mask -inf means that the option does not
+softmax(log_scores) over the valid options, except for ``RidgeHead``, which reads ``states`` [N, D]
+in their place. Without a mask -inf means that the option does not
 exist; with one, a valid option at -inf has probability 0, and every fit reads it as its most likely
 probability within the interval that was rounded to 0 (see ``floor``).
 """
 
-from calib_jax.posthoc.calibrator import METHODS, CalibrationWarning, Calibrator, load
+from calib_jax.posthoc.calibrator import (
+    METHODS,
+    CalibrationWarning,
+    Calibrator,
+    load,
+    reads_states,
+)
 from calib_jax.posthoc.conformal import (
     APS,
     LAC,
@@ -24,11 +31,13 @@ from calib_jax.posthoc.crossfit import (
     calibrated_scores,
     cross_fit,
     cross_fit_scores,
+    fit_scores,
     fit_split,
     fold_numbers,
     split_rows,
 )
 from calib_jax.posthoc.daca import DACA
+from calib_jax.posthoc.head import RidgeHead
 from calib_jax.posthoc.letters import BatchCalibration, ContextualCalibration, PriDe
 from calib_jax.posthoc.linear import DirichletScaling, MatrixScaling, VectorScaling
 from calib_jax.posthoc.nonparametric import HistogramBinning, IsotonicRegression
@@ -69,6 +78,7 @@ __all__ = [
     "MatrixScaling",
     "PlattScaling",
     "PriDe",
+    "RidgeHead",
     "StructuredMatrixScaling",
     "Temperature",
     "TemperatureFit",
@@ -78,12 +88,14 @@ __all__ = [
     "conformal_rank",
     "cross_fit",
     "cross_fit_scores",
+    "fit_scores",
     "fit_split",
     "fit_temperature",
     "fit_temperature_by_group",
     "fold_numbers",
     "load",
     "mean_set_size",
+    "reads_states",
     "set_coverage",
     "split_rows",
     "temperature_interval",

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self
 
 import jax
@@ -138,6 +138,8 @@ class Calibrator(Stored, abc.ABC):
             most make two equal), and with it every prediction and the accuracy. What else a method
             preserves, its docstring says.
         needs_answers: False for label-free methods, which ignore ``answers``.
+        reads: what fit and call take first, an attribute of ``calib_jax.Scores``: "log_scores"
+            [N, K], or "states" [N, D], the hidden states.
         scalars: the parameters that are one number each and make the whole map, such as
             "temperature"; () where there are none, or more than a line of a table holds.
     """
@@ -147,6 +149,7 @@ class Calibrator(Stored, abc.ABC):
 
     preserves_argmax: ClassVar[bool]
     needs_answers: ClassVar[bool] = True
+    reads: ClassVar[str] = "log_scores"
     scalars: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -242,6 +245,15 @@ def load(path: str | os.PathLike) -> Any:
         return cls(**values)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def reads_states(methods: Iterable[str]) -> bool:
+    """Whether any of the methods, by their names, reads hidden states.
+
+    >>> reads_states(["temperature"])
+    False
+    """
+    return any(METHODS[name].reads == "states" for name in methods)
 
 
 def method_class(method: str | type[Calibrator]) -> type[Calibrator]:

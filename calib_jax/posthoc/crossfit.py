@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
 from calib_jax.posthoc.calibrator import Calibrator, method_class
-from calib_jax.posthoc.inputs import check_inputs
+from calib_jax.posthoc.inputs import check_inputs, check_states
 
 
 def fold_numbers(
@@ -80,7 +80,8 @@ def cross_fit(
 
     Args:
         method: a name in ``METHODS``, or a class.
-        log_scores: [N, K] as in ``fit_temperature``.
+        log_scores: [N, K] as in ``fit_temperature``; hidden states [N, D] for a method that
+            reads these.
         answers: [N] int; label-free methods use them to spread the folds alone.
         mask: [N, K] bool or None.
         folds: how many times to fit.
@@ -119,14 +120,47 @@ def cross_fit_scores(
     """
     if clusters is None:
         clusters = getattr(scores, "units", None)
-    arrays = scores.log_scores, scores.answers, scores.mask
+    arrays = read_from(method, scores), scores.answers, scores.mask
     probs, log_probs, numbers = _cross_fit(method, *arrays, folds, seed, clusters, options)
     return dataclasses.replace(scores, probs=probs, log_scores=log_probs, folds=numbers)
 
 
+def read_from(method: str | type[Calibrator], scores: Any) -> Any:
+    """What a method reads of scores, [N, K] or [N, D]; raises UserError where they lack it."""
+    cls = method_class(method)
+    found = getattr(scores, cls.reads, None)
+    if found is None:
+        raise UserError(
+            f"{cls.name} reads the hidden states that the letters are read from, and these scores "
+            "hold none: give scores with states, or leave the method out"
+        )
+    return found
+
+
+def fit_scores(method: str | type[Calibrator], scores: Any, **options: Any) -> Calibrator:
+    """A method fitted to all rows of scores.
+
+    Args:
+        method: a name in ``METHODS``, or a class.
+        scores: ``calib_jax.Scores``, or anything with what the method reads, answers and mask.
+        **options: passed to the method's ``fit``.
+
+    Example:
+        >>> from types import SimpleNamespace as Scores
+        >>> scores = Scores(log_scores=[[2.0, 0.0]] * 4, answers=[0, 0, 0, 1], mask=None)
+        >>> round(fit_scores("temperature", scores).temperature, 4)
+        1.8205
+    """
+    cls = method_class(method)
+    values = read_from(cls, scores)
+    if cls.reads == "states":
+        options.setdefault("clusters", getattr(scores, "units", None))
+    return cls.fit(values, scores.answers, scores.mask, **options)
+
+
 def calibrated_scores(calibrator: Calibrator, scores: Any) -> Any:
     """A calibrator applied to scores, giving scores as ``cross_fit_scores`` does."""
-    arrays = scores.log_scores, scores.mask
+    arrays = read_from(type(calibrator), scores), scores.mask
     return dataclasses.replace(
         scores,
         probs=np.asarray(calibrator(*arrays)),
@@ -135,21 +169,26 @@ def calibrated_scores(calibrator: Calibrator, scores: Any) -> Any:
 
 
 def _cross_fit(
-    method, log_scores, answers, mask, folds, seed, clusters, options
+    method, values, answers, mask, folds, seed, clusters, options
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probabilities and their logarithms, out of fold; and the folds."""
     if "groups" in options:  # else it would reach the method's fit
         raise UserError("groups= is now called clusters=: rows that must stay in one fold")
     cls = method_class(method)
-    inputs = check_inputs(log_scores, answers, mask)
+    if cls.reads == "states":
+        values, inputs = check_states(values, answers, mask)
+        options = {"clusters": clusters, **options}
+    else:
+        inputs = check_inputs(values, answers, mask)
+        values = inputs.log_scores
     numbers = fold_numbers(len(inputs.answers), folds, seed, inputs.answers, clusters)
-    probs = np.empty(inputs.log_scores.shape, np.float32)
+    probs = np.empty(inputs.mask.shape, np.float32)
     log_probs = np.empty_like(probs)
     for fold in range(folds):
         held_out = numbers == fold
         weights = (~held_out).astype(np.float32)
-        fitted = cls.fit(inputs.log_scores, inputs.answers, inputs.mask, weights=weights, **options)
-        arrays = inputs.log_scores, inputs.mask
+        fitted = cls.fit(values, inputs.answers, inputs.mask, weights=weights, **options)
+        arrays = values, inputs.mask
         probs[held_out] = np.asarray(fitted(*arrays))[held_out]
         log_probs[held_out] = np.asarray(fitted.log_probs(*arrays))[held_out]
     return probs, log_probs, numbers
@@ -237,5 +276,5 @@ def fit_split(
             f'{len(common)} ids stand in both sets, the first is "{first}": a calibrator must be '
             "fitted on questions that are not in the test set; see split_rows and cross_fit"
         )
-    fitted = method_class(method).fit(train.log_scores, train.answers, train.mask, **options)
-    return fitted, np.asarray(fitted(test.log_scores, test.mask))
+    fitted = fit_scores(method, train, **options)
+    return fitted, np.asarray(fitted(read_from(method, test), test.mask))

@@ -164,6 +164,33 @@ def check_inputs(
     return FitInputs(scores, answers, valid, weights)
 
 
+def check_states(
+    states: ArrayLike,
+    answers: ArrayLike | None,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> tuple[np.ndarray, FitInputs]:
+    """What a fit to hidden states takes, checked as by ``check_inputs``: states [N, D] float32, and
+    the rest, in which every option's log-score is 0."""
+    found = np.asarray(states)
+    if found.ndim != 2 or found.shape[1] == 0:
+        raise UserError(f"states must have shape [N, D] with D >= 1, got {found.shape}")
+    if len(found) == 0:
+        raise UserError("states has no rows: nothing to fit to")
+    found = found.astype(np.float32)
+    _refuse(~np.isfinite(found).all(axis=1), "of states is not finite", "recompute these rows")
+    if mask is None:
+        if answers is None:
+            raise UserError("answers are needed to fit this method")
+        mask = np.ones((len(found), int(np.max(answers)) + 1), bool)
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or len(mask) != len(found) or mask.dtype != bool:
+        raise UserError(
+            f"mask must be bool of shape ({len(found)}, K), got {mask.dtype} {mask.shape}"
+        )
+    return found, check_inputs(np.where(mask, 0.0, -np.inf), answers, mask, weights)
+
+
 def without_zeros(inputs: FitInputs) -> tuple[FitInputs, float | None]:
     """The inputs with every probability of 0 read as its most likely value, and ln of that.
 

@@ -114,7 +114,7 @@ def _measure(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", posthoc.CalibrationWarning)
             crossed = posthoc.cross_fit_scores(name, scores, folds=folds, seed=seed, **fit)
-            fitted = posthoc.METHODS[name].fit(*arrays, **fit)
+            fitted = posthoc.fit_scores(name, scores, **fit)
             interval = None
             if name == "temperature":
                 interval = posthoc.temperature_interval(*arrays, clusters=scores.units)

@@ -1,13 +1,16 @@
 """predictions/*.parquet: one row per question, from which every metric can be recomputed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from calib_jax.atomic import atomic_path
 from calib_jax.characters import encodable
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
+from calib_jax.provenance import reads
 from calib_jax.reports import parquet
 
 _LOG_SCORES, _PROBS, _MASS = "log_scores_", "probs_", "mass_"
@@ -33,13 +36,43 @@ def _ragged(values: np.ndarray, counts: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.float32()))
 
 
+def states_path(path: str | os.PathLike) -> Path:
+    """Where the hidden states beside a predictions file are kept."""
+    return Path(path).with_suffix(".states.npy")
+
+
+def _write_states(path: Path, states: np.ndarray) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, np.asarray(states, np.float32), allow_pickle=False)
+
+
+def _read_states(path: Path, num_rows: int) -> np.ndarray:
+    remedy = "delete the folder of this run's predictions to score again"
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file: the questions were scored without their hidden states; {remedy}"
+        )
+    reads(path)
+    try:
+        states = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a readable array ({error}); {remedy}") from None
+    if states.ndim != 2 or len(states) != num_rows or states.dtype != np.float32:
+        raise UserError(
+            f"{path}: expected float32 [{num_rows}, D], one row for each prediction, and found "
+            f"{states.dtype} {states.shape}; {remedy}"
+        )
+    return states
+
+
 def write(path: str | os.PathLike, *scores: Scores) -> None:
     """Writes the scores of one split, atomically.
 
     Columns: id, task, subject, cluster, question and choices (where known), answer (0-based),
     prediction (0-based), confidence, then for each extraction method `log_scores_<method>` and
     `probs_<method>`, float32 lists over the question's own options in the order given, and where
-    it is known `mass_<method>`, float32.
+    it is known `mass_<method>`, float32. Hidden states, where the first scores hold them, go to
+    `states_path` before, float32 [N, D], rows in the same order.
 
     Args:
       path: the parquet file; its folder is created.
@@ -89,6 +122,8 @@ def write(path: str | os.PathLike, *scores: Scores) -> None:
         columns[_PROBS + s.method] = _ragged(s.probs, counts)
         if s.mass is not None:
             columns[_MASS + s.method] = pa.array(np.asarray(s.mass, np.float32), pa.float32())
+    if first.states is not None:
+        _write_states(states_path(path), first.states)
     metadata = {_WIDTH: str(first.mask.shape[1]).encode()}
     table = pa.table(columns).replace_schema_metadata(metadata)
     parquet.write_table(path, table)
@@ -118,15 +153,17 @@ def methods_of(path: str | os.PathLike) -> list[str]:
     return [name[len(_PROBS) :] for name in names if name.startswith(_PROBS)]
 
 
-def read(path: str | os.PathLike, method: str | None = None) -> Scores:
+def read(path: str | os.PathLike, method: str | None = None, states: bool = False) -> Scores:
     """Reads back what `write` wrote, bit for bit; masked places hold log-score -inf, probability 0.
 
     Args:
       path: the parquet file.
       method: which extraction method; None: the first.
+      states: whether the hidden states are read, too; without, the scores hold none.
 
     Raises:
-      UserError: no such file, not a parquet file, a missing column, or an unknown method.
+      UserError: no such file, not a parquet file, a missing column, an unknown method, or states
+        that are not there or are of other rows.
     """
     table = parquet.read_table(path)
     prefix, names = len(_PROBS), table.column_names
@@ -160,4 +197,5 @@ def read(path: str | os.PathLike, method: str | None = None) -> Scores:
         choices=tuple(map(tuple, table["choices"].to_pylist())) if "choices" in names else (),
         clusters=tuple(table["cluster"].to_pylist()) if "cluster" in names else (),
         mass=mass,
+        states=_read_states(states_path(path), len(mask)) if states else None,
     )

@@ -65,7 +65,9 @@ def check_names(names: Sequence[str], where: str) -> None:
                 raise UserError(f"{where} names {part!r}, which needs {needed}.")
         if THEN in name:
             grammar.check_known(first, where, list(presets.METHODS))
-            grammar.check_known(then, where, fitted_methods())
+            # What is trained keeps no states.
+            known = [other for other in fitted_methods() if not posthoc.reads_states([other])]
+            grammar.check_known(then, where, known)
     plain = [name for name in names if THEN not in name]
     if plain or not names:
         grammar.names(",".join(plain), where, known_methods())

@@ -30,7 +30,8 @@ class Journal:
     """An append-only file: a header that says what is done, then a line per item that is.
 
     By default items are scored groups: a line holds the group's key and its float32 and int32
-    arrays as base64, so that they come back bit for bit. Lines are handed to the system one by
+    arrays as base64, so that they come back bit for bit; hidden states once for all pairs that
+    share one. Lines are handed to the system one by
     one: a kill loses at most the one that is being written. Reading stops at the first line that
     is not whole; what follows is cut off.
 
@@ -113,6 +114,12 @@ def _encode(key: str, scores: Sequence[TokenScores]) -> bytes:
         "targets": [len(s.log_probs) for s in scores],
         "data": base64.b64encode(data).decode(),
     }
+    states = {id(s.state): s.state for s in scores if s.state is not None}
+    if states:
+        order = list(states)
+        entry["state_of"] = [-1 if s.state is None else order.index(id(s.state)) for s in scores]
+        data = b"".join(np.asarray(state, "<f4").tobytes() for state in states.values())
+        entry["states"] = [len(states), base64.b64encode(data).decode()]
     return json.dumps(entry).encode() + b"\n"
 
 
@@ -124,13 +131,19 @@ def _decode(line: bytes) -> tuple[str, list[TokenScores]] | None:
         data = base64.b64decode(entry["data"], validate=True)
         if 12 * sum(targets) != len(data):
             return None
-        scores, start = [], 0
-        for T in targets:
-            three = []
+        states: list[Any] = [None]  # what -1 stands for
+        state_of = entry.get("state_of", [-1] * len(targets))
+        if "states" in entry:
+            S, text = entry["states"]
+            found = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
+            states = [*found.reshape(S, -1).astype(np.float32), None]
+        start, scores = 0, []
+        for T, of in zip(targets, state_of, strict=True):
+            three: list[np.ndarray] = []
             for dtype in _DTYPES:
                 three.append(np.frombuffer(data, dtype, T, start).astype(dtype.newbyteorder("=")))
                 start += 4 * T
-            scores.append(TokenScores(*three))
-    except (ValueError, TypeError, KeyError):
+            scores.append(TokenScores(three[0], three[1], three[2], states[of]))
+    except (ValueError, TypeError, KeyError, IndexError):
         return None
     return key, scores

@@ -64,10 +64,12 @@ class Probe(abc.ABC):
     Attributes:
       name: unique within a run; in bars and messages.
       top_tokens: whether the likeliest tokens of the whole vocabulary are needed, too.
+      states: whether the hidden states are needed, too.
     """
 
     name: str
     top_tokens = False
+    states = False
 
     @property
     @abc.abstractmethod
@@ -83,11 +85,14 @@ class Probe(abc.ABC):
         """Name of a file -> its observations, from the scores of all groups."""
 
 
-def _scores_file(methods: Sequence[str]) -> File:
-    """Scores of a task by every method: reading -> Scores."""
+def _scores_file(methods: Sequence[str], states: bool) -> File:
+    """Scores of a task by every method: reading -> Scores, with the states of the first one."""
     return File(
         lambda path, found: predictions.write(path, *(found[m] for m in methods)),
-        lambda path: {method: predictions.read(path, method) for method in methods},
+        lambda path: {
+            method: predictions.read(path, method, states and method == methods[0])
+            for method in methods
+        },
     )
 
 
@@ -101,6 +106,8 @@ class TaskProbe(Probe):
       methods: the readings.
       state: the first part of the file's name.
       vocabulary: whether letters are read over the whole vocabulary as well.
+      states: whether the hidden states that the letters are read from are kept; the first of
+        ``methods`` is then "choice".
     """
 
     name: str
@@ -108,6 +115,7 @@ class TaskProbe(Probe):
     methods: tuple[str, ...]
     state: str = "measured"
     vocabulary: bool = False
+    states: bool = False
 
     @property
     def top_tokens(self) -> bool:  # type: ignore[override]  # a class attribute in the other probes
@@ -121,7 +129,7 @@ class TaskProbe(Probe):
 
     @property
     def files(self) -> Mapping[str, File]:
-        found = {self.file: _scores_file(self.methods)}
+        found = {self.file: _scores_file(self.methods, self.states)}
         if self.vocabulary:
             found[VOCABULARY.format(self.name)] = File(token_files.write, token_files.read)
         return found

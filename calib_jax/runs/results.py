@@ -33,6 +33,15 @@ def check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> 
             )
 
 
+def reads_states(config: ml_collections.ConfigDict) -> bool:
+    """Whether a calibrator of the config reads hidden states."""
+    if not (methods := split_list(config.posthoc.methods)):
+        return False
+    from calib_jax import posthoc
+
+    return posthoc.reads_states(methods)
+
+
 def grouped(splits: Mapping[str, Scores], groups: Mapping[str, Mapping[str, str]]) -> dict:
     """Splits with their groups of subjects after them ("mmlu_stem"), pooled over the questions.
 

@@ -23,7 +23,9 @@ from calib_jax.runs.run import agreed, say, settle
 from calib_jax.runs.subjects import Subject
 
 
-def engine_of(config: ml_collections.ConfigDict, model: Model, top_tokens: bool = False) -> Engine:
+def engine_of(
+    config: ml_collections.ConfigDict, model: Model, top_tokens: bool = False, states: bool = False
+) -> Engine:
     """The engine with the config's batches."""
     batch = config.batch
     return Engine(
@@ -32,6 +34,7 @@ def engine_of(config: ml_collections.ConfigDict, model: Model, top_tokens: bool 
         max_shapes=batch.max_buckets,
         length_multiple=batch.length_multiple,
         top_tokens=top_tokens,
+        states=states,
     )
 
 
@@ -134,7 +137,12 @@ def ask(
       UserError: see ``Engine.score``.
     """
     paths = paths_of(probes, folder)
-    engine = engine_of(config, model, any(probe.top_tokens for probe in probes))
+    engine = engine_of(
+        config,
+        model,
+        top_tokens=any(probe.top_tokens for probe in probes),
+        states=any(probe.states for probe in probes),
+    )
     # Over everything, done or not: a run that continues computes in the shapes it began with.
     engine.plan([group for probe in probes for group in asked[probe.name].groups])
     header = {
@@ -144,6 +152,8 @@ def ask(
     }
     if engine.top_tokens:
         header["top_tokens"] = "named"
+    if engine.states:
+        header["states"] = "kept"
     for probe in probes:
         first = next(iter(probe.files))
         partial = folder / "partial" / f"{first}.jsonl"

@@ -23,6 +23,7 @@ def measure_splits(
     state: str,
     score: Callable[[Encoded, Callable], Scores],
     check: Callable[[], None],
+    states: bool = False,
 ) -> dict[str, Scores]:
     """Scores every split, or reads what an interrupted run of this folder has scored.
 
@@ -32,6 +33,7 @@ def measure_splits(
       state: "before", "after" or the model's name: the first part of the files' names.
       score: (split, on_batch) -> scores.
       check: called after every batch; raises to stop.
+      states: whether the scores hold hidden states, which are kept beside them.
 
     Returns:
       Scores by split on process 0; other processes of a pod, which write nothing, may get fewer.
@@ -42,7 +44,7 @@ def measure_splits(
         path = folder / f"{state}-{name}.parquet"
         if agreed(path.exists()):
             if jax.process_index() == 0:
-                scores[name] = predictions.read(path, "choice")
+                scores[name] = predictions.read(path, "choice", states)
             continue
         with Progress(len(split), f"{state}: {name}") as bar:
 

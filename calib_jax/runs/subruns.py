@@ -102,13 +102,14 @@ class Subruns:
         configs: Callable[[int], Mapping[str, ml_collections.ConfigDict]],
         calibration: bool = False,
         check: Callable[[Mapping[str, int]], None] = lambda sizes: None,
+        states: bool = False,
     ) -> Iterator[tuple[int, Before, dict[str, dict[str, Scores]]]]:
         """Seed by seed, scores the model as it is and trains every config.
 
         Args:
           seeds: of the runs.
           configs: seed -> name -> config, which comes from ``settings``.
-          calibration, check: as in ``before``.
+          calibration, check, states: as in ``before``.
 
         Yields:
           A seed, the model as it is, and name -> split -> scores after training (on process 0).
@@ -117,7 +118,7 @@ class Subruns:
           UserError, Stopped, FloatingPointError: as in ``before`` and ``train``.
         """
         for seed in seeds:
-            before = self.before(seed, calibration, check)
+            before = self.before(seed, calibration, check, states)
             yield (
                 seed,
                 before,
@@ -133,6 +134,7 @@ class Subruns:
         seed: int,
         calibration: bool = False,
         check: Callable[[Mapping[str, int]], None] = lambda sizes: None,
+        states: bool = False,
     ) -> Before:
         """Scores the model as it is, or reads what was scored.
 
@@ -142,6 +144,7 @@ class Subruns:
           seed: of the questions and the order of their options.
           calibration: whether to score the training questions, too.
           check: gets the sizes of the measured splits; raises where they will not do.
+          states: whether the hidden states that the letters are read from are kept, too.
 
         Raises:
           UserError: bad input.
@@ -161,29 +164,32 @@ class Subruns:
                 check({name: len(split) for name, split in setting.evals.items()})
                 self.whole.claim()
                 run.claim()
-                self._score(run, setting, calibration)
+                self._score(run, setting, calibration, states)
         self.whole.stop.check()
         found = result.read(folder / "summary.json")
         domains = {split: row["domain"] for split, row in found["before"].items()}
         check({split: row["n"] for split, row in found["before"].items()})
         scores, fitted_on = {}, None
         if jax.process_index() == 0:
-            scores = _read(folder, "before", domains)
+            scores = _read(folder, "before", domains, states)
             if calibration:
-                fitted_on = _read(folder, CALIBRATION, [TRAIN])[TRAIN]
+                fitted_on = _read(folder, CALIBRATION, [TRAIN], states)[TRAIN]
         return Before(folder / "predictions", scores, fitted_on, domains, found)
 
     def _folder(self, name: str) -> Path:
         self.folders[name] = str(self.whole.workdir / name)
         return self.whole.workdir / name
 
-    def _score(self, run: Run, setting: run_setting.Setting, calibration: bool) -> None:
+    def _score(
+        self, run: Run, setting: run_setting.Setting, calibration: bool, states: bool
+    ) -> None:
         self._model, config = setting.model, run.config
         engine = Engine(
             setting.model,
             token_budget=config.batch.token_budget,
             max_shapes=config.batch.max_buckets,
             length_multiple=config.batch.length_multiple,
+            states=states,
         )
         train = {TRAIN: setting.train} if calibration else {}
         splits = [*setting.evals.values(), *train.values()]
@@ -193,8 +199,8 @@ class Subruns:
             return score_encoded(engine, split, on_batch)
 
         place, check = run.workdir / "predictions", run.stop.check
-        split_scores.measure_splits(train, place, CALIBRATION, score, check)
-        scores = split_scores.measure_splits(setting.evals, place, "before", score, check)
+        split_scores.measure_splits(train, place, CALIBRATION, score, check, states)
+        scores = split_scores.measure_splits(setting.evals, place, "before", score, check, states)
         if jax.process_index() == 0:
             split_scores.finish(run, setting, {"before": scores}, {}, quietly=True)
 
@@ -239,8 +245,11 @@ class Subruns:
         return scores
 
 
-def _read(folder: Path, state: str, splits: Collection[str]) -> dict[str, Scores]:
+def _read(
+    folder: Path, state: str, splits: Collection[str], states: bool = False
+) -> dict[str, Scores]:
+    place = folder / "predictions"
     return {
-        split: predictions.read(folder / "predictions" / f"{state}-{split}.parquet", "choice")
+        split: predictions.read(place / f"{state}-{split}.parquet", "choice", states)
         for split in splits
     }

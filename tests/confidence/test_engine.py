@@ -184,7 +184,8 @@ def test_logits_are_never_held_for_every_place(model, monkeypatch):
     """No array of the compiled program has the row's places and the vocabulary."""
     seen = {}
 
-    def traced(decoder, variables, rows, prefix, chunk, top):
+    def traced(decoder, variables, rows, prefix, chunk, top, states):
+        assert not states
         seen["jaxpr"] = jax.make_jaxpr(lambda v, r: score_rows(decoder, v, r, prefix, chunk, top))(
             variables, rows
         )
@@ -196,6 +197,46 @@ def test_logits_are_never_held_for_every_place(model, monkeypatch):
     engine.score(make_groups(4))
     text = str(seen["jaxpr"])
     assert "f32[1,4,320]" in text and "f32[1,256,320]" not in text
+
+
+def decoded_state(model, pair):
+    """The decoder's own state where a pair's first target is read: one row, nothing packed."""
+    fed = np.asarray(pair.tokens[:-1])
+    padded = np.zeros((1, 128), np.int32)
+    padded[0, : len(fed)] = fed
+    hidden = model.decoder().apply(model.variables, padded)
+    return np.asarray(hidden[0, len(pair.tokens) - 1 - pair.num_targets], np.float32)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 2, 2)], ids=str)
+def test_states_are_the_decoders_own(tiny_model, model, groups, plain, shape):
+    """Packed into rows, after kept prefixes, and on a mesh."""
+    on = model if shape is None else load_model(tiny_model, mesh=make_mesh(shape))
+    engine = Engine(on, states=True)
+    found = engine.score(groups)
+    assert engine.shapes.cached and engine.costs.tokens < sum(
+        len(pair.tokens) for group in groups for pair in group
+    )
+    close(found, plain)
+    for group, scores in list(zip(groups, found, strict=True))[::3]:
+        for pair, score in zip(group, scores, strict=True):
+            if not pair.num_targets:
+                assert score.state is None
+                continue
+            assert score.state.dtype == np.float32
+            assert score.state.shape == (model.config.hidden_size,)
+            np.testing.assert_allclose(score.state, decoded_state(model, pair), rtol=0, atol=2e-5)
+    assert all(pair.state is None for group in plain for pair in group)
+
+
+def test_letters_of_a_question_share_one_state(model):
+    prompt = np.arange(5, 25, dtype=np.int32)
+    group = [Pair(np.append(prompt, letter).astype(np.int32), 1) for letter in (1, 2, 3)]
+    (found,) = Engine(model, states=True).score([group])
+    assert len({id(pair.state) for pair in found}) <= 3
+    assert all(np.array_equal(pair.state, found[0].state) for pair in found)
+    (without,) = Engine(model).score([group])
+    assert all(pair.state is None for pair in without)
 
 
 def test_a_token_outside_the_vocabulary(model):

@@ -197,6 +197,21 @@ def test_a_value_that_no_limit_expresses_is_refused(job, path, value, message):
     assert f"config.{path}" in said and message in said
 
 
+@pytest.mark.parametrize(
+    ("job", "fields", "message"),
+    [
+        ("report", {}, "'ridge_head', which reads hidden states, and a report has the scores"),
+        ("finetune", {}, "'ridge_head', which reads hidden states, and the job 'finetune' keeps"),
+        ("align", {}, "'ridge_head', which reads hidden states, and the job 'align' keeps none"),
+        ("evaluate", {"confidence.methods": "continuation_sum"}, "confidence.methods=choice"),
+        ("evaluate", {"confidence.methods": "choice,choice_permuted"}, "confidence.methods=choice"),
+    ],
+)
+def test_what_reads_states_is_asked_for_where_they_are(job, fields, message):
+    said = refusal(with_fields(job, **{"posthoc.methods": "temperature,ridge_head"}, **fields))
+    assert "config.posthoc.methods" in said and message in said
+
+
 # --- Several fields -------------------------------------------------------------------------------
 
 

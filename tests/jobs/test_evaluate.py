@@ -1,7 +1,9 @@
 """The job "evaluate": its summary's two forms, its files, and a finished folder read back."""
 
+import numpy as np
 import pytest
 
+from calib_jax import posthoc
 from calib_jax.errors import UserError
 from calib_jax.jobs import evaluate
 from calib_jax.reports import predictions
@@ -58,6 +60,22 @@ def test_several_methods(config, tmp_path, monkeypatch, capsys):
     config.confidence.methods = "choice"
     with pytest.raises(UserError, match="another config"), Run(config, tmp_path / "run"):
         pass
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_head_on_the_states(config, tmp_path):
+    config.data.eval = config.data.eval.split(",")[1]
+    config.confidence.methods = "choice"
+    config.posthoc.methods = "temperature,ridge_head"
+    config.posthoc.folds = 2
+    run = tmp_path / "run"
+    evaluate.main(Run(config, run, StopRequest()))
+    figures = read_result(run / "summary.json")["posthoc"]
+    assert list(figures) == ["temperature", "ridge_head"]
+    head = posthoc.load(run / figures["ridge_head"]["plain"]["calibrator"])
+    scores = predictions.read(run / "predictions/measured-plain.parquet", states=True)
+    assert scores.states.shape == (10, len(head.mean)) and scores.states.dtype == np.float32
+    np.testing.assert_allclose(head(scores.states, scores.mask).sum(axis=1), 1, atol=1e-5)
 
 
 def test_one_method_is_the_state_measured(config, tmp_path, capsys):

@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 
+from calib_jax import posthoc
+
+# Functions of the options' scores. What reads hidden states has a test module of its own.
+OF_SCORES = {name: cls for name, cls in posthoc.METHODS.items() if cls.reads == "log_scores"}
+
 
 @pytest.fixture(scope="session")
 def set_a():

@@ -9,6 +9,7 @@ import pytest
 from calib_jax import metrics, posthoc
 from calib_jax.errors import UserError
 from calib_jax.posthoc import linear
+from tests.posthoc.conftest import OF_SCORES
 
 
 def test_folds_are_seeded_even_and_stratified():
@@ -39,7 +40,7 @@ def test_cross_fit_equals_the_loop_by_hand(ragged):
         np.testing.assert_allclose(probs[out], fitted(log_scores[out], mask[out]), atol=2e-6)
 
 
-@pytest.mark.parametrize("name", sorted(posthoc.METHODS))
+@pytest.mark.parametrize("name", sorted(OF_SCORES))
 def test_held_out_answers_do_not_reach_their_own_fold(ragged, options, name):
     log_scores, answers, mask = ragged
     scores = np.where(mask, log_scores, 0.0)

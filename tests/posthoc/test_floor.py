@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calib_jax import metrics, posthoc
+from tests.posthoc.conftest import OF_SCORES
 
 
 def draw(num_options, num_rows=1000, seed=0, decimals=2):
@@ -91,7 +92,7 @@ def test_a_uniform_guesser_is_called_one():
 
 def test_log_probs_are_the_logarithms_of_what_every_method_gives(ragged, options):
     log_scores, answers, mask = ragged
-    for name, cls in posthoc.METHODS.items():
+    for name, cls in OF_SCORES.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", posthoc.CalibrationWarning)
             fitted = cls.fit(log_scores, answers, mask, **options(name, log_scores))

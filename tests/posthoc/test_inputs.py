@@ -8,6 +8,7 @@ import pytest
 from calib_jax import posthoc
 from calib_jax.errors import UserError
 from calib_jax.posthoc.inputs import centred_scores, masked_softmax
+from tests.posthoc.conftest import OF_SCORES
 
 
 def test_without_a_mask_minus_infinity_means_no_such_option():
@@ -39,7 +40,7 @@ def test_probabilities_with_exact_zeros_fit_every_method(options):
         log_scores = np.log(np.round(rng.dirichlet(np.full(5, 0.1), size=400), 3))
     answers = rng.integers(0, 5, 400)
     mask = np.ones(log_scores.shape, bool)
-    for name, cls in posthoc.METHODS.items():
+    for name, cls in OF_SCORES.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", posthoc.CalibrationWarning)
             fitted = cls.fit(log_scores, answers, mask, **options(name, log_scores))

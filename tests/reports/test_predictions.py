@@ -30,6 +30,28 @@ def test_round_trip_is_exact(tmp_path_factory, make_scores, n, num_options, seed
     assert_same(predictions.read(path), scores)
 
 
+def test_states_are_kept_beside_the_rows(tmp_path, make_scores):
+    scores = make_scores(6, 3)
+    states = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    path = tmp_path / "before-a.b.parquet"
+    predictions.write(path, dataclasses.replace(scores, states=states))
+    beside = tmp_path / "before-a.b.states.npy"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, beside.name])
+    assert_same(predictions.read(path), scores)  # only where they are asked for
+    assert predictions.read(path, states=True).states.tobytes() == states.tobytes()
+    np.save(beside, states[:5])
+    with pytest.raises(
+        UserError, match=r"a\.b\.states\.npy: expected float32 \[6, D\], .*\(5, 5\)"
+    ):
+        predictions.read(path, states=True)
+    beside.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="states.npy: not a readable array"):
+        predictions.read(path, states=True)
+    beside.unlink()
+    with pytest.raises(UserError, match="scored without their hidden states; delete"):
+        predictions.read(path, states=True)
+
+
 def test_texts_of_questions_and_options_are_kept_where_known(tmp_path, make_scores):
     scores = make_scores(4, 3, ragged=True)
     texts = tuple(tuple(f"{i}-{k}" for k in range(int(m.sum()))) for i, m in enumerate(scores.mask))

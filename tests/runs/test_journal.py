@@ -1,5 +1,7 @@
 """The journal: every bit comes back, and whatever is cut off it, a whole beginning remains."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,28 @@ def equal(found, expected):
         for name in ("log_probs", "top_log_probs", "top_tokens"):
             x, y = getattr(one, name), getattr(other, name)
             assert x.dtype == y.dtype and x.tobytes() == y.tobytes()
+
+
+def test_states_come_back_once_for_all_that_share_one(tmp_path):
+    first, second = np.arange(1000, dtype=np.float32) / 7, -np.ones(1000, np.float32)
+    plain = group(3, [1, 1, 2, 0])
+    states = first, first, second, None
+    given = [
+        dataclasses.replace(one, state=state) for one, state in zip(plain, states, strict=True)
+    ]
+    journal = Journal(tmp_path / "j.jsonl", HEADER)
+    journal.write("a", given)
+    journal.write("b", plain)
+    journal.close()
+    assert (tmp_path / "j.jsonl").stat().st_size < 2 * 4000 * 1.5  # not three times
+    done = Journal(tmp_path / "j.jsonl", HEADER).done
+    for one, state in zip(done["a"], states, strict=True):
+        if state is None:
+            assert one.state is None
+        else:
+            assert one.state.dtype == np.float32 and one.state.tobytes() == state.tobytes()
+    assert all(one.state is None for one in done["b"])
+    equal(done["a"], given)
 
 
 def write(path):

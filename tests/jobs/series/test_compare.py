@@ -232,6 +232,33 @@ def test_every_seed_starts_from_its_own_adapter(config, tmp_path, monkeypatch):
     assert heard[0] is heard[1] is not heard[2]
 
 
+@pytest.mark.parametrize("calibration", ["train", "cross"])
+@pytest.mark.filterwarnings("ignore::calib_jax.posthoc.CalibrationWarning")
+def test_a_head_reads_the_states_of_the_model_as_it_is(config, tmp_path, trained, calibration):
+    config.compare.methods = "before,temperature,ridge_head"
+    config.compare.calibration = calibration
+    if calibration == "cross":
+        config.posthoc.folds = 3
+    result = start(config, tmp_path / "run")
+    found = result["comparisons"][0]
+    assert found["labels"]["ridge_head"] == "Ridge head on the state"
+    rows = found["rows"]
+    assert rows["ridge_head"]["in"]["nll"]["value"] != rows["before"]["in"]["nll"]["value"]
+    assert "ridge_head" not in found["unchanged"] and "temperature" in found["unchanged"]
+    place = tmp_path / "run/before-seed0/predictions"
+    kept = {path.name for path in place.glob("*.npy")}
+    train = {"calibration-train.states.npy"} if calibration == "train" else set()
+    assert kept == {"before-exam.states.npy", "before-other.states.npy"} | train
+    read_back = predictions.read(place / "before-exam.parquet", "choice", states=True)
+    assert read_back.states.shape[0] == 12 and np.ptp(read_back.states, axis=0).max() > 0
+    # What was interrupted after one split goes on from there, to the same figures.
+    (tmp_path / "run/summary.json").unlink()
+    (tmp_path / "run/before-seed0/summary.json").unlink()
+    (place / "before-other.parquet").unlink()
+    again = start(config, tmp_path / "run")
+    assert again["comparisons"][0]["rows"] == rows
+
+
 def test_a_temperature_at_its_bound_is_told(config):
     scores = make_scores(0, 3.0)
     wrong = dataclasses.replace(scores, answers=scores.probs.argmin(axis=1).astype(np.int32))
@@ -265,6 +292,7 @@ def test_rows_of_another_comparison_stand_in_the_table(config, tmp_path, trained
         ("compare.methods", "daca", "needs the pre-trained model's log-scores"),
         ("compare.methods", "sft+daca", "names 'daca', which needs"),
         ("compare.methods", "temperature+temperature", "names 'temperature'; choose from: cft"),
+        ("compare.methods", "sft+ridge_head", "names 'ridge_head'; choose from: temperature"),
         ("compare.methods", "sft+cft", "names 'cft'; choose from: temperature"),
         ("compare.methods", "sft+temperature,sft+temperature", "twice; leave one out"),
         ("compare.seeds", "0,one", "holds 'one'; expected whole numbers"),
