@@ -11,6 +11,7 @@ exist; with one, a valid option at -inf has probability 0, and every fit reads i
 probability within the interval that was rounded to 0 (see ``floor``).
 """
 
+from calib_jax.posthoc.basecal import re_evaluated
 from calib_jax.posthoc.calibrator import METHODS, CalibrationWarning, Calibrator, load
 from calib_jax.posthoc.conformal import (
     APS,
@@ -84,6 +85,7 @@ __all__ = [
     "fold_numbers",
     "load",
     "mean_set_size",
+    "re_evaluated",
     "set_coverage",
     "split_rows",
     "temperature_interval",

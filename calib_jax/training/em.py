@@ -21,11 +21,11 @@ from calib_jax.questions.batches import (
 )
 from calib_jax.questions.encoder import Encoded
 from calib_jax.training import terms
+from calib_jax.training.inputs import BINS, LABELS, LEVELS, OWN, TARGETS, Settings
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener, Training
 from calib_jax.training.objective import EmObjective, OnlineBins
 from calib_jax.training.targets import EStep, e_step
-from calib_jax.training.terms import BINS, LABELS, LEVELS, OWN, TARGETS, Settings
 
 
 class EmTraining(Training):

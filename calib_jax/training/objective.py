@@ -14,8 +14,9 @@ from calib_jax.models.attention import Forest
 from calib_jax.models.decoder import Decoder, head_logits, head_weights
 from calib_jax.models.table import Tree
 from calib_jax.training import losses
+from calib_jax.training.inputs import BINS, LABELS, OWN, TARGETS, Answers, Settings
 from calib_jax.training.targets import shrunk_accuracy, target_distribution
-from calib_jax.training.terms import BINS, LABELS, OWN, TARGETS, TERMS, Answers, Settings, Term
+from calib_jax.training.terms import TERMS, Term
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ from calib_jax import metrics, presets
 from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
 from calib_jax.training import em, terms
+from calib_jax.training.inputs import Answers, Settings
 from calib_jax.training.interrupt import Stopped
-from calib_jax.training.terms import TERMS, Answers, Settings
+from calib_jax.training.terms import TERMS
 from tests.training.conftest import tiny_config
 
 
