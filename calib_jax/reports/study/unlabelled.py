@@ -75,9 +75,14 @@ def measure(
     rows = {}
     for name, row in told.items():
         confidence = row.pop("confidence")
-        drawn = {"clusters": second.units, "num_bins": num_bins, "edges": edges}
         ends = metrics.cluster_bootstrap(
-            confidence, correct, seed=seed, num_resamples=num_resamples, **drawn
+            confidence,
+            correct,
+            clusters=second.units,
+            num_bins=num_bins,
+            edges=edges,
+            seed=seed,
+            num_resamples=num_resamples,
         )
         rows[name] = {
             "n": len(correct),
