@@ -24,8 +24,8 @@ Methods (--config.compare.methods=before,temperature,cft): before (the model as 
 versions called it dpo), the trained ones of calib_jax.presets.METHODS (cft, rcft, sft, sft2,
 ece_only, label_smoothing, released, brier, focal, flsd53, catto, self_distilled), and the post-hoc
 ones temperature, fixed_temperature (the published T = 1.5), histogram, isotonic, vector, matrix,
-structured_matrix, dirichlet, beta, platt, batch_calibration. These are fitted on the training questions, as the model
-answers them before training; the reported questions never take part
+structured_matrix, dirichlet, beta, platt, batch_calibration. These are fitted on the training
+questions, as the model answers them before training; the reported questions never take part
 (--config.compare.calibration=cross: the evaluation splits' own, out of fold). A fit that ends at a
 bound is named beneath the tables.
 
