@@ -21,11 +21,11 @@ from calib_jax import load_model, presets
 from calib_jax.questions import load, sample
 from calib_jax.questions.encoder import Encoder
 from calib_jax.training.em import EmTraining
+from calib_jax.training.inputs import LABELS, Settings
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener
 from calib_jax.training.objective import EmObjective, weighted
 from calib_jax.training.step import variables_of
-from calib_jax.training.terms import LABELS, Settings
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ class Method:
       smoothed: whether the SFT term's labels are smoothed.
       objective: as ``config.train.objective``.
       terms: as ``config.train.terms``.
+      refresh: as ``config.em.refresh``; "" for the config's own.
     """
 
     label: str
@@ -29,10 +30,11 @@ class Method:
     smoothed: bool = False
     objective: str = "paper"
     terms: str = ""
+    refresh: str = ""
 
 
 # Xiao et al. 2025: Algorithm 1 with either SFT term, its ablations, label smoothing, and what the
-# authors' code minimises in place of Algorithm 1.
+# authors' code minimises in place of Algorithm 1; then other authors' losses (docs/objectives.md).
 METHODS = {
     "cft": Method("CFT", "sft1", calibrated=True),
     "rcft": Method("RCFT", "sft2", calibrated=True),
@@ -40,7 +42,14 @@ METHODS = {
     "sft2": Method("SFT2 only", "sft2"),
     "ece_only": Method("ECE only", "none", calibrated=True),
     "label_smoothing": Method("Label smooth", "sft1", smoothed=True),
-    "released": Method("Released objective", "sft1", objective="released"),
+    "released": Method("Released objective", "sft1", objective="released", refresh="once"),
+    "brier": Method("Brier", "none", terms="brier=1"),
+    "focal": Method("Focal", "none", terms="focal=1"),
+    "flsd53": Method("Focal, FLSD-53", "none", terms="flsd53=1"),
+    "catto": Method("CATTO", "sft1", terms="catto=1"),
+    "self_distilled": Method("Self-distilled SFT", "sft1", terms="distil=1", refresh="once"),
+    "calibration_tuning": Method("Calibration-tuning", "none", terms="letters=1"),
+    "conftuner": Method("ConfTuner", "none", terms="tokenised_brier=1"),
 }
 # ε of label smoothing; the paper does not state its own.
 SMOOTHING = 0.1
@@ -73,7 +82,8 @@ def set_method(config: ml_collections.ConfigDict, name: str) -> None:
 
     λ, ε and α stay as they are where the method has them (ε = 0 becomes ``SMOOTHING``); λ and ε are
     0 and α is its default where it does not. Further terms have the method's own weights. The
-    released objective brings its bins: [a, b), of the model as it begins.
+    released objective brings its bins, [a, b). Both it and self-distillation take what the E-step
+    finds of the model as it begins.
     """
     method, train = METHODS[name], config.train
     config.method = name
@@ -81,8 +91,10 @@ def set_method(config: ml_collections.ConfigDict, name: str) -> None:
     if not method.calibrated:
         train.ece_weight = 0.0
     train.label_smoothing = (train.label_smoothing or SMOOTHING) if method.smoothed else 0.0
+    if method.refresh:
+        config.em.refresh = method.refresh
     if method.objective == "released":
-        config.em.edges, config.em.refresh = "left", "once"
+        config.em.edges = "left"
     else:
         train.alpha = base().train.alpha
 

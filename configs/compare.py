@@ -22,12 +22,14 @@ out-of-domain) over several seeds, with intervals and what is best in bold.
 
 Methods (--config.compare.methods=before,temperature,cft): before (the model as it is; earlier
 versions called it dpo), the trained ones of calib_jax.presets.METHODS (cft, rcft, sft, sft2,
-ece_only, label_smoothing, released), and the post-hoc ones temperature,
-fixed_temperature (the published T = 1.5), histogram, isotonic, vector, matrix, structured_matrix,
-dirichlet, beta, platt, batch_calibration, ridge_head (on the hidden state that the letter is read
-from). These are fitted on the training questions, as the model answers them before training; the reported questions never take part
+ece_only, label_smoothing, released, brier, focal, flsd53, catto, self_distilled), and the post-hoc
+ones temperature, fixed_temperature (the published T = 1.5), histogram, isotonic, vector, matrix,
+structured_matrix, dirichlet, beta, platt, batch_calibration, ridge_head (on the hidden state that
+the letter is read from). These are fitted on the training questions, as the model answers them
+before training; the reported questions never take part
 (--config.compare.calibration=cross: the evaluation splits' own, out of fold). A fit that ends at a
-bound is named beneath the tables.
+bound is named beneath the tables. A post-hoc method can follow a trained one, "sft+temperature": it
+is then cross-fitted to what the trained model says on the evaluation splits.
 
 Every training is a run of the job "finetune" in WORKDIR/<method>-seed<k>/; what they all start from
 is measured once a seed, in WORKDIR/before-seed<k>/. The same command continues where it was

@@ -74,6 +74,17 @@ def objective(config: Config) -> Iterator[str]:
                 "config.train.sft is 'none', config.train.ece_weight is 0 and config.train.terms "
                 "has no weight above 0: no loss is left. Set one of them."
             )
+    needs = find("calib_jax.training.terms:needs")(train)
+    if em.refresh == "online" and "own" in needs:
+        yield (
+            "config.em.refresh is 'online', and config.train.terms has distil, whose own "
+            "probabilities come from an E-step. Set --config.em.refresh=once or epoch."
+        )
+    if "levels" in needs and config.data.shuffle_options:
+        yield (
+            "config.train.terms has tokenised_brier, whose options stand in an order, and "
+            "config.data.shuffle_options is True. Set --config.data.shuffle_options=False."
+        )
     if train.label_smoothing and train.sft in ("sft2", "none"):
         yield (
             "config.train.label_smoothing smooths SFT1's answers, and config.train.sft is "

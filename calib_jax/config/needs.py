@@ -63,6 +63,11 @@ READS_BINS = Need(
     lambda c: find("calib_jax.training.terms:reads_bins")(c.train),
     "where config.train.ece_weight is above 0, or another term reads the bins",
 )
+READS_E_STEP = Need(
+    ("finetune", "plan"),
+    lambda c: find("calib_jax.training.terms:reads_e_step")(c.train),
+    "where config.train.ece_weight is above 0, or another term reads the E-step",
+)
 SMOOTHS = _above_0("train.label_smoothing", "finetune", "plan", "sweep")
 BY_STEPS = _under("em.refresh", "steps", *FINETUNES)
 STOPS_EARLY = _above_0("train.early_stopping", *FINETUNES)

@@ -30,13 +30,13 @@ EM = section(
         "does."
     ),
     refresh=Field(
-        "epoch", choices=("epoch", "steps", "once", "online"), needs=(needs.READS_BINS,)
+        "epoch", choices=("epoch", "steps", "once", "online"), needs=(needs.READS_E_STEP,)
     ).means(
         "When bins and targets are made anew: every epoch, every em.refresh_steps steps, once (of "
         "the model as it begins), or online, from the training batches' own forward passes without "
         "any E-step (bins of equal width alone)."
     ),
-    refresh_steps=Field(50, least=1, needs=(needs.READS_BINS, needs.BY_STEPS)).means(
+    refresh_steps=Field(50, least=1, needs=(needs.READS_E_STEP, needs.BY_STEPS)).means(
         "The steps between two refreshes under em.refresh=steps."
     ),
 )

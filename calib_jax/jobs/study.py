@@ -14,7 +14,7 @@ from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.jobs import evaluate
 from calib_jax.reports.result import Contrast, Measured, Result
-from calib_jax.reports.study import authors_csv, changes
+from calib_jax.reports.study import authors_csv, changes, unlabelled
 from calib_jax.reports.study.changes import Cell
 from calib_jax.reports.views import study as study_view
 from calib_jax.runs import evaluated, subjects
@@ -68,6 +68,7 @@ def main(run: Run) -> None:
         "questions": {model.text: _sizes(scores[model.key]) for model in models},
         "models": {model.text: str(folders[model.key]) for model in models},
         "pairs": changes.as_dict(cells),
+        "unlabelled": measure_unlabelled(config, pairs, scores, run.stop),
         "published": changes.as_dict(published),
         "published_files": files,
     }
@@ -103,10 +104,7 @@ def measure_pairs(
     Raises:
       UserError: the two models of a pair were not asked the same questions.
     """
-    options = {
-        "num_bins": config.em.num_bins, "edges": config.em.edges, "seed": config.seed,
-        "num_resamples": config.report.num_resamples,
-    }  # fmt: skip  # bins, then the bootstrap
+    options = _options(config)
     cells: dict[str, dict[str, dict[str, Cell]]] = {}
     for pair in pairs:
         base, aligned = scores[pair.base.key], scores[pair.aligned.key]
@@ -122,6 +120,37 @@ def measure_pairs(
             by_task.setdefault(task, {})[method] = changes.measure(one, other, **options)
             stop.check()
     return changes.ranked(cells)
+
+
+def measure_unlabelled(
+    config: ml_collections.ConfigDict,
+    pairs: Sequence[Pair],
+    scores: Mapping[tuple, TaskScores],
+    stop: StopRequest,
+) -> dict[str, Any]:
+    """pair -> task -> method -> what its base repairs of the aligned model without labels.
+
+    Args:
+      scores: of models that ``measure_pairs`` found to have been asked the same.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        base, aligned = scores[pair.base.key], scores[pair.aligned.key]
+        for _, task, method, one in changes.each({pair.name: base}):
+            rows = unlabelled.measure(one, aligned[task][method], **_options(config))
+            found.setdefault(pair.name, {}).setdefault(task, {})[method] = rows
+            stop.check()
+    return found
+
+
+def _options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Bins, then the bootstrap."""
+    return {
+        "num_bins": config.em.num_bins,
+        "edges": config.em.edges,
+        "seed": config.seed,
+        "num_resamples": config.report.num_resamples,
+    }
 
 
 def rows_of(

@@ -29,8 +29,8 @@ from calib_jax.questions.encoder import Encoded
 from calib_jax.questions.record import Question
 from calib_jax.training import terms
 from calib_jax.training.em import EmTraining
+from calib_jax.training.inputs import LABELS
 from calib_jax.training.step import TrainState, train_step
-from calib_jax.training.terms import LABELS
 
 # Options of a question, and what an accelerator's engine takes where the config says 0.
 OPTIONS, TOKEN_BUDGET, MULTIPLE, READS_AT_A_TIME = 4, 16384, 128, 2048

@@ -12,6 +12,7 @@ exist; with one, a valid option at -inf has probability 0, and every fit reads i
 probability within the interval that was rounded to 0 (see ``floor``).
 """
 
+from calib_jax.posthoc.basecal import re_evaluated
 from calib_jax.posthoc.calibrator import (
     METHODS,
     CalibrationWarning,
@@ -96,6 +97,7 @@ __all__ = [
     "load",
     "mean_set_size",
     "reads_states",
+    "re_evaluated",
     "set_coverage",
     "split_rows",
     "temperature_interval",

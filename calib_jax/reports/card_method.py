@@ -40,12 +40,13 @@ def _calibrating(facts: "Facts") -> dict[str, Any]:
             )
         if em["refresh"] == "epoch":
             iterations = " (EM iterations)"
-        else:
-            rows["bins and targets made anew"] = {
-                "steps": f"every {em['refresh_steps']} steps",
-                "online": "online, from the training batches (no E-step)",
-                "once": "never: they are those of the model before training",
-            }[em["refresh"]]
+    if terms.reads_e_step(train) and em["refresh"] != "epoch":
+        what = "bins and targets" if terms.reads_bins(train) else "the model's own probabilities"
+        rows[f"{what} made anew"] = {
+            "steps": f"every {em['refresh_steps']} steps",
+            "online": "online, from the training batches (no E-step)",
+            "once": "never: they are those of the model before training",
+        }[em["refresh"]]
     return rows | _extent(facts, iterations)
 
 

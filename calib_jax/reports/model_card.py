@@ -14,7 +14,7 @@ from calib_jax.reports import card_method, headline, reproduction, tables
 from calib_jax.reports.card_method import aligned
 from calib_jax.reports.states import states_of
 from calib_jax.reports.views import splits, thresholds
-from calib_jax.training.terms import reads_bins
+from calib_jax.training import terms
 
 # Methods of the job "align", as readers know them.
 ALIGNED = {
@@ -145,10 +145,15 @@ def _title(facts: Facts) -> str:
             f"There was no calibration term{told}\n"
         )
     method = str(facts.config["method"]).upper().replace("_", " ")
-    if not reads_bins(facts.config["train"]):
+    train = facts.config["train"]
+    if not terms.reads_bins(train):
+        how = "supervised fine-tuning on multiple-choice questions with calib_jax, without a "
+        how += "calibration term"
+        if terms.further(train):
+            how = "fine-tuning on multiple-choice questions with calib_jax. The loss was "
+            how += terms.formula(train)
         return (
-            f"# {name}, fine-tuned by {method}\n\n{what} supervised fine-tuning on "
-            "multiple-choice questions with calib_jax, without a calibration term"
+            f"# {name}, fine-tuned by {method}\n\n{what} {how}"
             f"{_below(facts, 'how well confidence agrees with accuracy')}\n"
         )
     return (

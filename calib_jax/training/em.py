@@ -22,11 +22,11 @@ from calib_jax.questions.batches import (
 from calib_jax.questions.clusters import hold_out
 from calib_jax.questions.encoder import Encoded
 from calib_jax.training import terms
+from calib_jax.training.inputs import BINS, LABELS, LEVELS, OWN, TARGETS, Settings
 from calib_jax.training.interrupt import StopRequest
 from calib_jax.training.loop import Listener, Training
 from calib_jax.training.objective import EmObjective, OnlineBins
 from calib_jax.training.targets import EStep, e_step
-from calib_jax.training.terms import BINS, LABELS, TARGETS, Settings
 
 
 class EmTraining(Training):
@@ -68,6 +68,8 @@ class EmTraining(Training):
         self.learnt = np.arange(len(encoded))
         if self.held_out is not None:
             self.learnt = np.flatnonzero(~self.held_out)
+        if LEVELS in objective.needs:
+            _check_levels(encoded)
         assert model.mesh is not None  # see ``Training``
         self.num_rows = rows_per_step(train, encoded.lengths, meshes.batch_shards(model.mesh))
         self.packed = self.num_rows < train.batch_size
@@ -125,12 +127,18 @@ class EmTraining(Training):
     def empty_aux(self) -> dict[str, np.ndarray]:
         N, K = self.encoded.mask.shape
         M = self.config.em.num_bins
-        return EStep(
+        estep = EStep(
             np.zeros(N, np.int32),
             np.zeros(M, np.float32),
             np.zeros(M, np.int32),
             np.zeros((N, K), np.float32),
-        )._asdict()
+        )
+        return self._aux(estep, np.zeros((N, K), np.float32))
+
+    def _aux(self, estep: EStep, probs: np.ndarray) -> dict[str, np.ndarray]:
+        """What checkpoints hold of an E-step: its probabilities [N, K] where a term reads them."""
+        own = {"probs": np.asarray(probs)} if OWN in self.objective.needs else {}
+        return estep._asdict() | own
 
     def prepares(self, epoch: int, index: int) -> bool:
         em = self.config.em
@@ -163,7 +171,7 @@ class EmTraining(Training):
         )
         estep = EStep(*(np.asarray(x) for x in estep))
         listener.on_e_step(epoch, int(self.state.step), scores, estep)
-        return estep._asdict()
+        return self._aux(estep, scores.probs)
 
     def make_batch(self, rows: np.ndarray, aux: dict[str, np.ndarray]) -> dict[str, dict]:
         train, lengths, placed = self.config.train, self.encoded.lengths, self._place(rows)
@@ -180,6 +188,8 @@ class EmTraining(Training):
             whole |= {name: aux[name] for name in ("bin_accuracy", "bin_counts")}
         if TARGETS in needs and self.objective.online is None:
             batch["targets"] = aux["targets"][batch["index"]] * batch["weights"][..., None]
+        if OWN in needs:
+            batch["own"] = aux["probs"][batch["index"]] * batch["weights"][..., None]
         del batch["index"]
         names = ["tokens"]
         if LABELS in needs:
@@ -192,6 +202,23 @@ class EmTraining(Training):
             "rows": {name: x.reshape(A, -1, *x.shape[1:]) for name, x in batch.items()},
             "whole": whole,
         }
+
+
+def _check_levels(encoded: Encoded) -> None:
+    """Options that are confidences hold the truth in the first or the last of three or more.
+
+    Raises:
+      UserError: a question's options are no such confidences.
+    """
+    counts = encoded.mask.sum(axis=1)
+    for row, (K, answer) in enumerate(zip(counts, encoded.answers, strict=True)):
+        if K < 3 or answer not in (0, K - 1):
+            raise UserError(
+                f"question {encoded.questions[row].id}: config.train.terms has tokenised_brier, "
+                "whose options are confidences from 0 % to 100 %, three or more of them, the first "
+                f"or the last of which is the truth; this question has {K} options, and its answer "
+                f"is option {answer + 1}. Train on graded answers."
+            )
 
 
 def rows_per_step(train: ml_collections.ConfigDict, lengths: np.ndarray, shards: int) -> int:

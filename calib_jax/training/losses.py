@@ -1,4 +1,4 @@
-"""The losses of CFT and RCFT, as sums over rows, so that microbatches add up to the batch."""
+"""The losses of CFT and its rivals, as sums over rows, so that microbatches add up to the batch."""
 
 import chex
 import jax
@@ -79,11 +79,126 @@ def calibration(
     targets_BxK = jax.lax.stop_gradient(targets_BxK)
     if divergence == "squared":
         return jnp.sum((targets_BxK - renormalise(log_scores_BxK, mask_BxK)) ** 2, axis=-1)
-    log_probs_BxK = jax.nn.log_softmax(log_scores_BxK, axis=-1, where=mask_BxK)
-    crossed_B = -jnp.sum(targets_BxK * jnp.where(mask_BxK, log_probs_BxK, 0.0), axis=-1)
+    crossed_B = -jnp.sum(targets_BxK * _log_probs(log_scores_BxK, mask_BxK), axis=-1)
     if divergence == "cross_entropy":
         return crossed_B
     return crossed_B + jnp.sum(jax.scipy.special.xlogy(targets_BxK, targets_BxK), axis=-1)
+
+
+# --- Losses of other authors, on the options' renormalised probabilities π ------------------------
+
+
+def focal(
+    log_scores_BxK: jax.Array,
+    answers_B: jax.Array,
+    mask_BxK: jax.Array,
+    gamma: float = 3.0,
+    gamma_low: float | None = None,
+) -> jax.Array:
+    """The focal loss per row: −(1 − π_y)^γ · ln π_y; γ = 0 is the options' cross-entropy.
+
+    Args:
+      log_scores_BxK: [B, K], natural log; need not be normalised over the options.
+      answers_B: [B] int32, y.
+      mask_BxK: [B, K] bool, the options that each question has.
+      gamma: γ.
+      gamma_low: γ where π_y < 0.2; None for ``gamma`` there as well. 5 beside 3 is FLSD-53. Which
+        of the two a row has is a constant to its gradient.
+
+    Returns:
+      [B] float32, nats. Source: Mukhoti et al. 2020 (arXiv 2002.09437), sections 3 and 5.
+    """
+    log_probs_BxK = _log_probs(log_scores_BxK, mask_BxK)
+    chosen_B = jnp.take_along_axis(log_probs_BxK, answers_B[:, None], axis=1)[:, 0]
+    gamma_B = jnp.full(chosen_B.shape, gamma, jnp.float32)
+    if gamma_low is not None:
+        gamma_B = jnp.where(chosen_B < jnp.log(0.2), gamma_low, gamma_B)
+    # 1 − π_y from the logarithm; at π_y = 1 the power's own derivative may be 0 · ∞.
+    miss_B = -jnp.expm1(chosen_B)
+    certain_B = miss_B <= 0
+    factor_B = jnp.where(certain_B, 0.0, jnp.where(certain_B, 1.0, miss_B) ** gamma_B)
+    return -jnp.where(gamma_B == 0, 1.0, factor_B) * chosen_B
+
+
+# Below this a confidence and its target differ by rounding alone, and the sign of their difference
+# would be a gradient of noise: with two options they are one number wherever the answer is right.
+_ROUNDING = 2e-6
+
+
+def catto(
+    log_scores_BxK: jax.Array,
+    answers_B: jax.Array,
+    mask_BxK: jax.Array,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """CATTO's calibration term per row: |c − s(m)|, c the confidence, m the answer's margin.
+
+      c = max_k π_k,   m = z_y − max_{k ≠ y} z_k,   s(m) = σ(m / τ)
+
+    z are the options' logits, so m > 0 exactly where the answer is predicted, and s is a smooth
+    1[correct]. The paper's text was not at hand: that its surrogate grows with this margin, and
+    that its loss is the absolute difference, is what summaries tell; σ, τ = 1, the confidence of
+    the *predicted* option, and s as a constant are choices of ours. A constant, because it is the
+    target: with a gradient of its own the term would be lowered by larger margins too, which the
+    task's loss sees to already. With two options c = s(m) at τ = 1 where the answer is right, so
+    that the term draws at wrong answers alone.
+
+    Args:
+      log_scores_BxK: [B, K], natural log; need not be normalised over the options.
+      answers_B: [B] int32, y.
+      mask_BxK: [B, K] bool, the options that each question has.
+      temperature: τ > 0; as it falls, s becomes 1[correct].
+
+    Returns:
+      [B] float32, in [0, 1]; 0 where c and s differ by no more than float32 rounds. Source: Parikh
+      et al. 2026 (arXiv 2601.23096).
+    """
+    chex.assert_equal_shape([log_scores_BxK, mask_BxK])
+    scores_BxK = jnp.where(mask_BxK, log_scores_BxK, -jnp.inf)
+    right_BxK = jnp.arange(scores_BxK.shape[1]) == answers_B[:, None]
+    margin_B = jnp.max(scores_BxK, -1, where=right_BxK, initial=-jnp.inf) - jnp.max(
+        scores_BxK, -1, where=~right_BxK, initial=-jnp.inf
+    )
+    target_B = jax.lax.stop_gradient(jax.nn.sigmoid(margin_B / temperature))
+    return _apart(jnp.max(renormalise(scores_BxK, mask_BxK), axis=-1), target_B)
+
+
+def _apart(confidence: jax.Array, target: jax.Array) -> jax.Array:
+    """|confidence − target|, 0 where only rounding parts them."""
+    difference = jnp.abs(confidence - target)
+    return jnp.where(difference > _ROUNDING, difference, 0.0)
+
+
+def tokenised_brier(
+    log_scores_BxK: jax.Array, answers_B: jax.Array, mask_BxK: jax.Array
+) -> jax.Array:
+    """ConfTuner's loss per row: Σ_k q_k (c_k − y)², q what the model gives to each confidence.
+
+    The K options are confidences from 0 to 1 in equal steps, c_k = k / (K − 1), and y is 0 or 1:
+    the first or the last of them is the answer. Least in expectation with all of q on the c_k
+    nearest to the share of right answers, so it is proper. With two options it is |q_1 − y| and
+    not proper: there must be levels in between.
+
+    Args:
+      log_scores_BxK: [B, K], natural log, of the confidences' tokens; K = 101 in the paper.
+      answers_B: [B] int32, 0 for a wrong answer and the number of options − 1 for a right one.
+      mask_BxK: [B, K] bool, the confidences that each question offers.
+
+    Returns:
+      [B] float32. Source: Li et al. 2025 (arXiv 2508.18847), the tokenised Brier score.
+    """
+    chex.assert_equal_shape([log_scores_BxK, mask_BxK])
+    steps_B = jnp.maximum(jnp.sum(mask_BxK, axis=-1) - 1, 1)
+    away_BxK = (jnp.arange(mask_BxK.shape[1]) - answers_B[:, None]) / steps_B[:, None]
+    return jnp.sum(renormalise(log_scores_BxK, mask_BxK) * away_BxK**2, axis=-1)
+
+
+def _log_probs(log_scores_BxK: jax.Array, mask_BxK: jax.Array) -> jax.Array:
+    """[B, K], ln π; 0 where masked, with no gradient there."""
+    chex.assert_rank(log_scores_BxK, 2)
+    chex.assert_equal_shape([log_scores_BxK, mask_BxK])
+    log_probs_BxK = jax.nn.log_softmax(log_scores_BxK, axis=-1, where=mask_BxK)
+    return jnp.where(mask_BxK, log_probs_BxK, 0.0)
 
 
 # Entries of the vocabulary in one chunk of the chunked loss: 32 MiB of logits per 1,024 positions.

@@ -14,8 +14,9 @@ from calib_jax.models.attention import Forest
 from calib_jax.models.decoder import Decoder, head_logits, head_weights
 from calib_jax.models.table import Tree
 from calib_jax.training import losses
+from calib_jax.training.inputs import BINS, LABELS, OWN, TARGETS, Answers, Settings
 from calib_jax.training.targets import shrunk_accuracy, target_distribution
-from calib_jax.training.terms import BINS, LABELS, TARGETS, TERMS, Answers, Settings, Term
+from calib_jax.training.terms import TERMS, Term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ class EmObjective:
     @property
     def needs_e_step(self) -> bool:
         """Whether anything reads what an E-step finds."""
-        return self.online is None and bool(self.needs & {TARGETS, BINS})
+        return self.online is None and bool(self.needs & {TARGETS, BINS, OWN})
 
     @property
     def logged(self) -> tuple[str, ...]:
@@ -92,8 +93,8 @@ class EmObjective:
           batch: tokens [B, L]; positions, ends, segments [B, L] where rows hold several questions;
             for Q questions a row: last [B, Q], mask [B, Q, K], answers [B, Q], weights [B, Q] (0
             for none); of the whole batch letter_ids [K], num_rows and num_tokens; and what the
-            terms need: targets [B, Q, K] (unless they are made here), labels [B, L], -1 where
-            nothing is predicted, or bin_accuracy and bin_counts [M] of the whole batch.
+            terms need: targets [B, Q, K] (unless they are made here), own [B, Q, K], labels [B, L],
+            -1 where nothing is predicted, or bin_accuracy and bin_counts [M] of the whole batch.
         """
         rngs = None if dropout is None else {"dropout": dropout}
         forest = None
@@ -104,7 +105,7 @@ class EmObjective:
         # From here on questions alone matter, N = B · Q of them.
         asked = {
             name: batch[name].reshape(-1, *batch[name].shape[2:])
-            for name in ("mask", "answers", "weights", "targets")
+            for name in ("mask", "answers", "weights", "targets", "own")
             if name in batch
         }
         hidden_NxD = hidden_BxQxD.reshape(-1, hidden_BxQxD.shape[-1])
@@ -119,6 +120,7 @@ class EmObjective:
             targets_NxK=asked.get("targets"),
             bin_accuracy_M=batch.get("bin_accuracy"),
             bin_counts_M=batch.get("bin_counts"),
+            own_NxK=asked.get("own"),
         )
         if LABELS in self.needs:
             loss_BxL = losses.next_token_loss(

@@ -16,74 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from calib_jax.confidence.choice import choice_log_scores, renormalise
 from calib_jax.config import split_list
 from calib_jax.errors import UserError
 from calib_jax.training import losses
+from calib_jax.training.inputs import BINS, LABELS, LEVELS, OWN, TARGETS, Answers, Settings
 from calib_jax.training.released import SCALE, ReleasedTerm
-
-# What a term may need beside the model's answers; the first two come from the confidence bins.
-TARGETS, BINS, LABELS = "targets", "bins", "labels"
-
-
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """What the model says to a microbatch's N questions, and what it should say.
-
-    Properties are computed where a term reads them, so that gradients add up in the terms' order.
-
-    Attributes:
-      logits_NxV: [N, V] float32, at the answer positions.
-      mask_NxK: [N, K] bool, the options of each question.
-      answers_N: [N] int32, the right options.
-      weights_N: [N] float32, 0 for places without a question.
-      letter_ids_K: [K] int32, the letters' tokens.
-      num_rows, num_tokens: questions of the whole batch, and tokens of their prompts.
-      targets_NxK: [N, K] float32, p of Eq. 6, constants; for terms that need ``TARGETS``.
-      bin_accuracy_M, bin_counts_M: [M], of the E-step; for terms that need ``BINS``.
-      token_losses_BxL: [B, L] float32, −log p of the next token, 0 where none is predicted; for
-        terms that need ``LABELS``.
-    """
-
-    logits_NxV: jax.Array
-    mask_NxK: jax.Array
-    answers_N: jax.Array
-    weights_N: jax.Array
-    letter_ids_K: jax.Array
-    num_rows: jax.Array
-    num_tokens: jax.Array
-    # Arrays, for the terms that need them.
-    targets_NxK: Any = None
-    bin_accuracy_M: Any = None
-    bin_counts_M: Any = None
-    token_losses_BxL: Any = None
-
-    @property
-    def log_scores_NxK(self) -> jax.Array:
-        """[N, K] float32, the letters' log-probabilities; -inf where masked."""
-        return choice_log_scores(self.logits_NxV, self.letter_ids_K, self.mask_NxK)
-
-    @property
-    def probs_NxK(self) -> jax.Array:
-        """[N, K] float32, renormalised over the options; 0 where masked."""
-        return renormalise(self.log_scores_NxK, self.mask_NxK)
-
-    def mean(self, losses_N: jax.Array) -> jax.Array:
-        """The microbatch's share of the mean over the whole batch's questions."""
-        return jnp.sum(self.weights_N * losses_N) / self.num_rows
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What terms read of the config beside their weights: fields of ``train`` and ``em``."""
-
-    label_smoothing: float = 0.0
-    smooth_over: str = "vocabulary"
-    sft2_reduction: str = "sum"
-    divergence: str = "squared"
-    num_bins: int = 10
-    edges: str = "right"
-
 
 Train = Mapping[str, Any]  # config.train
 
@@ -97,7 +34,7 @@ class Term:
       loss: the microbatch's share of the term's value over the batch, a float32 scalar.
       symbol: what formulas call it, or how that follows from the settings.
       words: what it is, for the model card; a term with ``card`` needs none.
-      needs: of ``TARGETS``, ``BINS`` and ``LABELS``.
+      needs: of ``TARGETS``, ``BINS``, ``LABELS``, ``OWN`` and ``LEVELS``.
       field: where its weight is configured; "" for ``config.train.terms``, by its name.
       weight_of: its weight, for a term with a ``field``.
       coefficient: its weight in formulas, for a term with a ``field``.
@@ -241,6 +178,21 @@ def _brier(answers: Answers, how: Settings) -> jax.Array:
     return answers.mean(jnp.sum((answers.probs_NxK - right_NxK) ** 2, axis=-1))
 
 
+def _on_options(loss: Callable[..., jax.Array], **settings: float) -> Callable:
+    """The term of a loss of (log-scores, answers, mask) per question: its mean."""
+
+    def term(answers: Answers, how: Settings) -> jax.Array:
+        arrays = answers.log_scores_NxK, answers.answers_N, answers.mask_NxK
+        return answers.mean(loss(*arrays, **settings))
+
+    return term
+
+
+def _distil(answers: Answers, how: Settings) -> jax.Array:
+    arrays = answers.log_scores_NxK, answers.own_NxK, answers.mask_NxK
+    return answers.mean(losses.calibration(*arrays, "kl"))
+
+
 TERMS: dict[str, Term] = {
     term.name: term
     for term in (
@@ -272,6 +224,39 @@ TERMS: dict[str, Term] = {
             "brier", _brier, "Brier", "the Brier score of the letters' probabilities",
             title="Brier",
         ),
+        # Mukhoti et al. 2020, arXiv 2002.09437: γ = 3, and the schedule FLSD-53.
+        Term(
+            "focal", _on_options(losses.focal), "focal (γ = 3)",
+            "the focal loss (γ = 3) of the letters' probabilities", title="focal",
+        ),
+        Term(
+            "flsd53", _on_options(losses.focal, gamma_low=5.0), "focal (FLSD-53)",
+            "the focal loss (γ = 5 below a probability of 0.2, else 3) of the letters' "
+            "probabilities", title="focal",
+        ),
+        # Kapoor et al. 2024, arXiv 2406.08391: cross-entropy of the two grades alone.
+        Term(
+            "letters", _on_options(losses.focal, gamma=0.0), "CE of the letters",
+            "the cross-entropy of the letters' renormalised probabilities", title="letters",
+        ),
+        # Parikh et al. 2026, arXiv 2601.23096; see ``losses.catto`` for what is ours.
+        Term(
+            "catto", _on_options(losses.catto), "CATTO",
+            "CATTO's term, the absolute difference of confidence and smoothed correctness",
+            title="CATTO",
+        ),
+        # Li et al. 2025, arXiv 2508.18847.
+        Term(
+            "tokenised_brier", _on_options(losses.tokenised_brier), "tokenised Brier",
+            "ConfTuner's tokenised Brier score", needs=frozenset({LEVELS}), title="tokenised Brier",
+        ),
+        # Xie et al. 2026, arXiv 2603.06604, of which the abstract alone could be read: SFT with
+        # self-distillation. That is taken as KL(p⁰ ‖ π), p⁰ the model's own letters.
+        Term(
+            "distil", _distil, "KL(own ‖ π)",
+            "the Kullback-Leibler divergence from the model's own probabilities",
+            needs=frozenset({OWN}), title="self-distillation",
+        ),
     )
 }  # fmt: skip  # a table: name, function and labels of a term together
 
@@ -284,6 +269,11 @@ def active(train: Train) -> list[Term]:
     return [term for term in TERMS.values() if term.weight(train)]
 
 
+def further(train: Train) -> list[Term]:
+    """Those among them that ``config.train.terms`` weighs."""
+    return [term for term in active(train) if not term.field]
+
+
 def needs(train: Train) -> frozenset[str]:
     """What the terms of a run need together."""
     return frozenset().union(*(term.needs for term in active(train)))
@@ -292,6 +282,11 @@ def needs(train: Train) -> frozenset[str]:
 def reads_bins(train: Train) -> bool:
     """Whether any term of a run depends on the confidence bins."""
     return bool(needs(train) & {TARGETS, BINS})
+
+
+def reads_e_step(train: Train) -> bool:
+    """Whether any term of a run depends on what an E-step finds, bins or not."""
+    return reads_bins(train) or OWN in needs(train)
 
 
 def formula(train: Train) -> str:

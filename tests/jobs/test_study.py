@@ -133,11 +133,19 @@ def test_finished_runs_are_compared(config, evaluation, tmp_path, capsys):
     assert contrast["difference"] == found["change"]
     assert [contrast["low"], contrast["high"]] == found["change_ci"]
 
+    # Without labels the base gives the aligned model its own, milder confidence back.
+    repaired = summary["unlabelled"]["Sharp"]["plain"]["choice"]
+    assert repaired["aligned"]["conf_ece"] == pytest.approx(found["it"], abs=1e-6)
+    for name in ("daca", "reeval"):
+        assert repaired[name]["mean_confidence"] < repaired["aligned"]["mean_confidence"]
+        assert repaired[name]["accuracy"] == repaired["aligned"]["accuracy"]
+
     workdir = tmp_path / "study"
     names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
     assert names >= {
         "report.html",
         "tables/table1.tex",
+        "tables/unlabelled.md",
         "csv/sce/choice.csv",
         "csv/sce_ovr/continuation_sum.csv",
     }
@@ -148,6 +156,7 @@ def test_finished_runs_are_compared(config, evaluation, tmp_path, capsys):
     assert "Sharp" in capsys.readouterr().out
     assert show_if_finished(workdir)
     said = capsys.readouterr().out
+    assert "Repaired by the base, without labels" in said
     assert "is finished" in said and "exam_soft" in said
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from calib_jax.errors import UserError
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
+from calib_jax.training.inputs import Settings
 from calib_jax.training.interrupt import Stopped
 from calib_jax.training.objective import EmObjective, weighted
 from calib_jax.training.step import variables_of
 from calib_jax.training.targets import EStep, target_distribution
-from calib_jax.training.terms import Settings
 from tests.training.conftest import tiny_config
 
 

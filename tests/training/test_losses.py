@@ -89,6 +89,116 @@ def test_divergences_where_the_model_is_right_or_certain():
     assert slopes["squared"][0, 1] == 0, "the squared error's pull has faded"
 
 
+def softmax64(scores):
+    e = np.exp(scores - scores.max())
+    return e / e.sum()
+
+
+def focal_by_hand(s, y, gamma, low=None):
+    p = softmax64(s)[y]
+    g = low if low is not None and p < 0.2 else gamma
+    return -((1 - p) ** g) * np.log(p)
+
+
+def catto_by_hand(s, y, target, tau=1.0):
+    """With the target s(m) from outside: it is a constant."""
+    return abs(softmax64(s).max() - target)
+
+
+def catto_target(s, y, tau):
+    return 1 / (1 + np.exp(-(s[y] - np.delete(s, y).max()) / tau))
+
+
+def tokenised_brier_by_hand(s, y):
+    levels = np.linspace(0, 1, len(s))
+    return (softmax64(s) * (levels - (y > 0)) ** 2).sum()
+
+
+ANSWERS = np.array([0, 3, 2])
+RIVALS = {
+    "focal": (losses.focal, {}, lambda s, y, s0: focal_by_hand(s, y, 3)),
+    "cross-entropy": (losses.focal, {"gamma": 0.0}, lambda s, y, s0: focal_by_hand(s, y, 0)),
+    "flsd53": (losses.focal, {"gamma_low": 5.0}, lambda s, y, s0: focal_by_hand(s, y, 3, 5)),
+    "catto": (losses.catto, {}, lambda s, y, s0: catto_by_hand(s, y, catto_target(s0, y, 1))),
+    "catto, sharper": (
+        losses.catto,
+        {"temperature": 0.3},
+        lambda s, y, s0: catto_by_hand(s, y, catto_target(s0, y, 0.3)),
+    ),
+    "tokenised Brier": (
+        losses.tokenised_brier,
+        {},
+        lambda s, y, s0: tokenised_brier_by_hand(s, y),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_rivals_loss_and_its_gradient_are_those_of_float64(name):
+    """Values against numpy, gradients against finite differences of it; padding changes nothing."""
+    function, settings, by_hand = RIVALS[name]
+    scores = np.where(MASK, SCORES, -np.inf).astype(np.float32)
+    ours = function(jnp.asarray(scores), ANSWERS, MASK, **settings)
+    rows = [(SCORES[i][MASK[i]], ANSWERS[i]) for i in range(3)]
+    np.testing.assert_allclose(ours, [by_hand(s, y, s) for s, y in rows], rtol=1e-5, atol=1e-6)
+    gradient = jax.grad(lambda s: function(s, ANSWERS, MASK, **settings).sum())(jnp.asarray(scores))
+    for i, (s, y) in enumerate(rows):
+        for k in range(len(s)):
+            step = np.zeros_like(s)
+            step[k] = 1e-5
+            slope = (by_hand(s + step, y, s) - by_hand(s - step, y, s)) / 2e-5
+            assert float(gradient[i, k]) == pytest.approx(slope, rel=1e-3, abs=1e-6)
+    assert gradient[2, 3] == 0
+    wide = [
+        np.pad(x, ((0, 0), (0, 2)), constant_values=v)
+        for x, v in ((scores, -np.inf), (MASK, False))
+    ]
+    np.testing.assert_allclose(
+        function(jnp.asarray(wide[0]), ANSWERS, wide[1], **settings), ours, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_rivals_gradient_is_finite_where_the_model_is_certain(name):
+    function, settings, _ = RIVALS[name]
+    scores = jnp.array([[0.0, -200.0, -300.0], [-200.0, 0.0, -300.0], [0.0, 0.0, 0.0]])
+    answers, mask = np.array([0, 0, 2]), np.ones((3, 3), bool)
+    value, gradient = jax.value_and_grad(lambda s: function(s, answers, mask, **settings).sum())(
+        scores
+    )
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_catto_with_two_options_draws_at_wrong_answers_alone():
+    """There σ(margin) is the confidence: rounding must not become a gradient of ±1."""
+    scores = jnp.asarray(np.random.default_rng(0).normal(size=(200, 2)) * 4, jnp.float32)
+    mask = np.ones((200, 2), bool)
+    right = np.asarray(scores).argmax(1)
+    for answers, expected in ((right, 0.0), (1 - right, None)):
+        loss, gradient = jax.value_and_grad(lambda s, y=answers: losses.catto(s, y, mask).sum())(
+            scores
+        )
+        if expected == 0.0:
+            assert loss == 0 and not gradient.any()
+        else:
+            away = np.abs(np.diff(np.asarray(scores, np.float64), axis=1)[:, 0])
+            np.testing.assert_allclose(loss, np.tanh(away / 2).sum(), rtol=1e-5)
+
+
+def test_the_tokenised_brier_score_is_proper_on_its_levels():
+    """In expectation the level nearest to the share of right answers is the best; and all of q on
+    one level c costs (c − y)²."""
+    K = 11
+    only = jnp.where(jnp.eye(K, dtype=bool), 0.0, -1e4)
+    mask = np.ones((K, K), bool)
+    right = losses.tokenised_brier(only, np.full(K, K - 1), mask)
+    wrong = losses.tokenised_brier(only, np.zeros(K, int), mask)
+    np.testing.assert_allclose(right, (np.linspace(0, 1, K) - 1) ** 2, atol=1e-6)
+    for share in (0.0, 0.12, 0.5, 0.68, 1.0):
+        expected = share * right + (1 - share) * wrong
+        assert np.argmin(expected) == round(share * 10)
+
+
 @pytest.mark.parametrize(("vocab", "shards"), [(96, 1), (96, 2), (97, 1), (20000, 1), (20000, 2)])
 def test_chunked_loss_and_gradients_equal_the_unchunked_ones(vocab, shards):
     rng = np.random.default_rng(0)

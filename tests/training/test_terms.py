@@ -10,7 +10,9 @@ from calib_jax import metrics, presets
 from calib_jax.config import base, check_config
 from calib_jax.errors import UserError
 from calib_jax.training import em, terms
-from calib_jax.training.terms import TERMS, Answers, Settings
+from calib_jax.training.inputs import Answers, Settings
+from calib_jax.training.interrupt import Stopped
+from calib_jax.training.terms import TERMS
 from tests.training.conftest import tiny_config
 
 
@@ -36,6 +38,65 @@ def test_the_brier_term_is_the_brier_score():
     assert float(found) == pytest.approx(float(metrics.brier(probs, right, mask)), rel=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name, term in TERMS.items() if not term.field])
+def test_further_terms_of_two_microbatches_add_up_to_those_of_the_batch(name):
+    """Each is a mean over the batch's questions; places without a question count nothing."""
+    whole = answers_of()
+    own = jnp.where(whole.mask_NxK, 1.0, 0.0) / whole.mask_NxK.sum(axis=1, keepdims=True)
+    whole = dataclasses.replace(whole, own_NxK=own)
+    fields = [field.name for field in dataclasses.fields(whole)]
+    by_row = [n for n in fields if "_N" in n and getattr(whole, n) is not None]
+
+    def rows(part):
+        return dataclasses.replace(whole, **{n: getattr(whole, n)[part] for n in by_row})
+
+    loss = TERMS[name].loss
+    found = float(loss(whole, Settings()))
+    parts = sum(float(loss(rows(part), Settings())) for part in (slice(0, 2), slice(2, None)))
+    assert found == pytest.approx(parts, rel=1e-6) and found > 0
+    alone = [float(loss(rows(slice(i, i + 1)), Settings())) for i in range(6)]
+    assert alone[-1] == 0 and found == pytest.approx(sum(alone[:-1]), rel=1e-6)
+
+
+def test_self_distillation_holds_the_model_to_what_it_was(start):
+    """KL from the model's own letters: 0 at the first step, not later; kept by checkpoints."""
+    config = tiny_config(sft="sft1", ece_weight=0.0, terms="distil=1")
+    config.em.refresh = "once"
+    whole = start(config, "whole", count=16).run()
+    assert len(whole.e_steps) == 1
+    first, *_, last = [told["distil"] for _, told in whole.terms]
+    assert first == pytest.approx(0, abs=1e-6) and last > 1e-4
+    parts = []
+    for stop_at in (1, 3, None):  # within the first epoch, and within the second
+        run = start(config, "parts", count=16)
+        try:
+            run.run(stop_at)
+            assert stop_at is None
+        except Stopped:
+            assert stop_at is not None
+        parts.append(run)
+    assert sum(len(run.e_steps) for run in parts) == 1
+    assert [told for run in parts for told in run.terms] == whole.terms
+
+
+def test_confidences_as_options_must_be_confidences(start):
+    """The answers of ordinary questions are no levels, and shuffled levels have no order."""
+    config = tiny_config(sft="none", ece_weight=0.0, terms="tokenised_brier=1")
+    with pytest.raises(UserError, match=r"Set --config\.data\.shuffle_options=False"):
+        config.data.shuffle_options = True
+        start(config)
+    config.data.shuffle_options = False
+    with pytest.raises(UserError, match=r"question q\d+: .* its answer is option"):
+        start(config)
+
+
+def test_self_distillation_needs_an_e_step():
+    config = base()
+    config.train.terms, config.em.refresh = "distil=1", "online"
+    with pytest.raises(UserError, match=r"has distil, .* Set --config\.em\.refresh=once"):
+        check_config(config)
+
+
 def test_further_terms_are_weighed_by_name_and_named_in_formulas():
     config = base()
     config.train.terms, config.train.sft = "brier=0.25", "none"
@@ -57,7 +118,7 @@ def test_further_terms_are_weighed_by_name_and_named_in_formulas():
     ("text", "message"),
     [
         ("ece=0.1", "names 'ece', which config.train.ece_weight weighs"),
-        ("breir=0.1", "names 'breir'; choose from: brier. Did you mean 'brier'"),
+        ("breir=0.1", "names 'breir'; choose from: brier, focal, .*. Did you mean 'brier'"),
         ("brier", r"'brier' is not valid; write brier=0.1"),
         ("brier=-1", "'brier=-1' is not valid"),
         ("brier=inf", "'brier=inf' is not valid"),

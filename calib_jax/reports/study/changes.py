@@ -232,10 +232,7 @@ def measure(
     """
     if (what := difference(base, aligned)) is not None:
         raise ValueError(f"base and aligned differ: {what}")
-    mask = np.asarray(base.mask, bool)
-    keep = regular_rows(mask) if base.method.startswith("choice") else np.ones(len(mask), bool)
-    width = int(mask[keep].sum(axis=1).max())
-    first, second = (_part(scores, keep, width) for scores in (base, aligned))
+    first, second, keep = comparable(base, aligned)
     pt, it = (values_of(s, num_bins, edges, catalogue.STUDY) for s in (first, second))
     intervals = metrics.paired_bootstrap_all(
         catalogue.functions(catalogue.STUDY, num_bins, edges),
@@ -253,6 +250,14 @@ def measure(
     ends["accuracy"] = flips.low, flips.high
     changes = {key: between(pt[key], it[key], ends[key]) for key in METRICS}
     return Cell(changes, int(keep.sum()), int((~keep).sum()))
+
+
+def comparable(base: Scores, aligned: Scores) -> tuple[Scores, Scores, np.ndarray]:
+    """Both without the questions that letters leave out, and which were kept, [N] bool."""
+    mask = np.asarray(base.mask, bool)
+    keep = regular_rows(mask) if base.method.startswith("choice") else np.ones(len(mask), bool)
+    width = int(mask[keep].sum(axis=1).max())
+    return _part(base, keep, width), _part(aligned, keep, width), keep
 
 
 def _part(scores: Scores, keep: np.ndarray, width: int) -> Scores:

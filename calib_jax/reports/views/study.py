@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from calib_jax.reports import tables
-from calib_jax.reports.study import authors_csv, figures, sentences
+from calib_jax.reports.study import authors_csv, figures, sentences, unlabelled
 from calib_jax.reports.study.changes import (
     METRICS,
     Cells,
@@ -55,6 +55,7 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
         note(sentences.caption(cells, elsewhere=brief)),
         *ranked,
         *map(note, _notes(cells)),
+        *_repaired(summary),
         *map(Text, _warnings(summary)),
     ]
 
@@ -63,6 +64,7 @@ def view(summary: Mapping[str, Any]) -> View:
     """The study: console, page, tables, CSV files in the authors' layout, Figures 1 and 2."""
     cells, published = from_dict(summary["pairs"]), from_dict(summary["published"])
     shown, named = cells or published, summary.get("published_files")
+    found = summary.get("unlabelled")
     drawn = {
         folder: (figures.figure1(some), figures.figure2(some))
         for folder, some in (("figures", cells), ("figures/published", published))
@@ -77,6 +79,8 @@ def view(summary: Mapping[str, Any]) -> View:
             sections.append(Section("Ranking", [*ranked, *map(note, _notes(cells))]))
         below = [note(text) for text in (*_notes(cells), sentences.caption(cells), _COLOURS)]
         sections.append(Section("Changes", [*_changes(cells), *below]))
+        if repaired := _repaired(summary):
+            sections.append(Section("Repaired by the base", repaired))
         sections.append(Section("Figures", _pictures(cells, "measured", *drawn["figures"])))
     if published:
         above = [note(f"{sentences.published_text(named)}.")] if named else []
@@ -99,6 +103,11 @@ def view(summary: Mapping[str, Any]) -> View:
         console(summary),
         sections,
         files=_files("tables", cells)
+        | (
+            tables.files("tables/unlabelled", [unlabelled.table(found)], unlabelled.NOTE)
+            if found
+            else {}
+        )
         | _files("tables/published", published)
         | (authors_csv.files("csv", cells) if cells else {}),
         figures={
@@ -111,6 +120,12 @@ def view(summary: Mapping[str, Any]) -> View:
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return [sentence(text) for key in ("not_used", "low_mass") for text in summary.get(key, ())]
+
+
+def _repaired(summary: Mapping[str, Any]) -> list[Block]:
+    """What DACA and BaseCal-ReEval make of the aligned models' confidence; older studies none."""
+    found = summary.get("unlabelled")
+    return [unlabelled.table(found), note(unlabelled.NOTE)] if found else []
 
 
 # --- Tables ---------------------------------------------------------------------------------------
