@@ -12,6 +12,7 @@ from calib_jax.runs import base_model, quantization, run_setting, split_scores
 from calib_jax.runs.run import Run, claim, say
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.em import EmTraining
+from calib_jax.training.em_texts import training_of
 from calib_jax.training.loop import Listener
 
 
@@ -34,7 +35,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
     # --- Questions, model, plan ------------------------------------------------------------------
     setting = run_setting.prepare_setting(config, model)
     measured = [*([setting.validation] if setting.validation else []), *setting.evals.values()]
-    training = EmTraining(config, setting.model, setting.train, measured)
+    training = training_of(config, setting.model, setting.train, measured)
     splits = {"config.data.train": setting.train, **setting.evals}
     if setting.validation is not None:
         splits["config.data.validation"] = setting.validation

@@ -9,14 +9,13 @@ import jax
 import ml_collections
 
 from calib_jax import provenance
+from calib_jax.confidence.asked import Split, score_split, split_groups
 from calib_jax.confidence.engine import Engine
-from calib_jax.confidence.letter_scores import letter_groups, score_encoded
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
-from calib_jax.questions.encoder import Encoded
 from calib_jax.reports import predictions, result
 from calib_jax.reports.study.changes import difference
 from calib_jax.runs import base_model, run_setting, split_scores
@@ -178,10 +177,10 @@ class Subruns:
         )
         train = {TRAIN: setting.train} if calibration else {}
         splits = [*setting.evals.values(), *train.values()]
-        engine.plan([group for split in splits for group in letter_groups(split)])
+        engine.plan([group for split in splits for group in split_groups(split)])
 
-        def score(split: Encoded, on_batch) -> Scores:
-            return score_encoded(engine, split, on_batch)
+        def score(split: Split, on_batch) -> Scores:
+            return score_split(engine, split, on_batch)
 
         place, check = run.workdir / "predictions", run.stop.check
         split_scores.measure_splits(train, place, CALIBRATION, score, check)
@@ -231,6 +230,6 @@ class Subruns:
 
 def _read(folder: Path, state: str, splits: Collection[str]) -> dict[str, Scores]:
     return {
-        split: predictions.read(folder / "predictions" / f"{state}-{split}.parquet", "choice")
+        split: predictions.read(folder / "predictions" / f"{state}-{split}.parquet")
         for split in splits
     }

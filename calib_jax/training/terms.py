@@ -33,34 +33,41 @@ class Answers:
     Properties are computed where a term reads them, so that gradients add up in the terms' order.
 
     Attributes:
-      logits_NxV: [N, V] float32, at the answer positions.
+      logits_NxV: [N, V] float32, at the answer positions; where letters are read.
       mask_NxK: [N, K] bool, the options of each question.
       answers_N: [N] int32, the right options.
       weights_N: [N] float32, 0 for places without a question.
-      letter_ids_K: [K] int32, the letters' tokens.
+      letter_ids_K: [K] int32, the letters' tokens; where letters are read.
       num_rows, num_tokens: questions of the whole batch, and tokens of their prompts.
       targets_NxK: [N, K] float32, p of Eq. 6, constants; for terms that need ``TARGETS``.
       bin_accuracy_M, bin_counts_M: [M], of the E-step; for terms that need ``BINS``.
       token_losses_BxL: [B, L] float32, −log p of the next token, 0 where none is predicted; for
         terms that need ``LABELS``.
+      text_log_probs_NxK: [N, K] float32, log p of all tokens of each option's text; where texts are
+        read, and there are no logits at the answer positions.
+      text_scores_NxK: [N, K] float32, their log-scores by the run's reading; where texts are read.
     """
 
-    logits_NxV: jax.Array
     mask_NxK: jax.Array
     answers_N: jax.Array
     weights_N: jax.Array
-    letter_ids_K: jax.Array
     num_rows: jax.Array
     num_tokens: jax.Array
+    logits_NxV: Any = None
+    letter_ids_K: Any = None
     # Arrays, for the terms that need them.
     targets_NxK: Any = None
     bin_accuracy_M: Any = None
     bin_counts_M: Any = None
     token_losses_BxL: Any = None
+    text_log_probs_NxK: Any = None
+    text_scores_NxK: Any = None
 
     @property
     def log_scores_NxK(self) -> jax.Array:
-        """[N, K] float32, the letters' log-probabilities; -inf where masked."""
+        """[N, K] float32, the letters' log-probabilities or the texts' scores; -inf where masked."""
+        if self.text_scores_NxK is not None:
+            return jnp.where(self.mask_NxK, self.text_scores_NxK, -jnp.inf)
         return choice_log_scores(self.logits_NxV, self.letter_ids_K, self.mask_NxK)
 
     @property
@@ -144,6 +151,12 @@ class Term:
 
 
 def _sft1(answers: Answers, how: Settings) -> jax.Array:
+    """The right letter's token, or all tokens of the right option's text, whatever the reading."""
+    if answers.text_log_probs_NxK is not None:
+        right_Nx1 = answers.answers_N[:, None]
+        return answers.mean(
+            -jnp.take_along_axis(answers.text_log_probs_NxK, right_Nx1, axis=1)[:, 0]
+        )
     letters = {"letter_ids_K": answers.letter_ids_K, "mask_BxK": answers.mask_NxK}
     return answers.mean(
         losses.sft1(
@@ -176,7 +189,8 @@ def _sft1_symbol(train: Train) -> str:
 
 
 def _sft1_card(train: Train) -> dict[str, Any]:
-    rows = {"supervised term": "SFT1 (the answer's token)"}
+    what = "token" if train["reading"] == "choice" else "text, all of its tokens"
+    rows = {"supervised term": f"SFT1 (the answer's {what})"}
     if train["label_smoothing"]:
         over = {"vocabulary": "the vocabulary", "letters": "the options' letters"}
         rows["label smoothing"] = f"{train['label_smoothing']} over {over[train['smooth_over']]}"
@@ -241,6 +255,15 @@ def _brier(answers: Answers, how: Settings) -> jax.Array:
     return answers.mean(jnp.sum((answers.probs_NxK - right_NxK) ** 2, axis=-1))
 
 
+def _nll(answers: Answers, how: Settings) -> jax.Array:
+    """−ln π_y, the options' probabilities renormalised; from scores, so that it stays finite."""
+    log_probs_NxK = jax.nn.log_softmax(
+        answers.log_scores_NxK, axis=-1, where=answers.mask_NxK
+    )
+    right_Nx1 = answers.answers_N[:, None]
+    return answers.mean(-jnp.take_along_axis(log_probs_NxK, right_Nx1, axis=1)[:, 0])
+
+
 TERMS: dict[str, Term] = {
     term.name: term
     for term in (
@@ -269,8 +292,12 @@ TERMS: dict[str, Term] = {
         ),
         # Brier 1950; as a loss against overconfidence: Mukhoti et al. 2020, arXiv 2002.09437.
         Term(
-            "brier", _brier, "Brier", "the Brier score of the letters' probabilities",
+            "brier", _brier, "Brier", "the Brier score of the options' probabilities",
             title="Brier",
+        ),
+        # The options against one another, where SFT1 learns to write the right one.
+        Term(
+            "nll", _nll, "NLL", "the NLL of the options' probabilities, renormalised", title="NLL",
         ),
     )
 }  # fmt: skip  # a table: name, function and labels of a term together
