@@ -145,9 +145,7 @@ def asked(
     return result
 
 
-def answer_positions(
-    lengths: np.ndarray, rows: Sequence[Sequence[int]], slots: int
-) -> np.ndarray:
+def answer_positions(lengths: np.ndarray, rows: Sequence[Sequence[int]], slots: int) -> np.ndarray:
     """[B, Q] int32, where each question of a row ends; 0 where there is none. See ``row_layout``.
 
     Args:

@@ -44,7 +44,8 @@ def token_log_probs(
 
     Args:
       decoder, variables, dropout, vocab_shards: see ``step.Objective``.
-      batch: of ``layout``: tokens, positions, ends (and segments) [B, L]; places, targets [B, T].
+      batch: of ``layout``: tokens, positions, ends (and segments) [B, L]; places and next_tokens
+        [B, T].
 
     Returns:
       [B, T] float32, nats.
@@ -56,15 +57,13 @@ def token_log_probs(
     return -next_token_loss(
         hidden_BxTxD,
         head_weights(variables["params"]),
-        batch["targets"],
+        batch["next_tokens"],
         shards=vocab_shards,
         softcap=decoder.config.logit_softcap,
     )
 
 
-def per_answer(
-    log_probs_BxT: jax.Array, batch: Tree, sides: int, least: bool = False
-) -> jax.Array:
+def per_answer(log_probs_BxT: jax.Array, batch: Tree, sides: int, least: bool = False) -> jax.Array:
     """log π(y | x) of every answer: the sum over its tokens, or the least of them.
 
     Args:
@@ -122,9 +121,9 @@ def layout(
 
     Returns:
       tokens, positions, ends [B, L] int32 (and segments, unless groups are trees that branch), see
-      ``models.attention.Forest``; places, targets, slots [B, T] int32: the token after ``places``
-      belongs to answer ``slots`` % G of group ``slots`` // G, to none where slots = Q · G; weights
-      [B, Q] float32, 1 for a group.
+      ``models.attention.Forest``; places, next_tokens, slots [B, T] int32: the token after
+      ``places`` belongs to answer ``slots`` % G of group ``slots`` // G, to none where slots = Q · G;
+      weights [B, Q] float32, 1 for a group.
     """
     B, shape = len(rows), (len(rows), length)
     sides = sides or max((len(group) for row in rows for group in row), default=1)
@@ -157,7 +156,7 @@ def layout(
         "positions": positions,
         "ends": ends,
         "places": places,
-        "targets": targets,
+        "next_tokens": targets,
         "slots": owners,
         "weights": weights,
     }

@@ -87,8 +87,7 @@ class EmTraining(Training):
         if not self.packed:
             return [[int(row)] for row in rows] + [[]] * (self.num_rows - len(rows))
         return [
-            [int(rows[i]) for i in members]
-            for members in spread(self.lengths[rows], self.num_rows)
+            [int(rows[i]) for i in members] for members in spread(self.lengths[rows], self.num_rows)
         ]
 
     # --- What Training asks ----------------------------------------------------------------------

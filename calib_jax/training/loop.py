@@ -226,9 +226,7 @@ class Training:
     def variables(self) -> Tree:
         return variables_of(self.decoder, self.state.trainable, self.base)
 
-    def score(
-        self, split: Split, on_batch: Callable[[int], None] = lambda count: None
-    ) -> Scores:
+    def score(self, split: Split, on_batch: Callable[[int], None] = lambda count: None) -> Scores:
         """The current model's confidence, in eval mode."""
         with self.current_engine() as engine:
             return score_split(engine, split, on_batch)

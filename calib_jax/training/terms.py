@@ -65,7 +65,7 @@ class Answers:
 
     @property
     def log_scores_NxK(self) -> jax.Array:
-        """[N, K] float32, the letters' log-probabilities or the texts' scores; -inf where masked."""
+        """[N, K] float32, the letters' log-probabilities or texts' scores; -inf where masked."""
         if self.text_scores_NxK is not None:
             return jnp.where(self.mask_NxK, self.text_scores_NxK, -jnp.inf)
         return choice_log_scores(self.logits_NxV, self.letter_ids_K, self.mask_NxK)
@@ -189,7 +189,7 @@ def _sft1_symbol(train: Train) -> str:
 
 
 def _sft1_card(train: Train) -> dict[str, Any]:
-    what = "token" if train["reading"] == "choice" else "text, all of its tokens"
+    what = "token" if train.get("reading", "choice") == "choice" else "text, all of its tokens"
     rows = {"supervised term": f"SFT1 (the answer's {what})"}
     if train["label_smoothing"]:
         over = {"vocabulary": "the vocabulary", "letters": "the options' letters"}
@@ -257,9 +257,7 @@ def _brier(answers: Answers, how: Settings) -> jax.Array:
 
 def _nll(answers: Answers, how: Settings) -> jax.Array:
     """−ln π_y, the options' probabilities renormalised; from scores, so that it stays finite."""
-    log_probs_NxK = jax.nn.log_softmax(
-        answers.log_scores_NxK, axis=-1, where=answers.mask_NxK
-    )
+    log_probs_NxK = jax.nn.log_softmax(answers.log_scores_NxK, axis=-1, where=answers.mask_NxK)
     right_Nx1 = answers.answers_N[:, None]
     return answers.mean(-jnp.take_along_axis(log_probs_NxK, right_Nx1, axis=1)[:, 0])
 
