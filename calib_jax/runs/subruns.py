@@ -140,7 +140,8 @@ class Subruns:
         """
         config = self.settings(seed)
         config.method = "before"
-        config.train.alpha = base().train.alpha  # of one method alone, and nothing is trained here
+        # Those of one method alone; nothing is trained here.
+        config.train.alpha, config.train.label_smoothing = base().train.alpha, 0.0
         folder = self._folder(f"before-seed{seed}")
         with Run(config, folder, self.whole.stop) as run:
             if not run.finished:

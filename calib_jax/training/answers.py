@@ -122,7 +122,7 @@ def layout(
     Returns:
       tokens, positions, ends [B, L] int32 (and segments, unless groups are trees that branch), see
       ``models.attention.Forest``; places, next_tokens, slots [B, T] int32: the token after
-      ``places`` belongs to answer ``slots`` % G of group ``slots`` // G, to none where slots = Q · G;
+      ``places`` belongs to answer ``slots`` % G of group ``slots`` // G, to none where it is Q · G;
       weights [B, Q] float32, 1 for a group.
     """
     B, shape = len(rows), (len(rows), length)
