@@ -247,8 +247,8 @@ CONFIDENCE = section(
         check=values.named(Registry("calib_jax.confidence.methods:METHODS")),
         needs=(needs.TASKS,),
         instead={
-            "finetune": "config.train.reading says how fine-tuning reads; measure otherwise by "
-            "the job evaluate, with config.model.adapter or an export of this run"
+            "finetune": "fine-tuning reads letters (choice), or what train.reading names; measure "
+            "otherwise by the job evaluate, with config.model.adapter or an export of this run"
         },
     ).means(
         "How confidence is read, separated by commas: choice, continuation_sum, ... "
