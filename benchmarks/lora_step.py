@@ -31,7 +31,7 @@ from calib_jax.models.hf_config import parse_config
 from calib_jax.models.lora import LoraConfig, init_lora
 from calib_jax.models.quantize import SCHEMES, quantize
 from calib_jax.models.table import projections
-from calib_jax.questions.batches import asked, row_layout
+from calib_jax.questions.batches import answer_positions, asked, row_layout
 from calib_jax.questions.encoder import Encoded
 from calib_jax.training.objective import EmObjective, weighted
 from calib_jax.training.optimizer import OptimizerConfig
@@ -97,10 +97,10 @@ def measure_ours(args: argparse.Namespace, raw: dict, peak: float) -> None:
     encoded, placed = invented(args.rows, args.length, model.config.vocab_size)
     slots = max(map(len, placed))
     layout = row_layout(encoded, placed, args.length)
-    arrays = asked(encoded, placed, slots) | {"targets": np.full((1, 1, OPTIONS), 1 / OPTIONS)}
+    arrays = asked(encoded.mask, encoded.answers, placed, slots)
     del arrays["index"]
-    shape = (args.rows, slots, OPTIONS)
-    arrays["targets"] = np.broadcast_to(arrays["targets"], shape).astype(np.float32)
+    arrays["last"] = answer_positions(encoded.lengths, placed, slots)
+    arrays["targets"] = np.full((args.rows, slots, OPTIONS), 1 / OPTIONS, np.float32)
     arrays |= {name: layout[name] for name in ("tokens", "positions", "ends", "segments")}
     A = args.microbatches
     batch = {

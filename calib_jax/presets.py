@@ -48,7 +48,7 @@ METHODS = {
     "flsd53": Method("Focal, FLSD-53", "none", terms="flsd53=1"),
     "catto": Method("CATTO", "sft1", terms="catto=1"),
     "self_distilled": Method("Self-distilled SFT", "sft1", terms="distil=1", refresh="once"),
-    "calibration_tuning": Method("Calibration-tuning", "none", terms="letters=1"),
+    "calibration_tuning": Method("Calibration-tuning", "none", terms="nll=1"),
     "conftuner": Method("ConfTuner", "none", terms="tokenised_brier=1"),
 }
 # ε of label smoothing; the paper does not state its own.

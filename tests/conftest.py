@@ -119,5 +119,17 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bos_model(tmp_path_factory) -> Path:
+    """Likewise, with a BOS token, which is what stands before a text without context."""
+    folder = write_tiny_model(tmp_path_factory.mktemp("bos"))
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens(["<s>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def golden() -> Path:
     return Path(__file__).parent / "golden"

@@ -22,6 +22,9 @@ METHODS = (
     "continuation_pmi",
 )
 
+# What a model can be trained on: one score an option, from one forward pass.
+TRAINED = ("choice", *(method for method in METHODS if method.startswith("continuation")))
+
 # Where the options' probabilities can be added up: method -> the one whose scores add up to it.
 _SUMMED = {
     "choice": "choice",

@@ -90,6 +90,8 @@ def objective(config: Config) -> Iterator[str]:
             "config.train.label_smoothing smooths SFT1's answers, and config.train.sft is "
             f"{train.sft!r}. Set --config.train.sft=sft1, or label_smoothing to 0."
         )
+    if train.reading != "choice":
+        yield from _texts(config)
     if em.refresh == "online" and em.binning == "mass":
         yield (
             "config.em.binning is 'mass', which needs all questions at once, and config.em.refresh "
@@ -100,6 +102,27 @@ def objective(config: Config) -> Iterator[str]:
             f"config.em.held_out is {em.held_out:g}, which needs an E-step, and config.em.refresh "
             "is 'online'. Set --config.em.held_out=0 or --config.em.refresh=epoch."
         )
+
+
+def _texts(config: Config) -> Iterator[str]:
+    """What is of letters alone."""
+    train = config.train
+    for path, value, needed, why in (
+        ("objective", train.objective == "released", "paper", "its bins are those of letters"),
+        ("sft", train.sft == "sft2", "sft1", "SFT2 learns prompts that a letter ends"),
+        (
+            "label_smoothing",
+            train.label_smoothing > 0,
+            0.0,
+            "a letter's label is smoothed, and a text has as many as it has tokens",
+        ),
+    ):
+        if value:
+            yield (
+                f"config.train.{path} is {train[path]!r}, and config.train.reading is "
+                f"{train.reading!r}: {why}. Set --config.train.{path}={needed}, or "
+                "--config.train.reading=choice."
+            )
 
 
 def _released(config: Config) -> Iterator[str]:

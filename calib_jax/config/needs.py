@@ -82,6 +82,13 @@ CHAT = Need(
 NO_RUN = _without("export.run", "a run's prompt is its own", "export")
 READS_LETTERS = _reads("choice", "letters (choice)", *READS)
 READS_TEXTS = _reads("continuation", "options' texts (continuation_sum, ...)", *ASKS)
+_ON_TEXTS = ("finetune", "compare", "sweep")
+TRAINS_ON_LETTERS = _under("train.reading", "choice", *_ON_TEXTS)
+TRAINS_ON_TEXTS = Need(
+    _ON_TEXTS,
+    lambda c: c.train.reading != "choice",
+    "where config.train.reading reads options' texts (continuation_sum, ...)",
+)
 QUANTIZED = _where("model.quantize", "finetune", "evaluate", "study")
 DRAWS = _above_0("generate.temperature", "generate")
 DPO = _under("align.method", "dpo", "align")

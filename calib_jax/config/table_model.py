@@ -183,7 +183,7 @@ PROMPT = section(
         "",
         check=values.template(letters=True),
         jobs=(*SCORES, "export"),
-        needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
+        needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TRAINS_ON_LETTERS, needs.TASKS),
     ).means(
         "The prompt for letters, with the fields {question} and {options}; empty for a task's own "
         'where tasks are measured, and otherwise for the default, which ends in "Answer:".'
@@ -192,14 +192,17 @@ PROMPT = section(
         "",
         check=values.template(letters=True),
         jobs=(*SCORES, "export"),
-        needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
+        needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TRAINS_ON_LETTERS, needs.TASKS),
     ).means("An older name of prompt.template; set one of the two."),
     continuation=Field(
         "",
         check=values.template(letters=False),
-        jobs=ASKS,
-        needs=(needs.READS_TEXTS, needs.TASKS),
-    ).means("The template for options' texts in place of a task's own; empty for its own."),
+        jobs=(*ASKS, "finetune", "compare", "sweep"),
+        needs=(needs.READS_TEXTS, needs.TRAINS_ON_TEXTS, needs.TASKS),
+    ).means(
+        "The template for options' texts in place of a task's own; empty for its own, and in "
+        'training for the default of all tasks, which ends in "Answer:".'
+    ),
     chat=Field(False, needs=(needs.NO_RUN, needs.TASKS)).means(
         "Put prompts as one turn of the user into the tokenizer's chat template."
     ),
@@ -221,7 +224,13 @@ PROMPT = section(
     letter_prefix=Field(
         " ",
         jobs=(*SCORES, "export"),
-        needs=(needs.PLAIN, needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
+        needs=(
+            needs.PLAIN,
+            needs.NO_RUN,
+            needs.READS_LETTERS,
+            needs.TRAINS_ON_LETTERS,
+            needs.TASKS,
+        ),
     ).means("What stands between the prompt and the letter; nothing does in a chat."),
     max_length=Field(1024, least=0, jobs=(*LETTERS, "generate"), needs=(needs.TASKS,)).means(
         "The longest prompt in tokens; a longer one is an error, and never cut. Jobs that do not "
@@ -238,8 +247,8 @@ CONFIDENCE = section(
         check=values.named(Registry("calib_jax.confidence.methods:METHODS")),
         needs=(needs.TASKS,),
         instead={
-            "finetune": "fine-tuning reads letters (choice); measure otherwise by the job "
-            "evaluate, with config.model.adapter or an export of this run"
+            "finetune": "fine-tuning reads letters (choice), or what train.reading names; measure "
+            "otherwise by the job evaluate, with config.model.adapter or an export of this run"
         },
     ).means(
         "How confidence is read, separated by commas: choice, continuation_sum, ... "

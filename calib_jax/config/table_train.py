@@ -61,6 +61,15 @@ TRAIN = section(
         "What is minimised: SFT + λ · ECE (paper), or (1 − α) · SFT + α · 10⁻³ · CAL as in the "
         "authors' code (released, calib_jax.training.released)."
     ),
+    reading=Field(
+        "choice",
+        choices=Registry("calib_jax.confidence.methods:TRAINED"),
+        jobs=("finetune", "compare", "sweep"),
+    ).means(
+        "How confidence is read: by the options' letters (choice) or by their texts "
+        "(continuation_sum, continuation_token, continuation_pmi, ...), in the E-step, in the loss "
+        "and before and after training."
+    ),
     sft=Field(
         "sft1",
         choices=("sft1", "sft2", "none"),
@@ -69,7 +78,10 @@ TRAIN = section(
             "compare": "every method of config.compare.methods has its own",
             "stages": "every stage of config.stages.chain has its own",
         },
-    ).means("The SFT term: the answer's token (sft1), question and answer tokens (sft2), or none."),
+    ).means(
+        "The SFT term: the answer's token, or all tokens of its text (sft1), question and answer "
+        "tokens (sft2), or none."
+    ),
     ece_weight=Field(
         1.0,
         least=0,

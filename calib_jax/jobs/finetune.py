@@ -13,6 +13,7 @@ from calib_jax.runs import base_model, quantization, run_setting, split_scores
 from calib_jax.runs.run import Run, claim, say
 from calib_jax.training.checkpoints import Checkpoints, kept_epochs
 from calib_jax.training.em import EmTraining
+from calib_jax.training.em_texts import training_of
 from calib_jax.training.loop import Listener
 
 
@@ -35,7 +36,7 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
     # --- Questions, model, plan ------------------------------------------------------------------
     setting = run_setting.prepare_setting(config, model)
     measured = [*([setting.validation] if setting.validation else []), *setting.evals.values()]
-    training = EmTraining(config, setting.model, setting.train, measured)
+    training = training_of(config, setting.model, setting.train, measured)
     splits = {"config.data.train": setting.train, **setting.evals}
     if setting.validation is not None:
         splits["config.data.validation"] = setting.validation
@@ -62,9 +63,9 @@ def main(run: Run, model: Model | None = None, before: Path | None = None) -> No
     resumed = checkpoints.latest_step()
     if setting.model.lora:
         say(_adapter_line(config, training))
-    kept = f" ({training.held_out.sum()} held out)" if training.held_out is not None else ""
+    apart = f" ({training.held_out.sum()} held out)" if training.held_out is not None else ""
     say(
-        f"{config.method}: {len(setting.train)} questions{kept}, {config.train.epochs} epoch(s), "
+        f"{config.method}: {len(setting.train)} questions{apart}, {config.train.epochs} epoch(s), "
         f"{training.num_steps} steps, padded lengths {training.buckets}"
         + (f"; continuing from step {resumed}" if resumed is not None else "")
     )

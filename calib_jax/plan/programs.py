@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from calib_jax.confidence.asked import split_groups
 from calib_jax.confidence.engine import Engine
 from calib_jax.confidence.forward import score_rows
-from calib_jax.confidence.letter_scores import letter_groups
 from calib_jax.confidence.shapes import Flops
 from calib_jax.models import quantize, splash
 from calib_jax.models.config import ModelConfig
@@ -247,7 +247,7 @@ class Plan:
     def e_step(self) -> Compiled:
         """The scoring pass's longest rows, as many as its token budget holds."""
         run = self.training(self.config.train.batch_size)
-        groups = letter_groups(run.encoded)
+        groups = split_groups(run.encoded)
         engine = _Unsent(
             Model(
                 name="",

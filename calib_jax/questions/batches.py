@@ -114,32 +114,48 @@ def row_layout(encoded: Encoded, rows: Sequence[Sequence[int]], length: int) -> 
     }
 
 
-def asked(encoded: Encoded, rows: Sequence[Sequence[int]], slots: int) -> dict:
-    """What is asked in each row, for up to Q questions a row; see ``row_layout``.
+def asked(
+    mask: np.ndarray, answers: np.ndarray, rows: Sequence[Sequence[int]], slots: int
+) -> dict[str, np.ndarray]:
+    """What is asked in each row, for up to Q questions a row.
+
+    Args:
+      mask: [N, K] bool, the options of each question.
+      answers: [N] int32.
+      rows: which questions stand in each row, B rows.
+      slots: Q.
 
     Returns:
-      last [B, Q] int32, the answer positions; mask [B, Q, K] bool; answers [B, Q] int32; weights
-      [B, Q] float32, 1 for a question and 0 for a place without one; and index [B, Q], the question
-      (0 where there is none).
+      mask [B, Q, K] bool; answers [B, Q] int32; weights [B, Q] float32, 1 for a question and 0 for
+      a place without one; and index [B, Q], the question (0 where there is none).
     """
-    shape, K = (len(rows), slots), encoded.mask.shape[1]
+    shape, K = (len(rows), slots), mask.shape[1]
     result = {
-        "last": np.zeros(shape, np.int32),
         "mask": np.ones((*shape, K), bool),
         "answers": np.zeros(shape, np.int32),
         "weights": np.zeros(shape, np.float32),
         "index": np.zeros(shape, np.int32),
     }
     for b, questions in enumerate(rows):
-        at = 0
-        for q, question in enumerate(questions):
-            at += len(encoded.tokens[question])
-            result["last"][b, q] = at - 1
-            result["mask"][b, q] = encoded.mask[question]
-            result["answers"][b, q] = encoded.answers[question]
-            result["weights"][b, q] = 1
-            result["index"][b, q] = question
+        here = b, slice(len(questions))
+        result["mask"][here] = mask[questions]
+        result["answers"][here] = answers[questions]
+        result["weights"][here] = 1
+        result["index"][here] = questions
     return result
+
+
+def answer_positions(lengths: np.ndarray, rows: Sequence[Sequence[int]], slots: int) -> np.ndarray:
+    """[B, Q] int32, where each question of a row ends; 0 where there is none. See ``row_layout``.
+
+    Args:
+      lengths: [N], tokens of each question.
+      rows, slots: as for ``asked``.
+    """
+    last = np.zeros((len(rows), slots), np.int32)
+    for b, questions in enumerate(rows):
+        last[b, : len(questions)] = np.cumsum(lengths[questions]) - 1
+    return last
 
 
 def rows_per_batch(length: int, token_budget: int, multiple_of: int) -> int:

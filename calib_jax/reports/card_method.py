@@ -22,7 +22,11 @@ def aligned(config: Mapping[str, Any]) -> bool:
 def _calibrating(facts: "Facts") -> dict[str, Any]:
     """What the job "finetune" did: what is not the default is stated, the rest where it matters."""
     train, em = facts.config["train"], facts.config["em"]
-    rows: dict[str, Any] = {"supervised term": "none"}
+    rows: dict[str, Any] = {}
+    reading = train.get("reading", "choice")  # runs of an older version do not say it
+    if reading != "choice":
+        rows["confidence read"] = f"by the options' texts ({reading})"
+    rows["supervised term"] = "none"
     for term in terms.active(train):
         rows |= term.rows(train)
     iterations = ""

@@ -37,8 +37,13 @@ def describe(
       or what the chat template was told), and example: question, options, prompt and tokens.
 
     Raises:
-      UserError: the tokenizer and the prompt give no letters.
+      UserError: the tokenizer and the prompt give no letters, or the run reads texts.
     """
+    if config.train.reading != "choice":
+        raise UserError(
+            f"the run reads options' texts (config.train.reading is {config.train.reading!r}), and "
+            "prompt.json tells how letters are asked for."
+        )
     prompt = config.prompt
     chat = chat_prompt.chat_of(config, checkpoint.tokenizer)
     template = letter_template(prompt) or None

@@ -6,12 +6,14 @@ from typing import Any
 
 import ml_collections
 
+from calib_jax.confidence.asked import Split
+from calib_jax.confidence.text_scores import TextEncoder
 from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.questions import Prepared, prepare, sample, sources
 from calib_jax.questions.chat import control_counts, control_line
-from calib_jax.questions.encoder import Encoded, Encoder
+from calib_jax.questions.encoder import Encoder
 from calib_jax.questions.pipeline import remove_overlap
 from calib_jax.questions.prompts import letter_template
 from calib_jax.runs import base_model, results
@@ -33,9 +35,9 @@ class Setting:
     """
 
     model: Model
-    train: Encoded
-    validation: Encoded | None
-    evals: dict[str, Encoded]
+    train: Split
+    validation: Split | None
+    evals: dict[str, Split]
     domains: dict[str, str]
     data: dict[str, Any]
 
@@ -58,14 +60,7 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
             f"config.prompt.max_length is {config.prompt.max_length}, and the model was made for "
             f"{model.config.max_length} tokens. Set --config.prompt.max_length to at most that."
         )
-    encoder = Encoder(
-        model.tokenizer,
-        letter_template(config.prompt) or None,
-        config.prompt.letter_prefix,
-        config.prompt.max_length,
-        num_options=max(len(q.choices) for split in splits for q in split),
-        chat=chat_of(config, model.tokenizer),
-    )
+    encoder = _encoder(config, model, max(len(q.choices) for split in splits for q in split))
     say_left_out(prepared.report)
     report_control_tokens(
         encoder, {"config.data.train": prepared.train, **prepared.evals}, prepared.report
@@ -78,8 +73,33 @@ def prepare_setting(config: ml_collections.ConfigDict, model: Model | None = Non
     return Setting(model, train, extra, evals, domains, prepared.report)
 
 
+def _encoder(
+    config: ml_collections.ConfigDict, model: Model, num_options: int
+) -> Encoder | TextEncoder:
+    """Of letters or of texts, as the run reads its questions."""
+    prompt, chat = config.prompt, chat_of(config, model.tokenizer)
+    if config.train.reading == "choice":
+        return Encoder(
+            model.tokenizer,
+            letter_template(prompt) or None,
+            prompt.letter_prefix,
+            prompt.max_length,
+            num_options=num_options,
+            chat=chat,
+        )
+    return TextEncoder(
+        model.tokenizer,
+        config.train.reading,
+        prompt.continuation,
+        prompt.max_length,
+        model.config.max_length,
+        num_options=num_options,
+        chat=chat,
+    )
+
+
 def report_control_tokens(
-    encoder: Encoder, splits: Mapping[str, list], report: dict[str, Any]
+    encoder: Encoder | TextEncoder, splits: Mapping[str, list], report: dict[str, Any]
 ) -> None:
     """Counts, in a report and on the console, questions that hold what looks like control tokens.
 

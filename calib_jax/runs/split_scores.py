@@ -9,8 +9,8 @@ import jax
 import ml_collections
 
 from calib_jax.atomic import atomic_path
+from calib_jax.confidence.asked import Split
 from calib_jax.confidence.scores import Scores
-from calib_jax.questions.encoder import Encoded
 from calib_jax.reports import Progress, catalogue, measure, predictions
 from calib_jax.runs import results
 from calib_jax.runs.run import Run, agreed, settle
@@ -18,10 +18,10 @@ from calib_jax.runs.run_setting import Setting
 
 
 def measure_splits(
-    evals: Mapping[str, Encoded],
+    evals: Mapping[str, Split],
     folder: Path,
     state: str,
-    score: Callable[[Encoded, Callable], Scores],
+    score: Callable[[Split, Callable], Scores],
     check: Callable[[], None],
     states: bool = False,
 ) -> dict[str, Scores]:
@@ -44,7 +44,7 @@ def measure_splits(
         path = folder / f"{state}-{name}.parquet"
         if agreed(path.exists()):
             if jax.process_index() == 0:
-                scores[name] = predictions.read(path, "choice", states)
+                scores[name] = predictions.read(path, states=states)
             continue
         with Progress(len(split), f"{state}: {name}") as bar:
 

@@ -9,14 +9,13 @@ import jax
 import ml_collections
 
 from calib_jax import provenance
+from calib_jax.confidence.asked import Split, score_split, split_groups
 from calib_jax.confidence.engine import Engine
-from calib_jax.confidence.letter_scores import letter_groups, score_encoded
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import base
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.provenance import Heard
-from calib_jax.questions.encoder import Encoded
 from calib_jax.reports import predictions, result
 from calib_jax.reports.study.changes import difference
 from calib_jax.runs import base_model, run_setting, split_scores
@@ -152,7 +151,8 @@ class Subruns:
         """
         config = self.settings(seed)
         config.method = "before"
-        config.train.alpha = base().train.alpha  # of one method alone, and nothing is trained here
+        # Those of one method alone; nothing is trained here.
+        config.train.alpha, config.train.label_smoothing = base().train.alpha, 0.0
         folder = self._folder(f"before-seed{seed}")
         with Run(config, folder, self.whole.stop) as run:
             if not run.finished:
@@ -193,10 +193,10 @@ class Subruns:
         )
         train = {TRAIN: setting.train} if calibration else {}
         splits = [*setting.evals.values(), *train.values()]
-        engine.plan([group for split in splits for group in letter_groups(split)])
+        engine.plan([group for split in splits for group in split_groups(split)])
 
-        def score(split: Encoded, on_batch) -> Scores:
-            return score_encoded(engine, split, on_batch)
+        def score(split: Split, on_batch) -> Scores:
+            return score_split(engine, split, on_batch)
 
         place, check = run.workdir / "predictions", run.stop.check
         split_scores.measure_splits(train, place, CALIBRATION, score, check, states)
@@ -250,6 +250,6 @@ def _read(
 ) -> dict[str, Scores]:
     place = folder / "predictions"
     return {
-        split: predictions.read(place / f"{state}-{split}.parquet", "choice", states)
+        split: predictions.read(place / f"{state}-{split}.parquet", states=states)
         for split in splits
     }

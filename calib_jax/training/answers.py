@@ -33,6 +33,57 @@ from calib_jax.training.step import Objective
 Group = Sequence[Pair]
 
 
+def token_log_probs(
+    decoder: Decoder,
+    variables: Tree,
+    batch: Tree,
+    dropout: jax.Array | None = None,
+    vocab_shards: int = 1,
+) -> jax.Array:
+    """log p of every answer's every token, after what comes before it.
+
+    Args:
+      decoder, variables, dropout, vocab_shards: see ``step.Objective``.
+      batch: of ``layout``: tokens, positions, ends (and segments) [B, L]; places and next_tokens
+        [B, T].
+
+    Returns:
+      [B, T] float32, nats.
+    """
+    rngs = None if dropout is None else {"dropout": dropout}
+    forest = Forest(batch["positions"], batch["ends"], batch.get("segments"))
+    hidden_BxLxD: Any = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
+    hidden_BxTxD = jnp.take_along_axis(hidden_BxLxD, batch["places"][:, :, None], axis=1)
+    return -next_token_loss(
+        decoder.config,
+        hidden_BxTxD,
+        head_weights(variables["params"]),
+        batch["next_tokens"],
+        shards=vocab_shards,
+    )
+
+
+def per_answer(log_probs_BxT: jax.Array, batch: Tree, sides: int, least: bool = False) -> jax.Array:
+    """log π(y | x) of every answer: the sum over its tokens, or the least of them.
+
+    Args:
+      log_probs_BxT: of ``token_log_probs``.
+      batch: of ``layout``: slots [B, T]; weights [B, Q].
+      sides: G, answers of a group.
+      least: its least likely token's in place of the sum.
+
+    Returns:
+      [B, Q, G] float32, nats; 0 where there is no answer.
+    """
+    B, Q = batch["weights"].shape
+    # A slot beyond the last one (padding) is no row of the one-hot matrix. No product of matrices:
+    # these would round to bfloat16 on a TPU.
+    held_BxTxS = batch["slots"][:, :, None] == jnp.arange(Q * sides)
+    held_log_probs_BxTxS = jnp.where(held_BxTxS, log_probs_BxT[..., None], 0.0)
+    of_each_BxS = held_log_probs_BxTxS.min(axis=1) if least else held_log_probs_BxTxS.sum(axis=1)
+    return of_each_BxS.reshape(B, Q, sides)
+
+
 def answer_log_probs(
     decoder: Decoder,
     variables: Tree,
@@ -41,55 +92,41 @@ def answer_log_probs(
     dropout: jax.Array | None = None,
     vocab_shards: int = 1,
 ) -> jax.Array:
-    """log π(y | x) of every answer, summed over its tokens.
-
-    Args:
-      decoder, variables, dropout, vocab_shards: see ``step.Objective``.
-      sides: G, answers of a group.
-      batch: of ``layout``: tokens, positions, ends (and segments) [B, L]; places, targets, slots
-        [B, T]; weights [B, Q].
+    """log π(y | x) of every answer, summed over its tokens; see ``token_log_probs``.
 
     Returns:
-      [B, Q, G] float32, nats; 0 where there is no group.
+      [B, Q, G] float32, nats; 0 where there is no answer.
     """
-    rngs = None if dropout is None else {"dropout": dropout}
-    forest = Forest(batch["positions"], batch["ends"], batch.get("segments"))
-    hidden_BxLxD: Any = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
-    hidden_BxTxD = jnp.take_along_axis(hidden_BxLxD, batch["places"][:, :, None], axis=1)
-    loss_BxT = next_token_loss(
-        decoder.config,
-        hidden_BxTxD,
-        head_weights(variables["params"]),
-        batch["targets"],
-        shards=vocab_shards,
-    )
-    B, Q = batch["weights"].shape
-    # A slot beyond the last one (padding) is no row of the one-hot matrix. No product of matrices:
-    # these would round to bfloat16 on a TPU.
-    held_BxTxS = batch["slots"][:, :, None] == jnp.arange(Q * sides)
-    return -jnp.where(held_BxTxS, loss_BxT[..., None], 0.0).sum(axis=1).reshape(B, Q, sides)
+    tokens = token_log_probs(decoder, variables, batch, dropout, vocab_shards)
+    return per_answer(tokens, batch, sides)
 
 
 def layout(
-    rows: Sequence[Sequence[Group]], length: int, reads: int, slots: int, share: bool = True
+    rows: Sequence[Sequence[Sequence[Pair | None]]],
+    length: int,
+    reads: int,
+    slots: int,
+    share: bool = True,
+    sides: int = 0,
 ) -> dict[str, np.ndarray]:
     """Rows of groups, right-padded.
 
     Args:
-      rows: the groups of each row, B rows; every group has as many answers, G.
+      rows: the groups of each row, B rows; a group has up to G answers, None for a missing one.
       length: L, tokens of a row.
       reads: T, predicted tokens of a row.
       slots: Q, groups of a row, at most.
       share: whether a group is a prefix tree; else its answers are sequences of their own.
+      sides: G; 0 for that of the largest group.
 
     Returns:
       tokens, positions, ends [B, L] int32 (and segments, unless groups are trees that branch), see
-      ``models.attention.Forest``; places, targets, slots [B, T] int32: the token after ``places``
-      belongs to answer ``slots`` % G of group ``slots`` // G, to none where slots = Q · G; weights
-      [B, Q] float32, 1 for a group.
+      ``models.attention.Forest``; places, next_tokens, slots [B, T] int32: the token after
+      ``places`` belongs to answer ``slots`` % G of group ``slots`` // G, to none where it is Q · G;
+      weights [B, Q] float32, 1 for a group.
     """
     B, shape = len(rows), (len(rows), length)
-    sides = max((len(group) for row in rows for group in row), default=1)
+    sides = sides or max((len(group) for row in rows for group in row), default=1)
     tokens, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     ends = np.tile(np.arange(1, length + 1, dtype=np.int32), (B, 1))
     segments = np.zeros(shape, np.int32)
@@ -100,14 +137,14 @@ def layout(
         at, read, segment = 0, 0, 0
         weights[b, : len(groups)] = 1
         for q, group in enumerate(groups):
-            parts = [list(range(sides))] if share else [[side] for side in range(sides)]
-            for part in parts:
-                tree = build_tree([group[side] for side in part])
+            there_are = [(side, pair) for side, pair in enumerate(group) if pair is not None]
+            for part in [there_are] if share else [[one] for one in there_are]:
+                tree = build_tree([pair for _, pair in part])
                 here = slice(at, at + len(tree))
                 segment += 1
                 tokens[b, here], positions[b, here] = tree.tokens, tree.positions
                 ends[b, here], segments[b, here] = tree.ends + at, segment
-                for side, found in zip(part, tree.found, strict=True):
+                for (side, _), found in zip(part, tree.found, strict=True):
                     there = slice(read, read + len(found))
                     places[b, there] = tree.reads[found[:, 0]] + at
                     targets[b, there] = tree.targets[found[:, 0], found[:, 1]]
@@ -119,7 +156,7 @@ def layout(
         "positions": positions,
         "ends": ends,
         "places": places,
-        "targets": targets,
+        "next_tokens": targets,
         "slots": owners,
         "weights": weights,
     }

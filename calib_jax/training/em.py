@@ -6,12 +6,13 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from calib_jax.confidence.letter_scores import letter_groups
+from calib_jax.confidence.asked import Split, split_groups
 from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.models.model import Model
 from calib_jax.parallel import mesh as meshes
 from calib_jax.questions.batches import (
+    answer_positions,
     asked,
     bucket_of,
     choose_buckets,
@@ -35,7 +36,7 @@ class EmTraining(Training):
     Args:
       config: the whole config; ``train``, ``em``, ``batch`` and ``checkpoint`` are read.
       model: see ``Training``.
-      encoded: the training set.
+      encoded: the training set; for options' texts see ``em_texts.TextEmTraining``.
       measured: the splits that ``score`` will be given besides: their shapes are planned too.
 
     Attributes:
@@ -50,14 +51,14 @@ class EmTraining(Training):
         self,
         config: ml_collections.ConfigDict,
         model: Model,
-        encoded: Encoded,
-        measured: Sequence[Encoded] = (),
+        encoded: Split,
+        measured: Sequence[Split] = (),
     ):
         self.encoded = encoded
         train = config.train
         if not len(encoded):
             raise UserError("config.data.train leaves no question to train on.")
-        objective = objective_of(config, len(encoded))
+        objective = self._objective(config)
         self.held_out: np.ndarray | None = None
         if config.em.held_out and objective.needs_e_step:
             try:
@@ -71,15 +72,24 @@ class EmTraining(Training):
         if LEVELS in objective.needs:
             _check_levels(encoded)
         assert model.mesh is not None  # see ``Training``
-        self.num_rows = rows_per_step(train, encoded.lengths, meshes.batch_shards(model.mesh))
+        self.lengths = self._lengths(model)
+        self.num_rows = rows_per_step(train, self.lengths, meshes.batch_shards(model.mesh))
         self.packed = self.num_rows < train.batch_size
         super().__init__(config, model, objective)
         self._plan_shapes()
-        self.engine.plan([g for split in (encoded, *measured) for g in letter_groups(split)])
+        self.engine.plan([g for split in (encoded, *measured) for g in split_groups(split)])
+
+    def _objective(self, config: ml_collections.ConfigDict) -> EmObjective:
+        return objective_of(config, len(self.encoded))
+
+    def _lengths(self, model: Model) -> np.ndarray:
+        """[N] the places that each question takes in a row."""
+        assert isinstance(self.encoded, Encoded)  # of texts a subclass knows
+        return self.encoded.lengths
 
     def _plan_shapes(self) -> None:
         """Fixes the shapes of the run's batches: questions a row, and the rows' lengths."""
-        lengths, epochs = self.encoded.lengths, range(self.config.train.epochs)
+        lengths, epochs = self.lengths, range(self.config.train.epochs)
         batches = [rows for epoch in epochs for rows in self.batch_rows(epoch)]
         placed = [self._place(rows) for rows in batches]
         self.slots = max(len(row) for rows in placed for row in rows)
@@ -95,8 +105,7 @@ class EmTraining(Training):
         if not self.packed:
             return [[int(row)] for row in rows] + [[]] * (self.num_rows - len(rows))
         return [
-            [int(rows[i]) for i in members]
-            for members in spread(self.encoded.lengths[rows], self.num_rows)
+            [int(rows[i]) for i in members] for members in spread(self.lengths[rows], self.num_rows)
         ]
 
     # --- What Training asks ----------------------------------------------------------------------
@@ -105,7 +114,7 @@ class EmTraining(Training):
 
     def batch_rows(self, epoch: int) -> list[np.ndarray]:
         order = training_order(
-            self.encoded.lengths[self.learnt],
+            self.lengths[self.learnt],
             self.config.train.batch_size,
             self.config.seed,
             epoch,
@@ -174,14 +183,14 @@ class EmTraining(Training):
         return self._aux(estep, scores.probs)
 
     def make_batch(self, rows: np.ndarray, aux: dict[str, np.ndarray]) -> dict[str, dict]:
-        train, lengths, placed = self.config.train, self.encoded.lengths, self._place(rows)
-        longest = max(int(lengths[row].sum()) for row in placed if row)
-        layout = row_layout(self.encoded, placed, bucket_of(longest, self.buckets))
-        batch = asked(self.encoded, placed, self.slots)
+        placed = self._place(rows)
+        longest = max(int(self.lengths[row].sum()) for row in placed if row)
+        arrays = self._layout(placed, bucket_of(longest, self.buckets))
+        batch = asked(self.encoded.mask, self.encoded.answers, placed, self.slots)
         whole = {
-            "letter_ids": self.encoded.letter_ids,
+            **self._shared(),
             "num_rows": np.float32(len(rows)),
-            "num_tokens": np.float32(lengths[rows].sum()),
+            "num_tokens": np.float32(self.lengths[rows].sum()),
         }
         needs = self.objective.needs
         if BINS in needs:
@@ -191,20 +200,32 @@ class EmTraining(Training):
         if OWN in needs:
             batch["own"] = aux["probs"][batch["index"]] * batch["weights"][..., None]
         del batch["index"]
-        names = ["tokens"]
-        if LABELS in needs:
-            names.append("labels")
-        if self.packed:
-            names += ["positions", "ends", "segments"]
-        batch |= {name: layout[name] for name in names}
-        A = train.microbatches
+        batch |= arrays
+        A = self.config.train.microbatches
         return {
             "rows": {name: x.reshape(A, -1, *x.shape[1:]) for name, x in batch.items()},
             "whole": whole,
         }
 
+    def _shared(self) -> dict[str, np.ndarray]:
+        """What all questions share."""
+        assert isinstance(self.encoded, Encoded)
+        return {"letter_ids": self.encoded.letter_ids}
 
-def _check_levels(encoded: Encoded) -> None:
+    def _layout(self, placed: list[list[int]], length: int) -> dict[str, np.ndarray]:
+        """The tokens of a batch's rows, and where answers are read in them."""
+        assert isinstance(self.encoded, Encoded)
+        arrays = row_layout(self.encoded, placed, length)
+        names = ["tokens"]
+        if LABELS in self.objective.needs:
+            names.append("labels")
+        if self.packed:
+            names += ["positions", "ends", "segments"]
+        last = answer_positions(self.lengths, placed, self.slots)
+        return {"last": last, **{name: arrays[name] for name in names}}
+
+
+def _check_levels(encoded: Split) -> None:
     """Options that are confidences hold the truth in the first or the last of three or more.
 
     Raises:
@@ -239,6 +260,7 @@ def objective_of(config: ml_collections.ConfigDict, questions: int) -> EmObjecti
 
     Args:
       questions: of the training set.
+
     Raises:
       UserError: the config has errors.
     """

@@ -12,8 +12,8 @@ import ml_collections
 import numpy as np
 import optax
 
+from calib_jax.confidence.asked import Split, score_split
 from calib_jax.confidence.engine import Engine
-from calib_jax.confidence.letter_scores import score_encoded
 from calib_jax.confidence.scores import Scores
 from calib_jax.config import check_config, split_list
 from calib_jax.errors import UserError
@@ -23,7 +23,6 @@ from calib_jax.models.model import Model
 from calib_jax.models.table import Tree
 from calib_jax.parallel import mesh as meshes
 from calib_jax.parallel.shards import lora_sharding
-from calib_jax.questions.encoder import Encoded
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.interrupt import Stopped, StopRequest
 from calib_jax.training.optimizer import OptimizerConfig
@@ -227,12 +226,10 @@ class Training:
     def variables(self) -> Tree:
         return variables_of(self.decoder, self.state.trainable, self.base)
 
-    def score(
-        self, encoded: Encoded, on_batch: Callable[[int], None] = lambda count: None
-    ) -> Scores:
+    def score(self, split: Split, on_batch: Callable[[int], None] = lambda count: None) -> Scores:
         """The current model's confidence, in eval mode."""
         with self.current_engine() as engine:
-            return score_encoded(engine, encoded, on_batch)
+            return score_split(engine, split, on_batch)
 
     @contextlib.contextmanager
     def current_engine(self) -> Iterator[Engine]:

@@ -50,6 +50,27 @@ def weighted(**weights: float) -> tuple[tuple[Term, float], ...]:
     return tuple((TERMS[name], weight) for name, weight in weights.items())
 
 
+def asked_of(batch: Tree) -> dict[str, Any]:
+    """The fields of ``Answers`` that a batch holds: those of B · Q places for questions, as N."""
+    flat = {
+        field: batch[name].reshape(-1, *batch[name].shape[2:])
+        for name, field in (
+            ("mask", "mask_NxK"),
+            ("answers", "answers_N"),
+            ("weights", "weights_N"),
+            ("targets", "targets_NxK"),
+            ("own", "own_NxK"),
+        )
+        if name in batch
+    }
+    return flat | {
+        "num_rows": batch["num_rows"],
+        "num_tokens": batch["num_tokens"],
+        "bin_accuracy_M": batch.get("bin_accuracy"),
+        "bin_counts_M": batch.get("bin_counts"),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class EmObjective:
     """Σ_t w_t · L_t over some of ``terms.TERMS``.
@@ -90,6 +111,28 @@ class EmObjective:
         """See ``step.Objective``: every term by its name in the log, and "loss", their sum.
 
         Args:
+          batch: see ``answers``.
+        """
+        answers = self.answers(decoder, variables, batch, dropout, vocab_shards)
+        seen = {}
+        if self.online is not None:
+            targets_NxK, seen["stats"] = self._online(answers, batch["stats"])
+            answers = dataclasses.replace(answers, targets_NxK=targets_NxK)
+        values = {term.key: term.loss(answers, self.settings) for term, _ in self.weighted}
+        loss = sum(weight * values[term.key] for term, weight in self.weighted)
+        return {**values, "loss": loss, **seen}
+
+    def answers(
+        self,
+        decoder: Decoder,
+        variables: Tree,
+        batch: Tree,
+        dropout: jax.Array | None,
+        vocab_shards: int,
+    ) -> Answers:
+        """What the model says to a microbatch's questions, read by their letters.
+
+        Args:
           batch: tokens [B, L]; positions, ends, segments [B, L] where rows hold several questions;
             for Q questions a row: last [B, Q], mask [B, Q, K], answers [B, Q], weights [B, Q] (0
             for none); of the whole batch letter_ids [K], num_rows and num_tokens; and what the
@@ -103,24 +146,11 @@ class EmObjective:
         hidden_BxLxD: Any = decoder.apply(variables, batch["tokens"], forest, rngs=rngs)
         hidden_BxQxD = jnp.take_along_axis(hidden_BxLxD, batch["last"][:, :, None], axis=1)
         # From here on questions alone matter, N = B · Q of them.
-        asked = {
-            name: batch[name].reshape(-1, *batch[name].shape[2:])
-            for name in ("mask", "answers", "weights", "targets", "own")
-            if name in batch
-        }
         hidden_NxD = hidden_BxQxD.reshape(-1, hidden_BxQxD.shape[-1])
         answers = Answers(
             logits_NxV=head_logits(decoder.config, variables["params"], hidden_NxD),
-            mask_NxK=asked["mask"],
-            answers_N=asked["answers"],
-            weights_N=asked["weights"],
             letter_ids_K=batch["letter_ids"],
-            num_rows=batch["num_rows"],
-            num_tokens=batch["num_tokens"],
-            targets_NxK=asked.get("targets"),
-            bin_accuracy_M=batch.get("bin_accuracy"),
-            bin_counts_M=batch.get("bin_counts"),
-            own_NxK=asked.get("own"),
+            **asked_of(batch),
         )
         if LABELS in self.needs:
             loss_BxL = losses.next_token_loss(
@@ -132,13 +162,7 @@ class EmObjective:
             )
             loss_BxL = jnp.where(batch["labels"] >= 0, loss_BxL, 0.0)
             answers = dataclasses.replace(answers, token_losses_BxL=loss_BxL)
-        seen = {}
-        if self.online is not None:
-            targets_NxK, seen["stats"] = self._online(answers, batch["stats"])
-            answers = dataclasses.replace(answers, targets_NxK=targets_NxK)
-        values = {term.key: term.loss(answers, self.settings) for term, _ in self.weighted}
-        loss = sum(weight * values[term.key] for term, weight in self.weighted)
-        return {**values, "loss": loss, **seen}
+        return answers
 
     def _online(self, answers: Answers, stats: Tree) -> tuple[jax.Array, Tree]:
         """Targets from the running sums, and what these questions add to the sums."""

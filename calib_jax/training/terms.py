@@ -81,6 +81,12 @@ class Term:
 
 
 def _sft1(answers: Answers, how: Settings) -> jax.Array:
+    """The right letter's token, or all tokens of the right option's text, whatever the reading."""
+    if answers.text_log_probs_NxK is not None:
+        right_Nx1 = answers.answers_N[:, None]
+        return answers.mean(
+            -jnp.take_along_axis(answers.text_log_probs_NxK, right_Nx1, axis=1)[:, 0]
+        )
     letters = {"letter_ids_K": answers.letter_ids_K, "mask_BxK": answers.mask_NxK}
     return answers.mean(
         losses.sft1(
@@ -113,7 +119,8 @@ def _sft1_symbol(train: Train) -> str:
 
 
 def _sft1_card(train: Train) -> dict[str, Any]:
-    rows = {"supervised term": "SFT1 (the answer's token)"}
+    what = "token" if train.get("reading", "choice") == "choice" else "text, all of its tokens"
+    rows = {"supervised term": f"SFT1 (the answer's {what})"}
     if train["label_smoothing"]:
         over = {"vocabulary": "the vocabulary", "letters": "the options' letters"}
         rows["label smoothing"] = f"{train['label_smoothing']} over {over[train['smooth_over']]}"
@@ -193,6 +200,13 @@ def _distil(answers: Answers, how: Settings) -> jax.Array:
     return answers.mean(losses.calibration(*arrays, "kl"))
 
 
+def _nll(answers: Answers, how: Settings) -> jax.Array:
+    """−ln π_y, the options' probabilities renormalised; from scores, so that it stays finite."""
+    log_probs_NxK = jax.nn.log_softmax(answers.log_scores_NxK, axis=-1, where=answers.mask_NxK)
+    right_Nx1 = answers.answers_N[:, None]
+    return answers.mean(-jnp.take_along_axis(log_probs_NxK, right_Nx1, axis=1)[:, 0])
+
+
 TERMS: dict[str, Term] = {
     term.name: term
     for term in (
@@ -221,7 +235,7 @@ TERMS: dict[str, Term] = {
         ),
         # Brier 1950; as a loss against overconfidence: Mukhoti et al. 2020, arXiv 2002.09437.
         Term(
-            "brier", _brier, "Brier", "the Brier score of the letters' probabilities",
+            "brier", _brier, "Brier", "the Brier score of the options' probabilities",
             title="Brier",
         ),
         # Mukhoti et al. 2020, arXiv 2002.09437: γ = 3, and the schedule FLSD-53.
@@ -233,11 +247,6 @@ TERMS: dict[str, Term] = {
             "flsd53", _on_options(losses.focal, gamma_low=5.0), "focal (FLSD-53)",
             "the focal loss (γ = 5 below a probability of 0.2, else 3) of the letters' "
             "probabilities", title="focal",
-        ),
-        # Kapoor et al. 2024, arXiv 2406.08391: cross-entropy of the two grades alone.
-        Term(
-            "letters", _on_options(losses.focal, gamma=0.0), "CE of the letters",
-            "the cross-entropy of the letters' renormalised probabilities", title="letters",
         ),
         # Parikh et al. 2026, arXiv 2601.23096; see ``losses.catto`` for what is ours.
         Term(
@@ -256,6 +265,10 @@ TERMS: dict[str, Term] = {
             "distil", _distil, "KL(own ‖ π)",
             "the Kullback-Leibler divergence from the model's own probabilities",
             needs=frozenset({OWN}), title="self-distillation",
+        ),
+        # The options against one another, where SFT1 learns to write the right one.
+        Term(
+            "nll", _nll, "NLL", "the NLL of the options' probabilities, renormalised", title="NLL",
         ),
     )
 }  # fmt: skip  # a table: name, function and labels of a term together

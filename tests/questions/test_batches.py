@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from calib_jax.errors import UserError
 from calib_jax.questions.batches import (
+    answer_positions,
     asked,
     bucket_of,
     choose_buckets,
@@ -72,7 +73,11 @@ def test_bucket_of():
 def test_rows_hold_whole_questions_and_nothing_else():
     encoded = encoded_of([3, 5, 2])
     rows, length, slots = [[1, 2], [0], []], 8, 2
-    layout, what = row_layout(encoded, rows, length), asked(encoded, rows, slots)
+    layout, what = (
+        row_layout(encoded, rows, length),
+        asked(encoded.mask, encoded.answers, rows, slots),
+    )
+    last = answer_positions(encoded.lengths, rows, slots)
     for b, questions in enumerate(rows):
         at = 0
         for q, question in enumerate(questions):
@@ -85,7 +90,7 @@ def test_rows_hold_whole_questions_and_nothing_else():
             answer = encoded.letter_ids[encoded.answers[question]]
             assert layout["labels"][b, here].tolist() == [*ids[1:], answer]
             at += len(ids)
-            assert what["last"][b, q] == at - 1 and what["index"][b, q] == question
+            assert last[b, q] == at - 1 and what["index"][b, q] == question
             assert (what["mask"][b, q] == encoded.mask[question]).all()
             assert what["answers"][b, q] == encoded.answers[question]
         assert (layout["tokens"][b, at:] == 0).all() and (layout["labels"][b, at:] == -1).all()

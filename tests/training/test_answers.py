@@ -100,7 +100,7 @@ def test_a_shared_prompt_stands_once():
     used = [(batch["ends"] > np.arange(1, 65)).sum() for batch in (shared, apart)]
     assert used[1] - used[0] >= prompt - 1
     assert (shared["slots"] == apart["slots"]).all()
-    assert (shared["targets"] == apart["targets"]).all()
+    assert (shared["next_tokens"] == apart["next_tokens"]).all()
 
 
 def test_no_array_holds_the_vocabulary_at_every_place(decoder_and_params, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -95,6 +96,27 @@ def test_self_distillation_needs_an_e_step():
     config.train.terms, config.em.refresh = "distil=1", "online"
     with pytest.raises(UserError, match=r"has distil, .* Set --config\.em\.refresh=once"):
         check_config(config)
+
+
+def test_the_nll_term_is_the_nll_of_the_options_and_stays_finite():
+    answers = answers_of()
+    found = TERMS["nll"].loss(answers, Settings())
+    probs, mask, right = (x[:-1] for x in (answers.probs_NxK, answers.mask_NxK, answers.answers_N))
+    assert float(found) == pytest.approx(float(metrics.nll(probs, right, mask)), rel=1e-6)
+    scores = jnp.array([[0.0, -300.0, -5.0]])
+    certain = dataclasses.replace(
+        answers,
+        mask_NxK=jnp.array([[True, True, False]]),
+        answers_N=jnp.array([1]),
+        weights_N=jnp.ones(1),
+        num_rows=jnp.float32(1),
+        text_scores_NxK=scores,
+    )
+    assert float(TERMS["nll"].loss(certain, Settings())) == pytest.approx(300.0)
+    slope = jax.grad(
+        lambda s: TERMS["nll"].loss(dataclasses.replace(certain, text_scores_NxK=s), Settings())
+    )(scores)
+    np.testing.assert_allclose(slope, [[1.0, -1.0, 0.0]], atol=1e-6)
 
 
 def test_further_terms_are_weighed_by_name_and_named_in_formulas():

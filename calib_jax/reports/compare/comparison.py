@@ -106,6 +106,7 @@ class Comparison:
         (``measure.uniform``).
       remarks: what must be known of a method's fit, in sentences without full stops.
       settings: method -> "method", "learning rate", ... -> what it was; {} where all are alike.
+      reading: how every method's confidence was read.
     """
 
     model: str
@@ -119,6 +120,7 @@ class Comparison:
     guesser: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     settings: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    reading: str = "choice"
 
     def estimate(self, method: str, part: str, metric: str) -> Estimate | None:
         """One estimate; None for what was not measured."""
@@ -133,10 +135,10 @@ class Comparison:
                 mean: dict[str, Any] = {key: estimate.value for key, estimate in estimates.items()}
                 mean |= {f"{key}_ci": e.interval for key, e in estimates.items() if e.interval}
                 mean[CHANCE] = self.chance.get(method, {}).get(part)
-                found.append(Measured(method, part, n | mean, "choice"))
+                found.append(Measured(method, part, n | mean, self.reading))
                 for i, seed in enumerate(self.seeds):
                     each = {key: estimate.per_seed[i] for key, estimate in estimates.items()}
-                    found.append(Measured(method, part, n | each, "choice", seed))
+                    found.append(Measured(method, part, n | each, self.reading, seed))
         return tuple(found)
 
     def contrasts(self) -> tuple[Contrast, ...]:
@@ -149,7 +151,7 @@ class Comparison:
                 figures |= {f"{key}_ci": v.interval for key, v in known.items() if v.interval}
                 figures |= {f"{key}_p": v.p_value for key, v in known.items()}
                 if figures:
-                    found.append(Contrast(self.reference, method, part, figures, "choice"))
+                    found.append(Contrast(self.reference, method, part, figures, self.reading))
         return tuple(found)
 
 
@@ -160,7 +162,7 @@ def current_name(method: str) -> str:
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """A comparison as ``summary.json`` holds it."""
-    plain = ("model", "labels", "seeds", "reference", "guesser", "remarks", "settings")
+    plain = ("model", "labels", "seeds", "reference", "guesser", "remarks", "settings", "reading")
     return {
         **{key: getattr(comparison, key) for key in plain},
         "unchanged": sorted(comparison.unchanged),
@@ -241,6 +243,7 @@ def from_dict(found: Mapping[str, Any], path: str = "summary.json") -> Compariso
             found.get("guesser", {}),
             tuple(found.get("remarks", ())),
             by_name(found.get("settings", {})),
+            found.get("reading", "choice"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no comparison of methods ({error!r})") from None

@@ -120,6 +120,7 @@ def compare(
         {key: _guesser(scores[names[0]], part) for key, part in parts.items()},
         tuple(remarks),
         settings or {},
+        first[next(iter(domains))].method,
     )
 
 
