@@ -1,4 +1,11 @@
-"""What scoring returns: every option's log-score and probability, and the answers."""
+"""What scoring returns: every option's log-score and probability, and the answers.
+
+A free answer is a row of one option, K = 1: the answer that was given. Its probability is the
+confidence c, in 0..1, and need not be 1; the right answer is 0, or -1 where the given one is wrong.
+The top label is then the given answer whatever c is, so that conf-ECE, AUROC and whatever else is
+of the top label is of c against its being right; Brier is (c - y)^2 and NLL is that of a yes/no
+event.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -98,3 +105,38 @@ class Scores:
             elif isinstance(value, tuple) and value:
                 changes[field.name] = tuple(value[i] for i in rows)
         return dataclasses.replace(self, **changes)
+
+
+def of_confidences(
+    confidences: Sequence[float] | np.ndarray,
+    right: Sequence[bool] | np.ndarray,
+    ids: Sequence[str],
+    method: str = "given",
+    **names: tuple,
+) -> Scores:
+    """Scores of N free answers: a confidence in each, and whether it is right.
+
+    Args:
+      confidences: [N] in 0..1.
+      right: [N] bool.
+      ids: N names.
+      method: how the confidence was read.
+      **names: further attributes of ``Scores``; tasks and subjects are None where not given.
+
+    >>> scores = of_confidences([0.25, 0.75], [True, False], ["a", "b"])
+    >>> scores.probs.tolist(), scores.answers.tolist(), scores.predictions.tolist()
+    ([[0.25], [0.75]], [0, -1], [0, 0])
+    """
+    wide = np.asarray(confidences, np.float64)[:, None]
+    nothing = (None,) * len(wide)
+    with np.errstate(divide="ignore"):
+        logs = np.log(wide)
+    return Scores(
+        log_scores=logs.astype(np.float32),
+        probs=wide.astype(np.float32),
+        mask=np.ones(wide.shape, bool),
+        answers=np.where(np.asarray(right, bool), 0, -1).astype(np.int32),
+        ids=tuple(ids),
+        method=method,
+        **{"tasks": nothing, "subjects": nothing, **names},
+    )

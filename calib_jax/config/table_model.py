@@ -6,9 +6,11 @@
 from calib_jax.config import needs, values
 from calib_jax.config.field import (
     ASKS,
+    CHATS,
     FINETUNES,
     JOBS,
     LETTERS,
+    PROMPTS,
     READS,
     RUNS_A_MODEL,
     SCORES,
@@ -141,7 +143,7 @@ DATA = section(
     out_of_domain=Field("", jobs=TRAINS).means(
         "Names of splits of data.eval, separated by commas, that are out-of-domain."
     ),
-    answer_base=Field("auto", choices=("auto", "0", "1"), jobs=SCORES).means(
+    answer_base=Field("auto", choices=("auto", "0", "1"), jobs=PROMPTS).means(
         "Whether answers of files and hub data sets that are numbers count from 0 or 1. auto "
         "counts from 0, and is refused where 30 or more of them never say 0."
     ),
@@ -178,11 +180,11 @@ DATA = section(
 
 PROMPT = section(
     "prompt",
-    (*RUNS_A_MODEL, "export"),
+    (*CHATS, "export"),
     template=Field(
         "",
         check=values.template(letters=True),
-        jobs=(*SCORES, "export"),
+        jobs=(*PROMPTS, "export"),
         needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
     ).means(
         "The prompt for letters, with the fields {question} and {options}; empty for a task's own "
@@ -191,7 +193,7 @@ PROMPT = section(
     choice=Field(
         "",
         check=values.template(letters=True),
-        jobs=(*SCORES, "export"),
+        jobs=(*PROMPTS, "export"),
         needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
     ).means("An older name of prompt.template; set one of the two."),
     continuation=Field(
@@ -220,7 +222,7 @@ PROMPT = section(
     ),
     letter_prefix=Field(
         " ",
-        jobs=(*SCORES, "export"),
+        jobs=(*PROMPTS, "export"),
         needs=(needs.PLAIN, needs.NO_RUN, needs.READS_LETTERS, needs.TASKS),
     ).means("What stands between the prompt and the letter; nothing does in a chat."),
     max_length=Field(1024, least=0, jobs=(*LETTERS, "generate"), needs=(needs.TASKS,)).means(

@@ -11,25 +11,24 @@ from typing import Any
 from calib_jax.errors import UserError
 from calib_jax.questions import offline
 from calib_jax.questions.local import READERS
+from calib_jax.questions.record import Question
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-# Quotation marks that TriviaQA's own script takes out beside ASCII's punctuation.
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_QUOTES = str.maketrans(dict.fromkeys("‘’´`“”", " "))
+# Typographic quotation marks and dashes are punctuation as ASCII's are.
+_PUNCTUATION = str.maketrans("", "", string.punctuation + "‘’´“”–—")
 
 
 def normalised_answer(text: str) -> str:
     """An answer as it is compared: lower case, no articles, no punctuation, single spaces.
 
-    The rules of SQuAD's evaluation (Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1), with
-    typographic quotation marks and underscores as white space, as in TriviaQA's (Joshi et al. 2017,
-    arXiv 1705.03551). A text of which nothing would be left ("The A", "?!") is compared in lower
+    The rules of SQuAD's evaluation (Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1), where an
+    underscore is a space, as in TriviaQA's (Joshi et al. 2017, arXiv 1705.03551). A text of which nothing would be left ("The A", "?!") is compared in lower
     case with single spaces, so that it does not match every other such text.
 
-    >>> normalised_answer("The  Beatles!"), normalised_answer("rock-'n'-roll"), normalised_answer("A")
+    >>> normalised_answer("The  Beatles!"), normalised_answer("rock'n'roll"), normalised_answer("A")
     ('beatles', 'rocknroll', 'a')
     """
-    low = text.lower().replace("_", " ").translate(_QUOTES)
+    low = text.lower().replace("_", " ")
     kept = _ARTICLES.sub(" ", low.translate(_PUNCTUATION))
     return " ".join(kept.split()) or " ".join(low.split())
 
@@ -146,3 +145,43 @@ def _of_row(row: Mapping[str, Any], number: int) -> FreeQuestion:
     identity = row.get("id")
     name = f"row-{number}" if identity in (None, "") else str(identity)
     return FreeQuestion(name, row.get("question", ""), tuple(texts))
+
+
+# --- How a model is asked -------------------------------------------------------------------------
+
+# Written for this package; no data set's questions.
+_EXAMPLES = (
+    ("What is the capital of Norway?", "Oslo"),
+    ("Which metal is liquid at room temperature?", "Mercury"),
+)
+_ASKED = "Question: {}\nAnswer:"
+# Kadavath et al. 2022 (arXiv 2207.05221), section 3.1, as a question with two options.
+_PROPOSED = "{}\nProposed answer: {}\nIs the proposed answer true?"
+_STATED = (
+    "Question: {}\nProposed answer: {}\nHow likely is the proposed answer to be true, in percent "
+    "from 0 to 100?\nConfidence:"
+)
+
+
+def answer_prompt(question: FreeQuestion) -> str:
+    """What an answer is generated after: two examples of short answers, and the question."""
+    shots = (f"{_ASKED.format(asked)} {answer}\n\n" for asked, answer in _EXAMPLES)
+    return "".join(shots) + _ASKED.format(question.question.strip())
+
+
+def confidence_prompt(question: FreeQuestion, answer: str) -> str:
+    """What a number from 0 to 100 is read after."""
+    return _STATED.format(question.question.strip(), answer)
+
+
+def true_or_false(question: FreeQuestion, answer: str, task: str) -> Question:
+    """Whether a proposed answer is true, as a question with two options (K = 2).
+
+    Args:
+      question: with its right answers, by which the right option is found.
+      answer: that is proposed, not blank.
+      task: what the question says it is of.
+    """
+    text = _PROPOSED.format(question.question.strip(), answer)
+    right = is_right(answer, question.answers)
+    return Question(question.id, text, ("True", "False"), 0 if right else 1, task=task)

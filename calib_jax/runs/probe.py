@@ -83,7 +83,7 @@ class Probe(abc.ABC):
         """Name of a file -> its observations, from the scores of all groups."""
 
 
-def _scores_file(methods: Sequence[str]) -> File:
+def scores_file(methods: Sequence[str]) -> File:
     """Scores of a task by every method: reading -> Scores."""
     return File(
         lambda path, found: predictions.write(path, *(found[m] for m in methods)),
@@ -121,7 +121,7 @@ class TaskProbe(Probe):
 
     @property
     def files(self) -> Mapping[str, File]:
-        found = {self.file: _scores_file(self.methods)}
+        found = {self.file: scores_file(self.methods)}
         if self.vocabulary:
             found[VOCABULARY.format(self.name)] = File(token_files.write, token_files.read)
         return found
