@@ -22,8 +22,9 @@ def normalised_answer(text: str) -> str:
     """An answer as it is compared: lower case, no articles, no punctuation, single spaces.
 
     The rules of SQuAD's evaluation (Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1), where an
-    underscore is a space, as in TriviaQA's (Joshi et al. 2017, arXiv 1705.03551). A text of which nothing would be left ("The A", "?!") is compared in lower
-    case with single spaces, so that it does not match every other such text.
+    underscore is a space, as in TriviaQA's (Joshi et al. 2017, arXiv 1705.03551). A text of which
+    nothing would be left ("The A", "?!") is compared in lower case with single spaces, so that it
+    does not match every other such text.
 
     >>> normalised_answer("The  Beatles!"), normalised_answer("rock'n'roll"), normalised_answer("A")
     ('beatles', 'rocknroll', 'a')
