@@ -56,6 +56,11 @@ class Scores:
         return len(self.answers)
 
     @property
+    def is_free(self) -> bool:
+        """Whether the rows are free answers: one option each, the answer that was given."""
+        return self.mask.shape[1] == 1
+
+    @property
     def predictions(self) -> np.ndarray:
         """[N] int32, the most probable option; the first of equals."""
         return self.probs.argmax(axis=1).astype(np.int32)
@@ -88,7 +93,7 @@ class Scores:
         Options are classes then ("Billing", "Technical"), and no letters or places: not so one
         question alone, nor options whose texts are letters themselves.
         """
-        first = self.choices[0] if len(self.choices) > 1 else ()
+        first = self.choices[0] if len(self.choices) > 1 and not self.is_free else ()
         bare = [text.strip("(). ") for text in first]
         if len(set(first)) < len(first) or all(len(b) == 1 and b.isalpha() for b in bare):
             return ()

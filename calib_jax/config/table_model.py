@@ -283,8 +283,8 @@ REPORT = section(
     columns=Field("").means(
         "Which columns hold what where their names do not tell, [ROLE=]COLUMN separated by commas: "
         "an option's probabilities, or a role out of probs, log_scores, answer, id, subject, task, "
-        "split, question, choices and cluster; for example Billing,Technical,Sales,answer=truth,"
-        "id=ticket."
+        "split, question, choices, cluster, confidence and correct; for example "
+        "Billing,Technical,Sales,answer=truth,id=ticket."
     ),
     clusters=Field("auto").means(
         "The column whose rows of one value depend on each other (a passage, a person, repeats of "
@@ -293,7 +293,8 @@ REPORT = section(
         "independent."
     ),
     method=Field("").means(
-        "Which of several columns probs_<method> to read; empty for the only one."
+        "Which of several columns probs_<method>, or confidence_<method>, to read; empty for the "
+        "only one."
     ),
     answer_base=Field("auto", choices=("auto", "0", "1")).means(
         "Whether answers count from 0 or 1; auto counts from 0, and is refused where 0 does not "

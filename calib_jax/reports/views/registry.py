@@ -11,7 +11,6 @@ from calib_jax.reports.views import Block, View
 _VIEWS = {
     "finetune": "measurement",
     "evaluate": "measurement",
-    "answers": "measurement",
     "report": "measurement",
     "compare": "comparison",
     "sweep": "comparison",
