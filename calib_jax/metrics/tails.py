@@ -148,7 +148,7 @@ def _confidence(xp, probs, mask, log_scores):
     if probs.shape[1] == 1:  # the rest is not an option's: c against 1 - c
         scores = xp.minimum(scores, 0)
         scores = xp.concatenate([scores, xp.log(-xp.expm1(scores))], axis=1)
-    best = scores.argmax(axis=1)[:, None] == xp.arange(probs.shape[1])
+    best = scores.argmax(axis=1)[:, None] == xp.arange(scores.shape[1])
     others = xp.where(best, -xp.inf, scores)
     highest = others.max(axis=1, keepdims=True)
     base = xp.where(highest == -xp.inf, 0, highest)

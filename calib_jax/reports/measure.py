@@ -95,7 +95,7 @@ def measure(
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     tails: dict[str, Any] = {"log_scores": scores.log_scores}
     row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
-    row |= zeros(scores)
+    row |= {} if scores.is_free else zeros(scores)
 
     gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
     row["answer_counts"] = gold.tolist()

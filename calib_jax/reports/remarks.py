@@ -85,7 +85,13 @@ def zero_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is to be said of probabilities of exactly 0 in some of the rows (name -> ROW)."""
     notes = []
     for name, row in rows.items():
-        if zeros := row.get("zero_probability_answers"):
+        zeros = row.get("zero_probability_answers")
+        if zeros and is_free(row):
+            notes.append(
+                f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} answers are wrong at a "
+                "confidence of 1, or right at 0"
+            )
+        elif zeros:
             notes.append(
                 f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} right answers have "
                 "probability 0"
