@@ -117,7 +117,7 @@ def of_confidences(
     right: Sequence[bool] | np.ndarray,
     ids: Sequence[str],
     method: str = "given",
-    **names: tuple,
+    **names: Any,
 ) -> Scores:
     """Scores of N free answers: a confidence in each, and whether it is right.
 

@@ -98,7 +98,7 @@ class AnswersProbe(Probe):
         groups, reading = asked.source
         N = len(self.answers)
         logs = [group[0].log_probs for group in found[:N]]
-        values = np.array(free.PERCENT) / 100
+        values = [percent / 100 for percent in free.PERCENT]
         stated = []
         for group, scores in zip(groups[N : 2 * N], found[N : 2 * N], strict=True):
             tokens = [pair.tokens[len(pair.tokens) - pair.num_targets :] for pair in group]
