@@ -11,7 +11,7 @@ p_true (the letter of "True" beside "False"), verbalised (the expectation over t
 100 after "Confidence:") and self_consistency (the share of the samples that are the answer).
 
   preset     hardware             what it does
-  (default)  2 CPU cores, 3 GiB   64 questions of TriviaQA, SmolLM2-135M-Instruct, 8 samples
+  (default)  2 CPU cores, 3 GiB   64 questions of TriviaQA, SmolLM2-135M-Instruct, 8 samples each
   debug      the same             8 questions, 2 samples: does everything run?
 
 Sources (--config.answers.source): trivia_qa, nq_open (validation splits of the offline packages),
