@@ -10,6 +10,9 @@ Files: .parquet, .jsonl, .csv or one JSON list, with a row per question and the 
                the names alone); or log_scores or logits, whose softmax is taken
   answer       the right option: its text or name, a letter, or a 0-based index (of numbers that
                may count from 1, --config.report.answer_base says which)
+or, of free answers in text,
+  confidence   a number from 0 to 1 (or a column confidence_<method>, with config.report.method)
+  correct      whether the answer is right: true or false, 1 or 0
 and, where there are any, id, split, subject, task, question, choices and cluster (or passage_id,
 passage, context): rows of one value depend on each other. Any other layout:
   --config.report.columns=Billing,Technical,Sales,answer=truth,id=ticket    a column per option

@@ -1,4 +1,11 @@
-"""What scoring returns: every option's log-score and probability, and the answers."""
+"""What scoring returns: every option's log-score and probability, and the answers.
+
+A free answer is a row of one option, K = 1: the answer that was given. Its probability is the
+confidence c, in 0..1, and need not be 1; the right answer is 0, or -1 where the given one is wrong.
+The top label is then the given answer whatever c is, so that conf-ECE, AUROC and whatever else is
+of the top label is of c against its being right; Brier is (c - y)^2 and NLL is that of a yes/no
+event.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -52,6 +59,11 @@ class Scores:
         return len(self.answers)
 
     @property
+    def is_free(self) -> bool:
+        """Whether the rows are free answers: one option each, the answer that was given."""
+        return self.mask.shape[1] == 1
+
+    @property
     def predictions(self) -> np.ndarray:
         """[N] int32, the most probable option; the first of equals."""
         return self.probs.argmax(axis=1).astype(np.int32)
@@ -84,7 +96,7 @@ class Scores:
         Options are classes then ("Billing", "Technical"), and no letters or places: not so one
         question alone, nor options whose texts are letters themselves.
         """
-        first = self.choices[0] if len(self.choices) > 1 else ()
+        first = self.choices[0] if len(self.choices) > 1 and not self.is_free else ()
         bare = [text.strip("(). ") for text in first]
         if len(set(first)) < len(first) or all(len(b) == 1 and b.isalpha() for b in bare):
             return ()
@@ -101,3 +113,38 @@ class Scores:
             elif isinstance(value, tuple) and value:
                 changes[field.name] = tuple(value[i] for i in rows)
         return dataclasses.replace(self, **changes)
+
+
+def of_confidences(
+    confidences: Sequence[float] | np.ndarray,
+    right: Sequence[bool] | np.ndarray,
+    ids: Sequence[str],
+    method: str = "given",
+    **names: Any,
+) -> Scores:
+    """Scores of N free answers: a confidence in each, and whether it is right.
+
+    Args:
+      confidences: [N] in 0..1.
+      right: [N] bool.
+      ids: N names.
+      method: how the confidence was read.
+      **names: further attributes of ``Scores``; tasks and subjects are None where not given.
+
+    >>> scores = of_confidences([0.25, 0.75], [True, False], ["a", "b"])
+    >>> scores.probs.tolist(), scores.answers.tolist(), scores.predictions.tolist()
+    ([[0.25], [0.75]], [0, -1], [0, 0])
+    """
+    wide = np.asarray(confidences, np.float64)[:, None]
+    nothing = (None,) * len(wide)
+    with np.errstate(divide="ignore"):
+        logs = np.log(wide)
+    return Scores(
+        log_scores=logs.astype(np.float32),
+        probs=wide.astype(np.float32),
+        mask=np.ones(wide.shape, bool),
+        answers=np.where(np.asarray(right, bool), 0, -1).astype(np.int32),
+        ids=tuple(ids),
+        method=method,
+        **{"tasks": nothing, "subjects": nothing, **names},
+    )

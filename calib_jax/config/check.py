@@ -29,6 +29,7 @@ FIELDS: dict[str, Field] = {
     **table_jobs.SWEEP,
     **table_jobs.ALIGNMENT,
     **table_jobs.GENERATE,
+    **table_jobs.ANSWERS,
     **table_jobs.WINRATE,
     **table_jobs.PLAN,
     **table_train.CHECKPOINT,

@@ -6,11 +6,11 @@ import ml_collections
 
 from calib_jax.config.field import (
     ASKS,
+    CHATS,
     FINETUNES,
     LETTERS,
+    PROMPTS,
     READS,
-    RUNS_A_MODEL,
-    SCORES,
     TRAINS,
     Need,
     find,
@@ -73,9 +73,9 @@ BY_STEPS = _under("em.refresh", "steps", *FINETUNES)
 STOPS_EARLY = _above_0("train.early_stopping", *FINETUNES)
 VALIDATES = _where("data.validation", *FINETUNES)
 SHUFFLES = _where("data.shuffle_options", *LETTERS)
-PLAIN = _without("prompt.chat", "nothing stands before a letter in a chat", *SCORES, "export")
+PLAIN = _without("prompt.chat", "nothing stands before a letter in a chat", *PROMPTS, "export")
 CHAT = Need(
-    (*RUNS_A_MODEL, "export"),
+    (*CHATS, "export"),
     lambda c: c.prompt.chat or (c.align.chat and c.job in ("align", "stages", "alignment")),
     "under --config.prompt.chat=True (or config.align.chat, of pairs)",
 )

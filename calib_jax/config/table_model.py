@@ -6,9 +6,11 @@
 from calib_jax.config import needs, values
 from calib_jax.config.field import (
     ASKS,
+    CHATS,
     FINETUNES,
     JOBS,
     LETTERS,
+    PROMPTS,
     READS,
     RUNS_A_MODEL,
     SCORES,
@@ -141,7 +143,7 @@ DATA = section(
     out_of_domain=Field("", jobs=TRAINS).means(
         "Names of splits of data.eval, separated by commas, that are out-of-domain."
     ),
-    answer_base=Field("auto", choices=("auto", "0", "1"), jobs=SCORES).means(
+    answer_base=Field("auto", choices=("auto", "0", "1"), jobs=PROMPTS).means(
         "Whether answers of files and hub data sets that are numbers count from 0 or 1. auto "
         "counts from 0, and is refused where 30 or more of them never say 0."
     ),
@@ -178,11 +180,11 @@ DATA = section(
 
 PROMPT = section(
     "prompt",
-    (*RUNS_A_MODEL, "export"),
+    (*CHATS, "export"),
     template=Field(
         "",
         check=values.template(letters=True),
-        jobs=(*SCORES, "export"),
+        jobs=(*PROMPTS, "export"),
         needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TRAINS_ON_LETTERS, needs.TASKS),
     ).means(
         "The prompt for letters, with the fields {question} and {options}; empty for a task's own "
@@ -191,7 +193,7 @@ PROMPT = section(
     choice=Field(
         "",
         check=values.template(letters=True),
-        jobs=(*SCORES, "export"),
+        jobs=(*PROMPTS, "export"),
         needs=(needs.NO_RUN, needs.READS_LETTERS, needs.TRAINS_ON_LETTERS, needs.TASKS),
     ).means("An older name of prompt.template; set one of the two."),
     continuation=Field(
@@ -223,7 +225,7 @@ PROMPT = section(
     ),
     letter_prefix=Field(
         " ",
-        jobs=(*SCORES, "export"),
+        jobs=(*PROMPTS, "export"),
         needs=(
             needs.PLAIN,
             needs.NO_RUN,
@@ -290,8 +292,8 @@ REPORT = section(
     columns=Field("").means(
         "Which columns hold what where their names do not tell, [ROLE=]COLUMN separated by commas: "
         "an option's probabilities, or a role out of probs, log_scores, answer, id, subject, task, "
-        "split, question, choices and cluster; for example Billing,Technical,Sales,answer=truth,"
-        "id=ticket."
+        "split, question, choices, cluster, confidence and correct; for example "
+        "Billing,Technical,Sales,answer=truth,id=ticket."
     ),
     clusters=Field("auto").means(
         "The column whose rows of one value depend on each other (a passage, a person, repeats of "
@@ -300,7 +302,8 @@ REPORT = section(
         "independent."
     ),
     method=Field("").means(
-        "Which of several columns probs_<method> to read; empty for the only one."
+        "Which of several columns probs_<method>, or confidence_<method>, to read; empty for the "
+        "only one."
     ),
     answer_base=Field("auto", choices=("auto", "0", "1")).means(
         "Whether answers count from 0 or 1; auto counts from 0, and is refused where 0 does not "

@@ -9,10 +9,10 @@ _WEIGHT_JOBS = ("finetune", "compare", "stages", "plan")
 EM = section(
     "em",
     FINETUNES,
-    num_bins=Field(10, least=1, jobs=(*LETTERS, "report")).means(
+    num_bins=Field(10, least=1, jobs=(*LETTERS, "answers", "report")).means(
         "The number M of confidence bins."
     ),
-    edges=Field("right", choices=("right", "left"), jobs=(*LETTERS, "report")).means(
+    edges=Field("right", choices=("right", "left"), jobs=(*LETTERS, "answers", "report")).means(
         "Which edge belongs to a bin: right makes them (a, b], left [a, b)."
     ),
     binning=Field("width", choices=("width", "mass"), needs=(needs.READS_BINS,)).means(

@@ -71,8 +71,9 @@ class Generator:
       sampling: how tokens are chosen.
       max_new_tokens: of an answer; fewer where the model's length ends before.
       stops: tokens that end an answer.
-      batch_size: answers at a time; rounded up to what the mesh can split.
+      batch_size: prompts at a time; rounded up to what the mesh can split.
       seed: of the draws.
+      copies: equal prompts that stand beside each other are computed once for up to so many.
 
     Attributes:
       costs: of everything so far.
@@ -87,6 +88,7 @@ class Generator:
         stops: Sequence[int] = (),
         batch_size: int = 8,
         seed: int = 0,
+        copies: int = 1,
     ):
         if max_new_tokens < 1:
             raise UserError(
@@ -102,7 +104,7 @@ class Generator:
         # Of few sizes, so that other stops are no other program; -1 is no token.
         self.stops = np.full(-(-max(len(set(stops)), 1) // 8) * 8, -1, np.int32)
         self.stops[: len(set(stops))] = sorted(set(stops))
-        self.seed = seed
+        self.seed, self.copies = seed, copies
         self.costs = Costs()
         self._compiled: set[int] = set()
 
@@ -151,37 +153,54 @@ class Generator:
         """
         names = names or [f"prompt {i}" for i in range(len(prompts))]
         self.check(prompts, names)
-        by_length: dict[int, list[int]] = {}
-        for i, tokens in enumerate(prompts):
-            by_length.setdefault(bucket_length(len(tokens)), []).append(i)
+        by_length: dict[int, list[range]] = {}
+        for block in self._blocks(prompts):
+            by_length.setdefault(bucket_length(len(prompts[block[0]])), []).append(block)
         answers: dict[int, Answer] = {}
         for P in sorted(by_length, reverse=True):  # longest first: memory fails at the start
             members = by_length[P]
             for start in range(0, len(members), self.batch_size):
                 part = members[start : start + self.batch_size]
-                batch = [prompts[i] for i in part]
-                found = self._batch(batch, [names[i] for i in part], P, check)
-                for i, answer in zip(part, found, strict=True):
+                found = self._batch(prompts, names, part, P, check)
+                for i, answer in found:
                     answers[i] = answer
                     if on_answer:
                         on_answer(i, answer)
         return [answers[i] for i in range(len(prompts))]
 
+    def _blocks(self, prompts: Sequence[np.ndarray]) -> list[range]:
+        """The prompts' numbers, those of equal neighbours together, at most ``copies``."""
+        blocks: list[range] = []
+        for i, tokens in enumerate(prompts):
+            last = blocks[-1] if blocks else range(0)
+            same = 0 < len(last) < self.copies and np.array_equal(prompts[last[0]], tokens)
+            if same:
+                blocks[-1] = range(last.start, i + 1)
+            else:
+                blocks.append(range(i, i + 1))
+        return blocks
+
     def _batch(
         self,
         prompts: Sequence[np.ndarray],
         names: Sequence[str],
+        blocks: Sequence[range],
         P: int,
         check: Callable[[], None],
-    ) -> list[Answer]:
-        B, n = self.batch_size, len(prompts)
-        tokens_BxP = np.zeros((B, P), np.int32)
+    ) -> list[tuple[int, Answer]]:
+        """(number of a prompt, its answer), of the prompts of a batch's blocks."""
+        C, B = self.copies, self.batch_size * self.copies
+        tokens_BxP = np.zeros((self.batch_size, P), np.int32)
         lengths, limits = np.ones(B, np.int32), np.zeros(B, np.int32)
         salts = np.zeros(B, np.uint32)
-        for b, (tokens, name) in enumerate(zip(prompts, names, strict=True)):
-            tokens_BxP[b, : len(tokens)] = tokens
-            lengths[b], limits[b] = len(tokens), self.limit(len(tokens))
-            salts[b] = zlib.crc32(name.encode())
+        number = {}  # row -> prompt
+        for block, members in enumerate(blocks):
+            tokens = prompts[members[0]]
+            tokens_BxP[block, : len(tokens)] = tokens
+            lengths[block * C : (block + 1) * C] = len(tokens)
+            for b, i in enumerate(members, block * C):
+                limits[b], salts[b] = self.limit(len(tokens)), zlib.crc32(names[i].encode())
+                number[b] = i
         batch = meshes.put_batch({"tokens": tokens_BxP}, self.mesh)
         everywhere = meshes.replicated(self.mesh)
         # Small arrays lie whole on every device, so that every process can read them.
@@ -192,7 +211,7 @@ class Generator:
         fixed = self.decoder, self.variables, self.sampling, seed
         with meshes.use(self.mesh):
             began = time.monotonic()
-            state = prefill(*fixed, batch["tokens"], rows, stops, self.room)
+            state = prefill(*fixed, batch["tokens"], rows, stops, self.room, C)
             state.count.block_until_ready()
             filled = time.monotonic()
             count, last = 1, int(limits.max())
@@ -208,18 +227,19 @@ class Generator:
             np.asarray(x) for x in (state.tokens, state.sizes, state.stopped, state.broken)
         )
         if broken.any():
+            name = names[number[int(np.argmax(broken))]]
             raise UserError(
-                f"{names[int(np.argmax(broken))]}: the model's logits are not numbers. The weights "
+                f"{name}: the model's logits are not numbers. The weights "
                 'are damaged, or overflow in this dtype: try --config.model.dtype="float32".'
             )
         if first:
             self.costs.compiled += 1
         else:
-            self.costs.prefill_tokens += int(lengths[:n].sum())
+            self.costs.prefill_tokens += int(lengths[: len(blocks) * C : C].sum())
             self.costs.prefill_seconds += filled - began
-            self.costs.decode_tokens += int((sizes[:n] - 1).sum())
+            self.costs.decode_tokens += int((sizes[list(number)] - 1).sum())
             self.costs.decode_seconds += done - filled
         return [
-            Answer(tuple(int(x) for x in out[b, : sizes[b] - stopped[b]]), bool(stopped[b]))
-            for b in range(n)
+            (i, Answer(tuple(int(x) for x in out[b, : sizes[b] - stopped[b]]), bool(stopped[b])))
+            for b, i in number.items()
         ]

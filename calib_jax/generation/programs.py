@@ -96,7 +96,7 @@ def _laid_out(decoder: Decoder, state: State) -> State:
     return State(cache, *whole)
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "sampling", "room"))
+@functools.partial(jax.jit, static_argnames=("decoder", "sampling", "room", "copies"))
 def prefill(
     decoder: Decoder,
     variables: Tree,
@@ -106,21 +106,28 @@ def prefill(
     rows: Rows,
     stops_E: jax.Array,
     room: int,
+    copies: int = 1,
 ) -> State:
     """Computes the prompts and the first token after each.
+
+    Every prompt is computed once, whatever the number of its answers.
 
     Args:
       decoder: in eval mode.
       variables: of the decoder.
       sampling, seed: how tokens are chosen.
-      tokens_BxP: int32, right-padded prompts.
-      rows: about them.
+      tokens_BxP: int32, right-padded prompts, B / copies of them.
+      rows: B rows, those of one prompt beside each other.
       stops_E: int32, tokens that end an answer.
       room: T, places for the answers.
+      copies: answers to each prompt.
     """
-    B, P = tokens_BxP.shape
+    B, P = len(rows.lengths), tokens_BxP.shape[1]
     kept: Any
     hidden_BxPxD, kept = decoder.clone(keep_kv=True).apply(variables, tokens_BxP)
+    if copies > 1:
+        hidden_BxPxD = jnp.repeat(hidden_BxPxD, copies, axis=0)
+        kept = [jnp.repeat(x, copies, axis=1) for x in kept]
     keys, values = (jnp.pad(x, [(0, 0), (0, 0), (0, room), (0, 0), (0, 0)]) for x in kept)
     place = jnp.arange(P + room)
     positions_BxS = jnp.where(place < rows.lengths[:, None], place, EMPTY)

@@ -62,6 +62,18 @@ def stop_tokens(checkpoint: Checkpoint, chat: Chat | None = None) -> dict[int, s
     return {i: str(text) for i, text in zip(ids, texts or map(str, ids), strict=True)}
 
 
+def line_ends(checkpoint: Checkpoint) -> list[int]:
+    """All tokens of the vocabulary that hold a line break: they end an answer of one line.
+
+    Args:
+      checkpoint: opened, with a tokenizer.
+    """
+    tokenizer: Any = checkpoint.tokenizer
+    count = min(len(tokenizer), checkpoint.config.vocab_size)
+    texts = tokenizer.batch_decode([[i] for i in range(count)], clean_up_tokenization_spaces=False)
+    return [i for i, text in enumerate(texts) if "\n" in text]
+
+
 def _ids(value: Any, where: str) -> set[int]:
     values = value if isinstance(value, list | tuple) else [] if value is None else [value]
     for one in values:

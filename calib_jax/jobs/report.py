@@ -47,6 +47,7 @@ def main(run: Run) -> None:
                 shown = ", ".join(map(str, value)) if isinstance(value, list) else value
                 print(f"  {name.replace('_', ' ')}: {shown}", flush=True)
     stop.check()
+    results.check_calibrators(config, found.states)
     for splits in states.values():
         results.check_folds(config, {name: scores.num_units for name, scores in splits.items()})
 

@@ -147,10 +147,16 @@ def row_counts(key: jax.Array, plan: Strata) -> jax.Array:
 def answer_limits(probs: ArrayLike) -> jax.Array:
     """The cumulative probabilities that ``draw_answers`` compares with: uint32 [N, K - 1].
 
+    Of a single option [N, 1]: the answer that is drawn is 0 with its probability, and else 1, which
+    is no option.
+
     Rows are normalised in float64. In steps of 2^-32, so that an option of probability 0 is never
     drawn and no rounding of float32 shows.
     """
-    total = np.cumsum(np.asarray(probs).astype(np.float64), axis=1)
+    given = np.asarray(probs).astype(np.float64)
+    if given.shape[1] == 1:
+        given = np.concatenate([given, 1 - given], axis=1)
+    total = np.cumsum(given, axis=1)
     with np.errstate(invalid="ignore"):
         share = total[:, :-1] / total[:, -1:]
     limits = np.minimum(np.round(share * 2.0**32), 2.0**32 - 1)

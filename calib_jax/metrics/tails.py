@@ -56,6 +56,8 @@ def _answer_nll(xp, probs, answers, mask, log_scores):
         chosen = chosen & xp.asarray(mask).astype(bool)
     own = xp.where(chosen, wide, 0).sum(axis=1)
     own = xp.where((own < 0) & (own > -_ROUNDING), 0, own)
+    if probs.shape[1] == 1:
+        return _single_nll(xp, own, wide[:, 0], chosen[:, 0], log_scores)
     if log_scores is None:
         return _nll(xp, own, probs, chosen)
     scores = _scores(xp, log_scores, mask, probs.shape)
@@ -65,6 +67,18 @@ def _answer_nll(xp, probs, answers, mask, log_scores):
     tail = total - xp.where(chosen, scores, -xp.inf).max(axis=1)
     read = (own < smallest) & (tail >= -math.log(_TOLERANCE))
     return xp.where(read, tail, _nll(xp, xp.where(read, 1, own), probs, chosen))
+
+
+def _single_nll(xp, own, confidence, right, log_scores):
+    """Of a given answer: -ln c where it is right, and -ln(1 - c) where it is wrong."""
+    own = xp.where(right, own, 1 - xp.minimum(confidence, 1))
+    values = xp.abs(xp.log(own))
+    if log_scores is None:
+        return values
+    score = xp.asarray(log_scores).astype(own.dtype)[:, 0]
+    told = xp.where(right, -score, -xp.log(-xp.expm1(xp.minimum(score, 0))))
+    # What rounds to 0 or to 1 keeps a finite logarithm.
+    return xp.where((own == 0) & (told >= -math.log(_TOLERANCE)), told, values)
 
 
 def _nll(xp, own, probs, chosen):
@@ -131,7 +145,10 @@ def _confidence(xp, probs, mask, log_scores):
     if log_scores is None:
         return confidence, None
     scores = _scores(xp, log_scores, mask, probs.shape)
-    best = scores.argmax(axis=1)[:, None] == xp.arange(probs.shape[1])
+    if probs.shape[1] == 1:  # the rest is not an option's: c against 1 - c
+        scores = xp.minimum(scores, 0)
+        scores = xp.concatenate([scores, xp.log(-xp.expm1(scores))], axis=1)
+    best = scores.argmax(axis=1)[:, None] == xp.arange(scores.shape[1])
     others = xp.where(best, -xp.inf, scores)
     highest = others.max(axis=1, keepdims=True)
     base = xp.where(highest == -xp.inf, 0, highest)

@@ -23,7 +23,9 @@ def validate(
 
     Checks, in this order: shapes and dtypes; every row has a valid option; no NaN; nothing
     negative (but for rounding, see ``rounding``) or above 1; masked options hold 0; rows sum to 1;
-    answers lie in 0..K-1 and on a valid option. The message names the first bad row (0-based), its
+    answers lie in 0..K-1 and on a valid option. A single option, K = 1, is an answer that was given
+    with a confidence in it: its probability may be anything from 0 to 1, and the answer is 0 where
+    it is right and -1 where it is wrong. The message names the first bad row (0-based), its
     value, and how many rows are bad. Every public metric calls it when it is called with arrays
     (see ``checked``); inside jit no value is looked at and NaN propagates.
 
@@ -58,9 +60,17 @@ each row over its valid options
     if mask.shape != probs.shape or mask.dtype != bool:
         raise ValueError(f"mask must be bool of shape {probs.shape}, got {mask.dtype} {mask.shape}")
     _refuse(~mask.any(axis=1), "has no valid option", "give every row at least one option")
-    _check_rows(probs, mask, tolerance, "")
+    single = num_options == 1 and not known
+    _check_rows(probs, mask, tolerance, "", sums=not single)
     if known:
         _check_rows(answers, mask, tolerance, "of target_probs ")
+        return
+    if single:
+        outside = (answers != 0) & (answers != -1)
+        if outside.any():
+            text = f"has answer {answers[outside][0]} and a single option"
+            remedy = "the answer is 0 where the given one is right, and -1 where it is wrong"
+            _refuse(outside, text, remedy)
         return
     outside = (answers < 0) | (answers >= num_options)
     if outside.any():
@@ -119,8 +129,13 @@ def _is_floating(array: np.ndarray) -> bool:
     return np.issubdtype(array.dtype, np.floating) or array.dtype.name in _SUM_TOLERANCE
 
 
-def _check_rows(probs: np.ndarray, mask: np.ndarray, tolerance: float | None, of: str) -> None:
-    """Raise unless the rows are distributions over their valid options; ``of`` names the array."""
+def _check_rows(
+    probs: np.ndarray, mask: np.ndarray, tolerance: float | None, of: str, sums: bool = True
+) -> None:
+    """Raise unless the rows are distributions over their valid options; ``of`` names the array.
+
+    Without ``sums`` they are probabilities that need not sum to 1.
+    """
     if tolerance is None:
         tolerance = sum_tolerance(probs)
     below = rounding(probs)
@@ -135,10 +150,10 @@ def _check_rows(probs: np.ndarray, mask: np.ndarray, tolerance: float | None, of
             row, option = np.argwhere(bad)[0]
             cell = f"option {option} is {probs[row, option]:.6g}"
             _refuse(bad.any(axis=1), f"{of}does not hold probabilities: {cell}", remedy)
-    sums = probs.sum(axis=1)
-    bad = np.abs(sums - 1) > tolerance
-    if bad.any():
-        text = f"{of}sums to {sums[bad][0]:.6g}, not to 1 within {tolerance:g}"
+    totals = probs.sum(axis=1)
+    bad = np.abs(totals - 1) > tolerance
+    if sums and bad.any():
+        text = f"{of}sums to {totals[bad][0]:.6g}, not to 1 within {tolerance:g}"
         _refuse(bad, text, "normalise each row over its valid options")
 
 

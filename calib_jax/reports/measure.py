@@ -70,8 +70,9 @@ def measure(
       letter_entropy (nats), top_letter, top_letter_share and share_above_090, answer_counts [K]
       (gold); where the options are classes, classes [K], their names, which top_letter then holds,
       and by_class, see ``classes.by_class``;
-      num_options [fewest, most] and what a uniform guesser would get: uniform_accuracy
-      mean(1/K_i), uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); act_above, the
+      num_options [fewest, most], which is [1, 1] of free answers (they have no letters and no
+      guesser), and what a uniform guesser would get: uniform_accuracy mean(1/K_i),
+      uniform_nll mean(ln K_i), uniform_brier mean((K_i - 1)/K_i); act_above, the
       columns of ``metrics.act_above``; and, where there
       are two subjects or more, groups: the rows of ``metrics.group_table`` by subject. NaN where a
       figure is undefined, e.g. AUROC when every answer is right. Of cross-fitted scores auroc,
@@ -94,15 +95,16 @@ def measure(
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
     tails: dict[str, Any] = {"log_scores": scores.log_scores}
     row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
-    row |= zeros(scores)
+    row |= {} if scores.is_free else zeros(scores)
 
-    chosen = np.asarray(metrics.letter_counts(scores.probs, scores.mask))
     gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
-    top = int(chosen.argmax())
-    row["letter_counts"] = chosen.tolist()
-    row["top_letter"] = scores.classes[top] if scores.classes else option_name(top)
-    row["top_letter_share"] = float(chosen[top] / row["n"])
     row["answer_counts"] = gold.tolist()
+    if not scores.is_free:
+        chosen = np.asarray(metrics.letter_counts(scores.probs, scores.mask))
+        top = int(chosen.argmax())
+        row["letter_counts"] = chosen.tolist()
+        row["top_letter"] = scores.classes[top] if scores.classes else option_name(top)
+        row["top_letter_share"] = float(chosen[top] / row["n"])
     if scores.classes:
         row["classes"] = list(scores.classes)
         row["by_class"] = by_class(scores, num_bins, edges)
@@ -242,13 +244,16 @@ def change(
 
 
 def uniform(options: np.ndarray) -> dict[str, Any]:
-    """What a uniform guesser gets, as a ROW holds it.
+    """What a uniform guesser gets, as a ROW holds it; of free answers there is none.
 
     Args:
       options: [N], the number of options of every question.
     """
+    span = {"num_options": [int(options.min()), int(options.max())]}
+    if span["num_options"] == [1, 1]:
+        return span
     return {
-        "num_options": [int(options.min()), int(options.max())],
+        **span,
         "uniform_accuracy": float(np.mean(1 / options)),
         "uniform_nll": float(np.mean(np.log(options))),
         "uniform_brier": float(np.mean((options - 1) / options)),

@@ -1,7 +1,7 @@
 """What must be said beside figures: guessers, gold answers, zeros, little probability, fits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calib_jax.metrics.zeros import unit_name
@@ -16,6 +16,8 @@ MAX_NAME, MAX_CLASSES = 24, 12
 def gold(row: Mapping[str, Any]) -> str:
     """How often each letter, or each class, is the answer."""
     counts, classes = row["answer_counts"], row.get("classes")
+    if is_free(row):
+        return f"right answers: {counts[0]:,} of {row['n']:,}"
     total, what = sum(counts), "classes" if classes else "letters"
     if len(counts) > (MAX_CLASSES if classes else len(LETTERS)):
         ends = f"{share(min(counts), total)} to {share(max(counts), total)} each of {len(counts)}"
@@ -25,9 +27,26 @@ def gold(row: Mapping[str, Any]) -> str:
     return f"gold {what}: {', '.join(parts)}"
 
 
+def is_free(row: Mapping[str, Any]) -> bool:
+    """Whether a ROW is of free answers, each with a confidence of its own."""
+    return row.get("num_options") == [1, 1]
+
+
+def has_letters(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the options of some ROWS are letters: neither classes nor free answers."""
+    return not any(row.get("classes") or is_free(row) for row in rows)
+
+
 def uniform(row: Mapping[str, Any]) -> str:
     """The figures that a uniform guesser would get on the split of this row."""
     low, high = row.get("num_options") or [len(row["answer_counts"])] * 2
+    if is_free(row):
+        a = row["accuracy"]
+        entropy = -sum(p * math.log(p) for p in (a, 1 - a) if p)
+        return (
+            "free answers, Brier (c − y)²: the share of right answers as the confidence in each "
+            f"gets NLL {entropy:.3f}, Brier {a * (1 - a):.3f}"
+        )
     if low == high:
         nll, brier, accuracy = math.log(low), (low - 1) / low, 1 / low
         return (
@@ -66,7 +85,13 @@ def zero_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is to be said of probabilities of exactly 0 in some of the rows (name -> ROW)."""
     notes = []
     for name, row in rows.items():
-        if zeros := row.get("zero_probability_answers"):
+        zeros = row.get("zero_probability_answers")
+        if zeros and is_free(row):
+            notes.append(
+                f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} answers are wrong at a "
+                "confidence of 1, or right at 0"
+            )
+        elif zeros:
             notes.append(
                 f"{name}: NLL is infinite, {zeros:,} of {row['n']:,} right answers have "
                 "probability 0"

@@ -85,7 +85,7 @@ class Probe(abc.ABC):
         """Name of a file -> its observations, from the scores of all groups."""
 
 
-def _scores_file(methods: Sequence[str], states: bool) -> File:
+def scores_file(methods: Sequence[str], states: bool = False) -> File:
     """Scores of a task by every method: reading -> Scores, with the states of the first one."""
     return File(
         lambda path, found: predictions.write(path, *(found[m] for m in methods)),
@@ -129,7 +129,7 @@ class TaskProbe(Probe):
 
     @property
     def files(self) -> Mapping[str, File]:
-        found = {self.file: _scores_file(self.methods, self.states)}
+        found = {self.file: scores_file(self.methods, self.states)}
         if self.vocabulary:
             found[VOCABULARY.format(self.name)] = File(token_files.write, token_files.read)
         return found

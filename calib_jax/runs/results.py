@@ -42,6 +42,16 @@ def reads_states(config: ml_collections.ConfigDict) -> bool:
     return posthoc.reads_states(methods)
 
 
+def check_calibrators(config: ml_collections.ConfigDict, states: States) -> None:
+    """Raises UserError where free answers are to be calibrated: calibrators are of options."""
+    free = [name for splits in states.values() for name, s in splits.items() if s.is_free]
+    if free and split_list(config.posthoc.methods):
+        raise UserError(
+            f"config.posthoc.methods is {config.posthoc.methods!r}, and {free[0]} holds free "
+            "answers, each with one confidence and no options to share it. Leave the field out."
+        )
+
+
 def grouped(splits: Mapping[str, Scores], groups: Mapping[str, Mapping[str, str]]) -> dict:
     """Splits with their groups of subjects after them ("mmlu_stem"), pooled over the questions.
 

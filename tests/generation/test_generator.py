@@ -68,6 +68,17 @@ def test_greedy_against_transformers(golden):
         assert ours == tuple(answer[: answer.index(2)] if 2 in answer else answer)
 
 
+def test_equal_prompts_are_computed_once_and_answered_as_ever(tiny_model):
+    """Three answers to each prompt of a batch, one block cut short, as after a stop."""
+    model = load_model(tiny_model)
+    prompts = [p for p in prompts_of(300, (9, 20, 3)) for _ in range(3)][:-1]
+    names = [f"{i // 3}#{i % 3}" for i in range(8)]
+    apart = generate(model, prompts, DRAWN, names)
+    assert len(set(apart)) == 8
+    assert generate(model, prompts, DRAWN, names, copies=3, batch_size=2) == apart
+    assert generate(model, prompts[1:], DRAWN, names[1:], copies=3) == apart[1:]
+
+
 def test_company_changes_nothing(tiny_model):
     """Alone, beside others and in another order: the same draws."""
     model = load_model(tiny_model)

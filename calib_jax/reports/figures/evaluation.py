@@ -8,6 +8,7 @@ from calib_jax.reports.figures import panels
 from calib_jax.reports.figures.canvas import Figure, drawn
 from calib_jax.reports.figures.letters import draw_letters
 from calib_jax.reports.figures.reliability import panels_of
+from calib_jax.reports.remarks import has_letters
 from calib_jax.reports.states import ordered_splits
 from calib_jax.reports.words import DOMAINS, plural
 
@@ -47,7 +48,7 @@ def draw(
         measured = {state: panel.row for state, panel in here.items() if panel is not None}
         first = next(iter(measured.values()))
         beside = None
-        if not small and not any(row.get("classes") for row in measured.values()):
+        if not small and has_letters(measured.values()):
             beside = "letters chosen", lambda ax, by_state=measured: draw_letters(ax, by_state)
         notes = DOMAINS.get(first.get("domain", ""), ""), plural(first["n"], "question")
         rows.append(panels.Row(here, split, " · ".join(filter(None, notes)), beside))

@@ -9,7 +9,7 @@ import numpy as np
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
 from calib_jax.metrics.validation import without_rounding
-from calib_jax.reports.ingest import clusters, layout
+from calib_jax.reports.ingest import clusters, confidences, layout
 from calib_jax.reports.ingest.answers import read_answers
 from calib_jax.reports.ingest.options import given_log_scores, options_of
 from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
@@ -42,7 +42,9 @@ def read_rows(
     names = ids if splits is None else [f"{s}/{i}" for s, i in zip(splits, ids, strict=True)]
     place = Place(path, numbers, names)
 
-    options = options_of(place, rows, columns, reading)
+    free = confidences.is_of(columns)
+    find = confidences.options_of if free else options_of
+    options = find(place, rows, columns, reading)
     kind, text, used, values = options.kind, options.text, set(options.columns), options.values
     counts = np.array([len(row) for row in values])
     usual = int(np.bincount(counts).argmax())
@@ -63,20 +65,27 @@ def read_rows(
         about["probabilities"] = f"softmax of {text}"
     else:
         probs, log_scores = without_rounding(dense), None
-    choices = _choices(place, rows, counts) if "choices" in columns else None
+    choices = _choices(place, rows, counts) if "choices" in columns and not free else None
     named = choices or options.names
-    answer_column = layout.one_of(path, columns, layout.ANSWERS, "answer")
-    answers, answer_text = read_answers(place, rows, answer_column, counts, named, reading)
+    if free:  # an answer's text may stand in a column "answer"
+        answers, answer_column = confidences.answers_of(place, rows, columns)
+        answer_text = f"column {answer_column!r}, whether the answer given is right"
+    else:
+        answer_column = layout.one_of(path, columns, layout.ANSWERS, "answer")
+        answers, answer_text = read_answers(place, rows, answer_column, counts, named, reading)
     # The sum of 0.33, 0.33 and 0.33 is 0.01 from 1 but for a rounding error.
     stated = reading.sum_tolerance and reading.sum_tolerance + 1e-9
     tolerance = stated or (2e-3 if dtype == "halffloat" else None)
     check(place, probs, answers, mask, tolerance)
     as_given = probs
-    if tolerance:
+    if tolerance and not free:
         off = np.abs(probs.sum(axis=1) - 1) > 1e-6
         probs = np.where(off[:, None], probs / probs.sum(axis=1, keepdims=True), probs)
         about["rows_divided_by_their_sum"] = int(off.sum())
-    if log_scores is None:
+    if free:
+        with np.errstate(divide="ignore"):
+            log_scores = np.log(probs)
+    elif log_scores is None:
         log_scores, also = given_log_scores(place, rows, columns, options, mask, probs, as_given)
         used |= also
 
@@ -108,7 +117,7 @@ def read_rows(
         subjects=tuple(texts["subject"] or [None] * len(rows)),
         method=options.method,
         questions=tuple(text or "" for text in texts["question"] or ()),
-        choices=named or (),
+        choices=_outputs(rows) if free else named or (),
         clusters=cluster_names,
     )
     return Table(scores, tuple(splits or [None] * len(rows)), about)
@@ -153,6 +162,12 @@ def _texts(path, numbers, rows, column: str) -> list[str | None] | None:
         number = numbers[values.index(None)]
         raise UserError(f"{path} row {number}: column 'split' is empty, and other rows name theirs")
     return values if any(values) else None
+
+
+def _outputs(rows: Sequence[Mapping]) -> tuple[tuple[str, ...], ...]:
+    """The free answers' own texts, where every row has one."""
+    texts = [row.get("output") for row in rows]
+    return tuple((str(text),) for text in texts) if all(texts) else ()
 
 
 def _choices(place: Place, rows, counts) -> tuple[tuple[str, ...], ...] | None:

@@ -15,6 +15,8 @@ LOG_SCORES = ("log_scores", "logits", "log_probs", "logprobs")
 ANSWERS = ("answer", "label", "gold", "target", "y_true")
 CLUSTERS = ("cluster", "passage_id", "passage", "context")
 IDS = ("id", "question_id", "doc_id")
+# Of free answers: confidence, or confidence_<method>, and whether the answer is right.
+CONFIDENCE, CORRECT = "confidence", ("correct", "is_correct")
 # prob_0 .. prob_3, p_A .. p_D, prob_Billing, prob_Technical: a column per option.
 WIDE = (
     (re.compile(r"(p|prob|probs|proba|probability)_(.+)"), "probs"),
@@ -24,7 +26,7 @@ OPTIONAL = ("subject", "task", "split", "question", "choices")
 
 ROLES = (
     "probs", "log_scores", "answer", "id", "subject", "task", "split", "question", "choices",
-    "cluster",
+    "cluster", "confidence", "correct",
 )  # fmt: skip  # names, several on a line
 _SEVERAL = ("probs", "log_scores", "id")
 FIELD = "config.report.columns"
@@ -32,7 +34,8 @@ EXAMPLE = f"--{FIELD}=Billing,Technical,Sales,answer=truth,id=ticket"
 LAYOUTS = (
     "a row needs 'probs' or 'probs_<method>' (a list or {name: value}), or a column per option "
     "(prob_0, prob_1, ... or p_A, p_B, ... or prob_<name>, or the names of the options alone), or "
-    "'log_scores' or 'logits' (lists); and 'answer' (an index, a letter or an option's name). "
+    "'log_scores' or 'logits' (lists); and 'answer' (an index, a letter or an option's name). Of "
+    "free answers it needs 'confidence' (0 to 1) and 'correct' (true or false). "
     f"For any other layout say which columns hold what: {EXAMPLE}"
 )
 
@@ -109,7 +112,7 @@ def by_name(column: str) -> set[str]:
     options = (*PROBS, *LOG_SCORES)
     if column in options or any(pattern.fullmatch(str(column)) for pattern, _ in WIDE):
         return {"probs", "log_scores"}
-    for role, names in (("answer", ANSWERS), ("id", IDS)):
+    for role, names in (("answer", ANSWERS), ("id", IDS), ("correct", CORRECT)):
         if column in names:
             return {role}
     return {column} & set(ROLES)

@@ -150,7 +150,7 @@ def _named_columns(place: Place, rows, columns) -> _Group | None:
     known = {*layout.IDS, *layout.ANSWERS, *layout.OPTIONAL}
     numbers = {}
     for name in columns:
-        values = [_as_number(row.get(name)) for row in rows] if name not in known else [None]
+        values = [as_number(row.get(name)) for row in rows] if name not in known else [None]
         if None not in values:
             numbers[name] = np.array(values)
     if len(present) != 1 or len(numbers) < 2:
@@ -177,7 +177,8 @@ def _named_columns(place: Place, rows, columns) -> _Group | None:
     return None
 
 
-def _as_number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
+    """A cell as a number; None for one that is none."""
     try:
         return None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from calib_jax.confidence.scores import Scores
-from calib_jax.reports import catalogue
+from calib_jax.reports import catalogue, remarks
 from calib_jax.reports.figures import (
     boxplots,
     classwise,
@@ -104,7 +104,7 @@ def diagrams(states: States, scores: AllScores, num_bins: int, edges: str) -> li
             for state, row in rows.items()
             if row.get("top_letter")
         )
-        if not any(row.get("classes") for row in rows.values()):
+        if remarks.has_letters(rows.values()):
             label = f"Letters chosen on {split}: {said}"
             drawn = partial(letters.draw, rows)
             title, text = "letters chosen", f"most-chosen: {said}"
@@ -172,6 +172,8 @@ def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> 
     dropped, kinds = 0, set()
     for i, (split, by_state) in enumerate(_by_split(states, scores).items()):
         for j, (state, one) in enumerate(by_state.items()):
+            if one.is_free:
+                continue
             panels, left_out = classwise.panels_of(one, num_bins, edges)
             dropped = max(dropped, left_out)
             kinds.add("class" if one.classes else "letter")
@@ -188,6 +190,8 @@ def class_grid(states: States, scores: AllScores, num_bins: int, edges: str) -> 
             ]
             value = number(states[state][split].get("cw_ece"))
             blocks += [Heading(f"{split}, {state}: cw-ECE {value}"), Panels(pictures, small=True)]
+    if not blocks:
+        return []
     each, many = " or ".join(sorted(kinds)), "classes" if kinds == {"class"} else "letters"
     text = (
         f"Across: the probability given to the {each}; up: how often it is the answer among "
@@ -321,7 +325,8 @@ def files(
         for state, one in here.items():
             title = f"{split}, {state}: cw-ECE {number(states[state][split].get('cw_ece'))}"
             name = f"classwise_{safe}_{reliability.file_name(state)}"
-            add(name, classwise.draw, one, title, num_bins, edges)
+            if not one.is_free:
+                add(name, classwise.draw, one, title, num_bins, edges)
         add(f"histogram_{safe}", histograms.draw, here, f"{split}: confidences")
         add(f"risk_coverage_{safe}", curves.risk_panel, here, f"{split}: risk and coverage")
         boxes = {state: boxplots.quantiles_of(one) for state, one in here.items()}

@@ -69,6 +69,8 @@ def with_most_chosen(table: Table, rows: Mapping[str, Mapping[str, Any]]) -> Tab
         else Cell()
         for row in rows.values()
     ]
+    if not any(row.get("top_letter") for row in rows.values()):
+        return table
     rest = [Cell()] * (len(table.columns) - 1 - len(tops))
     cells = (Cell(f"most-chosen {what}"), *tops, *rest)
     return dataclasses.replace(table, rows=(*table.rows, Row(cells)))

@@ -68,6 +68,8 @@ def _options(scores: Scores, wrong: Wrong) -> list[dict[str, str]]:
 
     Without texts only the two, and of many classes the likeliest.
     """
+    if scores.is_free:
+        return []
     texts = scores.choices[wrong.row] if scores.choices else ()
     options = np.flatnonzero(np.asarray(scores.mask[wrong.row], bool)).tolist()
     if scores.classes and len(options) > MAX_CLASSES:
@@ -87,9 +89,14 @@ def _options(scores: Scores, wrong: Wrong) -> list[dict[str, str]]:
 def _item(scores: Scores, wrong: Wrong) -> dict[str, Any]:
     subject = scores.subjects[wrong.row] if scores.subjects else None
     where = [wrong.split, subject, f"id {scores.ids[wrong.row]}"]
+    chosen, right = _name(scores, wrong.chosen), "another answer"
+    if not scores.is_free:
+        right = _name(scores, wrong.answer)
+    else:
+        chosen = cut(scores.choices[wrong.row][0], MAX_CHOICE) if scores.choices else "an answer"
     return {
-        "chosen": _name(scores, wrong.chosen),
-        "right": _name(scores, wrong.answer),
+        "chosen": chosen,
+        "right": right,
         "confidence": number(wrong.confidence),
         "where": " · ".join(filter(None, where)),
         "question": cut(scores.questions[wrong.row], MAX_TEXT) if scores.questions else "",
