@@ -20,7 +20,7 @@ from calib_jax.metrics.intervals import (
     interval,
 )
 from calib_jax.metrics.null import upper_quantile
-from calib_jax.metrics.shares import wilson_interval
+from calib_jax.metrics.shares import share_interval
 
 # Cells of the resampled counts held at once.
 _CHUNK = 1 << 22
@@ -178,6 +178,8 @@ def binary_group_table(
     edges: str = "right",
     num_draws: int = 1000,
     seed: int = 0,
+    *,
+    clusters: ArrayLike | None = None,
 ) -> list[dict]:
     """A row of figures per group, sorted by its name; see ``group_table``.
 
@@ -186,10 +188,11 @@ def binary_group_table(
         correct: [N] bool.
         groups: [N] int or str.
         num_bins, edges: of conf_ece.
-        num_draws, seed: of conf_ece_null_q95.
+        num_draws, seed: of conf_ece_null_q95, whose outcomes are drawn independently.
+        clusters: [N] int or str, or None: rows that depend on each other, for accuracy_ci.
 
     Returns:
-        list of dicts: group, n, accuracy with accuracy_ci (Wilson), mean_confidence, conf_ece and
+        list of dicts: group, n, accuracy with accuracy_ci (see ``share_interval``), mean_confidence, conf_ece and
         conf_ece_null_q95.
 
     Example:
@@ -204,7 +207,9 @@ def binary_group_table(
     sizes = np.bincount(code)
     accuracy = np.bincount(code, correct) / sizes
     mean = np.bincount(code, confidence.astype(np.float64)) / sizes
-    low, high = wilson_interval(accuracy * sizes, sizes)
+    cluster = np.arange(len(code)) if clusters is None else np.asarray(clusters)
+    inside = (code == g for g in range(len(names)))
+    ends = [share_interval(correct[rows], cluster[rows]) for rows in inside]
     index = np.asarray(bin_index(confidence, num_bins, edges))
     gap = correct - confidence.astype(np.float64)
     gaps = np.bincount(code * num_bins + index, gap, len(names) * num_bins)
@@ -216,7 +221,7 @@ def binary_group_table(
             "group": name,
             "n": int(sizes[g]),
             "accuracy": float(accuracy[g]),
-            "accuracy_ci": [float(low[g]), float(high[g])],
+            "accuracy_ci": list(ends[g]),
             "mean_confidence": float(mean[g]),
             "conf_ece": float(eces[g]),
             "conf_ece_null_q95": float(chance[g]),

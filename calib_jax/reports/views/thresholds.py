@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.metrics import thresholds
+import numpy as np
+
+from calib_jax.metrics import shares, thresholds
 from calib_jax.reports import headline
 from calib_jax.reports import states as of
 from calib_jax.reports.headline import percent
@@ -14,6 +16,7 @@ from calib_jax.reports.words import UNKNOWN, plural
 
 # More states stand beneath one another; of more splits there is no table.
 MAX_BESIDE, MAX_SPLITS = 3, 24
+_POOLED = ("kept", "errors", "kept_low", "kept_high", "error_low", "error_high")
 NOTE = (
     "An answer is acted on where its confidence is at or above the threshold, equal ones included. "
     "Wrong: of those acted on. Brackets: 95% Wilson intervals, "
@@ -59,12 +62,16 @@ def as_text(states: States) -> str:
 def _pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """n and act_above of several splits' questions together, all at the same thresholds."""
     total = sum(row["n"] for row in rows)
-    kept, errors = (
-        [sum(counts) for counts in zip(*(row["act_above"][key] for row in rows), strict=True)]
-        for key in ("kept", "errors")
-    )
-    found = thresholds.shares(rows[0]["act_above"]["threshold"], kept, errors, total)
-    return {"n": total, "act_above": {k: v.tolist() for k, v in found._asdict().items()}}
+    sets = {key: np.array([row["act_above"][key] for row in rows], float) for key in _POOLED}
+    kept, errors = (sets[key].sum(axis=0) for key in ("kept", "errors"))
+    found = thresholds.shares(rows[0]["act_above"]["threshold"], kept, errors, total)._asdict()
+    cases = np.broadcast_to([[row["n"]] for row in rows], sets["kept"].shape)
+    for share, some, count in (("kept", "kept", cases), ("error", "errors", sets["kept"])):
+        columns = sets[some], count, sets[f"{share}_low"], sets[f"{share}_high"]
+        each = zip(*(column.T for column in columns), strict=True)
+        ends = np.array([shares.pooled_interval(*one) for one in each])
+        found[f"{share}_low"], found[f"{share}_high"] = ends.T
+    return {"n": total, "act_above": {k: v.tolist() for k, v in found.items()}}
 
 
 def _tables(split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
