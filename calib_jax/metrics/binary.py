@@ -192,8 +192,8 @@ def binary_group_table(
         clusters: [N] int or str, or None: rows that depend on each other, for accuracy_ci.
 
     Returns:
-        list of dicts: group, n, accuracy with accuracy_ci (see ``share_interval``), mean_confidence, conf_ece and
-        conf_ece_null_q95.
+        list of dicts: group, n, accuracy with accuracy_ci (see ``share_interval``),
+        mean_confidence, conf_ece and conf_ece_null_q95.
 
     Example:
         >>> rows = binary_group_table([0.75, 0.5, 0.5], [True, True, False], ["x", "y", "y"])
