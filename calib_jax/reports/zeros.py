@@ -18,7 +18,8 @@ def as_read(scores: Scores) -> np.ndarray:
 
     Where the probabilities are recognised as rounded, a zero is the most likely probability up to
     half of the unit, the same that the calibrators fitted to these scores read
-    (``posthoc.floor``); else, and where all are 0 or 1, it stays -inf.
+    (``posthoc.floor``); else, and where all are 0 or 1, it stays -inf. Probabilities that are no
+    zeros are measured as they are given.
     """
     return _floored(scores, _found(scores))
 

@@ -60,7 +60,9 @@ def test_a_measurement_reads_what_a_calibrator_reads():
     assert row["zero_read_as"] == pytest.approx(np.exp(float(fitted.floor)), rel=1e-5)
     given = np.exp(before.log_scores)  # rounded: its rows do not quite sum to 1
     read = np.where(given == 0, row["zero_read_as"] * given.sum(axis=1, keepdims=True), given)
-    own = (read / read.sum(axis=1, keepdims=True))[np.arange(60), before.answers]
+    read /= read.sum(axis=1, keepdims=True)
+    # What is not 0 stays as it was given.
+    own = np.where(given == 0, read, before.probs)[np.arange(60), before.answers]
     found = measure.values_of(before, 10, "right", catalogue.LOG)["nll"]
     assert found == pytest.approx(-np.log(own).mean(), rel=1e-5)
     (note,) = remarks.zero_notes({"before": row})
