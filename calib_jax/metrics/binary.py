@@ -166,7 +166,7 @@ def binary_null_quantile(
     """
     confidence, _ = _checked(confidence, np.zeros(np.shape(confidence), bool))
     one = np.zeros(len(confidence), int)
-    draws = _null_eces(confidence, one, 1, num_bins, edges, num_draws, seed)
+    draws = null_eces(confidence, one, 1, num_bins, edges, num_draws, seed)
     return float(upper_quantile(draws, level)[0])
 
 
@@ -214,7 +214,7 @@ def binary_group_table(
     gap = correct - confidence.astype(np.float64)
     gaps = np.bincount(code * num_bins + index, gap, len(names) * num_bins)
     eces = np.abs(gaps).reshape(-1, num_bins).sum(axis=1) / sizes
-    null = _null_eces(confidence, code, len(names), num_bins, edges, num_draws, seed)
+    null = null_eces(confidence, code, len(names), num_bins, edges, num_draws, seed)
     chance = upper_quantile(null, 0.95)
     return [
         {
@@ -230,7 +230,7 @@ def binary_group_table(
     ]
 
 
-def _null_eces(
+def null_eces(
     confidence: np.ndarray,
     code: np.ndarray,
     num_groups: int,

@@ -175,6 +175,7 @@ def low_by_test(
     observed: np.ndarray | float,
     draws: np.ndarray,
     level: float = 0.95,
+    p: np.ndarray | None = None,
 ) -> np.ndarray:
     """The low end of a calibration error's interval, brought into line with its test.
 
@@ -188,6 +189,7 @@ def low_by_test(
         observed: [...] the error.
         draws: [R, ...] of ``null_all``, under perfect calibration.
         level: of the interval, at least 1/2.
+        p: [...] the p-values, where they are of more than these draws.
 
     Returns:
         float64 [...]; NaN where the observed error is.
@@ -197,7 +199,10 @@ def low_by_test(
         >>> float(low_by_test(0.0, 0.096, draws).round(3)), float(low_by_test(0.1, 0.05, draws))
         (0.002, 0.0)
     """
-    p = p_value(draws, observed)
     surplus = observed - upper_quantile(draws, level).astype(np.float64)
+    if p is None:
+        p = p_value(draws, observed)
+    else:  # of more draws it may be on the other side of these draws' quantile
+        surplus = np.maximum(surplus, _SLACK)
     rejected = np.where(np.asarray(low) > 0, low, surplus) + 0 * p  # NaN stays
     return np.where(p > 1 - level + _SLACK, 0.0, rejected)
