@@ -4,9 +4,9 @@ G subjects of n two-way questions; the confidence is uniform from .55 to .95 and
 but for some subjects that are right less often by a gap. ``metrics.group_table`` tests each, and
 Benjamini and Hochberg's adjustment allows for their number. Printed, as Markdown, of all draws: the
 share of the bad subjects that are found (adjusted p at most .05), the share of tables in which some
-calibrated subject is called bad, and the share of calibrated subjects whose raw p is at most .05 and
-.001; each with 1,000 null draws for all (``fixed``), which leaves no p-value below 1/1001, and as
-the table is now.
+calibrated subject is called bad, and the share of calibrated subjects whose raw p is at most .05
+and .001; each with 1,000 null draws for all (``fixed``), which leaves no p-value below 1/1001, and
+as the table is now.
 
     python benchmarks/subjects.py [--draws 100] [--resamples 1000]
 """

@@ -71,8 +71,8 @@ def group_table(
         mask: [N, K] bool or None.
         num_bins, edges: of the binned metrics, see ``conf_ece``.
         seed: of resamples and null draws.
-        num_resamples: how many of each; of null draws 40 G for those of G > 1 groups that fewer than
-            10 draws reach, where that is more: else no p-value could withstand the adjustment.
+        num_resamples: how many of each; of null draws 40 G for those of G > 1 groups that fewer
+            than 10 draws reach, where that is more: else no p-value withstands the adjustment.
             The p-values stay exact (Besag and Clifford 1991).
         level: of the intervals, strictly between 0 and 1.
         clusters: [N] int or str, or None: rows that depend on each other. Intervals are then over

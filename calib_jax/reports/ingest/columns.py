@@ -32,6 +32,7 @@ def read_rows(
     given = columns = _columns(rows)
     original, roles = rows, layout.parse(reading.columns)
     cluster_column = clusters.column_of(path, rows, columns, roles.pop("cluster", []), reading)
+    taken = {name: role for role, names in roles.items() for name in names}
     if roles:
         rows = layout.applied(path, rows, columns, roles)
         columns = _columns(rows)
@@ -79,13 +80,16 @@ def read_rows(
         log_scores, also = given_log_scores(place, rows, columns, options, mask, probs, as_given)
         used |= also
 
+    if not roles:  # else they have other names by now
+        taken = dict.fromkeys(options.columns, "probs" if kind == "probs" else "log_scores")
+    clusters.refuse_outcome(path, cluster_column, {**taken, answer_column: "answer"})
     cluster_names = clusters.read(path, numbers, original, cluster_column)
     texts = {name: _texts(path, numbers, rows, name) for name in ("subject", "task", "question")}
     found = {k: v for k, v in (*texts.items(), ("choices", choices), ("split", splits)) if v}
     about |= {"answers": answer_text, "ids": id_text, "also_read": sorted(found)}
     if cluster_column is None and reading.clusters == "auto":
         cluster_names = clusters.repeats(texts["question"], named)
-    if in_words := clusters.said(cluster_names, cluster_column):
+    if in_words := clusters.said(cluster_names, cluster_column, original):
         about["clusters"] = in_words
     known = (answer_column, id_column, cluster_column, *found)
     used |= {name for name in known if name is not None}
