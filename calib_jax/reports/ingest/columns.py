@@ -10,7 +10,7 @@ from calib_jax.errors import UserError
 from calib_jax.metrics.validation import without_rounding
 from calib_jax.reports.ingest import clusters, layout
 from calib_jax.reports.ingest.answers import read_answers
-from calib_jax.reports.ingest.options import given_log_scores, options_of
+from calib_jax.reports.ingest.options import Options, check_order, given_log_scores, options_of
 from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
 
 
@@ -65,8 +65,19 @@ def read_rows(
         probs, log_scores = without_rounding(dense), None
     choices = _choices(place, rows, counts) if "choices" in columns else None
     named = choices or options.names
+    if reading.ordered and choices:
+        check_order(place, choices, "column 'choices'")
     answer_column = layout.one_of(path, columns, layout.ANSWERS, "answer")
     answers, answer_text = read_answers(place, rows, answer_column, counts, named, reading)
+    if options.sorted_from is not None and not answer_text.endswith("names of options"):
+        place.refuse(
+            [options.sorted_from],
+            lambda i: (
+                f"states its options in another order than row {numbers[0]}, and answers are "
+                f"read as places among them ({answer_text})"
+            ),
+            "write the options of every row in one order, or the answers as names",
+        )
     # The sum of 0.33, 0.33 and 0.33 is 0.01 from 1 but for a rounding error.
     stated = reading.sum_tolerance and reading.sum_tolerance + 1e-9
     tolerance = stated or (2e-3 if dtype == "halffloat" else None)
@@ -100,6 +111,7 @@ def read_rows(
         used = (used - roles.keys()) | said | {name.partition(".")[0] for name in said}
     if options.names:
         about["options_are"] = "named by the file" if choices is None else "in column 'choices'"
+        about["options_order"] = _order(place, options, reading)
     about["columns_not_used"] = sorted(str(name) for name in given if name not in used)
     scores = Scores(
         log_scores=log_scores.astype(np.float32),
@@ -124,6 +136,18 @@ def _columns(rows: Sequence[Mapping]) -> list[str]:
 def _span(counts: np.ndarray) -> int | list[int]:
     low, high = int(counts.min()), int(counts.max())
     return low if low == high else [low, high]
+
+
+def _order(place: Place, options: Options, reading: Reading) -> str:
+    """In which order the named options stand."""
+    names = options.names or ((),)
+    listed = f", lowest first: {', '.join(names[0])}" if reading.ordered else ""
+    if options.sorted_from is not None:
+        row = place.numbers[options.sorted_from]
+        return (
+            f"by the alphabet: row {row} states them in another order than row {place.numbers[0]}"
+        )
+    return f"as the {'header states' if len(options.columns) > 1 else 'rows state'} them{listed}"
 
 
 def _ids(path, numbers, rows, columns) -> tuple[list[str], str, str | None]:
