@@ -20,6 +20,7 @@ from calib_jax.metrics.intervals import (
     interval,
 )
 from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.shares import share_interval
 
 # Cells of the resampled counts held at once.
@@ -72,6 +73,7 @@ def binary_ece(
     return float(ece_from_bins(binary_bin_stats(confidence, correct, num_bins, edges)))
 
 
+@checked_settings
 def cluster_bootstrap(
     confidence: ArrayLike,
     correct: ArrayLike,
@@ -146,6 +148,7 @@ def cluster_bootstrap(
     return found
 
 
+@checked_settings
 def binary_null_quantile(
     confidence: ArrayLike,
     num_bins: int = 10,
@@ -170,6 +173,7 @@ def binary_null_quantile(
     return float(upper_quantile(draws, level)[0])
 
 
+@checked_settings
 def binary_group_table(
     confidence: ArrayLike,
     correct: ArrayLike,

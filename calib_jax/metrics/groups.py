@@ -28,6 +28,7 @@ from calib_jax.metrics.draws import (
 )
 from calib_jax.metrics.null import low_by_test, p_value, upper_quantile
 from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.shares import share_interval, wilson_interval
 from calib_jax.metrics.significance import benjamini_hochberg
 from calib_jax.metrics.squared import squared_ece
@@ -42,6 +43,7 @@ _FEW, _DRAWS_A_GROUP = 10, 40
 _ROUNDING = 1e-6
 
 
+@checked_settings
 def group_table(
     probs: ArrayLike,
     answers: ArrayLike,

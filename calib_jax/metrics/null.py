@@ -20,12 +20,14 @@ from calib_jax.metrics.draws import (
     map_draws,
 )
 from calib_jax.metrics.intervals import MetricFn
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.validation import validate
 
 # p-values are ratios, which 1 - level may miss by a rounding error.
 _SLACK = 1e-9
 
 
+@checked_settings
 def null_all(
     metric_fns: Mapping[str, MetricFn],
     probs: ArrayLike,
@@ -67,6 +69,7 @@ def null_all(
     return {name: draws[:-1] for name, draws in values.items()}
 
 
+@checked_settings
 def null_distribution(
     metric_fn: MetricFn,
     probs: ArrayLike,
@@ -85,6 +88,7 @@ def null_distribution(
     return null_all({"metric": metric_fn}, probs, mask, num_draws, seed)["metric"]
 
 
+@checked_settings
 def null_quantile(
     metric_fn: MetricFn,
     probs: ArrayLike,
@@ -170,6 +174,7 @@ def p_value(draws: np.ndarray, observed: np.ndarray | float) -> np.ndarray:
     return np.where(np.isnan(observed), np.nan, (1 + reached) / (1 + len(draws)))
 
 
+@checked_settings
 def low_by_test(
     low: np.ndarray | float,
     observed: np.ndarray | float,

@@ -6,8 +6,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.draws import group_codes
+from calib_jax.metrics.settings import checked_settings
 
 
+@checked_settings
 def wilson_interval(
     correct: ArrayLike, count: ArrayLike, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +49,7 @@ def wilson_interval(
     return np.where(share == 0, 0, low), np.where(share == 1, 1, high)
 
 
+@checked_settings
 def share_interval(
     right: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
 ) -> tuple[float, float]:
@@ -80,6 +83,7 @@ def share_interval(
     return float(low), float(high)
 
 
+@checked_settings
 def effective_rows(
     right: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
 ) -> float:
@@ -131,6 +135,7 @@ def effective_rows(
     return float(num_rows / max(design, 1) * ratio**2)
 
 
+@checked_settings
 def pooled_interval(
     correct: ArrayLike, count: ArrayLike, low: ArrayLike, high: ArrayLike, level: float = 0.95
 ) -> tuple[float, float]:
