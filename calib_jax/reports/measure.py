@@ -107,8 +107,7 @@ def measure(
         row["by_class"] = by_class(scores, num_bins, edges)
 
     row |= uniform(np.asarray(scores.mask, bool).sum(axis=1))
-    above = metrics.act_above(*arrays, clusters=clusters)
-    row["act_above"] = {name: column.tolist() for name, column in above._asdict().items()}
+    row["act_above"] = act_above(scores)
     intervals = metrics.bootstrap_all(
         functions, *arrays, num_resamples=num_resamples, seed=seed, clusters=clusters, **tails
     )
@@ -164,6 +163,13 @@ def measure(
             if group.get("n_clusters", group["n"]) < MIN_INTERVAL:
                 group["conf_ece_ci"] = [None, None]
     return row
+
+
+def act_above(scores: Scores) -> dict[str, list[float]]:
+    """The columns of ``metrics.act_above`` as a ROW holds them."""
+    arrays = scores.probs, scores.answers, scores.mask
+    found = metrics.act_above(*arrays, clusters=scores.units)
+    return {name: column.tolist() for name, column in found._asdict().items()}
 
 
 def change(

@@ -14,8 +14,9 @@ from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv
 from calib_jax.reports.views.splits import here
 from calib_jax.reports.words import UNKNOWN, plural
 
-# More states stand beneath one another; of more splits there is no table.
+# Of more states there is a row each, with fewer thresholds; of more splits there is no table.
 MAX_BESIDE, MAX_SPLITS = 3, 24
+FEWER = (0.5, 0.7, 0.9, 0.95)
 _POOLED = ("kept", "errors", "kept_low", "kept_high", "error_low", "error_high")
 NOTE = (
     "An answer is acted on where its confidence is at or above the threshold, equal ones included. "
@@ -81,16 +82,24 @@ def _tables(split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
         return []
     counts = {row["n"] for row in known.values()}
     asked = f" ({plural(counts.pop(), 'question')})" if len(counts) == 1 else ""
-    heads, lines = ("acted on", "wrong"), []
-    if beside := len(known) <= MAX_BESIDE:
+    heads, notes = ("acted on", "wrong"), [NOTE]
+    if few := len(known) <= MAX_BESIDE:
         cells = zip(*map(_cells, known.values()), strict=True)
         lines = [Row((limits[0][0], *(c for one in limits for c in one[1:]))) for limits in cells]
+        groups = list(known) if len(known) > 1 else [""]
     else:
-        lines = [Row(one, section=state) for state, row in known.items() for one in _cells(row)]
-    groups = known if beside and len(known) > 1 else [""]
+        found = {state: [c for c in _cells(r) if c[0].value in FEWER] for state, r in known.items()}
+        lines = [
+            Row((Cell(state), *(c for one in limits for c in one[1:])))
+            for state, limits in found.items()
+        ]
+        groups = [limit[0].text for limit in next(iter(found.values()))]
+        if len(groups) < len(next(iter(known.values()))["act_above"]["threshold"]):
+            notes.append("tables/thresholds.csv has further thresholds.")
     columns = [Column("", text=True), *(Column(head, group) for group in groups for head in heads)]
     title = f"If you act above this confidence{headline.named(split, ': {}')}{asked}"
-    return [Table(f"thresholds {split}", tuple(columns), tuple(lines), title, (NOTE,))]
+    name = f"thresholds {split}"
+    return [Table(name, tuple(columns), tuple(lines), title, tuple(notes), stacked=not few)]
 
 
 def _cells(row: Mapping[str, Any]) -> list[tuple[Cell, Cell, Cell]]:

@@ -44,10 +44,15 @@ def test_where_nothing_is_acted_on_no_share_is_wrong(make_scores):
         assert table.rows[-1].cells[1].text == "0% (0)" and table.rows[-1].cells[2].text == "–"
 
 
-def test_many_models_stand_beneath_one_another(rows):
-    (table,) = thresholds.tables({f"m{i}": {"a": rows["a"]} for i in range(4)})
-    assert [name for name, _ in table.by_section] == ["m0", "m1", "m2", "m3"]
-    assert len(table.columns) == 3 and "| *m3* | | |" in markdown([table])
+def test_many_models_have_a_row_each(rows):
+    states = {f"m{i}": {"a": rows["a"]} for i in range(5)}
+    (table,) = thresholds.tables(states)
+    assert [row.cells[0].text for row in table.rows] == list(states)
+    assert table.groups == [("", 1), ("≥ 50%", 2), ("≥ 70%", 2), ("≥ 90%", 2), ("≥ 95%", 2)]
+    (alone,) = thresholds.tables({"m0": states["m0"]})
+    shown = [alone.rows[THRESHOLDS.index(limit)] for limit in thresholds.FEWER]
+    assert table.rows[4].cells[1:] == tuple(c for row in shown for c in row.cells[1:])
+    assert "thresholds.csv" in table.notes[1] and "m4" in markdown([table])
 
 
 def test_the_first_screen_has_the_first_split_or_many_together(rows):
