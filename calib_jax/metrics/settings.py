@@ -5,7 +5,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -88,4 +88,4 @@ def checked_settings(function: _Function, error: type[ValueError] = ValueError) 
                 raise error(*bad.args) from None
         return function(*args, **kwargs)
 
-    return with_check  # type: ignore[return-value]
+    return cast(_Function, with_check)
