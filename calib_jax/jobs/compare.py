@@ -21,6 +21,7 @@ from calib_jax.jobs import finetune
 from calib_jax.reports import calibrated, result
 from calib_jax.reports.compare import measure, sentences
 from calib_jax.reports.compare.comparison import BEFORE, Comparison, as_dict, from_dict
+from calib_jax.reports.compare.parts import act_above
 from calib_jax.reports.result import Result
 from calib_jax.reports.views import View
 from calib_jax.reports.views import comparison as views
@@ -104,12 +105,13 @@ def main(run: Run) -> None:
         remarks=[remark(labels[name], on, text) for (name, text), on in warned.items()],
         settings=rows,
     )
+    shown = {name: by_seed[seeds[0]] for name, by_seed in scores.items()}
     own_facts = {
         "methods": {labels[name]: row["method"] for name, row in rows.items()},
         "said": sentences.sentences(compared, TEMPERATURES),
         "fitted": {labels[name]: by_seed for name, by_seed in said.items()},
+        "act_above": act_above(shown, first.domains, labels),
     }
-    shown = {name: by_seed[seeds[0]] for name, by_seed in scores.items()}
 
     def view(summary: Mapping[str, Any]) -> View:
         return views.view(summary, shown, config.em.num_bins, config.em.edges)

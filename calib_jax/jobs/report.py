@@ -29,6 +29,7 @@ def main(run: Run) -> None:
         clusters=config.report.clusters,
         columns=config.report.columns,
         method=config.report.method,
+        ordered=config.report.ordered,
         ragged=config.report.ragged,
         sum_tolerance=config.report.sum_tolerance,
     )

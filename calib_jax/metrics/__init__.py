@@ -114,7 +114,12 @@ from calib_jax.metrics.selective import (
     coverage_at_accuracy,
     risk_coverage_curve,
 )
-from calib_jax.metrics.shares import share_interval, wilson_interval
+from calib_jax.metrics.shares import (
+    effective_rows,
+    pooled_interval,
+    share_interval,
+    wilson_interval,
+)
 from calib_jax.metrics.significance import (
     TestResult,
     benjamini_hochberg,
@@ -196,6 +201,7 @@ __all__ = [
     "debiased_ece",
     "debiased_rmsce",
     "ece_from_bins",
+    "effective_rows",
     "expanded_level",
     "group_table",
     "ks_test",
@@ -220,6 +226,7 @@ __all__ = [
     "paired_squared_ece_interval",
     "pool_classes",
     "pooled_ece",
+    "pooled_interval",
     "predictions",
     "preference_accuracy",
     "preference_collapse",

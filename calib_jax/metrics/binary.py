@@ -20,7 +20,8 @@ from calib_jax.metrics.intervals import (
     interval,
 )
 from calib_jax.metrics.null import upper_quantile
-from calib_jax.metrics.shares import wilson_interval
+from calib_jax.metrics.settings import checked_settings
+from calib_jax.metrics.shares import share_interval
 
 # Cells of the resampled counts held at once.
 _CHUNK = 1 << 22
@@ -72,6 +73,7 @@ def binary_ece(
     return float(ece_from_bins(binary_bin_stats(confidence, correct, num_bins, edges)))
 
 
+@checked_settings
 def cluster_bootstrap(
     confidence: ArrayLike,
     correct: ArrayLike,
@@ -146,6 +148,7 @@ def cluster_bootstrap(
     return found
 
 
+@checked_settings
 def binary_null_quantile(
     confidence: ArrayLike,
     num_bins: int = 10,
@@ -166,10 +169,11 @@ def binary_null_quantile(
     """
     confidence, _ = _checked(confidence, np.zeros(np.shape(confidence), bool))
     one = np.zeros(len(confidence), int)
-    draws = _null_eces(confidence, one, 1, num_bins, edges, num_draws, seed)
+    draws = null_eces(confidence, one, 1, num_bins, edges, num_draws, seed)
     return float(upper_quantile(draws, level)[0])
 
 
+@checked_settings
 def binary_group_table(
     confidence: ArrayLike,
     correct: ArrayLike,
@@ -178,6 +182,8 @@ def binary_group_table(
     edges: str = "right",
     num_draws: int = 1000,
     seed: int = 0,
+    *,
+    clusters: ArrayLike | None = None,
 ) -> list[dict]:
     """A row of figures per group, sorted by its name; see ``group_table``.
 
@@ -186,11 +192,12 @@ def binary_group_table(
         correct: [N] bool.
         groups: [N] int or str.
         num_bins, edges: of conf_ece.
-        num_draws, seed: of conf_ece_null_q95.
+        num_draws, seed: of conf_ece_null_q95, whose outcomes are drawn independently.
+        clusters: [N] int or str, or None: rows that depend on each other, for accuracy_ci.
 
     Returns:
-        list of dicts: group, n, accuracy with accuracy_ci (Wilson), mean_confidence, conf_ece and
-        conf_ece_null_q95.
+        list of dicts: group, n, accuracy with accuracy_ci (see ``share_interval``),
+        mean_confidence, conf_ece and conf_ece_null_q95.
 
     Example:
         >>> rows = binary_group_table([0.75, 0.5, 0.5], [True, True, False], ["x", "y", "y"])
@@ -204,19 +211,21 @@ def binary_group_table(
     sizes = np.bincount(code)
     accuracy = np.bincount(code, correct) / sizes
     mean = np.bincount(code, confidence.astype(np.float64)) / sizes
-    low, high = wilson_interval(accuracy * sizes, sizes)
+    cluster = np.arange(len(code)) if clusters is None else np.asarray(clusters)
+    inside = (code == g for g in range(len(names)))
+    ends = [share_interval(correct[rows], cluster[rows]) for rows in inside]
     index = np.asarray(bin_index(confidence, num_bins, edges))
     gap = correct - confidence.astype(np.float64)
     gaps = np.bincount(code * num_bins + index, gap, len(names) * num_bins)
     eces = np.abs(gaps).reshape(-1, num_bins).sum(axis=1) / sizes
-    null = _null_eces(confidence, code, len(names), num_bins, edges, num_draws, seed)
+    null = null_eces(confidence, code, len(names), num_bins, edges, num_draws, seed)
     chance = upper_quantile(null, 0.95)
     return [
         {
             "group": name,
             "n": int(sizes[g]),
             "accuracy": float(accuracy[g]),
-            "accuracy_ci": [float(low[g]), float(high[g])],
+            "accuracy_ci": list(ends[g]),
             "mean_confidence": float(mean[g]),
             "conf_ece": float(eces[g]),
             "conf_ece_null_q95": float(chance[g]),
@@ -225,7 +234,7 @@ def binary_group_table(
     ]
 
 
-def _null_eces(
+def null_eces(
     confidence: np.ndarray,
     code: np.ndarray,
     num_groups: int,

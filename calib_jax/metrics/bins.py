@@ -34,7 +34,8 @@ def bin_edges(num_bins: int = 10) -> np.ndarray:
         >>> bin_edges(4).tolist()
         [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    if isinstance(num_bins, bool) or int(num_bins) != num_bins or num_bins < 1:
+    known = isinstance(num_bins, (int, float, np.number)) and not isinstance(num_bins, bool)
+    if not known or not math.isfinite(num_bins) or int(num_bins) != num_bins or num_bins < 1:
         raise ValueError(f"num_bins must be an integer >= 1, got {num_bins!r}")
     return (np.arange(num_bins + 1) / num_bins).astype(np.float32)
 

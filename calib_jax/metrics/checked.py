@@ -49,10 +49,14 @@ each row over its valid options
     """
     signature = inspect.signature(kernel)
     names = list(signature.parameters)
+    needed = {n for n, p in signature.parameters.items() if p.default is p.empty} & _ARRAYS
 
     @functools.wraps(kernel)
     def with_check(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
+        for name in needed & given.keys():
+            if given[name] is None:
+                raise ValueError(f"{name} is None: pass an array")
         arrays = {name: given[name] for name in _ARRAYS & given.keys() if given[name] is not None}
         if not _is_concrete(arrays):
             return kernel(*args, **kwargs)
@@ -61,6 +65,8 @@ each row over its valid options
             _check(arrays, names[1])
         elif "weights" in arrays:
             validate_weights(arrays["weights"])
+        if "log_scores" in arrays:
+            _check_log_scores(arrays["log_scores"], arrays.get("mask"))
         if "answers" in arrays:
             arrays["answers"] = narrowed(arrays["answers"])
         return kernel(
@@ -77,6 +83,22 @@ def _is_concrete(arrays: Mapping[str, Any]) -> bool:
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)):
         return False
     return all(getattr(x, "is_fully_addressable", True) for x in arrays.values())
+
+
+def _check_log_scores(log_scores: Any, mask: Any) -> None:
+    """Refuses NaN; under a mask anything may be. Of shapes the kernel itself complains."""
+    bad = jnp.isnan(jnp.asarray(log_scores))
+    if bad.ndim != 2:
+        return
+    if mask is not None and np.shape(mask) == bad.shape:
+        bad = bad & jnp.asarray(mask).astype(bool)
+    rows = bad.any(axis=1)
+    if rows.any():
+        total = int(rows.sum())
+        raise ValueError(
+            f"row {int(jnp.argmax(rows))} of log_scores holds NaN ({total} bad "
+            f"row{'s' if total > 1 else ''} of {len(rows)}): log-scores are numbers or -inf"
+        )
 
 
 def _check(arrays: Mapping[str, Any], second: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.draws import Strata, group_codes, strata
+from calib_jax.metrics.settings import checked_settings
 
 # So many strata are named in a warning.
 _NAMED = 5
@@ -107,6 +108,7 @@ def _warn_of_small(names: np.ndarray, sizes: np.ndarray, what: str) -> None:
     )
 
 
+@checked_settings
 def expanded_level(level: float, count: int, strata: int = 1) -> float:
     """The level at which quantiles over resampled clusters cover ``level``.
 

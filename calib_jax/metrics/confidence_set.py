@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calib_jax.metrics.intervals import change_interval
+from calib_jax.metrics.settings import checked_settings
 
 # What differs by less, relative to the largest estimate, is rounding of float32.
 _ROUNDING = 1e-7
@@ -30,6 +31,7 @@ class ConfidenceSet(NamedTuple):
     members: np.ndarray
 
 
+@checked_settings
 def model_confidence_set(
     estimates: ArrayLike, draws: ArrayLike, direction: int = -1, level: float = 0.95
 ) -> ConfidenceSet:

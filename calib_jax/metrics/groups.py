@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics import intervals
+from calib_jax.metrics.binary import null_eces
 from calib_jax.metrics.bins import bin_index
 from calib_jax.metrics.calibration import conf_ece, cw_ece
 from calib_jax.metrics.clusters import expanded_level
@@ -27,6 +28,7 @@ from calib_jax.metrics.draws import (
 )
 from calib_jax.metrics.null import low_by_test, p_value, upper_quantile
 from calib_jax.metrics.scores import accuracy, brier, confidences, correctness, mean_confidence, nll
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.shares import share_interval, wilson_interval
 from calib_jax.metrics.significance import benjamini_hochberg
 from calib_jax.metrics.squared import squared_ece
@@ -34,8 +36,14 @@ from calib_jax.metrics.validation import validate
 
 # Rows summed into one float32 cell at most.
 _BLOCK = 1 << 14
+# Of G groups, those whose error fewer draws than ``_FEW`` reach get ``_DRAWS_A_GROUP`` G draws in
+# all: of R draws no p-value is below 1/(R + 1), which adjusted for G groups is G/(R + 1).
+_FEW, _DRAWS_A_GROUP = 10, 40
+# A draw that is as large as the observed error but for float32's rounding counts as a tie.
+_ROUNDING = 1e-6
 
 
+@checked_settings
 def group_table(
     probs: ArrayLike,
     answers: ArrayLike,
@@ -65,7 +73,9 @@ def group_table(
         mask: [N, K] bool or None.
         num_bins, edges: of the binned metrics, see ``conf_ece``.
         seed: of resamples and null draws.
-        num_resamples: how many of each.
+        num_resamples: how many of each; of null draws 40 G for those of G > 1 groups that fewer
+            than 10 draws reach, where that is more: else no p-value withstands the adjustment.
+            The p-values stay exact (Besag and Clifford 1991).
         level: of the intervals, strictly between 0 and 1.
         clusters: [N] int or str, or None: rows that depend on each other. Intervals are then over
             clusters (accuracy_ci by ``share_interval``), and what chance would show is that of
@@ -120,8 +130,16 @@ def group_table(
     if cluster is not None:
         wide = np.array([expanded_level(level, int(n)) for n in counts])
     low, high = intervals.interval(resampled[:-1], resampled[-1], wide, "bias_aware")
-    low = low_by_test(low, drawn[-1], drawn[:-1], level)
     null_q95, p = upper_quantile(drawn[:-1], 0.95), p_value(drawn[:-1], drawn[-1])
+    more = _DRAWS_A_GROUP * len(names) - 1 - num_resamples
+    if more > 0 and len(names) > 1:
+        rows = confidences(probs, mask), right, codes, cluster
+        reached = np.round(p * (num_resamples + 1)) - 1
+        rare = np.flatnonzero(reached < _FEW)
+        extra = _more_draws(*rows, rare, num_bins, edges, more, seed)
+        reached = reached[rare] + (extra >= drawn[-1, rare] - _ROUNDING).sum(axis=0)
+        p[rare] = (1 + reached) / (1 + num_resamples + more)
+    low = low_by_test(low, drawn[-1], drawn[:-1], level, p)
     adjusted = benjamini_hochberg(p)
     if cluster is None:
         hits = np.bincount(codes, right)
@@ -244,6 +262,26 @@ def _draws(probs, right, mask, codes, cluster, num_bins, edges, seed, num_resamp
     )
     values = in_parts(functools.partial(_drawn_eces, *arrays), num_resamples + 1, len(codes))
     return [np.asarray(value) for value in values]
+
+
+def _more_draws(confidence, right, codes, cluster, chosen, num_bins, edges, num_draws, seed):
+    """conf-ECE of some groups under the null, [D, G'], of further draws than ``_draws`` makes."""
+    confidence, rng = np.asarray(confidence, np.float64), np.random.default_rng([seed, 1])
+    draws = np.empty((num_draws, len(chosen)))
+    for place, group in enumerate(chosen):
+        rows = np.flatnonzero(codes == group)
+        own = confidence[rows].astype(np.float32)
+        if cluster is None:
+            seeds = int(rng.integers(2**63))
+            one = np.zeros(len(rows), int)
+            draws[:, place] = null_eces(own, one, 1, num_bins, edges, num_draws, seeds)[:, 0]
+            continue
+        unit = np.unique(cluster[rows], return_inverse=True)[1]
+        cell = unit * num_bins + np.asarray(bin_index(own, num_bins, edges))
+        sums = np.bincount(cell, right[rows] - confidence[rows], (unit.max() + 1) * num_bins)
+        signs = 2.0 * rng.integers(0, 2, (num_draws, unit.max() + 1)) - 1
+        draws[:, place] = np.abs(signs @ sums.reshape(-1, num_bins)).sum(axis=1) / len(rows)
+    return draws
 
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "num_resamples", "count"))

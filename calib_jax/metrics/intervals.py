@@ -19,6 +19,7 @@ from calib_jax.metrics.draws import (
     map_draws,
     row_counts,
 )
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.validation import validate
 
@@ -36,6 +37,7 @@ _BIAS_FACTOR = 4
 _MOST_SPREADS = 4
 
 
+@checked_settings
 def bootstrap(
     metric_fn: MetricFn,
     probs: ArrayLike,
@@ -74,6 +76,7 @@ def bootstrap(
     )["metric"]
 
 
+@checked_settings
 def bootstrap_all(
     metric_fns: Mapping[str, MetricFn],
     probs: ArrayLike,
@@ -164,6 +167,7 @@ def bootstrap_all(
     )
 
 
+@checked_settings
 def paired_bootstrap(
     metric_fn: MetricFn,
     before: ArrayLike,
@@ -214,6 +218,7 @@ def paired_bootstrap(
     )["metric"]
 
 
+@checked_settings
 def paired_bootstrap_all(
     metric_fns: Mapping[str, MetricFn],
     before: ArrayLike,

@@ -20,12 +20,14 @@ from calib_jax.metrics.draws import (
     map_draws,
 )
 from calib_jax.metrics.intervals import MetricFn
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.validation import validate
 
 # p-values are ratios, which 1 - level may miss by a rounding error.
 _SLACK = 1e-9
 
 
+@checked_settings
 def null_all(
     metric_fns: Mapping[str, MetricFn],
     probs: ArrayLike,
@@ -67,6 +69,7 @@ def null_all(
     return {name: draws[:-1] for name, draws in values.items()}
 
 
+@checked_settings
 def null_distribution(
     metric_fn: MetricFn,
     probs: ArrayLike,
@@ -85,6 +88,7 @@ def null_distribution(
     return null_all({"metric": metric_fn}, probs, mask, num_draws, seed)["metric"]
 
 
+@checked_settings
 def null_quantile(
     metric_fn: MetricFn,
     probs: ArrayLike,
@@ -170,11 +174,13 @@ def p_value(draws: np.ndarray, observed: np.ndarray | float) -> np.ndarray:
     return np.where(np.isnan(observed), np.nan, (1 + reached) / (1 + len(draws)))
 
 
+@checked_settings
 def low_by_test(
     low: np.ndarray | float,
     observed: np.ndarray | float,
     draws: np.ndarray,
     level: float = 0.95,
+    p: np.ndarray | None = None,
 ) -> np.ndarray:
     """The low end of a calibration error's interval, brought into line with its test.
 
@@ -188,6 +194,7 @@ def low_by_test(
         observed: [...] the error.
         draws: [R, ...] of ``null_all``, under perfect calibration.
         level: of the interval, at least 1/2.
+        p: [...] the p-values, where they are of more than these draws.
 
     Returns:
         float64 [...]; NaN where the observed error is.
@@ -197,7 +204,10 @@ def low_by_test(
         >>> float(low_by_test(0.0, 0.096, draws).round(3)), float(low_by_test(0.1, 0.05, draws))
         (0.002, 0.0)
     """
-    p = p_value(draws, observed)
     surplus = observed - upper_quantile(draws, level).astype(np.float64)
+    if p is None:
+        p = p_value(draws, observed)
+    else:  # of more draws it may be on the other side of these draws' quantile
+        surplus = np.maximum(surplus, _SLACK)
     rejected = np.where(np.asarray(low) > 0, low, surplus) + 0 * p  # NaN stays
     return np.where(p > 1 - level + _SLACK, 0.0, rejected)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calib_jax.metrics.settings import checked_settings
+
 _NORMAL = statistics.NormalDist()
 
 
@@ -32,6 +34,7 @@ class AccuracyChange(NamedTuple):
     lost: int
 
 
+@checked_settings
 def accuracy_change(before: ArrayLike, after: ArrayLike, level: float = 0.95) -> AccuracyChange:
     """The change of accuracy of two models on N questions, with a score interval and a p-value.
 

@@ -6,6 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.intervals import interval
+from calib_jax.metrics.settings import checked_settings
 
 # (what is summed above [N], what is summed below [N])
 Ratio = tuple[ArrayLike, ArrayLike]
@@ -13,6 +14,7 @@ Ratio = tuple[ArrayLike, ArrayLike]
 _CHUNK = 1 << 22
 
 
+@checked_settings
 def bootstrap_ratios(
     ratios: Mapping[str, Sequence[Ratio]],
     num_resamples: int = 1000,

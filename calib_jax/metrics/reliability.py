@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.validation import validate
 
 # Where the caller names no points, one stands for the rows in each of so many parts of [0, 1].
@@ -41,6 +42,7 @@ class ReliabilityCurve(NamedTuple):
     consistency_high: np.ndarray
 
 
+@checked_settings
 def reliability_curve(
     probs: ArrayLike,
     answers: ArrayLike,

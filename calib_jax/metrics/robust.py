@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from calib_jax.metrics.bins import bin_stats, class_bin_stats
 from calib_jax.metrics.draws import group_codes, map_draws, random_words
 from calib_jax.metrics.null import upper_quantile
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.significance import TestResult
 from calib_jax.metrics.smooth import smooth_ece_from_stats, smooth_stats
 from calib_jax.metrics.validation import validate
@@ -24,6 +25,7 @@ _CHUNK_ELEMENTS = 1 << 18
 _ROUNDING = 1e-6
 
 
+@checked_settings
 def clustered_null(
     probs: ArrayLike,
     answers: ArrayLike,
@@ -108,6 +110,7 @@ def _signed(probs, answers, mask, code, seed, names, num_clusters, num_bins, edg
     return map_draws(one, seed, num_draws + 1, _CHUNK_ELEMENTS // max(num_rows, 1))
 
 
+@checked_settings
 def cluster_consistency_test(
     probs: ArrayLike,
     answers: ArrayLike,

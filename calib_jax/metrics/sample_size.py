@@ -6,12 +6,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.bins import bin_index
+from calib_jax.metrics.settings import checked_settings
 
 # Draws of the normal limit: the power is known to 0.004, and N to about one percent.
 _DRAWS = 10_000
 _MOST = 1e12
 
 
+@checked_settings
 def questions_needed(
     ece: float,
     confidences: ArrayLike | None = None,

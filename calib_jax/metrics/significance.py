@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.intervals import MetricFn
 from calib_jax.metrics.null import null_values, p_value, upper_quantile
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.validation import validate
 
 
@@ -31,6 +32,7 @@ class TestResult:
     null_q95: float | None = None
 
 
+@checked_settings
 def consistency_test(
     metric_fn: MetricFn,
     probs: ArrayLike,

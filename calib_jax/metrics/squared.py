@@ -17,6 +17,7 @@ from calib_jax.metrics.bins import bin_index, bin_stats
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.inputs import as_answers, as_probs, as_weights
 from calib_jax.metrics.scores import confidences, correctness, predictions
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.sums import known_count, weighted_sum
 from calib_jax.metrics.validation import validate
 
@@ -86,6 +87,7 @@ def squared_ece(
     return jnp.where(pairs.any(), value, jnp.nan)
 
 
+@checked_settings
 def squared_ece_interval(
     probs: ArrayLike,
     answers: ArrayLike,
@@ -124,6 +126,7 @@ def squared_ece_interval(
     return _interval([_parts(probs, answers, mask, num_bins, edges)], level)
 
 
+@checked_settings
 def paired_squared_ece_interval(
     before: ArrayLike,
     after: ArrayLike,

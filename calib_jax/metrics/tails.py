@@ -5,7 +5,8 @@ confidence, takes ``log_scores`` as well: [N, K] natural logs with any offset pe
 over the valid options the probabilities are. They are read only where ``probs`` have run out of
 bits: for a probability below the smallest normal number of its dtype, and for a confidence
 within 1024 epsilon of 1. So equal confidences stay equal, whatever rounding does to logarithms.
-Log-scores that contradict the probabilities there (by more than 0.001) are not read.
+Log-scores that contradict the probabilities there are not read: by more than 0.001, or, of a
+probability of exactly 0, which may have been rounded, by more than 0.25.
 Arrays of numpy (and lists) are read in the precision that they have, outside of jit. On the device
 float32 below the smallest normal number would count as 0: its bits are read.
 """
@@ -26,8 +27,9 @@ from calib_jax.metrics.inputs import as_answers, as_probs
 _SATURATED = 1024
 # A probability above -1e-6 and below 0 is a rounding error.
 _ROUNDING = 1e-6
-# How far softmax(log_scores) may be from a probability of 0 or 1 and still speak of it.
-_TOLERANCE = 1e-3
+# How far softmax(log_scores) may be from a probability near 0 or 1 and still speak of it; and from
+# an exact 0: half of the coarsest unit, 1/2.
+_TOLERANCE, _ROUNDED = 1e-3, 0.25
 
 
 def held_by_numpy(*arrays: Any) -> bool:
@@ -65,7 +67,8 @@ def _answer_nll(xp, probs, answers, mask, log_scores):
     scores = scores - xp.where(top == -xp.inf, 0, top)
     total = xp.log(xp.exp(scores).sum(axis=1))
     tail = total - xp.where(chosen, scores, -xp.inf).max(axis=1)
-    read = (own < smallest) & (tail >= -math.log(_TOLERANCE))
+    least = xp.where(own == 0, -math.log(_ROUNDED), -math.log(_TOLERANCE))
+    read = (own < smallest) & (tail >= least)
     return xp.where(read, tail, _nll(xp, xp.where(read, 1, own), probs, chosen))
 
 

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.metrics.checked import checked
 from calib_jax.metrics.scores import confidences, correctness
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.shares import share_interval, wilson_interval
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -72,6 +73,7 @@ def shares(
     )
 
 
+@checked_settings
 @checked
 def act_above(
     probs: ArrayLike,

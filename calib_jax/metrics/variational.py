@@ -7,6 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.metrics.draws import group_codes
+from calib_jax.metrics.settings import checked_settings
 from calib_jax.metrics.validation import validate
 
 # Of more rows than these one division into folds is as good as ten.
@@ -29,6 +30,7 @@ class VariationalError:
     under: float
 
 
+@checked_settings
 def variational_ece(
     probs: ArrayLike,
     answers: ArrayLike,

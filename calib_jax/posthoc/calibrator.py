@@ -48,6 +48,8 @@ class Stored:
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted parameters as JSON, whole or not at all; ``load`` reads them."""
         path = pathlib.Path(path)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name the file, such as {path / self.name}.json")
         document = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -73,7 +75,11 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], fl
     """Check: a finite number in [low, high]."""
 
     def check(value):
-        if isinstance(value, (bool, str)) or not math.isfinite(float(value)):
+        try:
+            finite = not isinstance(value, (bool, str)) and math.isfinite(float(value))
+        except (TypeError, ValueError):
+            finite = False
+        if not finite:
             raise ValueError(f"must be a finite number, got {value!r}")
         if not low <= value <= high:
             raise ValueError(f"must lie in [{low:g}, {high:g}], got {value!r}")

@@ -7,10 +7,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
+from calib_jax.metrics.draws import group_codes
 from calib_jax.posthoc.calibrator import Calibrator, method_class
-from calib_jax.posthoc.inputs import check_inputs, check_states
+from calib_jax.posthoc.inputs import check_inputs, check_states, checked_settings
 
 
+@checked_settings
 def fold_numbers(
     num_rows: int,
     folds: int = 5,
@@ -32,15 +34,11 @@ def fold_numbers(
         >>> bool(a == b), bool(a == c)
         (True, False)
     """
-    if isinstance(folds, bool) or int(folds) != folds or folds < 2:
-        raise UserError(f"folds must be an integer >= 2, got {folds!r}")
     rng = np.random.default_rng(seed)
     numbers = np.empty(num_rows, np.int32)
     if clusters is not None:
-        clusters = np.asarray(clusters).astype(str)
-        if clusters.shape != (num_rows,):
-            raise UserError(f"clusters must have shape ({num_rows},), got {clusters.shape}")
-        names, index, counts = np.unique(clusters, return_inverse=True, return_counts=True)
+        names, index = _coded(clusters, num_rows)
+        counts = np.bincount(index)
         _enough(len(names), "clusters", folds)
         order = rng.permutation(len(names))
         fold_of = np.empty(len(names), np.int32)
@@ -57,11 +55,30 @@ def fold_numbers(
     return numbers
 
 
+def _coded(clusters: ArrayLike, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    if np.asarray(clusters).dtype == bool:
+        clusters = np.asarray(clusters).astype(int)
+    try:
+        group_codes(clusters, num_rows, "clusters")
+    except ValueError as error:
+        raise UserError(*error.args) from None
+    # By name, whatever the type: the folds of a file's clusters do not hang on how it was read.
+    return group_codes(np.asarray(clusters).astype(str), num_rows, "clusters")
+
+
 def _enough(available: int, what: str, folds: int) -> None:
-    if available < folds:
-        raise UserError(f"{available} {what} cannot make {folds} folds: use fewer folds")
+    if available >= folds:
+        return
+    if available == 1 and what == "clusters":
+        raise UserError(
+            f"all rows lie in one cluster, which cannot be divided into {folds} parts: name "
+            "smaller clusters, or none where rows are independent"
+        )
+    remedy = "use fewer folds" if available > 1 else "more rows are needed"
+    raise UserError(f"{available} {what} cannot make {folds} folds: {remedy}")
 
 
+@checked_settings
 def cross_fit(
     method: str | type[Calibrator],
     log_scores: ArrayLike,
@@ -100,6 +117,7 @@ def cross_fit(
     return _cross_fit(method, log_scores, answers, mask, folds, seed, clusters, options)[0]
 
 
+@checked_settings
 def cross_fit_scores(
     method: str | type[Calibrator],
     scores: Any,
@@ -194,6 +212,7 @@ def _cross_fit(
     return probs, log_probs, numbers
 
 
+@checked_settings
 def split_rows(
     num_rows: int,
     share: float = 0.5,
@@ -222,9 +241,8 @@ def split_rows(
     wanted = min(max(round(share * num_rows), 1), num_rows - 1)
     fitted = np.zeros(num_rows, bool)
     if clusters is not None:
-        names, index, counts = np.unique(
-            np.asarray(clusters).astype(str), return_inverse=True, return_counts=True
-        )
+        names, index = _coded(clusters, num_rows)
+        counts = np.bincount(index)
         _enough(len(names), "clusters", 2)
         order = rng.permutation(len(names))
         taken = np.abs(np.cumsum(counts[order])[:-1] - wanted).argmin() + 1

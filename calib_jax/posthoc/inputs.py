@@ -1,5 +1,6 @@
 """Option scores as the fits and the calibrators read them: checked, shifted, and without NaN."""
 
+import functools
 import warnings
 from typing import Any, NamedTuple
 
@@ -9,9 +10,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
+from calib_jax.metrics import settings
 from calib_jax.metrics.zeros import find_zeros
 from calib_jax.posthoc.calibrator import CalibrationWarning
 from calib_jax.posthoc.floor import most_likely_floor
+
+# Of posthoc every complaint is a UserError.
+checked_settings = functools.partial(settings.checked_settings, error=UserError)
 
 # exp(-104) is the largest power that float32 rounds to 0: what a probability of 0 may have been.
 ZERO_LOG_SCORE = -104.0
@@ -107,6 +112,8 @@ def check_inputs(
     rows and how they are read, and when the scores look like probabilities.
     """
     given = np.asarray(log_scores)
+    if given.dtype.kind in "OSUmMc":
+        raise UserError(f"{what} must hold numbers, got {given.dtype}")
     if given.ndim != 2 or given.shape[1] == 0:
         raise UserError(f"{what} must have shape [N, K] with K >= 1, got {given.shape}")
     rows, options = given.shape
@@ -146,7 +153,10 @@ def check_inputs(
     if weights is None:
         weights = np.ones(rows, np.float32)
     else:
-        weights = np.asarray(weights).astype(np.float32)
+        weights = np.asarray(weights)
+        if weights.dtype.kind not in "biuf":
+            raise UserError(f"weights must hold numbers, got {weights.dtype}")
+        weights = weights.astype(np.float32)
         if weights.shape != (rows,):
             raise UserError(f"weights must have shape ({rows},), got {weights.shape}")
         _refuse(~(weights >= 0) | np.isinf(weights), "has a bad weight", "weights are >= 0")

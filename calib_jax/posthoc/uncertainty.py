@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from calib_jax.errors import UserError
 from calib_jax.metrics.sums import tree_sum, weighted_sum
-from calib_jax.posthoc.inputs import centred_scores, check_inputs, without_zeros
+from calib_jax.posthoc.inputs import centred_scores, check_inputs, checked_settings, without_zeros
 from calib_jax.posthoc.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -21,6 +21,7 @@ from calib_jax.posthoc.temperature import (
 _STEPS = 40
 
 
+@checked_settings
 def temperature_interval(
     log_scores: ArrayLike,
     answers: ArrayLike,

@@ -17,7 +17,7 @@ from calib_jax.metrics.clusters import units_of
 from calib_jax.metrics.confidence_set import change_p_value, model_confidence_set
 from calib_jax.metrics.draws import map_draws, row_counts
 from calib_jax.metrics.tails import call
-from calib_jax.reports import catalogue
+from calib_jax.reports import catalogue, zeros
 
 LEVEL = 0.95
 # Of fewer questions nothing is bold: resamples of a handful hardly differ.
@@ -143,7 +143,7 @@ def sets(
 
 
 def _arrays(scores: Scores) -> tuple[np.ndarray, ...]:
-    return scores.probs, scores.log_scores, scores.answers, scores.mask
+    return scores.probs, zeros.as_read(scores), scores.answers, scores.mask
 
 
 def _same_questions(one: Scores, other: Scores) -> bool:

@@ -11,7 +11,7 @@ from calib_jax.metrics.clusters import units_of
 from calib_jax.metrics.draws import map_draws, row_counts
 from calib_jax.metrics.intervals import interval
 from calib_jax.metrics.within import mean_over_folds
-from calib_jax.reports import catalogue
+from calib_jax.reports import catalogue, zeros
 
 # Row weights held at once: resamples are run in chunks of this many divided by N.
 _CHUNK = 1 << 18
@@ -30,7 +30,7 @@ def figures(scores: Scores, seed: int, num_resamples: int) -> dict[str, float | 
     inside = np.arange(sizes.max()) < sizes[:, None]
     place = np.zeros(inside.shape, np.int32)
     place[inside] = order
-    rows = scores.probs, scores.answers, scores.mask, scores.log_scores
+    rows = scores.probs, scores.answers, scores.mask, zeros.as_read(scores)
     arrays = tuple(np.asarray(x)[place] for x in rows), place, inside.astype(np.int32)
     units = units_of(len(scores), None, scores.units)
     plan = units.plan, jnp.uint32(seed)

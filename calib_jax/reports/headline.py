@@ -7,7 +7,9 @@ its interval, comes last.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.metrics.shares import wilson_interval
+import numpy as np
+
+from calib_jax.metrics.shares import pooled_interval, wilson_interval
 from calib_jax.reports import remarks
 from calib_jax.reports.states import is_part, ordered_splits
 from calib_jax.reports.verdicts import course, short
@@ -339,9 +341,19 @@ def pooled(rows: Rows) -> dict[str, Any]:
     """n, mean confidence and accuracy, with its interval, of several splits' questions together."""
     n = sum(row["n"] for row in rows.values())
     confidence = sum(row["n"] * row["mean_confidence"] for row in rows.values())
-    right = sum(round(row["n"] * row["accuracy"]) for row in rows.values())
-    ends = [float(end) for end in wilson_interval(right, n)]
-    return {"n": n, "mean_confidence": confidence / n, "accuracy": right / n, "accuracy_ci": ends}
+    right, counts, ends = [], [], []
+    for row in rows.values():
+        counts.append(row["n"])
+        right.append(round(row["n"] * row["accuracy"]))
+        # A summary of an earlier version may lack it.
+        ends.append(_known(row.get("accuracy_ci")) or wilson_interval(right[-1], counts[-1]))
+    low, high = np.array(ends, float).T
+    return {
+        "n": n,
+        "mean_confidence": confidence / n,
+        "accuracy": sum(right) / n,
+        "accuracy_ci": list(pooled_interval(np.array(right), np.array(counts), low, high)),
+    }
 
 
 def _of_tasks(method: str, rows: Rows) -> str:

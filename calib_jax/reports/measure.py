@@ -13,8 +13,7 @@ from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics.null import low_by_test, null_values, p_value, upper_quantile
 from calib_jax.metrics.tails import call
-from calib_jax.metrics.zeros import find_zeros
-from calib_jax.reports import catalogue, folded
+from calib_jax.reports import catalogue, folded, zeros
 from calib_jax.reports.classes import by_class
 from calib_jax.reports.words import option_name
 
@@ -58,8 +57,8 @@ def measure(
       questions or clusters than the catalogue's ``least``); mce, without an interval;
       overconfidence
       (mean confidence - accuracy), zero_probability_answers (rows that make the NLL infinite, null
-      in the file); where options have a probability of exactly 0, zero_probability_rows and, if
-      the probabilities are rounded, rounding_unit; brier_calibration, brier_refinement; for
+      in the file); where options have a probability of exactly 0, the figures of
+      ``zeros.figures``; brier_calibration, brier_refinement; for
       conf_ece, cw_ece, smooth_ece, adaptive_ece, pooled_ece and rmsce what perfect calibration
       would show by chance, `<metric>_null_q95`, and the test of it, `<metric>_p_value`: the
       interval holds 0 exactly where that is above 0.05; kuiper_p_value and spiegelhalter_p_value,
@@ -93,9 +92,9 @@ def measure(
         row["n_clusters"] = scores.num_units
     row |= values_of(scores, num_bins, edges, ordered=ordered)
     row["overconfidence"] = row["mean_confidence"] - row["accuracy"]
-    tails: dict[str, Any] = {"log_scores": scores.log_scores}
+    tails: dict[str, Any] = {"log_scores": zeros.as_read(scores)}
     row["zero_probability_answers"] = int(np.isinf(metrics.row_nll(*arrays, **tails)).sum())
-    row |= {} if scores.is_free else zeros(scores)
+    row |= zeros.figures(scores)
 
     gold = np.asarray(metrics.answer_counts(scores.answers, scores.probs.shape[1]))
     row["answer_counts"] = gold.tolist()
@@ -110,8 +109,7 @@ def measure(
         row["by_class"] = by_class(scores, num_bins, edges)
 
     row |= uniform(np.asarray(scores.mask, bool).sum(axis=1))
-    above = metrics.act_above(*arrays, clusters=clusters)
-    row["act_above"] = {name: column.tolist() for name, column in above._asdict().items()}
+    row["act_above"] = act_above(scores)
     intervals = metrics.bootstrap_all(
         functions, *arrays, num_resamples=num_resamples, seed=seed, clusters=clusters, **tails
     )
@@ -169,6 +167,13 @@ def measure(
     return row
 
 
+def act_above(scores: Scores) -> dict[str, list[float]]:
+    """The columns of ``metrics.act_above`` as a ROW holds them."""
+    arrays = scores.probs, scores.answers, scores.mask
+    found = metrics.act_above(*arrays, clusters=scores.units)
+    return {name: column.tolist() for name, column in found._asdict().items()}
+
+
 def change(
     before: Scores,
     after: Scores,
@@ -221,7 +226,7 @@ def change(
         num_resamples=num_resamples,
         seed=seed,
         clusters=before.units,
-        log_scores=(before.log_scores, after.log_scores),
+        log_scores=(zeros.as_read(before), zeros.as_read(after)),
     )
     result |= {f"{name}_ci": list(interval) for name, interval in intervals.items()}
     right = [s.predictions == np.asarray(s.answers) for s in (before, after)]
@@ -260,15 +265,6 @@ def uniform(options: np.ndarray) -> dict[str, Any]:
     }
 
 
-def zeros(scores: Scores) -> dict[str, Any]:
-    """What a ROW says of options with a probability of exactly 0; nothing where there is none."""
-    found = find_zeros(np.asarray(scores.log_scores), np.asarray(scores.mask, bool))
-    if found is None:
-        return {}
-    row: dict[str, Any] = {"zero_probability_rows": found.rows}
-    return row if found.unit is None else {**row, "rounding_unit": found.unit}
-
-
 @functools.partial(jax.jit, static_argnames=("num_bins", "edges", "place", "ordered"))
 def _values(probs, answers, mask, log_scores, num_bins: int, edges: str, place: str, ordered: bool):
     """All figures in one program: compiled once instead of once per metric."""
@@ -288,7 +284,7 @@ def values_of(
       place: only the metrics of this place (``catalogue.LOG``); "" for all.
       ordered: whether the options stand in an order.
     """
-    arrays = scores.probs, scores.answers, scores.mask, scores.log_scores
+    arrays = scores.probs, scores.answers, scores.mask, zeros.as_read(scores)
     values = _values(*arrays, num_bins=num_bins, edges=edges, place=place, ordered=ordered).tolist()
     names = [metric.key for metric in catalogue.computed(place, ordered=ordered)]
     return dict(zip(names, values, strict=True))

@@ -105,9 +105,15 @@ def zero_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
             notes.append(
                 f"{name}: the probabilities are rounded to {unit_name(unit)}, and "
                 f"{row['zero_probability_rows']:,} of {row['n']:,} rows hold an option that this "
-                "made 0"
+                f"made 0{_read_as(row)}"
             )
     return notes
+
+
+def _read_as(row: Mapping[str, Any]) -> str:
+    if (read_as := row.get("zero_read_as")) is None:
+        return ""
+    return f"; NLL reads it as its most likely probability up to half of the unit, {read_as:.2g}"
 
 
 def calibrator_notes(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -26,6 +26,12 @@ def check_folds(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> 
     clusters where questions share them."""
     for name, size in sizes.items():
         if split_list(config.posthoc.methods) and size < config.posthoc.folds:
+            if size == 1:
+                raise UserError(
+                    f"{name} has a single question, those of one cluster counted as one, so there "
+                    "is nothing to cross-fit on. Name smaller clusters (config.report.clusters, or "
+                    "none), give more questions, or ask for no config.posthoc.methods."
+                )
             raise UserError(
                 f"config.posthoc.folds is {config.posthoc.folds}, but {name} has {size} "
                 "question(s), those of one cluster counted as one. Ask for fewer folds, or for no "

@@ -116,6 +116,20 @@ def test_the_null_quantile_is_what_calibrated_samples_exceed_one_time_in_twenty(
     assert 0.01 < np.mean(np.array(eces) > limit) < 0.10
 
 
+def test_the_table_by_group_knows_of_clusters():
+    confidence, correct = draw(80)
+    tenfold = np.repeat(confidence, 10), np.repeat(correct, 10)
+    groups, code = np.repeat(["a", "b"], 400), np.repeat(np.arange(80), 10)
+    rows = metrics.binary_group_table(*tenfold, groups, num_draws=20, clusters=code)
+    alone = metrics.binary_group_table(*tenfold, groups, num_draws=20)
+    for row, other, half in zip(rows, alone, (slice(40), slice(40, 80)), strict=True):
+        # Ten equal rows are worth one, less what Student's t takes off.
+        low, high = metrics.wilson_interval(correct[half].sum(), 40)
+        wide = row["accuracy_ci"][1] - row["accuracy_ci"][0]
+        assert high - low < wide < 1.1 * (high - low)
+        assert row == other | {"accuracy_ci": row["accuracy_ci"]}
+
+
 def test_the_table_by_group_is_each_group_by_itself():
     confidence, correct = draw(300)
     groups = np.array(["b", "a", "c"])[np.arange(300) % 3]

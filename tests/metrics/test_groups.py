@@ -134,3 +134,38 @@ def test_clusters_widen_a_group_s_intervals_and_what_chance_shows():
             assert np.ptp(few[key]) > 1.5 * np.ptp(many[key])
             assert np.ptp(few[key]) == pytest.approx(np.ptp(one[key]), rel=0.25)
         assert few["conf_ece_null_q95"] > 1.5 * many["conf_ece_null_q95"]
+
+
+def subjects(rng, count, size, off=()):
+    """Calibrated 2-way groups but for those in ``off``, which say 40 % more than is right."""
+    confidence = rng.uniform(0.55, 0.95, count * size)
+    names = np.repeat(np.arange(count), size)
+    right = rng.random(len(names)) < confidence - 0.4 * np.isin(names, off)
+    probs = np.column_stack([confidence, 1 - confidence])
+    return probs, np.where(right, 0, 1), names
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_one_bad_group_of_many_is_found(clustered):
+    """Of 57, as MMLU has: 1,000 draws alone leave no p-value below 57/1001 = .057."""
+    probs, answers, names = subjects(np.random.default_rng(0), 57, 40, off=[3])
+    clusters = np.arange(len(names)) // 2 if clustered else None
+    table = metrics.group_table(probs, answers, names, num_resamples=199, seed=1, clusters=clusters)
+    p, adjusted = (
+        np.array([row[f"conf_ece_p_{x}"] for row in table]) for x in ("value", "adjusted")
+    )
+    assert np.flatnonzero(adjusted <= 0.05).tolist() == [3] and p[3] == 1 / (40 * 57)
+    # All others have p-values of their own draws; the interval holds 0 exactly where p > .05.
+    lows = np.array([row["conf_ece_ci"][0] for row in table])
+    assert ((lows > 0) == (p <= 0.05)).all()
+
+
+def test_further_draws_are_of_the_same_distribution():
+    """p-values of calibrated groups stay uniform in the tail that is drawn further."""
+    probs, answers, names = subjects(np.random.default_rng(2), 800, 20)
+    table = metrics.group_table(probs, answers, names, num_resamples=99)
+    p = np.array([row["conf_ece_p_value"] for row in table])
+    for level in (0.01, 0.05, 0.2):
+        spread = 3 * np.sqrt(level * (1 - level) / 800)
+        assert level - 1.5 * spread < (p <= level).mean() < level + spread
+    assert not any(row["conf_ece_p_adjusted"] <= 0.05 for row in table)

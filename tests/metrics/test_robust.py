@@ -42,6 +42,52 @@ def test_share_interval_at_its_edges():
     assert found == pytest.approx(tuple(map(float, metrics.wilson_interval(rows / 2, rows))))
 
 
+def test_several_sets_together_are_as_wide_as_their_clusters_make_them():
+    rng = np.random.default_rng(3)
+    right, count, ends, worth = [], [], [], []
+    for size in (1, 5, 12):
+        code = np.repeat(np.arange(25), size)
+        rows = rng.random(len(code)) < rng.beta(1, 1, 25)[code]
+        right.append(rows.sum())
+        count.append(len(rows))
+        ends.append(metrics.share_interval(rows, code, level=0.9))
+        worth.append(metrics.effective_rows(rows, code, level=0.9))
+    low, high = np.array(ends).T
+    n = np.array(count)
+    together = n.sum() ** 2 / (n**2 / np.array(worth)).sum()
+    assert together < n.sum() / 2
+    expected = metrics.wilson_interval(sum(right) / n.sum() * together, together, 0.9)
+    found = metrics.pooled_interval([*right, 0], [*count, 0], [*low, np.nan], [*high, np.nan], 0.9)
+    assert found == pytest.approx(tuple(map(float, expected)), rel=1e-9)
+    # Of one set its own; of independent rows Wilson's; of lonely clusters as if each were a row.
+    assert metrics.pooled_interval([7], [9], [0.3], [0.9]) == (0.3, 0.9)
+    apart = metrics.wilson_interval([0, 5, 20], [3, 10, 20])
+    whole = tuple(map(float, metrics.wilson_interval(25, 33)))
+    assert metrics.pooled_interval([0, 5, 20], [3, 10, 20], *apart) == pytest.approx(whole)
+    lonely = metrics.pooled_interval([4, 2], [6, 6], [0, 0], [1, 1])
+    assert lonely == pytest.approx(tuple(map(float, metrics.wilson_interval(1, 2))))
+    assert np.isnan(metrics.pooled_interval([], [], [], [])).all()
+
+
+@pytest.mark.parametrize("splits", [1, 4])
+def test_pooled_intervals_cover_where_rows_come_in_clusters(splits):
+    """20 clusters of 10 at a correlation of .5 in all, in one split or in four."""
+    rng = np.random.default_rng(splits)
+    held, alone = 0, 0
+    for _ in range(400):
+        sets = []
+        code = np.repeat(np.arange(20), 10)
+        latent = np.sqrt(0.5) * rng.normal(size=20)[code] + np.sqrt(0.5) * rng.normal(size=200)
+        for of in np.split(np.arange(200), splits):
+            right = latent[of] < stats.norm.ppf(0.7)
+            sets.append((right.sum(), len(of), *metrics.share_interval(right, code[of])))
+        low, high = metrics.pooled_interval(*zip(*sets, strict=True))
+        held += low <= 0.7 <= high
+        low, high = metrics.wilson_interval(sum(s[0] for s in sets), 200)
+        alone += low <= 0.7 <= high
+    assert held >= 0.93 * 400 and alone <= 0.8 * 400
+
+
 @pytest.fixture(scope="module")
 def few():
     """Three clusters of 40 ragged rows, and every draw of the signs."""

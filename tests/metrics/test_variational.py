@@ -103,7 +103,7 @@ def test_rows_of_weight_0_and_too_few_rows():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"folds": 1}, "folds must be 2 or more"),
+        ({"folds": 1}, "folds must be at least 2"),
         ({"repeats": 0}, "repeats 1 or more"),
         ({"weights": [1.0]}, "weights must have shape"),
         ({"weights": [-1.0] * 40}, "not negative"),

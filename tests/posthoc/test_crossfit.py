@@ -81,7 +81,7 @@ def test_bad_folds_and_methods(ragged):
     log_scores, answers, mask = ragged
     with pytest.raises(UserError, match="unknown method 'temp': one of .*temperature"):
         posthoc.cross_fit("temp", log_scores, answers, mask)
-    with pytest.raises(UserError, match="folds must be an integer >= 2"):
+    with pytest.raises(UserError, match="folds must be at least 2"):
         posthoc.cross_fit("temperature", log_scores, answers, mask, folds=1)
     with pytest.raises(UserError, match="3 rows cannot make 5 folds"):
         posthoc.cross_fit("temperature", log_scores[:3], answers[:3], mask[:3])

@@ -266,8 +266,13 @@ def test_rounded_probabilities_are_said_to_be(make_scores):
         logs = np.log(rounded)
     probs = rounded / rounded.sum(axis=1, keepdims=True)
     rounded = dataclasses.replace(scores, probs=probs, log_scores=logs)
+    assert np.isinf(float(metrics.nll(probs, scores.answers)))
+    change = measure.change(scores, rounded, num_resamples=20)
+    assert np.isfinite([change["nll"], *change["nll_ci"]]).all()
     row = measure.measure(rounded, "in", num_resamples=20)
-    assert row["rounding_unit"] == 0.01
+    assert row["rounding_unit"] == 0.01 and 0 < row["zero_read_as"] < 0.00501
+    assert np.isfinite([row["nll"], *row["nll_ci"]]).all() and row["zero_probability_answers"] == 0
+    assert all(np.isfinite(group["nll"]) for group in row["groups"])
     assert row["zero_probability_rows"] == (probs == 0).any(axis=1).sum() > 0
     notes = remarks.zero_notes({"before": row})
     assert any("rounded to 2 decimals" in note for note in notes)

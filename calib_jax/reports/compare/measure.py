@@ -30,7 +30,7 @@ from calib_jax.metrics.intervals import change_interval, interval
 from calib_jax.metrics.null import upper_quantile
 from calib_jax.metrics.tails import call
 from calib_jax.metrics.within import within_folds
-from calib_jax.reports import best, catalogue
+from calib_jax.reports import best, catalogue, zeros
 from calib_jax.reports.compare import differences
 from calib_jax.reports.compare.comparison import Comparison, Estimate, Part, Versus
 from calib_jax.reports.compare.parts import parts_of, pooled
@@ -259,7 +259,7 @@ def _resample(
         member = np.stack([np.isin(split_of[rows], part.splits) for part in parts.values()])
         probs = np.stack([np.asarray(by_seed[s].probs) for by_seed in methods])
         limits = jnp.stack([answer_limits(one) for one in probs])
-        logs = np.stack([np.asarray(by_seed[s].log_scores) for by_seed in methods])
+        logs = np.stack([zeros.as_read(by_seed[s]) for by_seed in methods])
         whole = np.zeros(len(rows), np.int32)  # one fold of all rows, where none was held out
         folds = np.stack([whole if (f := by_seed[s].folds) is None else f for by_seed in methods])
         arrays = probs, logs, folds, limits, scores.answers, scores.mask

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from calib_jax.confidence.scores import Scores
+from calib_jax.reports import measure
 from calib_jax.reports.compare.comparison import DOMAINS, Part
 
 
@@ -38,6 +39,26 @@ def pooled(splits: Mapping[str, Scores]) -> Scores:
         ),
         folds=np.concatenate(folds) if len(folds) == len(splits) else None,
     )
+
+
+def act_above(
+    scores: Mapping[str, Mapping[str, Scores]],
+    domains: Mapping[str, str],
+    labels: Mapping[str, str],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Method's label -> "in-domain" -> n and act_above of its in-domain splits, pooled.
+
+    Args:
+      scores: method -> split -> scores, of one seed.
+      domains: split -> "in" or "out"; where none is "in", all are taken.
+      labels: method -> what it is called.
+    """
+    inside = [split for split, of in domains.items() if of == "in"] or list(domains)
+    found = {}
+    for method, by_split in scores.items():
+        one = pooled({split: by_split[split] for split in inside})
+        found[labels[method]] = {"in-domain": {"n": len(one), "act_above": measure.act_above(one)}}
+    return found
 
 
 def parts_of(domains: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, Part]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
+from calib_jax.reports import zeros
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
@@ -156,7 +157,7 @@ def risk_panel(scores: Mapping[str, Scores], title: str = "") -> Figure:
 def risk_coverage(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Coverage and risk at up to 400 places, evenly spread over the curve; see metrics."""
     arrays = scores.probs, scores.answers, scores.mask
-    coverage, risk, _ = metrics.risk_coverage_curve(*arrays, log_scores=scores.log_scores)
+    coverage, risk, _ = metrics.risk_coverage_curve(*arrays, log_scores=zeros.as_read(scores))
     coverage, risk = np.asarray(coverage), np.asarray(risk)
     chosen = np.unique(np.linspace(0, len(risk) - 1, 400).round().astype(int))
     return coverage[chosen], risk[chosen]

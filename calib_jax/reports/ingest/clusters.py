@@ -1,6 +1,7 @@
 """Which rows of a predictions file depend on each other: by a column, a passage, or their text."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,15 @@ from calib_jax.reports.words import plural
 
 FIELD = "config.report.clusters"
 Names = tuple[str | None, ...]
+# Roles of columns that name no clusters, and what they hold.
+_HOLDS = {
+    "answer": "the right answers",
+    "probs": "the options' probabilities or scores",
+    "log_scores": "the options' probabilities or scores",
+    "prediction": "what the model said, or whether it was right",
+    "choices": "the options",
+    "split": "the parts of the file that are measured by themselves",
+}
 
 
 def column_of(
@@ -36,6 +46,8 @@ def column_of(
       UserError: two columns, or one that no row has.
     """
     wanted = reading.clusters
+    if as_role or wanted not in ("auto", "none"):
+        refuse_outcome(path, as_role[0] if as_role else wanted)
     if as_role and wanted != "auto":
         raise UserError(
             f"{FIELD} is {wanted!r}, and {layout.FIELD} says cluster={as_role[0]}: leave out one"
@@ -53,11 +65,38 @@ def column_of(
     return next((name for name in layout.CLUSTERS if name in columns), None)
 
 
+def refuse_outcome(path: str, column: str | None, also: Mapping[str, str] | None = None) -> None:
+    """Refuses a column that holds an outcome, by which rows would be sorted and not related.
+
+    Args:
+      path: how messages call the file.
+      column: of the clusters, or None.
+      also: columns, besides those of known names, -> the role that each of them has.
+
+    Raises:
+      UserError: a column of answers, probabilities, predictions, choices or splits.
+    """
+    if column is None:
+        return
+    role = (also or {}).get(column)
+    if role is None and column.lower() in layout.OUTCOMES:
+        role = "prediction"
+    known = layout.by_name(column) & _HOLDS.keys()
+    if role is None and known and column not in layout.CLUSTERS:
+        role = sorted(known)[0]
+    if role in _HOLDS:
+        raise UserError(
+            f"{path}: {FIELD} names {column!r}, which holds {_HOLDS[role]}: rows that are alike in "
+            "it do not depend on each other. Name the column of what they share, such as a "
+            "passage, a person or a repeated question, or set it to none"
+        )
+
+
 def read(path: str, numbers: Sequence[int], rows: Sequence[Mapping], column: str | None) -> Names:
     """The clusters that a column names; () where no two rows share one. An empty cell is none.
 
     Raises:
-      UserError: a cell that holds neither text nor an integer.
+      UserError: a cell that holds neither text nor an integer, or a column of fractions.
     """
     if column is None:
         return ()
@@ -70,6 +109,14 @@ def read(path: str, numbers: Sequence[int], rows: Sequence[Mapping], column: str
                 "text or an integer"
             )
         names.append(None if value in (None, "") else str(value))
+    filled = [name for name in names if name is not None]
+    if filled and all(map(_is_number, filled)) and not all(map(_is_integer, filled)):
+        each = zip(numbers, names, strict=True)
+        number, name = next((n, x) for n, x in each if x is not None and not _is_integer(x))
+        raise UserError(
+            f"{path} row {number}: column {column!r} holds numbers that are no integers, such as "
+            f"{name}; the name of a cluster is text or an integer"
+        )
     return _shared(names, column in ("passage", "context"))
 
 
@@ -90,18 +137,22 @@ def repeats(
     )
 
 
-def of_docs(path: str, docs: Sequence[Mapping[str, Any]], reading: Reading) -> Names:
-    """Clusters of the documents in samples that lm-evaluation-harness logs."""
+def of_docs(
+    path: str, docs: Sequence[Mapping[str, Any]], reading: Reading
+) -> tuple[Names, str | None]:
+    """Clusters of the documents in samples that lm-evaluation-harness logs, and what is said."""
     columns = list(dict.fromkeys(name for doc in docs for name in doc))
     column = column_of(path, docs, columns, [], reading)
-    return read(path, range(1, len(docs) + 1), docs, column)
+    names = read(path, range(1, len(docs) + 1), docs, column)
+    return names, said(names, column, docs)
 
 
-def of_ours(path: str | os.PathLike, scores: Scores, reading: Reading) -> Scores:
-    """The scores of this project's own file, with the clusters that are asked for."""
+def of_ours(path: str | os.PathLike, scores: Scores, reading: Reading) -> tuple[Scores, str | None]:
+    """The scores of this project's own file, with the clusters asked for, and what is said."""
     if reading.clusters == "auto":
-        return scores
+        return scores, said(scores.clusters, None)
     table = parquet.read_table(path)
+    in_words = None
     if reading.clusters == "none":
         names: Names = ()
     else:
@@ -109,13 +160,40 @@ def of_ours(path: str | os.PathLike, scores: Scores, reading: Reading) -> Scores
         rows = rows or [{}] * len(scores)
         column = column_of(str(path), rows, table.column_names, [], reading)
         names = read(str(path), range(1, len(rows) + 1), rows, column)
-    return dataclasses.replace(scores, clusters=names)
+        in_words = said(names, column, rows)
+    return dataclasses.replace(scores, clusters=names), in_words
 
 
-def said(names: Names, column: str | None) -> str | None:
-    """What was read, for summary.json and the console; None where rows are independent."""
+def said(names: Names, column: str | None, rows: Sequence[Mapping] = ()) -> str | None:
+    """What was read, for summary.json and the console; None where no column says more.
+
+    Args:
+      names: of the clusters.
+      column: that names them, or None.
+      rows: that it was read from: their empty cells are counted.
+    """
     if not names:
-        return None
+        if column is None:
+            return None
+        return f"column {column!r}: no two rows share a value, so they are taken for independent"
     count = len(set(names) - {None}) + names.count(None)
     where = f"column {column!r}" if column else "rows that share a passage or a question"
-    return f"{where}: {plural(len(names), 'row')} in {plural(count, 'cluster')}"
+    text = f"{where}: {plural(len(names), 'row')} in {plural(count, 'cluster')}"
+    empty = 0
+    if column is not None:
+        empty = sum(layout.value_of(row, column) in (None, "") for row in rows)
+    if empty:
+        verb = "is a cluster of its own" if empty == 1 else "are clusters of their own"
+        text += f"; {plural(empty, 'row')} whose cell is empty {verb}"
+    return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _is_integer(text: str) -> bool:
+    return text.strip().lstrip("+-").isdecimal()

@@ -11,7 +11,7 @@ from calib_jax.errors import UserError
 from calib_jax.metrics.validation import without_rounding
 from calib_jax.reports.ingest import clusters, confidences, layout
 from calib_jax.reports.ingest.answers import read_answers
-from calib_jax.reports.ingest.options import given_log_scores, options_of
+from calib_jax.reports.ingest.options import Options, check_order, given_log_scores, options_of
 from calib_jax.reports.ingest.places import Place, Reading, Table, as_float32, check, softmax
 
 
@@ -33,6 +33,7 @@ def read_rows(
     given = columns = _columns(rows)
     original, roles = rows, layout.parse(reading.columns)
     cluster_column = clusters.column_of(path, rows, columns, roles.pop("cluster", []), reading)
+    taken = {name: role for role, names in roles.items() for name in names}
     if roles:
         rows = layout.applied(path, rows, columns, roles)
         columns = _columns(rows)
@@ -67,12 +68,23 @@ def read_rows(
         probs, log_scores = without_rounding(dense), None
     choices = _choices(place, rows, counts) if "choices" in columns and not free else None
     named = choices or options.names
+    if reading.ordered and choices:
+        check_order(place, choices, "column 'choices'")
     if free:  # an answer's text may stand in a column "answer"
         answers, answer_column = confidences.answers_of(place, rows, columns)
         answer_text = f"column {answer_column!r}, whether the answer given is right"
     else:
         answer_column = layout.one_of(path, columns, layout.ANSWERS, "answer")
         answers, answer_text = read_answers(place, rows, answer_column, counts, named, reading)
+    if options.sorted_from is not None and not answer_text.endswith("names of options"):
+        place.refuse(
+            [options.sorted_from],
+            lambda i: (
+                f"states its options in another order than row {numbers[0]}, and answers are "
+                f"read as places among them ({answer_text})"
+            ),
+            "write the options of every row in one order, or the answers as names",
+        )
     # The sum of 0.33, 0.33 and 0.33 is 0.01 from 1 but for a rounding error.
     stated = reading.sum_tolerance and reading.sum_tolerance + 1e-9
     tolerance = stated or (2e-3 if dtype == "halffloat" else None)
@@ -89,13 +101,16 @@ def read_rows(
         log_scores, also = given_log_scores(place, rows, columns, options, mask, probs, as_given)
         used |= also
 
+    if not roles:  # else they have other names by now
+        taken = dict.fromkeys(options.columns, "probs" if kind == "probs" else "log_scores")
+    clusters.refuse_outcome(path, cluster_column, {**taken, answer_column: "answer"})
     cluster_names = clusters.read(path, numbers, original, cluster_column)
     texts = {name: _texts(path, numbers, rows, name) for name in ("subject", "task", "question")}
     found = {k: v for k, v in (*texts.items(), ("choices", choices), ("split", splits)) if v}
     about |= {"answers": answer_text, "ids": id_text, "also_read": sorted(found)}
     if cluster_column is None and reading.clusters == "auto":
         cluster_names = clusters.repeats(texts["question"], named)
-    if in_words := clusters.said(cluster_names, cluster_column):
+    if in_words := clusters.said(cluster_names, cluster_column, original):
         about["clusters"] = in_words
     known = (answer_column, id_column, cluster_column, *found)
     used |= {name for name in known if name is not None}
@@ -106,6 +121,7 @@ def read_rows(
         used = (used - roles.keys()) | said | {name.partition(".")[0] for name in said}
     if options.names:
         about["options_are"] = "named by the file" if choices is None else "in column 'choices'"
+        about["options_order"] = _order(place, options, reading)
     about["columns_not_used"] = sorted(str(name) for name in given if name not in used)
     scores = Scores(
         log_scores=log_scores.astype(np.float32),
@@ -130,6 +146,18 @@ def _columns(rows: Sequence[Mapping]) -> list[str]:
 def _span(counts: np.ndarray) -> int | list[int]:
     low, high = int(counts.min()), int(counts.max())
     return low if low == high else [low, high]
+
+
+def _order(place: Place, options: Options, reading: Reading) -> str:
+    """In which order the named options stand."""
+    names = options.names or ((),)
+    listed = f", lowest first: {', '.join(names[0])}" if reading.ordered else ""
+    if options.sorted_from is not None:
+        row = place.numbers[options.sorted_from]
+        return (
+            f"by the alphabet: row {row} states them in another order than row {place.numbers[0]}"
+        )
+    return f"as the {'header states' if len(options.columns) > 1 else 'rows state'} them{listed}"
 
 
 def _ids(path, numbers, rows, columns) -> tuple[list[str], str, str | None]:

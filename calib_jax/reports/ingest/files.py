@@ -208,7 +208,7 @@ def _ours(path: Path, reading: Reading) -> Table:
             "--config.report.method=<method>"
         )
     scores = predictions.read(path, reading.method or None)
-    scores = clusters.of_ours(path, scores, reading)
+    scores, in_words = clusters.of_ours(path, scores, reading)
     if not len(scores):
         raise UserError(f"{path}: the file has no rows")
     place = Place(str(path), range(1, len(scores) + 1), scores.ids)
@@ -222,8 +222,8 @@ def _ours(path: Path, reading: Reading) -> Table:
         "answers": "column 'answer', 0-based index",
         "ids": "column 'id'",
     }
-    if said := clusters.said(scores.clusters, None):
-        about["clusters"] = said
+    if in_words:
+        about["clusters"] = in_words
     return Table(scores, (None,) * len(scores), about)
 
 

@@ -114,6 +114,7 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
         )
     if halved:
         about["rows_with_unconditional_requests_set_aside"] = halved
+    names, in_words = clusters.of_docs(path, docs, reading)
     scores = Scores(
         log_scores=log_scores.astype(np.float32),
         probs=as_float32(probs),
@@ -125,10 +126,10 @@ def read_samples(path: str, numbered: Sequence[tuple[int, Mapping]], reading: Re
         method="continuation_sum",
         questions=tuple(_question(doc, pairs) for doc, pairs in zip(docs, arguments, strict=True)),
         choices=tuple(map(tuple, choices)),
-        clusters=clusters.of_docs(path, docs, reading),
+        clusters=names,
     )
-    if said := clusters.said(scores.clusters, None):
-        about["clusters"] = said
+    if in_words:
+        about["clusters"] = in_words
     return Table(scores, (None,) * len(rows), about, part)
 
 

@@ -22,6 +22,11 @@ WIDE = (
     (re.compile(r"(p|prob|probs|proba|probability)_(.+)"), "probs"),
     (re.compile(r"(logit|logits|log_prob|logprob|log_score|log_scores)_(.+)"), "scores"),
 )
+# What a model said and whether that was right, under the names that such columns have.
+OUTCOMES = (
+    "prediction", "predicted", "pred", "y_pred", "confidence", "conf", "correct", "is_correct",
+    "right", "answerkey", "acc",
+)  # fmt: skip  # names, several on a line
 OPTIONAL = ("subject", "task", "split", "question", "choices")
 
 ROLES = (

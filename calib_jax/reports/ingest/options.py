@@ -29,6 +29,8 @@ class Options:
       values: N rows of numbers.
       names: of each row's options, where the file names them.
       method: of probs_<method>.
+      sorted_from: the first row, 0-based, that states the options of the first row in another
+        order, so that they stand by the alphabet; None where the rows agree.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Options:
     values: list[list[float]]
     names: tuple[tuple[str, ...], ...] | None
     method: str
+    sorted_from: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +139,35 @@ def options_of(place: Place, rows, columns, reading: Reading) -> Options:
             "choose one probs_<method> with --config.report.method=<method>, or keep one of them"
         )
     group = groups[0]
-    values, names = _values_of(place, rows, group)
-    return Options(kind, group.text, group.columns, values, names, group.method or "given")
+    values, names, sorted_from = _values_of(place, rows, group)
+    if reading.ordered:
+        order = names if sorted_from is None else tuple(map(tuple, _cells(place, rows, group)))
+        check_order(place, order, group.text)
+    method = group.method or "given"
+    return Options(kind, group.text, group.columns, values, names, method, sorted_from)
+
+
+def check_order(place: Place, names: Sequence[Sequence[str]] | None, where: str) -> None:
+    """Refuses options of a scale (``config.report.ordered``) whose order is not one.
+
+    Args:
+      place: names rows.
+      names: of each row's options, in the order that the row states; None where they have none.
+      where: how messages call where they stand.
+
+    Raises:
+      UserError: two rows state the same options in different orders.
+    """
+    first: dict[frozenset[str], tuple[int, Sequence[str]]] = {}
+    for i, of in enumerate(names or ()):
+        row, order = first.setdefault(frozenset(of), (i, of))
+        if list(order) != list(of):
+            raise UserError(
+                f"{place.row(i)}: {where} has the options {', '.join(map(repr, of))}, and row "
+                f"{place.numbers[row]} the same as {', '.join(map(repr, order))}: "
+                "--config.report.ordered=True needs them in one order, lowest first. Write every "
+                "row in that order"
+            )
 
 
 def _named_columns(place: Place, rows, columns) -> _Group | None:
@@ -185,13 +215,18 @@ def as_number(value: Any) -> float | None:
         return None
 
 
-def _values_of(place: Place, rows, group: _Group) -> tuple[Any, Any]:
-    """(option values of every row, their names where there are any)."""
+def _cells(place: Place, rows, group: _Group) -> list[Any]:
+    """The lists, or the objects, of the one column of a group."""
+    column = group.columns[0]
+    return [_cell(place, i, column, row.get(column)) for i, row in enumerate(rows)]
+
+
+def _values_of(place: Place, rows, group: _Group) -> tuple[Any, Any, int | None]:
+    """(option values of every row, their names where there are any, ``Options.sorted_from``)."""
     if len(group.columns) > 1:
         values = [_from_columns(place, i, row, group.columns) for i, row in enumerate(rows)]
-        return values, group.names and tuple(group.names[: len(row)] for row in values)
-    column = group.columns[0]
-    cells: list[Any] = [_cell(place, i, column, row.get(column)) for i, row in enumerate(rows)]
+        return values, group.names and tuple(group.names[: len(row)] for row in values), None
+    column, cells = group.columns[0], _cells(place, rows, group)
     place.refuse(
         [i for i, cell in enumerate(cells) if type(cell) is not type(cells[0])],
         lambda i: f"holds {str(cells[i])[:60]!r} in column {column!r}, other than the first row",
@@ -199,20 +234,26 @@ def _values_of(place: Place, rows, group: _Group) -> tuple[Any, Any]:
     )
     if isinstance(cells[0], list):
         if set(map(type, itertools.chain.from_iterable(cells))) == {float}:
-            return cells, None
-        return [[_number(place, i, column, v) for v in cell] for i, cell in enumerate(cells)], None
+            return cells, None, None
+        lists = [[_number(place, i, column, v) for v in cell] for i, cell in enumerate(cells)]
+        return lists, None, None
     first = sorted(cells[0], key=int) if all(map(str.isdecimal, cells[0])) else list(cells[0])
-    if any(list(cell) != list(cells[0]) for cell in cells) and not first[0].isdecimal():
-        first.sort()  # Each row may be in the order of its probabilities.
     letters = list(LETTERS[: len(first)])
-    first = letters if sorted(first) == letters else first
+    sorted_from = None
+    if sorted(first) == letters:
+        first = letters
+    elif not all(map(str.isdecimal, first)):
+        same = (i for i, cell in enumerate(cells) if cell.keys() == cells[0].keys())
+        sorted_from = next((i for i in same if list(cells[i]) != first), None)
+        if sorted_from is not None:
+            first.sort()  # Each row may be in the order of its probabilities.
     orders = [first if cell.keys() == set(first) else list(cell) for cell in cells]
     values = [
         [_number(place, i, column, cell[name]) for name in order]
         for i, (cell, order) in enumerate(zip(cells, orders, strict=True))
     ]
     lettered = all(order == letters for order in orders)
-    return values, None if lettered else tuple(map(tuple, orders))
+    return values, None if lettered else tuple(map(tuple, orders)), sorted_from
 
 
 def _cell(place: Place, i: int, column: str, value: Any) -> list | dict[str, Any]:
@@ -248,7 +289,7 @@ def given_log_scores(place: Place, rows, columns, options: Options, mask, probs,
         derived = np.where(mask, np.log(np.where(mask, given_probs, 1).clip(0)), -np.inf)
     if len(groups) != 1:
         return derived, set()
-    values, names = _values_of(place, rows, groups[0])
+    values, names, _ = _values_of(place, rows, groups[0])
     place.refuse(
         [
             i

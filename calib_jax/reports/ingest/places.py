@@ -21,6 +21,7 @@ class Reading:
       clusters: the column whose rows of one value depend on each other; "auto" or "none".
       columns: which columns hold what, for ``layout.parse``; "" where their names tell.
       method: which of several probs_<method> columns; "" where there is one.
+      ordered: whether the options are a scale, lowest first, whose order must be one.
       ragged: whether rows may have different numbers of options.
       sum_tolerance: how far a row's sum may be from 1; such rows are divided by their sum. 0: as
         far as rounding to the file's floating-point type goes (half precision is divided too).
@@ -30,6 +31,7 @@ class Reading:
     clusters: str = "auto"
     columns: str = ""
     method: str = ""
+    ordered: bool = False
     ragged: bool = False
     sum_tolerance: float = 0.0
 

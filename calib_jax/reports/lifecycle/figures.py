@@ -11,7 +11,7 @@ from calib_jax.confidence.next_token import NextTokens
 from calib_jax.confidence.scores import Scores
 from calib_jax.metrics import binary_bin_stats
 from calib_jax.reports.figures import panels
-from calib_jax.reports.figures.bins import bins_from
+from calib_jax.reports.figures.bins import bins_from, effective_of
 from calib_jax.reports.figures.canvas import (
     Axes,
     Figure,
@@ -51,7 +51,9 @@ def panel(row: Mapping[str, Any], read: NextTokens | Scores, num_bins: int, edge
     if isinstance(read, Scores):
         return panel_of(row, read, num_bins, edges)
     stats = binary_bin_stats(read.confidences, read.correct, num_bins, edges)
-    return Panel(row, bins_from(stats, num_bins), read.confidences)
+    documents = np.unique(np.array(read.documents), return_inverse=True)[1]
+    worth = effective_of(read.confidences, read.correct, documents, num_bins, edges)
+    return Panel(row, bins_from(stats, num_bins, worth), read.confidences)
 
 
 def spread(labels: Sequence[str], most: int = MAX_MODELS) -> list[str]:

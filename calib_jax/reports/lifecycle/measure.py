@@ -90,5 +90,6 @@ def measure(
             **bins,
             num_draws=num_resamples,
             seed=seed,
+            clusters=clusters,
         )
     return row

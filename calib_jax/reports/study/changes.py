@@ -14,7 +14,7 @@ import numpy as np
 from calib_jax import metrics
 from calib_jax.confidence.scores import Scores
 from calib_jax.errors import UserError
-from calib_jax.reports import catalogue
+from calib_jax.reports import catalogue, zeros
 from calib_jax.reports.measure import values_of
 
 # The paper's names. Its SCE is taken as the class-wise ECE; the figures that its authors published
@@ -243,7 +243,7 @@ def measure(
         num_resamples=num_resamples,
         seed=seed,
         clusters=first.units,
-        log_scores=(first.log_scores, second.log_scores),
+        log_scores=(zeros.as_read(first), zeros.as_read(second)),
     )
     ends = {key: (float(low), float(high)) for key, (low, high) in intervals.items()}
     flips = metrics.accuracy_change(*(s.predictions == s.answers for s in (first, second)))

@@ -4,6 +4,7 @@ Source of the layout: Xiao et al. 2025, Table 2: rows model × method; conf-ECE,
 each in-domain (ID) and out-of-domain (OOD).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from calib_jax.reports.views import (
     Text,
     View,
     note,
+    thresholds,
 )
 from calib_jax.reports.views import said as said_of
 from calib_jax.reports.words import UNKNOWN, interval, number, plural
@@ -160,6 +162,19 @@ def settings(comparisons: Sequence[Comparison]) -> Table | None:
     )
     columns = (Column(key, text=True) for key in ("", *keys))
     return Table("settings", tuple(columns), tuple(rows), notes=(said,))
+
+
+def above(summary: Mapping[str, Any]) -> Table | None:
+    """What acting above a confidence keeps and gets wrong; None where the summary has none of it.
+
+    Of the first seed, the in-domain splits pooled.
+    """
+    if not (states := summary.get("act_above")):
+        return None
+    (table,) = thresholds.tables(states)
+    seeds = comparisons_of(summary)[0].seeds
+    about = (f"Seed {seeds[0]}.",) if len(seeds) > 1 else ()
+    return dataclasses.replace(table, name="thresholds", notes=(*about, *table.notes))
 
 
 def notes_of(comparisons: Sequence[Comparison]) -> list[str]:
@@ -308,6 +323,7 @@ def _view(
     sections = {
         "Result": main_table(comparisons, name),
         "Against the reference": versus(comparisons),
+        "Acting above a confidence": above(summary),
         "Accuracy, confidence and scores": extended(comparisons),
         "Every split": splits(first),
         "Settings": settings(comparisons),
@@ -325,6 +341,8 @@ def _view(
         "Data": [Facts(summary["data"])] if summary.get("data") else [],
     }
     files = {"tables/results.csv": results_csv(comparisons)}
+    if summary.get("act_above"):
+        files["tables/thresholds.csv"] = thresholds.as_text(summary["act_above"])
     for table in filter(None, sections.values()):
         files |= tables.files(f"tables/{table.name}", [table])
     return View(

@@ -41,7 +41,10 @@ _CLASSES = (
     "given too much. Class ECE: the error of its probabilities, in bins; the mean over the classes "
     "is the cw-ECE."
 )
-_BINS = "Brackets: 95% Wilson intervals. Gap: confidence − accuracy; positive is over-confident."
+_BINS = (
+    "Brackets: 95% Wilson intervals, over clusters where there are any. Gap: confidence − "
+    "accuracy; positive is over-confident."
+)
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.metrics import thresholds
+import numpy as np
+
+from calib_jax.metrics import shares, thresholds
 from calib_jax.reports import headline
 from calib_jax.reports import states as of
 from calib_jax.reports.headline import percent
@@ -12,8 +14,10 @@ from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv
 from calib_jax.reports.views.splits import here
 from calib_jax.reports.words import UNKNOWN, plural
 
-# More states stand beneath one another; of more splits there is no table.
+# Of more states there is a row each, with fewer thresholds; of more splits there is no table.
 MAX_BESIDE, MAX_SPLITS = 3, 24
+FEWER = (0.5, 0.7, 0.9, 0.95)
+_POOLED = ("kept", "errors", "kept_low", "kept_high", "error_low", "error_high")
 NOTE = (
     "An answer is acted on where its confidence is at or above the threshold, equal ones included. "
     "Wrong: of those acted on. Brackets: 95% Wilson intervals, "
@@ -59,12 +63,16 @@ def as_text(states: States) -> str:
 def _pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """n and act_above of several splits' questions together, all at the same thresholds."""
     total = sum(row["n"] for row in rows)
-    kept, errors = (
-        [sum(counts) for counts in zip(*(row["act_above"][key] for row in rows), strict=True)]
-        for key in ("kept", "errors")
-    )
-    found = thresholds.shares(rows[0]["act_above"]["threshold"], kept, errors, total)
-    return {"n": total, "act_above": {k: v.tolist() for k, v in found._asdict().items()}}
+    sets = {key: np.array([row["act_above"][key] for row in rows], float) for key in _POOLED}
+    kept, errors = (sets[key].sum(axis=0) for key in ("kept", "errors"))
+    found = thresholds.shares(rows[0]["act_above"]["threshold"], kept, errors, total)._asdict()
+    cases = np.broadcast_to([[row["n"]] for row in rows], sets["kept"].shape)
+    for share, some, count in (("kept", "kept", cases), ("error", "errors", sets["kept"])):
+        columns = sets[some], count, sets[f"{share}_low"], sets[f"{share}_high"]
+        each = zip(*(column.T for column in columns), strict=True)
+        ends = np.array([shares.pooled_interval(*one) for one in each])
+        found[f"{share}_low"], found[f"{share}_high"] = ends.T
+    return {"n": total, "act_above": {k: v.tolist() for k, v in found.items()}}
 
 
 def _tables(split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
@@ -74,16 +82,24 @@ def _tables(split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
         return []
     counts = {row["n"] for row in known.values()}
     asked = f" ({plural(counts.pop(), 'question')})" if len(counts) == 1 else ""
-    heads, lines = ("acted on", "wrong"), []
-    if beside := len(known) <= MAX_BESIDE:
+    heads, notes = ("acted on", "wrong"), [NOTE]
+    if few := len(known) <= MAX_BESIDE:
         cells = zip(*map(_cells, known.values()), strict=True)
         lines = [Row((limits[0][0], *(c for one in limits for c in one[1:]))) for limits in cells]
+        groups = list(known) if len(known) > 1 else [""]
     else:
-        lines = [Row(one, section=state) for state, row in known.items() for one in _cells(row)]
-    groups = known if beside and len(known) > 1 else [""]
+        found = {state: [c for c in _cells(r) if c[0].value in FEWER] for state, r in known.items()}
+        lines = [
+            Row((Cell(state), *(c for one in limits for c in one[1:])))
+            for state, limits in found.items()
+        ]
+        groups = [limit[0].text for limit in next(iter(found.values()))]
+        if len(groups) < len(next(iter(known.values()))["act_above"]["threshold"]):
+            notes.append("tables/thresholds.csv has further thresholds.")
     columns = [Column("", text=True), *(Column(head, group) for group in groups for head in heads)]
     title = f"If you act above this confidence{headline.named(split, ': {}')}{asked}"
-    return [Table(f"thresholds {split}", tuple(columns), tuple(lines), title, (NOTE,))]
+    name = f"thresholds {split}"
+    return [Table(name, tuple(columns), tuple(lines), title, tuple(notes), stacked=not few)]
 
 
 def _cells(row: Mapping[str, Any]) -> list[tuple[Cell, Cell, Cell]]:

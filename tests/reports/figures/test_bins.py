@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from calib_jax import metrics
+from calib_jax.confidence.scores import Scores
 from calib_jax.reports.figures import bins
 
 
@@ -54,3 +57,58 @@ def test_a_calibrated_model_ends_between_the_binomial_quantiles():
     drawn = rng.binomial(40, 0.5, 20_000) / 40
     inside = (found[0][2] <= drawn) & (drawn <= found[1][2])
     assert 0.95 <= inside.mean() <= 0.985
+
+
+def clustered(rng, count=20, size=10, rho=0.5, lower=0.0):
+    """Rows whose confidence is .65, .75 or .85, right as often less ``lower``, in clusters."""
+    n = count * size
+    code = np.repeat(np.arange(count), size)
+    confidence = rng.choice([0.65, 0.75, 0.85], n)
+    latent = np.sqrt(rho) * rng.normal(size=count)[code] + np.sqrt(1 - rho) * rng.normal(size=n)
+    wrong = stats.norm.cdf(latent) > confidence - lower
+    probs = np.column_stack([confidence, 1 - confidence]).astype(np.float32)
+    names = tuple(f"q{i}" for i in range(n))
+    of = (None,) * n
+    return Scores(
+        np.log(probs),
+        probs,
+        np.ones((n, 2), bool),
+        wrong.astype(np.int32),
+        names,
+        of,
+        of,
+        clusters=tuple(f"c{g}" for g in code),
+    )
+
+
+def test_intervals_of_bins_cover_where_rows_come_in_clusters():
+    """20 clusters of 10, correlation .5: the accuracy's interval, and the calibrated model's."""
+    rng = np.random.default_rng(0)
+    held, alone = np.zeros((2, 2)), np.zeros((2, 2))
+    for _ in range(150):
+        for i, lower in enumerate((0.0, 0.2)):
+            scores = clustered(rng, lower=lower)
+            one = bins.bins_of(scores)
+            rows = bins.bins_of(dataclasses.replace(scores, clusters=()))
+            filled = np.flatnonzero(one.counts)
+            true = one.confidence[filled] - lower
+            for found, counts in ((one, held), (rows, alone)):
+                low, high = (end[filled] for end in found.interval)
+                counts[0, i] += np.mean((low <= true) & (true <= high)) / 150
+                low, high = (end[filled] for end in found.consistency)
+                inside = (low <= found.accuracy[filled]) & (found.accuracy[filled] <= high)
+                counts[1, i] += np.mean(inside) / 150
+    assert (held[0] >= 0.93).all() and held[1, 0] >= 0.93  # of 600 draws: .96, .95, .96
+    assert (alone[0] <= 0.88).all() and alone[1, 0] <= 0.9  # .86, .83, .86
+
+
+def test_a_bin_of_one_cluster_tells_nothing(make_scores):
+    scores = make_scores(30, bias=1.0)
+    one = dataclasses.replace(scores, clusters=("a",) * 29 + ("b",))
+    found = [bins.bins_of(one), *bins.class_bins_of(one)]
+    for each in found:
+        lonely = (each.counts > 1) & (each.effective == 0)
+        assert lonely.any()
+        for low, high in (each.interval, each.consistency):
+            assert (low[lonely] == 0).all() and (high[lonely] == 1).all()
+            assert np.isnan(low[each.counts == 0]).all()

@@ -57,8 +57,12 @@ def test_a_column_is_named_by_the_field_or_as_a_role(write):
     assert load(path)[0].clusters == ()
     assert pairs(load(path, clusters="person")[0]) == HALVES
     assert pairs(load(path, columns="cluster=person")[0]) == HALVES
-    # An empty cell: a row that stands alone.
-    assert pairs(load(path, clusters="state")[0]) == [0, 0, 0, 0, 0, 0, 1, 2]
+    # An empty cell: a row that stands alone, which is said.
+    scores, about = load(path, clusters="state")
+    assert pairs(scores) == [0, 0, 0, 0, 0, 0, 1, 2]
+    assert about["clusters"] == (
+        "column 'state': 8 rows in 3 clusters; 2 rows whose cell is empty are clusters of their own"
+    )
     # A column can have another role beside.
     scores, _ = load(path, clusters="person", columns="subject=person")
     assert pairs(scores) == HALVES and scores.subjects[2] == "1"
@@ -71,6 +75,50 @@ def test_a_column_is_named_by_the_field_or_as_a_role(write):
 def test_a_cell_that_is_no_name_is_refused(write):
     with pytest.raises(UserError, match="row 3: column 'cluster' holds 1.5"):
         load(write(cluster=lambda i: 1.5 if i == 2 else i))
+
+
+def test_a_column_in_which_no_two_rows_are_alike_says_so(write):
+    scores, about = load(write(person=lambda i: i), clusters="person")
+    assert pairs(scores) is None and about["clusters"] == (
+        "column 'person': no two rows share a value, so they are taken for independent"
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "columns", "what"),
+    [
+        ("answer", "", "the right answers"),
+        ("truth", "answer=truth", "the right answers"),
+        ("probs", "", "probabilities"),
+        ("p_A", "", "probabilities"),
+        ("Prediction", "", "what the model said"),
+        ("correct", "", "what the model said"),
+        ("choices", "", "the options"),
+        ("split", "", "measured by themselves"),
+        ("red", "red,green", "probabilities"),
+    ],
+)
+def test_a_column_of_outcomes_is_no_cluster(tmp_path, named, columns, what):
+    path = tmp_path / "p.jsonl"
+    row = {"correct": 1, "Prediction": "A", "choices": ["x", "y"], "split": "test"}
+    if named == "p_A":
+        row |= {"p_A": 0.5, "p_B": 0.5}
+    elif named == "red":
+        row |= {"red": 0.5, "green": 0.5}
+    else:
+        row["probs"] = [0.25, 0.75]
+    row["truth" if columns == "answer=truth" else "answer"] = "A" if named != "red" else 0
+    path.write_text("".join(json.dumps(row | {"id": i}) + "\n" for i in range(4)))
+    with pytest.raises(UserError, match=f"clusters names '{named}', which holds .*{what}.* none"):
+        load(path, clusters=named, columns=columns)
+
+
+def test_a_column_of_fractions_is_no_cluster(tmp_path):
+    path = tmp_path / "p.csv"
+    lines = [f"{i},0.5,0.5,A,{0.25 * i}" for i in range(4)]
+    path.write_text("\n".join(["id,p_A,p_B,answer,sureness", *lines]) + "\n")
+    with pytest.raises(UserError, match="row 1: column 'sureness' holds .*such as 0.0; the name"):
+        load(path, clusters="sureness")
 
 
 def test_repeats_of_a_question_are_found_in_its_text(write):

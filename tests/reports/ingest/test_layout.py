@@ -265,3 +265,57 @@ def test_json_s_true_and_false_are_options_of_these_names(tmp_path, spelling):
     found = files.load(str(tmp_path / "p.jsonl")).states["measured"]
     (scores,) = found.values()
     assert [scores.choices[i][k] for i, k in enumerate(scores.answers)] == [yes, no]
+
+
+SCALE = ("low", "mid", "high")
+
+
+def scale_file(tmp_path, orders, answer=lambda order: "mid", **more):
+    path = tmp_path / "scale.jsonl"
+    rows = [
+        {"id": i, "probs": {name: 0.5 if name == "mid" else 0.25 for name in order}}
+        | {"answer": answer(order)}
+        | {key: of(order) for key, of in more.items()}
+        for i, order in enumerate(orders)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_an_ordered_scale_keeps_the_order_that_its_rows_state(tmp_path):
+    path = scale_file(tmp_path, [SCALE] * 3)
+    found = files.load(path, Reading(ordered=True))
+    scores = next(iter(found.states.values()))["all"]
+    assert scores.choices == (SCALE,) * 3 and scores.answers.tolist() == [1, 1, 1]
+    order = found.about[path]["options_order"]
+    assert order == "as the rows state them, lowest first: low, mid, high"
+
+
+def test_rows_that_disagree_on_the_order_are_refused_of_a_scale_and_said_else(tmp_path):
+    path = scale_file(tmp_path, [SCALE, SCALE, SCALE[::-1]])
+    with pytest.raises(
+        UserError, match="row 3 .*'high', 'mid', 'low'.*row 1 the same.*lowest first"
+    ):
+        files.load(path, Reading(ordered=True))
+    found = files.load(path, Reading())
+    assert next(iter(found.states.values()))["all"].choices[0] == ("high", "low", "mid")
+    assert found.about[path]["options_order"] == (
+        "by the alphabet: row 3 states them in another order than row 1"
+    )
+    # A place among the options says nothing where rows disagree on their order.
+    path = scale_file(tmp_path, [SCALE, SCALE[::-1]], answer=lambda order: order.index("low"))
+    with pytest.raises(
+        UserError, match="row 2 .*another order than row 1, and answers are read as"
+    ):
+        files.load(path, Reading())
+
+
+def test_choices_of_a_scale_stand_in_one_order(tmp_path):
+    path = tmp_path / "p.jsonl"
+    rows = [
+        {"probs": [0.5, 0.5], "answer": i, "choices": ["no", "yes"][:: 1 - 2 * i]} for i in (0, 1)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert files.load(str(path), Reading()).states
+    with pytest.raises(UserError, match="row 2 .*column 'choices' has the options 'yes', 'no'"):
+        files.load(str(path), Reading(ordered=True))

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calib_jax.reports import best, catalogue, console
-from calib_jax.reports.compare import sentences
+from calib_jax.reports.compare import parts, sentences
 from calib_jax.reports.compare.comparison import Comparison, Part, as_dict
 from calib_jax.reports.page.render import render
 from calib_jax.reports.tables import latex, markdown
 from calib_jax.reports.views import comparison as views
 from calib_jax.reports.views.registry import console_of
 from tests.reports.compare.conftest import estimate, make_comparison, make_scores
+from tests.reports.conftest import build_scores
+from tests.reports.views.invented import act_above
 
 
 @pytest.fixture
@@ -316,3 +318,24 @@ def test_any_comparison_however_ragged_makes_tables(found, seeds):
         text = markdown([table])
         widths = {len(re.findall(r"(?<!\\)\|", x)) for x in text.splitlines() if x[:1] == "|"}
         assert len(widths) == 1
+
+
+def test_acting_above_a_confidence_has_a_row_a_method(comparison):
+    (table,) = [views.above({"comparisons": [as_dict(comparison)], "act_above": acting(5)})]
+    assert table.name == "thresholds" and len(table.rows) == 5
+    assert "in-domain (60 questions)" in table.title and table.notes[0].startswith("Seed ")
+    assert views.above({"comparisons": [as_dict(comparison)]}) is None  # of an earlier version
+    pooled = parts.act_above(
+        {"a": {"x": build_scores(40), "y": build_scores(20), "z": build_scores(30)}},
+        {"x": "in", "y": "in", "z": "out"},
+        {"a": "A"},
+    )
+    row = pooled["A"]["in-domain"]
+    assert row["n"] == 60 and row["act_above"]["kept"][0] == sum(
+        (build_scores(n).confidences >= 0.5 - 1e-6).sum() for n in (40, 20)
+    )
+
+
+def acting(count):
+    row = {"n": 60, "act_above": act_above(build_scores(60))}
+    return {f"method {i}": {"in-domain": row} for i in range(count)}

@@ -3,6 +3,7 @@
 import csv
 import io
 
+import numpy as np
 import pytest
 
 from calib_jax import metrics
@@ -43,10 +44,15 @@ def test_where_nothing_is_acted_on_no_share_is_wrong(make_scores):
         assert table.rows[-1].cells[1].text == "0% (0)" and table.rows[-1].cells[2].text == "–"
 
 
-def test_many_models_stand_beneath_one_another(rows):
-    (table,) = thresholds.tables({f"m{i}": {"a": rows["a"]} for i in range(4)})
-    assert [name for name, _ in table.by_section] == ["m0", "m1", "m2", "m3"]
-    assert len(table.columns) == 3 and "| *m3* | | |" in markdown([table])
+def test_many_models_have_a_row_each(rows):
+    states = {f"m{i}": {"a": rows["a"]} for i in range(5)}
+    (table,) = thresholds.tables(states)
+    assert [row.cells[0].text for row in table.rows] == list(states)
+    assert table.groups == [("", 1), ("≥ 50%", 2), ("≥ 70%", 2), ("≥ 90%", 2), ("≥ 95%", 2)]
+    (alone,) = thresholds.tables({"m0": states["m0"]})
+    shown = [alone.rows[THRESHOLDS.index(limit)] for limit in thresholds.FEWER]
+    assert table.rows[4].cells[1:] == tuple(c for row in shown for c in row.cells[1:])
+    assert "thresholds.csv" in table.notes[1] and "m4" in markdown([table])
 
 
 def test_the_first_screen_has_the_first_split_or_many_together(rows):
@@ -60,6 +66,22 @@ def test_the_first_screen_has_the_first_split_or_many_together(rows):
     assert str(pooled.rows[0].cells[1]) == (
         f"{kept / 90:.0%} ({4 * kept:.0f}) [{low:.0%}, {high:.0%}]"
     )
+
+
+def test_many_splits_together_keep_the_width_that_their_clusters_give(make_scores):
+    scores, code = make_scores(120, bias=2.0), np.arange(120) // 12
+    arrays = scores.probs, scores.answers, scores.mask
+    found = metrics.act_above(*arrays, clusters=code)._asdict()
+    row = {"n": 120, "act_above": {name: column.tolist() for name, column in found.items()}}
+    (pooled,) = thresholds.first({"m": {f"s{i}": row for i in range(4)}})
+    # Four times as many rows are worth four times as much, and not more.
+    right = scores.predictions == scores.answers
+    kept = np.asarray(scores.confidences) >= found["threshold"][0] - 1e-6
+    worth = 4 * metrics.effective_rows(~right[kept], code[kept])
+    wrong = (~right[kept]).mean()
+    low, high = metrics.wilson_interval(wrong * worth, worth)
+    assert worth < 4 * kept.sum()
+    assert str(pooled.rows[0].cells[2]).endswith(f"[{low:.0%}, {high:.0%}]")
 
 
 def test_summaries_of_earlier_versions_have_none():
