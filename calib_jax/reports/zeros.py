@@ -16,10 +16,10 @@ from calib_jax.posthoc.floor import most_likely_floor
 def as_read(scores: Scores) -> np.ndarray:
     """The log-scores by which metrics of tails are computed, float32 [N, K].
 
-    Free answers' are as they are. Where the probabilities are recognised as rounded, a zero is the most likely probability up to
-    half of the unit, the same that the calibrators fitted to these scores read
-    (``posthoc.floor``); else, and where all are 0 or 1, it stays -inf. Probabilities that are no
-    zeros are measured as they are given.
+    Free answers' are as they are. Where the probabilities are recognised as rounded, a zero is the
+    most likely probability up to half of the unit, the same that the calibrators fitted to these
+    scores read (``posthoc.floor``); else, and where all are 0 or 1, it stays -inf. Probabilities
+    that are no zeros are measured as they are given.
     """
     return _floored(scores, _found(scores))
 

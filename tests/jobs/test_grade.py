@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.jobs.test_compare import fill
+from tests.jobs.series.conftest import fill
 
 from calib_jax.errors import UserError
 from calib_jax.jobs import finetune, grade
