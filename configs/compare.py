@@ -51,7 +51,7 @@ from calib_jax import presets
 
 
 def get_config(preset: str = ""):
-    config = presets.get("" if preset == "demo" else preset)
+    config = presets.get({"demo": "", "qwen_coder": "openbookqa"}.get(preset, preset))
     config.job = "compare"
     config.method = "compare"
     config.train.label_smoothing = presets.SMOOTHING
@@ -64,6 +64,24 @@ def get_config(preset: str = ""):
     if preset == "openbookqa":
         config.data.train_size = 256
         config.data.eval_size = 200
+    if preset == "qwen_coder":
+        config.model.name = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
+        config.model.adapter = "runs/qwen-aligned-seed{seed}/adapter"
+        # DPO learns from the first part of OpenBookQA's questions, and these methods from the other.
+        config.data.train = "offline:openbookqa/train%20:80/test,offline:mmlu/validation"
+        config.data.train_size = 320
+        config.data.eval = (
+            "offline:openbookqa/test,offline:mmlu/test,offline:arc_easy/test,"
+            "offline:arc_challenge/test"
+        )
+        config.data.eval_size = 300
+        config.train.learning_rate = 1e-4
+        config.train.batch_size = 8
+        config.train.microbatches = 1
+        config.compare.methods = (
+            "before,temperature,structured_matrix,ridge_head,sft,sft+temperature,sft2,"
+            "label_smoothing,ece_only,cft,rcft"
+        )
     if preset == "debug":
         config.compare.methods = "before,fixed_temperature,temperature,cft"
         config.compare.seeds = "0"

@@ -25,7 +25,7 @@ def cases():
             function = getattr(module, name)
             if not callable(function) or inspect.isclass(function):
                 continue
-            for setting in inspect.signature(function).parameters.keys() & BAD.keys():
+            for setting in sorted(inspect.signature(function).parameters.keys() & BAD.keys()):
                 if (name, setting) not in OTHERS:
                     yield pytest.param(module, function, setting, id=f"{name}-{setting}")
 
