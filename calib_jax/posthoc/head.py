@@ -161,7 +161,7 @@ class RidgeHead(Calibrator):
 
     Example:
         >>> states = [[1.0, 5.0], [2.0, 5.0], [-1.0, 5.0], [-2.0, 5.0]] * 3
-        >>> head = RidgeHead.fit(states, [0, 0, 1, 0] * 3)
+        >>> head = RidgeHead.fit(states, [0, 0, 1, 1] * 3)
         >>> np.asarray(head([[1.5, 5.0], [-1.0, 5.0]])).argmax(axis=1).tolist()
         [0, 1]
     """

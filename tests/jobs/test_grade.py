@@ -44,7 +44,7 @@ def test_answers_become_questions_that_both_objectives_learn_from(
 
     monkeypatch.setattr(split_scores, "finish", lambda *given: None)
     for method, form, term in (
-        ("calibration_tuning", "yes_no", "letters"),
+        ("calibration_tuning", "yes_no", "nll"),
         ("conftuner", "levels", "tokenised_brier"),
     ):
         config = fill(get_config(f"{method}@debug"), tmp_path, tiny_model)

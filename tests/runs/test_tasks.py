@@ -143,7 +143,7 @@ def test_scores_are_those_of_the_plain_engine(config, model, tmp_path, monkeypat
     class Plain(PlainEngine):
         def __init__(self, model, **options):
             super().__init__(model)
-            self.top_tokens = False
+            self.top_tokens = self.states = False
 
         def plan(self, groups):
             pass

@@ -64,8 +64,15 @@ def test_letters_leave_out_the_few_questions_of_another_number_of_options(make_s
     def scores(method):
         probs = np.where(mask, rng.random((60, width)), 0)
         probs /= probs.sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            logs = np.log(probs).astype(np.float32)
         return dataclasses.replace(
-            base, probs=probs.astype(np.float32), mask=mask, answers=answers, method=method
+            base,
+            log_scores=logs,
+            probs=probs.astype(np.float32),
+            mask=mask,
+            answers=answers,
+            method=method,
         )
 
     base, aligned = scores("choice"), scores("choice")
