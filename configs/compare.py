@@ -67,7 +67,7 @@ def get_config(preset: str = ""):
     if preset == "qwen_coder":
         config.model.name = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
         config.model.adapter = "runs/qwen-aligned-seed{seed}/adapter"
-        # DPO learns from the first part of OpenBookQA's questions, and these methods from the other.
+        # DPO has learnt from the first part of OpenBookQA's questions; these are the others.
         config.data.train = "offline:openbookqa/train%20:80/test,offline:mmlu/validation"
         config.data.train_size = 320
         config.data.eval = (

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.jobs.series.conftest import fill
 
 from calib_jax.errors import UserError
 from calib_jax.jobs import finetune, grade
@@ -14,6 +13,7 @@ from calib_jax.runs import split_scores
 from calib_jax.runs.run import Run
 from calib_jax.training.interrupt import StopRequest
 from configs.finetune import get_config
+from tests.jobs.series.conftest import fill
 
 
 @pytest.fixture
