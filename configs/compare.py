@@ -14,6 +14,11 @@ out-of-domain) over several seeds, with intervals and what is best in bold.
   openbookqa   2 CPU cores, 6 GiB       questions that the model answers at chance, 3 seeds: 256 of
                                         OpenBookQA to learn from, 200 of its test and of ARC-Easy's
                                         (OOD). Every large temperature wins there.
+  qwen_coder   2 CPU cores, 16 GiB      a model that knows something, aligned until it is too sure:
+                                        Qwen2.5-Coder-1.5B-Instruct after DPO on letters, an adapter
+                                        for each seed (docs/comparing.md says how they are made). It
+                                        learns from OpenBookQA and MMLU; OOD are ARC-Easy and
+                                        ARC-Challenge. Expect ten hours; not run as a whole by us.
   debug        2 CPU cores, 3 GiB       CFT, temperatures; one seed, 16 questions: does it run?
   tulu3_8b, olmo2_7b, vicuna_7b, mistral_7b
                4 or 8 accelerators      the paper's models and settings (configs/cft.py), 3 seeds;
@@ -66,7 +71,7 @@ def get_config(preset: str = ""):
         config.data.eval_size = 200
     if preset == "qwen_coder":
         config.model.name = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
-        config.model.adapter = "runs/qwen-aligned-seed{seed}/adapter"
+        config.model.adapter = "runs/qwen-aligned-seed{seed}/export/adapter"
         # DPO has learnt from the first part of OpenBookQA's questions; these are the others.
         config.data.train = "offline:openbookqa/train%20:80/test,offline:mmlu/validation"
         config.data.train_size = 320
