@@ -30,6 +30,7 @@ FIELDS: dict[str, Field] = {
     **table_jobs.ALIGNMENT,
     **table_jobs.GENERATE,
     **table_jobs.WINRATE,
+    **table_jobs.REGIMES,
     **table_jobs.PLAN,
     **table_train.CHECKPOINT,
     **table_model.REPORT,

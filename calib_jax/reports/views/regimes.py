@@ -1,0 +1,210 @@
+"""Methods and epochs in the plane of accuracy and conf-ECE."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from calib_jax.reports import tables
+from calib_jax.reports.regimes import figures
+from calib_jax.reports.regimes.plane import Point, boundary, of_dict, paths
+from calib_jax.reports.tables import Cell, Column, Row, Table, as_csv
+from calib_jax.reports.views import Block, Facts, Picture, Section, View, note, said
+from calib_jax.reports.words import interval, number, plural
+
+CAPTION = (
+    "By chance: the conf-ECE that a perfectly calibrated model of the same confidences exceeds in "
+    "one sample of 20; bold: an error that it explains. The empirical boundary is the largest "
+    "accuracy among the bold ones: a lower bound on what calibrated models reach, not the critical "
+    "accuracy of Xiao et al. 2025, which takes the target generative model."
+)
+_EXACT = (
+    "Accuracy and conf-ECE are expectations over the target's answers, without a sample's noise; "
+    "what chance explains is said of {n} with one answer each."
+)
+_RECALIBRATED = (
+    "Question by question: the mean distance between the confidence and the probability that the "
+    "target gives to the predicted option. After the replacement of each confidence by its bin's "
+    "accuracy, conf-ECE is 0 at the same accuracy whatever the regime: that a model cannot be "
+    "calibrated is meant relative to the target generative model."
+)
+
+_TRADE_OFF = (
+    "The last epoch of every fine-tuning; a line joins the values of λ at one learning rate. Where "
+    "it falls to the left, calibration costs accuracy; where it falls to the right, the term keeps "
+    "the network from learning its questions by heart, and both gain."
+)
+
+
+def points_of(summary: Mapping[str, Any]) -> list[Point]:
+    """Every point, in order."""
+    return [of_dict(found) for found in summary["points"]]
+
+
+def tradeoff(summary: Mapping[str, Any]) -> list[Point]:
+    """The last epoch of every λ, joined over λ: a path per learning rate (and seed)."""
+    lasts = [those[-1] for those in paths(points_of(summary)).values()]
+    return [Point(**{**vars(point), "path": point.mark, "epoch": None}) for point in lasts]
+
+
+def panels(summary: Mapping[str, Any]) -> dict[str, list[Point]]:
+    """What the figure shows: a panel per learning rate."""
+    found: dict[str, list[Point]] = {}
+    for point in points_of(summary):
+        rate, _, seed = point.mark.partition(", ")
+        short = f"{point.method}, {seed}" if seed else point.method
+        named = Point(**{**vars(point), "path": short})
+        found.setdefault(rate, []).append(named)
+    return found
+
+
+def table(summary: Mapping[str, Any]) -> Table:
+    """Per path the most accurate epoch, the most accurate that chance explains, and the last."""
+    columns = [Column("path", text=True), Column("point", text=True), Column("epoch")]
+    columns += [Column("accuracy", direction=1), Column("conf-ECE", direction=-1)]
+    columns += [Column("by chance")]
+    rows = []
+    if summary.get("target"):
+        rows.append(_row(of_dict(summary["target"]), "target generative model", ""))
+    for those in paths(points_of(summary)).values():
+        best = max(those, key=lambda point: point.accuracy)
+        sure = boundary(those, those[0].questions)
+        chosen: dict[int, list[str]] = {}
+        named = (
+            ("most accurate", best),
+            ("most accurate within chance", sure),
+            ("last", those[-1]),
+        )
+        for name, point in named:
+            if point is not None:
+                chosen.setdefault(those.index(point), []).append(name)
+        for i, names in sorted(chosen.items()):
+            rows.append(_row(those[i], those[i].path, ", ".join(names)))
+    return Table("regimes", tuple(columns), tuple(rows), sortable=True)
+
+
+def _row(point: Point, name: str, about: str) -> Row:
+    verdict = "best" if point.within else ""
+    ends = point.accuracy_ci
+    known = ends is not None and ends[0] != ends[1]
+    return Row(
+        (
+            Cell(name),
+            Cell(about),
+            Cell("" if point.epoch is None else str(point.epoch)),
+            Cell(number(point.accuracy), interval(ends) if known else ""),
+            Cell(number(point.conf_ece), verdict=verdict),
+            Cell(number(point.chance)),
+        )
+    )
+
+
+def ends(summary: Mapping[str, Any]) -> Table:
+    """The last epochs, and the same with every confidence replaced by its bin's accuracy."""
+    columns = [Column("path", text=True), Column("accuracy", direction=1)]
+    for group in ("as fine-tuned", "recalibrated by bins"):
+        columns += [
+            Column("conf-ECE", group, direction=-1),
+            Column("question by question", group, direction=-1),
+        ]
+    rows = []
+    for path, found in summary["ends"].items():
+        cells = [Cell(path), Cell(number(found["last"]["accuracy"]))]
+        for state in ("last", "recalibrated"):
+            cells += [Cell(number(found[state][key])) for key in ("conf_ece", "question_error")]
+        rows.append(Row(tuple(cells)))
+    return Table("ends", tuple(columns), tuple(rows), notes=(_RECALIBRATED,))
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """The proposition, what over-fine-tuning did, and the boundary."""
+    target, points = of_dict(summary["target"]), points_of(summary)
+    seen, limit = summary["target_seen"], target.chance
+    within = "within" if seen <= limit else "more than"
+    found = [
+        "The target generative model is calibrated: it answers with accuracy "
+        f"{number(target.accuracy)} and conf-ECE {number(target.conf_ece)}; "
+        f"{plural(target.n, 'question')} show {number(seen)} of it, {within} what chance "
+        f"explains, {number(limit)}",
+    ]
+    courses = paths([point for point in points if point.method == "SFT"])
+    worst = max(courses.values(), key=lambda those: those[-1].conf_ece)
+    best = max(worst, key=lambda point: point.accuracy)
+    if best is not worst[-1]:
+        found.append(
+            f"Over-fine-tuning: {worst[0].path}, is most accurate after epoch {best.epoch} "
+            f"(accuracy {number(best.accuracy)}, conf-ECE {number(best.conf_ece)}); after epoch "
+            f"{worst[-1].epoch} it has {number(worst[-1].accuracy)} and "
+            f"{number(worst[-1].conf_ece)}"
+        )
+    return [*found, _of_boundary(points)]
+
+
+def _of_boundary(points: list[Point]) -> str:
+    edge = boundary(points, points[0].questions)
+    if edge is None:
+        return "Empirical boundary: none, for chance explains the error of no point"
+    return (
+        f"Empirical boundary: {number(edge.accuracy)}, the largest accuracy with an error that "
+        f"chance explains ({edge.label})"
+    )
+
+
+def console(summary: Mapping[str, Any]) -> list[Block]:
+    """Sentences, tables, and what they mean."""
+    return [*said(sentences(summary)), *_tables(summary), *map(note, _notes(summary))]
+
+
+def _tables(summary: Mapping[str, Any]) -> list[Table]:
+    return [table(summary), ends(summary)]
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    count = plural(summary["world"]["sample_size"], "question")
+    return [_EXACT.format(n=count), CAPTION]
+
+
+def as_lines(summary: Mapping[str, Any]) -> str:
+    """A line per point as CSV."""
+    heads = (
+        "path", "method", "questions", "seed", "stage", "epoch", "n", "accuracy", "conf_ece",
+        "chance", "within",
+    )  # fmt: skip  # names, several on a line
+    lines = [[getattr(point, key) for key in heads] for point in points_of(summary)]
+    return as_csv(heads, lines)
+
+
+def view(summary: Mapping[str, Any]) -> View:
+    """The plane, the tables, and what the world is."""
+    target = of_dict(summary["target"])
+    texts, notes = sentences(summary), _notes(summary)
+    draw = functools.partial(
+        figures.draw,
+        panels(summary),
+        "Accuracy and calibration error of ever more fine-tuning",
+        (target.accuracy, target.conf_ece),
+    )
+    over = functools.partial(
+        figures.draw,
+        {"all questions of the population": tradeoff(summary)},
+        f"λ as a trade-off, after {plural(max(p.epoch or 0 for p in points_of(summary)), 'epoch')}",
+        (target.accuracy, target.conf_ece),
+        {target.questions: boundary(points_of(summary), target.questions)},
+    )
+    label = " ".join(f"{text}." for text in texts)
+    return View(
+        title="Regimes of accuracy and calibration",
+        kicker="regimes · a world whose target generative model is known",
+        said=texts,
+        console=console(summary),
+        sections=[
+            Section("Plane", [Picture(draw, "plane", label, wide=True), note(figures.NOTE)]),
+            Section("Trade-off", [Picture(over, "tradeoff", _TRADE_OFF), note(_TRADE_OFF)]),
+            Section("Results", [*_tables(summary), *map(note, notes)]),
+            Section("World", [Facts(summary["world"])]),
+        ],
+        files={
+            **tables.files("tables/regimes", _tables(summary), " ".join(notes)),
+            "tables/regimes.csv": as_lines(summary),
+        },
+        figures={"figures/plane": draw, "figures/tradeoff": over},
+    )
