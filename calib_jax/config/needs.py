@@ -80,6 +80,7 @@ READS_TEXTS = _reads("continuation", "options' texts (continuation_sum, ...)", *
 QUANTIZED = _where("model.quantize", "finetune", "evaluate", "study")
 DRAWS = _above_0("generate.temperature", "generate")
 DPO = _under("align.method", "dpo", "align")
+SYNTHETIC = _without("regimes.runs", "its points are those of finished runs", "regimes")
 HAS_PAIRS = _where("alignment.pairs", "alignment")
 HAS_TEXT = _where("alignment.text", "alignment")
 TASKS = _where("lifecycle.tasks", "lifecycle")

@@ -129,6 +129,14 @@ WINRATE = section(
 REGIMES = section(
     "regimes",
     ("regimes",),
+    runs=Field("").means(
+        "Folders of finished runs of finetune, compare, sweep and stages, whose models are the "
+        "points, separated by commas; empty for networks in a world that is known."
+    ),
+) | section(
+    "regimes",
+    ("regimes",),
+    (needs.SYNTHETIC,),
     train_size=Field(400, least=20).means(
         "How many questions of the known world the networks learn."
     ),

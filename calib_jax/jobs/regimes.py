@@ -1,11 +1,11 @@
-"""The job ``regimes``: accuracy and calibration error under over-fine-tuning, in a known world.
+"""The job ``regimes``: accuracy and calibration error of finished runs, or in a known world.
 
 Source: Xiao et al. 2025: the calibratable and the non-calibratable regime, relative to the target
-generative model; here that model is known.
+generative model, which is known of a synthetic world.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,9 +15,10 @@ from calib_jax import metrics
 from calib_jax.config import check_config
 from calib_jax.errors import UserError
 from calib_jax.grammar import numbers
-from calib_jax.reports.regimes.plane import Point, boundary
+from calib_jax.reports.regimes.plane import Point, advice, boundaries
 from calib_jax.reports.result import Measured, Result
 from calib_jax.reports.views import regimes
+from calib_jax.runs import plane_points
 from calib_jax.runs.run import Run
 from calib_jax.training import synthetic
 
@@ -27,16 +28,36 @@ _DRAWS = 400
 
 
 def main(run: Run) -> None:
-    """Fine-tunes networks in a known world, then writes tables, figure, page and summary.json.
+    """Reads finished runs, or fine-tunes networks in a known world, and writes plane and page.
 
     Raises:
       UserError: bad input; nothing is written then.
       Stopped: SIGTERM; the same command begins anew.
     """
     check_config(run.config)
-    found = _in_a_world(run)
+    found = _of_runs(run) if run.config.regimes.runs.strip() else _in_a_world(run)
     if jax.process_index() == 0:
         run.finish(found, regimes.view)
+
+
+def _of_runs(run: Run) -> Result:
+    """Every method, seed, stage and logged epoch of finished runs."""
+    points, left_out = plane_points.read(run.config.regimes.runs)
+    run.claim()
+    own = {"method": run.config.method, "left_out": left_out, **_own(points)}
+    return Result(own, tuple(map(_measured, points)))
+
+
+def _own(points: Sequence[Point]) -> dict[str, Any]:
+    edges = boundaries(points)
+    return {
+        "points": [dataclasses.asdict(point) for point in points],
+        "boundaries": {
+            questions: None if edge is None else dataclasses.asdict(edge)
+            for questions, edge in edges.items()
+        },
+        "advice": [advice(point, points) for point in points if point.subject],
+    }
 
 
 def _in_a_world(run: Run) -> Result:
@@ -76,6 +97,7 @@ def _in_a_world(run: Run) -> Result:
                 )
                 for epoch, probs in course.items():
                     own = {"path": path, "method": method, "seed": seed, "epoch": epoch}
+                    own["subject"] = not weight and epoch == asked.epochs
                     points.append(judge.point(probs["sample"], probs[POPULATION], own))
                 errors[path] = {
                     "last": synthetic.exact(probs[POPULATION], everyone.target, asked.num_bins),
@@ -85,13 +107,11 @@ def _in_a_world(run: Run) -> Result:
                 }
                 run.stop.check()
     target = judge.point(sample.target, everyone.target, {"path": "target", "method": "target"})
-    edge = boundary(points, POPULATION)
     own = {
         "method": config.method,
         "target": dataclasses.asdict(target),
         "target_seen": judge.seen(sample.target),
-        "points": [dataclasses.asdict(point) for point in points],
-        "boundary": None if edge is None else dataclasses.asdict(edge),
+        **_own(points),
         "ends": errors,
         "world": {key: asked[key] for key in _WORLD} | {"seed": config.seed},
     }

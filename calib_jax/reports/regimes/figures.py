@@ -17,6 +17,7 @@ from calib_jax.reports.figures.style import (
     PAPER,
     POPULATION,
     add_title,
+    fit,
     legend_columns,
     place,
     plain_axes,
@@ -24,14 +25,14 @@ from calib_jax.reports.figures.style import (
 from calib_jax.reports.regimes.plane import Point, boundary, paths
 
 _WIDTH, _HEIGHT, _GAP, _LEFT, _RIGHT, _BOTTOM, _LINE = 4.6, 3.7, 0.95, 0.75, 0.3, 0.62, 0.22
-_TOP = 0.95
+_TOP, _DOWN, _ACROSS = 0.95, 1.0, 3
 # The order of colours: those that lie apart in the wheel come first.
 _ORDER = (5, 0, 4, 1, 2, 3)
 NOTE = (
     "A filled mark: chance explains so large an error of so many questions. An open one: it does "
-    "not. A line joins the epochs of one fine-tuning and ends in the larger mark. Grey: errors up "
-    "to the points' median limit of chance. Dotted: the empirical boundary, the largest accuracy "
-    "of a filled mark."
+    "not, or that is not known. A line joins the epochs of one fine-tuning, or the stages of one "
+    "chain, and ends in a large mark. Grey: errors up to the points' median limit of chance. "
+    "Dotted: the empirical boundary, the largest accuracy of a filled mark."
 )
 
 
@@ -63,19 +64,23 @@ def draw(
     if target:
         handles.append(Line2D([], [], **_TARGET))
         labels.append("target generative model")
-    width = _LEFT + len(panels) * (_WIDTH + _GAP) - _GAP + _RIGHT
+    across = min(len(panels), _ACROSS)
+    down = math.ceil(len(panels) / _ACROSS)
+    width = _LEFT + across * (_WIDTH + _GAP) - _GAP + _RIGHT
     lines = math.ceil(len(labels) / legend_columns(labels, width - _LEFT))
     columns = math.ceil(len(labels) / lines)
     top = _TOP + _LINE * (lines - 1)
-    height = _BOTTOM + _HEIGHT + top
+    height = _BOTTOM + down * (_HEIGHT + _DOWN) - _DOWN + top
     figure = new_figure(width, height)
     for i, (about, those) in enumerate(panels.items()):
-        ax = place(figure, _LEFT + i * (_WIDTH + _GAP), _BOTTOM, _WIDTH, _HEIGHT)
+        left = _LEFT + i % _ACROSS * (_WIDTH + _GAP)
+        bottom = _BOTTOM + (down - 1 - i // _ACROSS) * (_HEIGHT + _DOWN)
+        ax = place(figure, left, bottom, _WIDTH, _HEIGHT)
         alike = [point for point in points if point.questions == those[0].questions]
         asked = those[0].questions
         edge = boundary(alike, asked) if edges is None else edges.get(asked)
         _panel(ax, those, alike, looks, target, edge)
-        ax.set_title(about, fontsize=10, color=INK, loc="left", pad=5)
+        fit(ax.set_title(about, fontsize=10, color=INK, loc="left", pad=5), _WIDTH)
         ax.set_xlabel("accuracy", fontsize=10, color=INK)
         ax.set_ylabel("conf-ECE", fontsize=10, color=INK)
     figure.legend(

@@ -28,6 +28,11 @@ _RECALIBRATED = (
     "calibrated is meant relative to the target generative model."
 )
 
+_LOGGED = (
+    "Epochs are those of the runs' logs: the training questions before each epoch, and the "
+    "questions of config.data.validation after each. The log holds no limit of chance, so their "
+    "marks are open, and they set no boundary."
+)
 _TRADE_OFF = (
     "The last epoch of every fine-tuning; a line joins the values of λ at one learning rate. Where "
     "it falls to the left, calibration costs accuracy; where it falls to the right, the term keeps "
@@ -47,9 +52,12 @@ def tradeoff(summary: Mapping[str, Any]) -> list[Point]:
 
 
 def panels(summary: Mapping[str, Any]) -> dict[str, list[Point]]:
-    """What the figure shows: a panel per learning rate."""
+    """What the figure shows: a panel per learning rate, or per set of questions."""
     found: dict[str, list[Point]] = {}
     for point in points_of(summary):
+        if not summary.get("target"):
+            found.setdefault(point.questions, []).append(point)
+            continue
         rate, _, seed = point.mark.partition(", ")
         short = f"{point.method}, {seed}" if seed else point.method
         named = Point(**{**vars(point), "path": short})
@@ -66,6 +74,9 @@ def table(summary: Mapping[str, Any]) -> Table:
     if summary.get("target"):
         rows.append(_row(of_dict(summary["target"]), "target generative model", ""))
     for those in paths(points_of(summary)).values():
+        if those[0].stage:
+            rows += [_row(point, point.path, point.stage) for point in those]
+            continue
         best = max(those, key=lambda point: point.accuracy)
         sure = boundary(those, those[0].questions)
         chosen: dict[int, list[str]] = {}
@@ -78,8 +89,10 @@ def table(summary: Mapping[str, Any]) -> Table:
             if point is not None:
                 chosen.setdefault(those.index(point), []).append(name)
         for i, names in sorted(chosen.items()):
-            rows.append(_row(those[i], those[i].path, ", ".join(names)))
-    return Table("regimes", tuple(columns), tuple(rows), sortable=True)
+            about = ", ".join(names) if len(those) > 1 else ""
+            rows.append(_row(those[i], those[i].path, about))
+    rows.sort(key=lambda row: row.section)  # a stable sort: paths stay in order
+    return Table("regimes", tuple(columns), tuple(rows))
 
 
 def _row(point: Point, name: str, about: str) -> Row:
@@ -94,7 +107,8 @@ def _row(point: Point, name: str, about: str) -> Row:
             Cell(number(point.accuracy), interval(ends) if known else ""),
             Cell(number(point.conf_ece), verdict=verdict),
             Cell(number(point.chance)),
-        )
+        ),
+        section="" if point.questions == "population" else point.questions,
     )
 
 
@@ -116,9 +130,15 @@ def ends(summary: Mapping[str, Any]) -> Table:
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """The proposition, what over-fine-tuning did, and the boundary."""
+    """The proposition and over-fine-tuning, where the target is known; boundaries; advice."""
+    found = _of_world(summary) if summary.get("target") else []
+    found += [_of_boundary(q, edge) for q, edge in summary["boundaries"].items()]
+    return [*found, *summary["advice"], *summary.get("left_out", ())]
+
+
+def _of_world(summary: Mapping[str, Any]) -> list[str]:
     target, points = of_dict(summary["target"]), points_of(summary)
-    seen, limit = summary["target_seen"], target.chance
+    seen, limit = summary["target_seen"], summary["target"]["chance"]
     within = "within" if seen <= limit else "more than"
     found = [
         "The target generative model is calibrated: it answers with accuracy "
@@ -136,16 +156,15 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
             f"{worst[-1].epoch} it has {number(worst[-1].accuracy)} and "
             f"{number(worst[-1].conf_ece)}"
         )
-    return [*found, _of_boundary(points)]
+    return found
 
 
-def _of_boundary(points: list[Point]) -> str:
-    edge = boundary(points, points[0].questions)
+def _of_boundary(questions: str, edge: Mapping[str, Any] | None) -> str:
     if edge is None:
-        return "Empirical boundary: none, for chance explains the error of no point"
+        return f"Empirical boundary on {questions}: none, for chance explains no point's error"
     return (
-        f"Empirical boundary: {number(edge.accuracy)}, the largest accuracy with an error that "
-        f"chance explains ({edge.label})"
+        f"Empirical boundary on {questions}: {number(edge['accuracy'])}, the largest accuracy with "
+        f"an error that chance explains ({of_dict(edge).label})"
     )
 
 
@@ -155,10 +174,12 @@ def console(summary: Mapping[str, Any]) -> list[Block]:
 
 
 def _tables(summary: Mapping[str, Any]) -> list[Table]:
-    return [table(summary), ends(summary)]
+    return [table(summary), ends(summary)] if summary.get("target") else [table(summary)]
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
+    if not summary.get("target"):
+        return [CAPTION, _LOGGED]
     count = plural(summary["world"]["sample_size"], "question")
     return [_EXACT.format(n=count), CAPTION]
 
@@ -174,37 +195,40 @@ def as_lines(summary: Mapping[str, Any]) -> str:
 
 
 def view(summary: Mapping[str, Any]) -> View:
-    """The plane, the tables, and what the world is."""
-    target = of_dict(summary["target"])
-    texts, notes = sentences(summary), _notes(summary)
-    draw = functools.partial(
-        figures.draw,
-        panels(summary),
-        "Accuracy and calibration error of ever more fine-tuning",
-        (target.accuracy, target.conf_ece),
-    )
-    over = functools.partial(
-        figures.draw,
-        {"all questions of the population": tradeoff(summary)},
-        f"λ as a trade-off, after {plural(max(p.epoch or 0 for p in points_of(summary)), 'epoch')}",
-        (target.accuracy, target.conf_ece),
-        {target.questions: boundary(points_of(summary), target.questions)},
-    )
+    """The plane and the tables; of a known world also the trade-off, and what the world is."""
+    world = summary.get("target")
+    target = of_dict(world) if world else None
+    at = (target.accuracy, target.conf_ece) if target else None
+    texts, notes, points = sentences(summary), _notes(summary), points_of(summary)
+    title = "Accuracy and calibration error" + (" of ever more fine-tuning" if world else "")
+    draw = functools.partial(figures.draw, panels(summary), title, at)
+    drawn = {"figures/plane": draw}
     label = " ".join(f"{text}." for text in texts)
+    sections = [Section("Plane", [Picture(draw, "plane", label, wide=True), note(figures.NOTE)])]
+    if target:
+        last = max(point.epoch or 0 for point in points)
+        drawn["figures/tradeoff"] = over = functools.partial(
+            figures.draw,
+            {"all questions of the population": tradeoff(summary)},
+            f"λ as a trade-off, after {plural(last, 'epoch')}",
+            at,
+            {target.questions: boundary(points, target.questions)},
+        )
+        pictured = Picture(over, "tradeoff", _TRADE_OFF)
+        sections.append(Section("Trade-off", [pictured, note(_TRADE_OFF)]))
+    sections.append(Section("Results", [*_tables(summary), *map(note, notes)]))
+    if world:
+        sections.append(Section("World", [Facts(summary["world"])]))
+    about = "a world whose target generative model is known" if world else "finished runs"
     return View(
         title="Regimes of accuracy and calibration",
-        kicker="regimes · a world whose target generative model is known",
+        kicker=f"regimes · {about}",
         said=texts,
         console=console(summary),
-        sections=[
-            Section("Plane", [Picture(draw, "plane", label, wide=True), note(figures.NOTE)]),
-            Section("Trade-off", [Picture(over, "tradeoff", _TRADE_OFF), note(_TRADE_OFF)]),
-            Section("Results", [*_tables(summary), *map(note, notes)]),
-            Section("World", [Facts(summary["world"])]),
-        ],
+        sections=sections,
         files={
             **tables.files("tables/regimes", _tables(summary), " ".join(notes)),
             "tables/regimes.csv": as_lines(summary),
         },
-        figures={"figures/plane": draw, "figures/tradeoff": over},
+        figures=drawn,
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from calib_jax.reports.regimes import figures
-from calib_jax.reports.regimes.plane import Point, boundary, of_dict, paths
+from calib_jax.reports.regimes.plane import Point, advice, boundaries, boundary, of_dict, paths
 
 
 def point(path="SFT", questions="q", accuracy=0.5, conf_ece=0.1, chance=0.05, **more):
@@ -64,3 +64,42 @@ def test_marks_are_filled_where_chance_explains_and_the_boundary_is_drawn(target
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert [float(line.get_xdata()[0]) for line in dotted] == [0.6]
     assert sum(line.get_marker() == "*" for line in ax.lines) == (target is not None)
+
+
+def own(accuracy, low, high, **more):
+    more = {"path": "before", "accuracy_ci": (low, high), "conf_ece": 0.3, **more}
+    return point(accuracy=accuracy, subject=True, **more)
+
+
+REACHED = point("other", accuracy=0.6, conf_ece=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "others", "said"),
+    [
+        (own(0.4, 0.3, 0.5), [REACHED], "Try CFT"),
+        (own(0.8, 0.7, 0.9), [REACHED], "Try RCFT"),
+        (own(0.55, 0.45, 0.65), [REACHED], "includes the empirical boundary, 0.600"),
+        (own(0.4, 0.3, 0.5, conf_ece=0.01), [REACHED], "needs no calibration"),
+        (own(0.4, 0.3, 0.5), [point("other", accuracy=0.6)], "no other model"),
+        (own(0.4, 0.3, 0.5), [point("other", "else", 0.6, 0.01)], "no other model"),
+        (own(0.4, 0.3, 0.5), [point("before", accuracy=0.6, conf_ece=0.01)], "no other model"),
+        (own(0.4, 0.3, 0.5, chance=None), [REACHED], "is not known"),
+        (own(0.4, 0.3, 0.5, accuracy_ci=None), [REACHED], "is not known"),
+    ],
+)
+def test_advice_is_given_where_the_points_bear_it(model, others, said):
+    found = advice(model, [model, *others])
+    assert said in found
+    assert found.startswith("No advice") == (said[:3] not in ("Try", "nee"))
+
+
+def test_boundaries_are_of_questions_where_chance_is_known():
+    points = [REACHED, point(questions="log", chance=None), point(questions="hard")]
+    assert boundaries(points) == {"q": REACHED, "hard": None}
+
+
+def test_many_panels_stand_in_rows_of_three():
+    figure = figures.draw({f"{i}": [point(questions=f"{i}")] for i in range(5)}, "title")
+    tops = [round(ax.get_position().y0, 3) for ax in figure.axes]
+    assert tops[0] == tops[2] > tops[3] == tops[4]
