@@ -57,3 +57,34 @@ def test_a_batch_larger_than_the_questions_is_refused(call, tmp_path):
     status, _, err = call("train_size=40")
     assert status == 1 and "config.regimes.batch_size is 50" in err and "40 at most" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_finished_runs_from_command_to_page(call, tmp_path):
+    figures = {"n": 50, "accuracy": 0.3, "conf_ece": 0.4, "conf_ece_null_q95": 0.1}
+    after = {**figures, "accuracy": 0.7, "conf_ece": 0.05, "accuracy_ci": [0.6, 0.8]}
+    summary = {
+        "schema": 2, "job": "finetune", "method": "cft", "data": {"seed": 0, "n": {"train": 8}},
+        "before": {"exam": {**figures, "accuracy_ci": [0.2, 0.4]}}, "after": {"exam": after},
+    }  # fmt: skip  # a summary
+    (tmp_path / "cft").mkdir()
+    (tmp_path / "cft" / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "cft" / "metrics.jsonl").write_text(
+        json.dumps({"step": 0, "epoch": 0, "kind": "estep", "accuracy": 0.2, "conf_ece": 0.5})
+    )
+    status, out, err = call(f"runs={tmp_path / 'cft'}")
+    assert (status, err) == (0, "")
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (edge,) = found["boundaries"].values()
+    assert edge["accuracy"] == 0.7
+    (advice,) = found["advice"]
+    assert advice.startswith("before on exam of") and advice.endswith("Try CFT")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Try CFT" in page and "target generative model is calibrated" not in page
+    read = (tmp_path / "run" / "inputs.json").read_text()
+    assert "cft/summary.json" in read
+
+
+def test_fields_of_the_world_are_refused_beside_runs(call, tmp_path):
+    status, _, err = call("runs=somewhere", "epochs=3")
+    assert status == 1 and "config.regimes.epochs" in err and "config.regimes.runs" in err
+    assert not (tmp_path / "run").exists()
