@@ -22,7 +22,7 @@ from calib_jax.runs import plane_points
 from calib_jax.runs.run import Run
 from calib_jax.training import synthetic
 
-POPULATION = "population"
+POPULATION = "the population"
 # Draws behind a limit of chance: that of 2,000 questions moves by about 0.001 from seed to seed.
 _DRAWS = 400
 

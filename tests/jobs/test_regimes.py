@@ -40,10 +40,10 @@ def test_a_known_world_from_command_to_page(call, tmp_path):
     assert {p["method"] for p in points} == {"SFT", "CFT λ = 5"}
     assert all(p["accuracy"] <= summary["target"]["accuracy"] for p in points)
     within = [p["accuracy"] for p in points if p["conf_ece"] <= p["chance"]]
-    assert summary["boundaries"]["population"]["accuracy"] == max(within)
+    assert summary["boundaries"]["the population"]["accuracy"] == max(within)
     assert all(found["recalibrated"]["conf_ece"] < 1e-9 for found in summary["ends"].values())
     rows = [row for row in summary["rows"] if row["metric"] == "conf_ece"]
-    assert len(rows) == 97 and {row["probe"] for row in rows} == {"population"}
+    assert len(rows) == 97 and {row["probe"] for row in rows} == {"the population"}
     page = (folder / "report.html").read_text()
     assert "target generative model is calibrated" in page and "empirical boundary" in page
     with (folder / "tables" / "regimes.csv").open() as file:

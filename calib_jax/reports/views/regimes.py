@@ -108,7 +108,7 @@ def _row(point: Point, name: str, about: str) -> Row:
             Cell(number(point.conf_ece), verdict=verdict),
             Cell(number(point.chance)),
         ),
-        section="" if point.questions == "population" else point.questions,
+        section="" if point.questions == "the population" else point.questions,
     )
 
 
