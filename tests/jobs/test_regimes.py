@@ -77,9 +77,9 @@ def test_finished_runs_from_command_to_page(call, tmp_path):
     (edge,) = found["boundaries"].values()
     assert edge["accuracy"] == 0.7
     (advice,) = found["advice"]
-    assert advice.startswith("before on exam of") and advice.endswith("Try CFT")
+    assert advice.startswith("before on exam of") and advice.endswith("try CFT")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Try CFT" in page and "target generative model is calibrated" not in page
+    assert "try CFT" in page and "target generative model is calibrated" not in page
     read = (tmp_path / "run" / "inputs.json").read_text()
     assert "cft/summary.json" in read
 

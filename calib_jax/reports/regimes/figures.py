@@ -24,8 +24,8 @@ from calib_jax.reports.figures.style import (
 )
 from calib_jax.reports.regimes.plane import Point, boundary, paths
 
-_WIDTH, _HEIGHT, _GAP, _LEFT, _RIGHT, _BOTTOM, _LINE = 4.6, 3.7, 0.95, 0.75, 0.3, 0.62, 0.22
-_TOP, _DOWN, _ACROSS = 0.95, 1.0, 3
+_WIDTH, _HEIGHT, _GAP, _LEFT, _RIGHT, _BOTTOM, _LINE = 3.3, 3.0, 0.7, 0.7, 0.25, 0.6, 0.22
+_TOP, _DOWN, _ACROSS, _ALONE = 0.95, 1.0, 3, 5.4
 # The order of colours: those that lie apart in the wheel come first.
 _ORDER = (5, 0, 4, 1, 2, 3)
 NOTE = (
@@ -65,22 +65,23 @@ def draw(
         handles.append(Line2D([], [], **_TARGET))
         labels.append("target generative model")
     across = min(len(panels), _ACROSS)
+    side = _WIDTH if across > 1 else _ALONE
     down = math.ceil(len(panels) / _ACROSS)
-    width = _LEFT + across * (_WIDTH + _GAP) - _GAP + _RIGHT
+    width = _LEFT + across * (side + _GAP) - _GAP + _RIGHT
     lines = math.ceil(len(labels) / legend_columns(labels, width - _LEFT))
     columns = math.ceil(len(labels) / lines)
     top = _TOP + _LINE * (lines - 1)
     height = _BOTTOM + down * (_HEIGHT + _DOWN) - _DOWN + top
     figure = new_figure(width, height)
     for i, (about, those) in enumerate(panels.items()):
-        left = _LEFT + i % _ACROSS * (_WIDTH + _GAP)
+        left = _LEFT + i % _ACROSS * (side + _GAP)
         bottom = _BOTTOM + (down - 1 - i // _ACROSS) * (_HEIGHT + _DOWN)
-        ax = place(figure, left, bottom, _WIDTH, _HEIGHT)
+        ax = place(figure, left, bottom, side, _HEIGHT)
         alike = [point for point in points if point.questions == those[0].questions]
         asked = those[0].questions
         edge = boundary(alike, asked) if edges is None else edges.get(asked)
         _panel(ax, those, alike, looks, target, edge)
-        fit(ax.set_title(about, fontsize=10, color=INK, loc="left", pad=5), _WIDTH)
+        fit(ax.set_title(about, fontsize=10, color=INK, loc="left", pad=5), side)
         ax.set_xlabel("accuracy", fontsize=10, color=INK)
         ax.set_ylabel("conf-ECE", fontsize=10, color=INK)
     figure.legend(

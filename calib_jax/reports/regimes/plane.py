@@ -125,9 +125,9 @@ def advice(own: Point, points: Sequence[Point]) -> str:
     if high < edge.accuracy:
         return (
             f"{where} is calibratable as far as these points tell: its accuracy, {said}, is below "
-            f"{about}. Try CFT"
+            f"{about}; try CFT"
         )
     return (
         f"{where} is not seen to be calibratable: its accuracy, {said}, is above {about}, so less "
-        "error may cost accuracy. Try RCFT"
+        "error may cost accuracy; try RCFT"
     )

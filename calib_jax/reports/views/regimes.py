@@ -45,10 +45,14 @@ def points_of(summary: Mapping[str, Any]) -> list[Point]:
     return [of_dict(found) for found in summary["points"]]
 
 
-def tradeoff(summary: Mapping[str, Any]) -> list[Point]:
-    """The last epoch of every λ, joined over λ: a path per learning rate (and seed)."""
-    lasts = [those[-1] for those in paths(points_of(summary)).values()]
-    return [Point(**{**vars(point), "path": point.mark, "epoch": None}) for point in lasts]
+def tradeoff(summary: Mapping[str, Any]) -> dict[str, list[Point]]:
+    """The last epoch of every λ, joined over λ: a panel per learning rate, a path per seed."""
+    found: dict[str, list[Point]] = {}
+    for those in paths(points_of(summary)).values():
+        rate, _, seed = those[-1].mark.partition(", ")
+        named = Point(**{**vars(those[-1]), "path": seed or rate, "epoch": None})
+        found.setdefault(rate, []).append(named)
+    return found
 
 
 def panels(summary: Mapping[str, Any]) -> dict[str, list[Point]]:
@@ -209,12 +213,12 @@ def view(summary: Mapping[str, Any]) -> View:
         last = max(point.epoch or 0 for point in points)
         drawn["figures/tradeoff"] = over = functools.partial(
             figures.draw,
-            {"all questions of the population": tradeoff(summary)},
+            tradeoff(summary),
             f"λ as a trade-off, after {plural(last, 'epoch')}",
             at,
             {target.questions: boundary(points, target.questions)},
         )
-        pictured = Picture(over, "tradeoff", _TRADE_OFF)
+        pictured = Picture(over, "tradeoff", _TRADE_OFF, wide=True)
         sections.append(Section("Trade-off", [pictured, note(_TRADE_OFF)]))
     sections.append(Section("Results", [*_tables(summary), *map(note, notes)]))
     if world:
