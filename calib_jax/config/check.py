@@ -31,6 +31,7 @@ FIELDS: dict[str, Field] = {
     **table_jobs.GENERATE,
     **table_jobs.ANSWERS,
     **table_jobs.WINRATE,
+    **table_jobs.REGIMES,
     **table_jobs.PLAN,
     **table_train.CHECKPOINT,
     **table_model.REPORT,

@@ -24,7 +24,7 @@ SERIES = ("compare", "sweep", "stages")  # runs of "finetune" and "align" that b
 FINETUNES = ("finetune", *SERIES, "plan")  # "plan" takes the config of the run that it plans
 TRAINS = (*FINETUNES, "align")
 _READS = ("evaluate", "study", "lifecycle")
-_OTHERS = ("alignment", "answers", "export", "generate", "report", "winrate")
+_OTHERS = ("alignment", "answers", "export", "generate", "regimes", "report", "winrate")
 # A job of which nothing is said here asks one model or several, and obeys what all such jobs obey.
 READS = (*_READS, *sorted(_PRESENT - {*TRAINS, *_READS, *_OTHERS}))
 ASKS = (*READS, "stages")  # tasks, by any reading
@@ -33,7 +33,7 @@ PROMPTS = (*LETTERS, "alignment")  # score what config.prompt says
 SCORES = (*PROMPTS, "answers")
 CHATS = (*PROMPTS, "generate")
 RUNS_A_MODEL = (*SCORES, "generate")
-JOBS = tuple(sorted((*RUNS_A_MODEL, "report", "winrate", "export")))
+JOBS = tuple(sorted((*RUNS_A_MODEL, "regimes", "report", "winrate", "export")))
 
 
 def all_but(*jobs: str) -> tuple[str, ...]:

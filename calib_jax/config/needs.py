@@ -92,6 +92,7 @@ TRAINS_ON_TEXTS = Need(
 QUANTIZED = _where("model.quantize", "finetune", "evaluate", "study")
 DRAWS = _above_0("generate.temperature", "generate")
 DPO = _under("align.method", "dpo", "align")
+SYNTHETIC = _without("regimes.runs", "its points are those of finished runs", "regimes")
 HAS_PAIRS = _where("alignment.pairs", "alignment")
 HAS_TEXT = _where("alignment.text", "alignment")
 TASKS = _where("lifecycle.tasks", "lifecycle")

@@ -144,6 +144,46 @@ WINRATE = section(
     ),
 )
 
+REGIMES = section(
+    "regimes",
+    ("regimes",),
+    runs=Field("").means(
+        "Folders of finished runs of finetune, compare, sweep and stages, whose models are the "
+        "points, separated by commas; empty for networks in a world that is known."
+    ),
+) | section(
+    "regimes",
+    ("regimes",),
+    (needs.SYNTHETIC,),
+    train_size=Field(400, least=20).means(
+        "How many questions of the known world the networks learn."
+    ),
+    sample_size=Field(2000, least=20).means(
+        "How many questions with one answer each say what chance explains."
+    ),
+    population_size=Field(50_000, least=20).means(
+        "How many questions, of which the answers' distribution is used and no answer, stand for "
+        "the population."
+    ),
+    sharpness=Field(2.5, least=0).means(
+        "What the logits of the target generative model are multiplied by: the larger, the surer "
+        "are its answers."
+    ),
+    epochs=Field(80, least=1).means("The passes of every fine-tuning."),
+    batch_size=Field(50, least=1).means("The questions of one step."),
+    learning_rates=Field("0.001,0.003,0.01", check=values.numbers(float)).means(
+        "The learning rates of SFT and CFT, separated by commas."
+    ),
+    ece_weight=Field("3,10,30", check=values.numbers(float)).means(
+        "The values of λ of CFT, separated by commas, each at every learning rate."
+    ),
+    seeds=Field("0", check=values.numbers()).means(
+        "Seeds of the networks' first parameters and batches, separated by commas; the world and "
+        "its questions are config.seed's."
+    ),
+    num_bins=Field(10, least=1).means("M, of the E-step and of the errors that are measured."),
+)
+
 PLAN = section(
     "plan",
     ("plan",),

@@ -183,10 +183,10 @@ def _panel(
     ax.margins(0.06)
     ax.set_ylim(bottom=0)
     ax.spines["bottom"].set_color(FAINT)
-    _label(ax, marks, texts)
+    label_marks(ax, marks, texts)
 
 
-def _label(
+def label_marks(
     ax: Axes, marks: Sequence[tuple[float, float]], texts: Sequence[tuple[str, str]]
 ) -> None:
     """Writes a text in its colour beside each mark, where it touches least of the others."""
