@@ -63,10 +63,13 @@ def _own(points: Sequence[Point]) -> dict[str, Any]:
 def _in_a_world(run: Run) -> Result:
     """SFT and CFT with ever more epochs in a world whose target generative model is known."""
     config, asked = run.config, run.config.regimes
-    if asked.batch_size > asked.train_size:
+    held_out = round(asked.held_out * asked.train_size)
+    if asked.batch_size > asked.train_size - held_out:
+        kept = f", of which {held_out} are held out" if held_out else ""
         raise UserError(
             f"config.regimes.batch_size is {asked.batch_size}, and config.regimes.train_size "
-            f"{asked.train_size}: no batch would be full. Set it to {asked.train_size} at most."
+            f"{asked.train_size}{kept}: no batch would be full. Set it to "
+            f"{asked.train_size - held_out} at most, or ask for more questions."
         )
     rates = numbers(asked.learning_rates, "config.regimes.learning_rates", float)
     weights = numbers(asked.ece_weight, "config.regimes.ece_weight", float)
@@ -83,6 +86,7 @@ def _in_a_world(run: Run) -> Result:
         for weight in dict.fromkeys((0.0, *weights)):
             for seed in seeds:
                 method = f"CFT λ = {weight:g}" if weight else "SFT"
+                apart = held_out if weight else 0
                 path = f"{method}, learning rate {rate:g}"
                 path += f", seed {seed}" if len(seeds) > 1 else ""
                 course = synthetic.fine_tuned(
@@ -94,6 +98,7 @@ def _in_a_world(run: Run) -> Result:
                     seed=seed,
                     batch_size=asked.batch_size,
                     num_bins=asked.num_bins,
+                    held_out=apart,
                 )
                 for epoch, probs in course.items():
                     own = {"path": path, "method": method, "seed": seed, "epoch": epoch}
@@ -118,7 +123,10 @@ def _in_a_world(run: Run) -> Result:
     return Result(own, tuple(_measured(point) for point in (target, *points)))
 
 
-_WORLD = ("train_size", "sample_size", "population_size", "sharpness", "batch_size", "num_bins")
+_WORLD = (
+    *("train_size", "sample_size", "population_size", "sharpness"),
+    *("batch_size", "num_bins", "held_out"),
+)
 
 
 def _measured(point: Point) -> Measured:

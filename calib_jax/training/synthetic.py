@@ -97,6 +97,7 @@ def fine_tuned(
     seed: int,
     batch_size: int,
     num_bins: int,
+    held_out: int = 0,
 ) -> dict[int, dict[str, np.ndarray]]:
     """Fine-tunes a network by (1/n) Σ [L_SFT1 + λ L_ECE], an E-step before every epoch.
 
@@ -110,6 +111,8 @@ def fine_tuned(
       seed: of the first parameters and of the batches.
       batch_size: at most N.
       num_bins: M of the E-step.
+      held_out: the first so many questions are not learnt, and the E-step takes the bins'
+        accuracies from them alone; 0 takes them from the questions that are learnt.
 
     Returns:
       epoch of ``measured_epochs`` -> name -> option probabilities [N', 4] float32.
@@ -134,6 +137,7 @@ def fine_tuned(
                 ece_weight,
                 batch_size=batch_size,
                 num_bins=num_bins,
+                held_out=held_out,
             )
     return found
 
@@ -158,13 +162,16 @@ def _probs(params: Any, features: jax.Array) -> jax.Array:
     return jax.nn.softmax(_logits(params, features))
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "num_bins"))
-def _epoch(params, state, key, features, answers, learning_rate, weight, *, batch_size, num_bins):
+@functools.partial(jax.jit, static_argnames=("batch_size", "num_bins", "held_out"))
+def _epoch(
+    params, state, key, features, answers, learning_rate, weight, *, batch_size, num_bins, held_out
+):
     """One E-step, then a pass over the questions."""
     count = len(answers)
+    apart = jnp.arange(count) < held_out if held_out else None
     mask = jnp.ones((count, OPTIONS), bool)
     probs = jax.nn.softmax(_logits(params, features))
-    targets = e_step(probs, answers, mask, num_bins=num_bins).targets
+    targets = e_step(probs, answers, mask, apart, num_bins=num_bins).targets
 
     def loss(params, rows):
         scores = jax.nn.log_softmax(_logits(params, features[rows]))
@@ -177,8 +184,8 @@ def _epoch(params, state, key, features, answers, learning_rate, weight, *, batc
         moved = jax.tree.map(lambda update: -learning_rate * update, updates)
         return (optax.apply_updates(params, moved), state), None
 
-    batches = count // batch_size
-    order = jax.random.permutation(key, count)[: batches * batch_size]
+    batches = (count - held_out) // batch_size
+    order = held_out + jax.random.permutation(key, count - held_out)[: batches * batch_size]
     return jax.lax.scan(step, (params, state), order.reshape(batches, batch_size))[0]
 
 

@@ -57,6 +57,8 @@ def test_a_batch_larger_than_the_questions_is_refused(call, tmp_path):
     status, _, err = call("train_size=40")
     assert status == 1 and "config.regimes.batch_size is 50" in err and "40 at most" in err
     assert not (tmp_path / "run").exists()
+    status, _, err = call("train_size=80", "held_out=0.5")
+    assert status == 1 and "80, of which 40 are held out" in err
 
 
 def test_finished_runs_from_command_to_page(call, tmp_path):

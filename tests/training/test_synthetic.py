@@ -98,3 +98,19 @@ def test_over_fine_tuning_makes_overconfident_and_the_ece_term_holds_it_back(the
             early = synthetic.exact(course[3]["asked"], asked.target, 10)
             assert last[0.0]["conf_ece"] > early["conf_ece"] + 0.1
     assert last[30.0]["conf_ece"] < last[0.0]["conf_ece"] - 0.05
+
+
+def test_questions_held_out_are_not_learnt_and_make_the_accuracies(there):
+    """They may be any for SFT; for CFT their answers alone change what is learnt."""
+    learnt, asked = synthetic.draw(there, 60, (3, 1)), synthetic.draw(there, 200, (3, 2))
+    other = np.where(np.arange(60) < 20, (learnt.answers + 1) % 4, learnt.answers)
+    options = {"epochs": 4, "learning_rate": 0.01, "seed": 0, "batch_size": 20, "num_bins": 10}
+
+    def last(answers, weight, held_out=20):
+        drawn = synthetic.Drawn(learnt.features, learnt.target, answers)
+        given = {"ece_weight": weight, "held_out": held_out, **options}
+        return synthetic.fine_tuned(drawn, {"asked": asked.features}, **given)[4]["asked"]
+
+    np.testing.assert_array_equal(last(learnt.answers, 0.0), last(other, 0.0))
+    assert np.abs(last(learnt.answers, 10.0) - last(other, 10.0)).max() > 1e-3
+    assert np.abs(last(learnt.answers, 0.0, 0) - last(other, 0.0, 0)).max() > 1e-3
