@@ -178,8 +178,8 @@ REGIMES = section(
         "The values of λ of CFT, separated by commas, each at every learning rate."
     ),
     held_out=Field(0.0, least=0, below=1).means(
-        "The share of the questions that CFT does not learn, and takes the bins' accuracies from, as "
-        "em.held_out; 0 takes them from the questions that it learns."
+        "The share of the questions that CFT does not learn, and takes the bins' accuracies from, "
+        "as em.held_out; 0 takes them from the questions that it learns."
     ),
     seeds=Field("0", check=values.numbers()).means(
         "Seeds of the networks' first parameters and batches, separated by commas; the world and "
