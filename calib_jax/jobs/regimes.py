@@ -102,7 +102,8 @@ def _in_a_world(run: Run) -> Result:
                 )
                 for epoch, probs in course.items():
                     own = {"path": path, "method": method, "seed": seed, "epoch": epoch}
-                    own["subject"] = not weight and epoch == asked.epochs
+                    # Advice on one network of every learning rate; the others would say the same.
+                    own["subject"] = not weight and epoch == asked.epochs and seed == seeds[0]
                     points.append(judge.point(probs["sample"], probs[POPULATION], own))
                 errors[path] = {
                     "last": synthetic.exact(probs[POPULATION], everyone.target, asked.num_bins),
