@@ -64,12 +64,18 @@ def _in_a_world(run: Run) -> Result:
     """SFT and CFT with ever more epochs in a world whose target generative model is known."""
     config, asked = run.config, run.config.regimes
     held_out = round(asked.held_out * asked.train_size)
+    if asked.held_out and not 0 < held_out < asked.train_size:
+        raise UserError(
+            f"config.regimes.held_out is {asked.held_out:g}, which holds {held_out} of "
+            f"{asked.train_size} questions out: one part would be empty. Set it to 0 for the "
+            "accuracies of the questions that are learnt, or to a share such as 0.25."
+        )
     if asked.batch_size > asked.train_size - held_out:
         kept = f", of which {held_out} are held out" if held_out else ""
         raise UserError(
             f"config.regimes.batch_size is {asked.batch_size}, and config.regimes.train_size "
             f"{asked.train_size}{kept}: no batch would be full. Set it to "
-            f"{asked.train_size - held_out} at most, or ask for more questions."
+            f"{asked.train_size - held_out} at most, ask for more questions, or hold fewer out."
         )
     rates = numbers(asked.learning_rates, "config.regimes.learning_rates", float)
     weights = numbers(asked.ece_weight, "config.regimes.ece_weight", float)

@@ -64,6 +64,17 @@ def check_names(names: Sequence[str], where: str) -> None:
                 needed = calibrated.NEEDS_MORE[part]
                 raise UserError(f"{where} names {part!r}, which needs {needed}.")
         if THEN in name:
+            if not (first and then) or THEN in then:
+                raise UserError(
+                    f"{where} names {name!r}; write a trained method and one post-hoc method, as "
+                    "sft+temperature."
+                )
+            if first == BEFORE and then in fitted_methods():
+                raise UserError(f"{where} names {name!r}, which is {then!r} alone: write that.")
+            if then in presets.METHODS and first in fitted_methods():
+                raise UserError(
+                    f"{where} names {name!r}; write the trained method first: {then}{THEN}{first}."
+                )
             grammar.check_known(first, where, list(presets.METHODS))
             # What is trained keeps no states.
             known = [other for other in fitted_methods() if not posthoc.reads_states([other])]

@@ -49,12 +49,17 @@ def reads_states(config: ml_collections.ConfigDict) -> bool:
 
 
 def check_calibrators(config: ml_collections.ConfigDict, states: States) -> None:
-    """Raises UserError where free answers are to be calibrated: calibrators are of options."""
+    """Raises UserError for what free answers do not have: calibrators, and an order of options."""
     free = [name for splits in states.values() for name, s in splits.items() if s.is_free]
     if free and split_list(config.posthoc.methods):
         raise UserError(
             f"config.posthoc.methods is {config.posthoc.methods!r}, and {free[0]} holds free "
             "answers, each with one confidence and no options to share it. Leave the field out."
+        )
+    if free and config.report.ordered:
+        raise UserError(
+            f"config.report.ordered is set, and {free[0]} holds free answers, which have no "
+            "options to be in an order. Leave the field out."
         )
 
 

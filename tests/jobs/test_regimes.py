@@ -59,6 +59,9 @@ def test_a_batch_larger_than_the_questions_is_refused(call, tmp_path):
     assert not (tmp_path / "run").exists()
     status, _, err = call("train_size=80", "held_out=0.5")
     assert status == 1 and "80, of which 40 are held out" in err
+    for share, count in ((0.001, 0), (0.999, 80)):
+        status, _, err = call("train_size=80", f"held_out={share}")
+        assert status == 1 and f"holds {count} of 80 questions out" in err
 
 
 def test_finished_runs_from_command_to_page(call, tmp_path):

@@ -173,6 +173,19 @@ def test_bad_settings_are_refused_before_anything_is_written(call, tmp_path, fla
     assert status == 1 and message in err and not call.workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.posthoc.methods=temperature", "no options to share it"),
+        ("--config.report.ordered=True", "no options to be in an order"),
+    ],
+)
+def test_what_free_answers_do_not_have_is_refused(call, tmp_path, flag, message):
+    lines = [{"confidence": 0.1 * (i % 10), "correct": i % 2} for i in range(20)]
+    status, _, err = call(write(tmp_path / "a.jsonl", lines), flag)
+    assert status == 1 and message in err and not call.workdir.exists()
+
+
 def test_too_few_questions_for_the_folds_are_refused_before_anything_is_written(call, tmp_path):
     path = write(tmp_path / "a.jsonl", rows(1)[:3])
     flags = "--config.posthoc.methods=temperature", "--config.report.answer_base=0"
