@@ -17,6 +17,7 @@ from calib_jax.reports.figures.style import (
     INK,
     MARKERS,
     PAPER,
+    add_legend,
     add_title,
     place,
     plain_axes,
@@ -121,19 +122,8 @@ def draw(
     names = ["no bins (λ = 0)" if m is None else f"M = {m}" for m in bins]
     handles = [Line2D([], [], **_style(j)) for j in range(len(bins))]
     handles += [Line2D([], [], **_BEFORE), Line2D([], [], color=GREY, linewidth=1.4)]
-    figure.legend(
-        handles,
-        [*names, "before", "Pareto frontier"],
-        ncols=min(len(handles), 6),
-        fontsize=8.8,
-        frameon=False,
-        loc="upper left",
-        labelcolor=INK,
-        borderaxespad=0,
-        handletextpad=0.5,
-        bbox_to_anchor=(_LEFT / width, 1 - 0.42 / height),
-        columnspacing=1.4,
-    )
+    labels = [*names, "before", "Pareto frontier"]
+    add_legend(figure, handles, labels, min(len(handles), 6), _LEFT)
     add_title(figure, title, _LEFT)
     return figure
 

@@ -119,6 +119,26 @@ def add_title(
     fit(line, width - left - 0.05)
 
 
+def add_legend(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int, left: float
+) -> None:
+    """One legend for all panels, beneath the title and so many inches from the left edge."""
+    width, height = figure.get_size_inches()
+    figure.legend(
+        handles,
+        labels,
+        ncols=columns,
+        fontsize=8.8,
+        frameon=False,
+        loc="upper left",
+        labelcolor=INK,
+        borderaxespad=0,
+        handletextpad=0.5,
+        bbox_to_anchor=(left / width, 1 - 0.42 / height),
+        columnspacing=1.4,
+    )
+
+
 def legend_columns(labels: Sequence[str], room: float) -> int:
     """How many columns of a legend of 9 points fit into so many inches."""
     return max(1, min(len(labels), int(room / (0.55 + 0.08 * max(map(len, labels), default=1)))))

@@ -16,6 +16,7 @@ from calib_jax.reports.figures.style import (
     MARKERS,
     PAPER,
     POPULATION,
+    add_legend,
     add_title,
     fit,
     legend_columns,
@@ -84,19 +85,7 @@ def draw(
         fit(ax.set_title(about, fontsize=10, color=INK, loc="left", pad=5), side)
         ax.set_xlabel("accuracy", fontsize=10, color=INK)
         ax.set_ylabel("conf-ECE", fontsize=10, color=INK)
-    figure.legend(
-        handles,
-        labels,
-        ncols=columns,
-        fontsize=8.8,
-        frameon=False,
-        loc="upper left",
-        labelcolor=INK,
-        borderaxespad=0,
-        handletextpad=0.5,
-        bbox_to_anchor=(_LEFT / width, 1 - 0.42 / height),
-        columnspacing=1.4,
-    )
+    add_legend(figure, handles, labels, columns, _LEFT)
     add_title(figure, title, _LEFT)
     return figure
 
